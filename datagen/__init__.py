@@ -1,0 +1,1 @@
+"""Sources → samples → shards. Runs where torch is not installed."""

@@ -1,0 +1,108 @@
+"""Boxes and their text form: one pair of functions that data, evaluation and reports share.
+
+The text form is the paper's (Vary-toy, arXiv 2401.12503, section 3): boxes grouped by class, corners x1, y1, x2, y2
+divided by the image's width or height, times 1000, at least three digits:
+
+    Person: [535, 544, 568, 591];
+    Car: [009, 552, 058, 737], [682, 598, 999, 976].
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+BINS = 1000
+_QUAD = r"\[\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\]"
+_GROUP = re.compile(rf"\s*([^\[\];]+?)\s*:\s*({_QUAD}(?:\s*,\s*{_QUAD})*)\s*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A box in the unit square: corners x1 < x2, y1 < y2, origin at the image's top left.
+
+    This is the only convention inside the project; readers convert with a constructor that names theirs.
+
+    Raises:
+        ValueError: the box is empty or leaves the image.
+    """
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.x1 < self.x2 <= 1.0 and 0.0 <= self.y1 < self.y2 <= 1.0):
+            raise ValueError(
+                f"box is empty or leaves the image: {self.x1:.4f}, {self.y1:.4f}, {self.x2:.4f}, {self.y2:.4f}"
+            )
+
+    @classmethod
+    def from_xyxy_px(cls, x1: float, y1: float, x2: float, y2: float, *, width: int, height: int) -> Box:
+        """From corners in pixels (Pascal VOC, Objects365) of an image of `width` x `height` pixels."""
+        return cls(x1=x1 / width, y1=y1 / height, x2=x2 / width, y2=y2 / height)
+
+    @classmethod
+    def from_xywh_px(cls, x: float, y: float, w: float, h: float, *, width: int, height: int) -> Box:
+        """From the top left corner and the size in pixels (COCO)."""
+        return cls.from_xyxy_px(x, y, x + w, y + h, width=width, height=height)
+
+    def to_xyxy_px(self, *, width: int, height: int) -> tuple[float, float, float, float]:
+        """Corners in pixels of an image of `width` x `height` pixels."""
+        return self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledBox:
+    """A box and the class it belongs to (`clean_label` of the data set's name)."""
+
+    label: str
+    box: Box
+
+
+def clean_label(name: str) -> str:
+    """A class name with the characters that the text form uses ( : ; , [ ] ) and line breaks turned into spaces."""
+    return " ".join(re.sub(r"[:;,\[\]]", " ", name).split())
+
+
+def format_boxes(boxes: Iterable[LabelledBox]) -> str:
+    """Boxes as answer text. Classes in order of first appearance, boxes in the order given.
+
+    Raises:
+        ValueError: no boxes, or a label that `clean_label` would change.
+    """
+    groups: dict[str, list[str]] = {}
+    for item in boxes:
+        if not item.label or clean_label(item.label) != item.label:
+            raise ValueError(f"label {item.label!r} cannot stand in box text; use clean_label")
+        bins = [round(side * BINS) for side in (item.box.x1, item.box.y1, item.box.x2, item.box.y2)]
+        groups.setdefault(item.label, []).append("[" + ", ".join(f"{b:03d}" for b in bins) + "]")
+    if not groups:
+        raise ValueError("no boxes to write")
+    return ";\n".join(f"{label}: {', '.join(quads)}" for label, quads in groups.items()) + "."
+
+
+def parse_boxes(text: str) -> tuple[list[LabelledBox], list[str]]:
+    """Boxes in answer text, from data or from a model.
+
+    Returns:
+        The boxes, and the pieces of text that are not boxes (empty for text that `format_boxes` wrote): a box whose
+        corners are equal or swapped or beyond 1000, or prose. Nothing is guessed or repaired.
+    """
+    found: list[LabelledBox] = []
+    refused: list[str] = []
+    for piece in text.strip().removesuffix(".").split(";"):
+        group = _GROUP.fullmatch(piece)
+        if group is None:
+            if piece.strip():
+                refused.append(piece.strip())
+            continue
+        for quad in re.finditer(_QUAD, group[2]):
+            x1, y1, x2, y2 = (int(bin_) / BINS for bin_ in quad.groups())
+            try:
+                found.append(LabelledBox(label=group[1], box=Box(x1=x1, y1=y1, x2=x2, y2=y2)))
+            except ValueError:
+                refused.append(quad[0])
+    return found, refused

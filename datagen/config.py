@@ -1,0 +1,91 @@
+"""The one configuration mechanism: YAML merged onto a dataclass, `key=value` on top, frozen afterwards.
+
+The only module that imports omegaconf.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from datagen.errors import UserError
+
+T = TypeVar("T")
+
+
+def load(
+    schema: type[T], path: Path | None, overrides: Sequence[str] = (), *, given: Mapping[str, Any] | None = None
+) -> T:
+    """Reads a recipe.
+
+    Args:
+        schema: a dataclass; its fields are the keys.
+        path: YAML file. A top-level `base: other.yaml` (relative to the file) is merged below it, recursively.
+            None: only the schema's defaults and the overrides.
+        overrides: `a.b=value`, the value in YAML syntax.
+        given: values known to the caller, e.g. parsed input paths; below the overrides.
+
+    Raises:
+        UserError: file missing, not YAML, unknown key, wrong type, required key absent; names file and key.
+    """
+    layers = [] if path is None else _layers(path, seen=())
+    layers += [("command line", OmegaConf.create(dict(given or {}))), ("command line", _from_overrides(overrides))]
+    config = OmegaConf.structured(schema)
+    for origin, layer in layers:
+        try:
+            config = OmegaConf.merge(config, layer)
+        except (OmegaConfBaseException, ValueError) as error:
+            raise UserError(_one_line(error, origin)) from error
+    try:
+        return cast(T, OmegaConf.to_object(cast(DictConfig, config)))
+    except (OmegaConfBaseException, ValueError) as error:  # ValueError: a schema's own __post_init__
+        raise UserError(_one_line(error, str(path or "command line"))) from error
+
+
+def to_yaml(settings: object) -> str:
+    """The YAML of a settings object; `load` reads it back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(settings))
+
+
+def to_dict(settings: object) -> dict[str, Any]:
+    """Plain containers of a settings object, for hashing and JSON."""
+    return dataclasses.asdict(cast(Any, settings))
+
+
+def _layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, DictConfig]]:
+    if path.resolve() in seen:
+        raise UserError(f"{path}: base: goes round in a circle: {' -> '.join(str(p) for p in (*seen, path))}")
+    if not path.is_file():
+        raise UserError(f"{path}: no such recipe" + (f" (named by base: in {seen[-1]})" if seen else ""))
+    try:
+        layer = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(layer, DictConfig):
+        raise UserError(f"{path}: expected keys and values at the top, found {type(layer).__name__}")
+    base = layer.pop("base", None)
+    below = [] if base is None else _layers(path.parent / str(base), (*seen, path.resolve()))
+    return [*below, (str(path), layer)]
+
+
+def _from_overrides(overrides: Sequence[str]) -> DictConfig:
+    for item in overrides:
+        key, separator, _ = item.partition("=")
+        if not separator or not key:
+            raise UserError(f"command line: {item!r} is not of the form key=value")
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise UserError(_one_line(error, "command line")) from error
+
+
+def _one_line(error: Exception, origin: str) -> str:
+    message = next(iter(str(error).splitlines()), type(error).__name__)
+    key = getattr(error, "full_key", None)
+    return f"{origin}: {key}: {message}" if key else f"{origin}: {message}"

@@ -1,0 +1,86 @@
+"""What long work shows: a live bar on a terminal, a line every few seconds in a log file; tables at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+_LINE_EVERY_S = 5.0
+
+console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+"""Messages for a person go to stderr, so that stdout stays for results."""
+
+
+def say(message: str) -> None:
+    """One line for a person."""
+    console.print(message, markup=False)
+
+
+def warn(message: str) -> None:
+    """One line that must not be overlooked."""
+    console.print(f"warning: {message}", style="bold yellow", markup=False)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table; all columns but the first are right-aligned."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console.print(table)
+
+
+class Progress:
+    """Counts `unit`s up to `total`; shows speed, time left and a note. A context manager."""
+
+    def __init__(self, title: str, *, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._done = 0
+        self._started = self._last_line = time.monotonic()
+        self._bar = (
+            RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[speed]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=console,
+            )
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Progress:
+        if self._bar:
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=self._total, speed="", note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more are done; `note` replaces the last one."""
+        self._done += count
+        now = time.monotonic()
+        speed = self._done / max(now - self._started, 1e-9)
+        if self._bar:
+            self._bar.update(self._task, advance=count, speed=f"{speed:.1f} {self._unit}/s", note=note)
+        elif now - self._last_line >= _LINE_EVERY_S or self._done >= self._total:
+            self._last_line = now
+            left = (self._total - self._done) / max(speed, 1e-9)
+            say(
+                f"{self._title}: {self._done}/{self._total} {self._unit}s, {speed:.1f}/s, {left:.0f} s left  {note}".rstrip()
+            )

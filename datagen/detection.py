@@ -1,0 +1,221 @@
+"""COCO annotations → detection and REC samples: `python -m datagen.detection --coco instances.json --images images/`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datagen.boxes import BINS, Box, LabelledBox, clean_label, format_boxes
+from datagen.cli import job_parser, run_source
+from datagen.errors import UserError, command
+from datagen.images import read_image
+from datagen.prompts import choose
+from datagen.sample import IMAGE_MARKER, Image, Sample, Task, Turn, make_key
+from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionSource:
+    """Images with boxes. Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several
+    samples of at most `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
+
+    In an answer, classes stand in alphabetical order and a class's boxes from top to bottom, then left to right.
+    Boxes are clipped to the image; crowd boxes and boxes thinner than 1/1000 of the image are left out and counted.
+    """
+
+    coco: str  # annotations in COCO form: images, annotations (bbox = x, y, width, height in pixels), categories
+    images: str  # folder that holds the file_name of each image
+    max_boxes: int = 30
+    language: str = "en"  # of the prompts; the class names are the data set's
+    jpeg_quality: int = 95  # of images that cannot pass through unchanged
+
+    name = "detection"
+
+    def inputs(self) -> Iterator[str]:
+        """See `Source`."""
+        if not Path(self.coco).is_file():
+            raise UserError(f"{self.coco}: no such file (--coco)")
+        if not Path(self.images).is_dir():
+            raise UserError(f"{self.images}: no such folder (--images)")
+        yield str(Path(self.coco).absolute())
+
+    def units(self, path: str) -> list[Unit] | Failed:
+        """One unit per image that is listed; boxes go along as [label, x, y, width, height]."""
+        try:
+            form = _read_coco(Path(path))
+        except ValueError as error:
+            return Failed(reason="wrong_form", detail=f"{path}: {error}")
+        folder = Path(self.images).absolute()
+        return [
+            Unit(
+                id=f"{image['file_name']}#{image['id']}",
+                group=str(image["file_name"]),
+                content=f"{image['file_name']}#{image['id']}#{_digest(image, form.boxes.get(image['id'], []))}",
+                payload={
+                    "path": str(folder / image["file_name"]),
+                    "image_id": image["id"],
+                    "width": image["width"],
+                    "height": image["height"],
+                    "boxes": form.boxes.get(image["id"], []),
+                    "crowd": form.crowd[image["id"]],
+                },
+            )
+            for image in form.images
+        ]
+
+    def make(self, unit: Unit) -> Outcome:
+        """Checks the image and asks for its objects, in one sample or several."""
+        about = unit.payload
+        try:
+            image = read_image(Path(about["path"]).read_bytes(), jpeg_quality=self.jpeg_quality)
+        except FileNotFoundError:
+            return Failed(reason="missing_image", detail=about["path"])
+        except ValueError as error:
+            return Failed(reason="broken_image", detail=f"{about['path']}: {error}")
+        if (image.width, image.height) != (about["width"], about["height"]):
+            found, said = f"{image.width}x{image.height}", f"{about['width']}x{about['height']}"
+            return Failed(reason="image_size", detail=f"the image is {found} px, the annotations say {said}")
+        boxes, notes = _usable(about["boxes"], image.width, image.height)
+        notes["crowd_boxes"] = about["crowd"]
+        if not boxes:
+            return Rejected(gate="boxes", value=0, threshold=1)
+        if len(boxes) <= self.max_boxes:
+            groups = [boxes]
+        else:
+            groups, notes["boxes_of_large_classes"] = _class_groups(boxes, self.max_boxes, seed=unit.content)
+            if not groups:
+                return Rejected(gate="boxes_per_class", value=len(boxes), threshold=self.max_boxes)
+        everything = len(boxes) <= self.max_boxes
+        samples = tuple(self._sample(unit, number, image, group, everything) for number, group in enumerate(groups))
+        return Written(samples=samples, notes={reason: count for reason, count in notes.items() if count})
+
+    def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
+        key = make_key(self.name, unit.content, number)
+        task: Task = "detection" if everything else "referring"
+        fields = {} if everything else {"classes": ", ".join(dict.fromkeys(item.label for item in boxes))}
+        prompt = choose(task, self.language, key, **fields)
+        return Sample(
+            key=key,
+            task=task,
+            turns=(Turn(role="user", text=IMAGE_MARKER + prompt), Turn(role="assistant", text=format_boxes(boxes))),
+            images=(image,),
+            source=self.name,
+            origin={
+                "document": unit.group,
+                "image_id": unit.payload["image_id"],
+                "language": self.language,
+                "boxes": len(boxes),
+            },
+        )
+
+
+def _usable(raw: Sequence[Sequence[Any]], width: int, height: int) -> tuple[list[LabelledBox], Counter[str]]:
+    """Typed boxes in the order of an answer, and counts of what was clipped or left out."""
+    boxes: list[LabelledBox] = []
+    notes: Counter[str] = Counter()
+    for label, x, y, w, h in raw:
+        x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)
+        if round(x1 / width * BINS) >= round(x2 / width * BINS) or round(y1 / height * BINS) >= round(
+            y2 / height * BINS
+        ):
+            notes["degenerate_boxes"] += 1
+            continue
+        notes["clipped_boxes"] += (x1, y1, x2, y2) != (x, y, x + w, y + h)
+        boxes.append(LabelledBox(label=label, box=Box.from_xyxy_px(x1, y1, x2, y2, width=width, height=height)))
+    boxes.sort(key=lambda item: (item.label, item.box.y1, item.box.x1, item.box.y2, item.box.x2))
+    return boxes, notes
+
+
+def _class_groups(boxes: Sequence[LabelledBox], most: int, seed: str) -> tuple[list[list[LabelledBox]], int]:
+    """Random classes with all their boxes, in groups of at most `most`; and the boxes of classes too large for any."""
+    counts = Counter(item.label for item in boxes)
+    classes = sorted(counts)
+    random.Random(seed).shuffle(classes)
+    asked: list[list[str]] = []
+    room = 0
+    for label in classes:
+        if counts[label] > most:
+            continue
+        if counts[label] > room:
+            asked.append([])
+            room = most
+        asked[-1].append(label)
+        room -= counts[label]
+    groups = [[item for label in group for item in boxes if item.label == label] for group in asked]
+    return groups, len(boxes) - sum(map(len, groups))
+
+
+@dataclass(frozen=True, slots=True)
+class _Coco:
+    images: list[dict[str, Any]]
+    boxes: dict[Any, list[list[Any]]]  # by image id: [label, x, y, w, h]
+    crowd: Counter[Any]  # by image id
+
+
+def _read_coco(path: Path) -> _Coco:
+    """Raises ValueError with the key that is wrong."""
+    try:
+        root = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(root, dict) or not isinstance(root.get(key), list):
+            raise ValueError(f"key {key!r} is not there or not a list; COCO form has images, annotations, categories")
+    place = "images"
+    try:
+        for place, image in ((f"images[{n}]", image) for n, image in enumerate(root["images"])):
+            _ = image["id"], str(image["file_name"]), int(image["width"]), int(image["height"])
+        place = "categories"
+        labels = {category["id"]: clean_label(category["name"]) for category in root["categories"]}
+        boxes: dict[Any, list[list[Any]]] = {}
+        crowd: Counter[Any] = Counter()
+        for place, one in ((f"annotations[{n}]", one) for n, one in enumerate(root["annotations"])):
+            if one.get("iscrowd"):
+                crowd[one["image_id"]] += 1
+                continue
+            x, y, w, h = map(float, one["bbox"])
+            boxes.setdefault(one["image_id"], []).append([labels[one["category_id"]], x, y, w, h])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
+    return _Coco(images=root["images"], boxes=boxes, crowd=crowd)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = job_parser(
+        "datagen.detection",
+        "Turns boxes in COCO form into detection and REC conversations.",
+        DetectionSource,
+        examples="""
+  python -m datagen.detection --coco instances.json --images images/ --out shards/det
+  python -m datagen.detection --coco val.json --images val2017/ --out shards/coco max_boxes=20""",
+    )
+    made.add_argument("--coco", required=True, help="annotations in COCO form")
+    made.add_argument("--images", required=True, help="folder of the images")
+    made.add_argument("settings", nargs="*", help="key=value")
+    return made
+
+
+@command
+def main() -> int:
+    """Parses the command line and runs the job."""
+    arguments = parser().parse_intermixed_args()
+    inputs = {"coco": arguments.coco, "images": arguments.images}
+    return run_source(DetectionSource, inputs, arguments.settings, arguments)
+
+
+if __name__ == "__main__":  # by its real name, so that what travels to workers is datagen.detection.DetectionSource
+    from datagen.detection import main as _main
+
+    _main()

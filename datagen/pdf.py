@@ -1,0 +1,124 @@
+"""PDF pages → OCR samples: `python -m datagen.pdf papers/ --out shards/pdf`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datagen.cli import job_parser, run_source
+from datagen.console import say
+from datagen.errors import UserError, command
+from datagen.examples import write_documents
+from datagen.files import sha256_file
+from datagen.gates import TextGates, judge, language_of
+from datagen.images import encode_jpeg
+from datagen.pages import PdfError, page_count, render_page
+from datagen.prompts import choose
+from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
+from datagen.unit import Failed, Outcome, Unit, Written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PdfSource:
+    """Pages of PDFs: the picture and, as the answer, the text layer (Vary-toy, arXiv 2401.12503, section 3.2)."""
+
+    paths: list[str]  # PDF files, or folders searched for *.pdf at any depth
+    short_side_px: int = 1024  # the model sees 1024 x 1024
+    long_side_px: int = 4096  # of skinny pages
+    jpeg_quality: int = 90
+    gates: TextGates = field(default_factory=TextGates)
+
+    name = "pdf"
+
+    def inputs(self) -> Iterator[str]:
+        """See `Source`."""
+        for path in map(Path, self.paths):
+            if not path.exists():
+                raise UserError(f"{path}: no such file or folder")
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() == ".pdf") if path.is_dir() else [path]
+            if not found:
+                raise UserError(f"{path}: no *.pdf in this folder")
+            yield from (str(pdf.absolute()) for pdf in found)
+
+    def units(self, path: str) -> list[Unit] | Failed:
+        """One unit per page."""
+        try:
+            pages = page_count(path)
+        except PdfError as error:
+            return Failed(reason=error.reason, detail=str(error))
+        document, content = self._document(path), sha256_file(Path(path))
+        return [
+            Unit(
+                id=f"{document}#{number:04d}",
+                group=document,
+                content=f"{content}#{number}",
+                payload={"path": path, "page": number},
+            )
+            for number in range(pages)
+        ]
+
+    def make(self, unit: Unit) -> Outcome:
+        """Renders one page and takes its text as the answer."""
+        path, number = unit.payload["path"], unit.payload["page"]
+        try:
+            page = render_page(path, number, short_side_px=self.short_side_px, long_side_px=self.long_side_px)
+        except PdfError as error:
+            return Failed(reason=error.reason, detail=str(error))
+        refused = judge(page.text, self.gates)
+        if refused:
+            return refused
+        key, language = make_key(self.name, unit.content), language_of(page.text)
+        prompt = choose("ocr", language, key)
+        sample = Sample(
+            key=key,
+            task="ocr",
+            turns=(Turn(role="user", text=IMAGE_MARKER + prompt), Turn(role="assistant", text=page.text)),
+            images=(encode_jpeg(page.picture, self.jpeg_quality),),
+            source=self.name,
+            origin={"document": unit.group, "page": number, "language": language},
+        )
+        return Written(samples=(sample,))
+
+    def _document(self, path: str) -> str:
+        """The name of a PDF in ledger and samples: relative to the folder the user gave."""
+        for given in map(Path, self.paths):
+            if given.is_dir() and Path(path).is_relative_to(given.absolute()):
+                return str(Path(path).relative_to(given.absolute()))
+        return Path(path).name
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = job_parser(
+        "datagen.pdf",
+        "Renders PDF pages and writes them with their text as OCR samples.",
+        PdfSource,
+        examples="""
+  python -m datagen.pdf papers/ --out shards/pdf
+  python -m datagen.pdf --out shards/                    sample documents made by the project
+  python -m datagen.pdf a.pdf b.pdf --out shards/pdf --workers 8 short_side_px=1280 gates.min_chars=50""",
+    )
+    made.add_argument("paths", nargs="*", help="PDF files or folders (none: sample documents), then key=value settings")
+    return made
+
+
+@command
+def main() -> int:
+    """Parses the command line and runs the job."""
+    arguments = parser().parse_intermixed_args()
+    overrides = [item for item in arguments.paths if "=" in item and not Path(item).exists()]
+    paths = [item for item in arguments.paths if item not in overrides]
+    if not paths:
+        folder = Path(arguments.out) / "documents"
+        paths = [str(folder)]
+        written = write_documents(folder)
+        say(f"no PDFs given: made {len(written)} sample documents in {folder} (English and Chinese, several layouts)")
+    return run_source(PdfSource, {"paths": paths}, overrides, arguments)
+
+
+if __name__ == "__main__":  # by its real name, so that what travels to workers is datagen.pdf.PdfSource
+    from datagen.pdf import main as _main
+
+    _main()

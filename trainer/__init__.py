@@ -1,0 +1,1 @@
+"""Shards → checkpoint → metric: the model, the loader, the step and everything that reads a checkpoint."""

@@ -1,0 +1,245 @@
+"""The vision vocabulary: SAM's ViTDet-B image encoder and two convolutions.
+
+Vary (arXiv 2312.06109, section 3.2) on Segment Anything (arXiv 2304.02643) on ViTDet (arXiv 2203.16527); the maths is that
+of https://github.com/facebookresearch/segment-anything/blob/main/segment_anything/modeling/image_encoder.py, and the
+parameters carry its names, so its checkpoints load as they are.
+
+Shape legend: N images, B fields (images or windows), S side of a field in patches, C width, A heads, E channels of a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from trainer.model.images import ImagePreprocess
+from trainer.model.tables import check_keys
+from trainer.model.vision import VisionEncoder
+from trainer.model.weights import RANDOM, Loaded, copy_tensors, load_encoder_of_export, read_pickle
+
+_CONV_STRIDE = 4  # two convolutions of stride 2 behind the neck
+_KERNEL_ALIGNMENT = 8  # channels: attention kernels for 16-bit floats want rows of 16 bytes
+_SAM_PREFIX = "image_encoder."  # of the original checkpoint, which also holds a prompt encoder and a mask decoder
+_NOT_IN_SAM = ("net_2.weight", "net_3.weight")  # Vary's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamConfig:
+    """Sizes; the defaults are SAM-B with Vary's two convolutions."""
+
+    image_size: int = 1024  # px
+    patch_size: int = 16  # px
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: int = 4
+    window: int = 14  # patches, side of a window
+    global_layers: tuple[int, ...] = (2, 5, 8, 11)  # attend over the whole image, the others within windows
+    neck: int = 256
+    conv_channels: tuple[int, int] = (512, 1024)
+
+    def __post_init__(self) -> None:
+        if self.image_size % (self.patch_size * _CONV_STRIDE):
+            raise ValueError(
+                f"sam: image_size {self.image_size} is not a multiple of {_CONV_STRIDE} × patch_size {self.patch_size}"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"sam: width {self.width} is not a multiple of heads {self.heads}")
+
+    @property
+    def grid(self) -> int:
+        """Side of the image in patches."""
+        return self.image_size // self.patch_size
+
+
+class SamEncoder(VisionEncoder):
+    """(N, 3, H, W) → (N, P, D); SAM-B: 1024 px → 64 × 64 patches → 16 × 16 = 256 tokens of 1024 channels."""
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        self.num_tokens = (config.grid // _CONV_STRIDE) ** 2
+        self.width = config.conv_channels[-1]
+        self.preprocess = ImagePreprocess(size=config.image_size)
+        self.gradient_checkpointing = False
+
+        self.patch_embed = PatchEmbed(config)
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.grid, config.grid, config.width))
+        self.blocks = nn.ModuleList(
+            Block(config, window=0 if layer in config.global_layers else config.window) for layer in range(config.depth)
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(config.width, config.neck, kernel_size=1, bias=False),
+            LayerNorm2d(config.neck, eps=1e-6),
+            nn.Conv2d(config.neck, config.neck, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(config.neck, eps=1e-6),
+        )
+        first, second = config.conv_channels
+        self.net_2 = nn.Conv2d(config.neck, first, kernel_size=3, stride=2, padding=1, bias=False)
+        self.net_3 = nn.Conv2d(first, second, kernel_size=3, stride=2, padding=1, bias=False)
+        self._init_weights()
+
+    @classmethod
+    def build(cls, config: dict[str, Any], weights: str | None, attention: str) -> tuple[Self, Loaded]:
+        """The encoder of a recipe; `attention` has no say here, this encoder has one implementation.
+
+        `weights`: a model that this project exported (its one encoder that fits is taken), or the original SAM
+        checkpoint (.pth), which leaves `net_2` and `net_3` random.
+        """
+        check_keys(config, (field.name for field in fields(SamConfig)), "sam")
+        lists = {key: tuple(value) for key, value in config.items() if isinstance(value, (list, tuple))}
+        encoder = cls(SamConfig(**{**config, **lists}))
+        if weights is None:
+            return encoder, RANDOM
+        if Path(weights).suffix != ".pth":
+            return encoder, load_encoder_of_export(encoder, weights)
+        tensors = read_pickle(weights, _SAM_PREFIX)
+        return encoder, copy_tensors(encoder, tensors, weights, may_miss=_NOT_IN_SAM)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Keep only each block's input for the backward pass and compute the rest again."""
+        self.gradient_checkpointing = True
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised pixels → (N, P, D), row by row."""
+        x = self.patch_embed(pixels) + self.pos_embed
+        for block in self.blocks:
+            if self.gradient_checkpointing and self.training:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        x = self.neck(x.permute(0, 3, 1, 2))
+        x = self.net_3(self.net_2(x))
+        return x.flatten(2).transpose(1, 2)
+
+    def _init_weights(self) -> None:
+        # ViT's: small truncated normals; relative positions stay zero, convolutions keep torch's default.
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+
+class PatchEmbed(nn.Module):
+    """(N, 3, H, W) → (N, S, S, C), one vector per patch."""
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.width, kernel_size=config.patch_size, stride=config.patch_size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Cut and project."""
+        return self.proj(pixels).permute(0, 2, 3, 1)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block over (N, S, S, C); `window` = 0 attends over the whole image."""
+
+    def __init__(self, config: SamConfig, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
+        self.attn = Attention(config.width, config.heads, window or config.grid)
+        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.mlp = Mlp(config.width, config.width * config.mlp_ratio)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape in and out."""
+        normed = self.norm1(x)
+        if self.window:
+            # Padded after the norm and not masked, as SAM does: padding takes part with q, k, v = the bias of qkv.
+            windows = to_windows(normed, self.window)
+            attended = from_windows(self.attn(windows), side=x.shape[1])
+        else:
+            attended = self.attn(normed)
+        x = x + attended
+        return x + self.mlp(self.norm2(x))
+
+
+class Attention(nn.Module):
+    """Multi-head attention over square fields (B, S, S, C) with decomposed relative positions (arXiv 2112.01526, 4.1).
+
+    The score of query (i, j) and key (m, n) is `scale * q·k + q·Rh[i - m] + q·Rw[j - n]`. The last two terms are S
+    numbers each per query, picked by the key's row and column, so they are folded into the dot product: the query grows
+    by its 2S numbers, the key by two one-hot vectors. A fused kernel then never sees a bias of (S², S²), which for
+    S = 64 would be 400 MB per image and layer in 16 bits.
+    """
+
+    def __init__(self, width: int, heads: int, side: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, S, S, C) → (B, S, S, C)."""
+        fields, side, _, width = x.shape
+        head = width // self.heads
+        qkv = self.qkv(x).reshape(fields, side * side, 3, self.heads, head)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, A, S², E) each
+
+        padding = -(head + 2 * side) % _KERNEL_ALIGNMENT
+        q = F.pad(torch.cat([q * head**-0.5, *self._relative_scores(q, side)], dim=-1), (0, padding))
+        places = torch.eye(side, dtype=x.dtype, device=x.device)
+        one_hot = torch.cat([places.repeat_interleave(side, dim=0), places.repeat(side, 1)], dim=-1)  # (S², 2S)
+        one_hot = F.pad(one_hot, (0, padding)).expand(fields, self.heads, -1, -1)
+        k = torch.cat([k, one_hot], dim=-1)
+        # As wide as q and k, because the fused kernels that need no (S², S²) buffer take nothing else.
+        v = F.pad(v, (0, q.shape[-1] - head))
+
+        out = F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head]
+        return self.proj(out.transpose(1, 2).reshape(fields, side, side, width))
+
+    def _relative_scores(self, q: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """q·Rh for every key row and q·Rw for every key column, (B, A, S², S) each; q comes unscaled."""
+        places = torch.arange(side, device=q.device)
+        offset = places[:, None] - places[None, :] + side - 1  # (query place, key place) → row of the tables
+        grid = q.unflatten(2, (side, side))
+        by_row = torch.einsum("baijc,imc->baijm", grid, self.rel_pos_h[offset])
+        by_column = torch.einsum("baijc,jnc->baijn", grid, self.rel_pos_w[offset])
+        return by_row.flatten(2, 3), by_column.flatten(2, 3)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with the exact (erf) GELU between them."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(width, hidden)
+        self.lin2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) → (..., C)."""
+        return self.lin2(F.gelu(self.lin1(x)))
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """LayerNorm over the channels of (N, C, H, W), each place by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape in and out."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def to_windows(x: Tensor, window: int) -> Tensor:
+    """(N, S, S, C) → (N × windows, window, window, C), zeros added below and to the right where S does not divide."""
+    padding = -x.shape[1] % window
+    x = F.pad(x, (0, 0, 0, padding, 0, padding))
+    count = x.shape[1] // window
+    return x.unflatten(2, (count, window)).unflatten(1, (count, window)).transpose(2, 3).flatten(0, 2)
+
+
+def from_windows(windows: Tensor, side: int) -> Tensor:
+    """The inverse of `to_windows`: back to (N, S, S, C), without the padding."""
+    window = windows.shape[1]
+    count = -(-side // window)
+    x = windows.unflatten(0, (-1, count, count)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return x[:, :side, :side]

@@ -1,0 +1,35 @@
+"""What every vision encoder has, whatever is inside."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from trainer.model.images import ImagePreprocess
+from trainer.model.weights import Loaded
+
+
+class VisionEncoder(nn.Module):
+    """Images to tokens: (N, 3, H, W) normalised pixels → (N, P, D), row by row over the image."""
+
+    num_tokens: int  # P
+    width: int  # D
+    preprocess: ImagePreprocess
+
+    @classmethod
+    def build(cls, config: dict[str, Any], weights: str | None, attention: str) -> tuple[Self, Loaded]:
+        """The encoder of a recipe and what was loaded into it.
+
+        `attention` is the implementation for parts that come from transformers. ValueError for an unknown key of
+        `config` and for weights that do not fit.
+        """
+        raise NotImplementedError
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Keep only each block's input for the backward pass and compute the rest again."""
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised pixels → (N, P, D)."""
+        raise NotImplementedError

@@ -1,0 +1,178 @@
+"""Weights from files and hubs into parts, all or nothing: a part that is only partly loaded is an error."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from trainer.precision import dtype_of
+
+EXPORT_FILE = "model.safetensors"
+"""File name of an exported model; its keys are those of `VisionLanguageModel.state_dict()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Where a part's weights came from."""
+
+    source: str | None  # file, folder or hub name; None: nothing was loaded
+    random: tuple[str, ...] = ()  # tensors that the source does not have and may lack; empty when source is None
+
+
+RANDOM = Loaded(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartReport:
+    """One row of the table that is printed when a model has been built."""
+
+    part: str  # as in the model: encoders.<name>, connectors.<name>, language
+    parameters: int
+    trainable: int  # of the parameters
+    source: str  # where the weights come from, or RANDOM
+    tensors_loaded: int
+    tensors_random: int
+
+    @classmethod
+    def of(cls, part: str, module: nn.Module, loaded: Loaded) -> PartReport:
+        """Count a part after its weights are loaded and its frozen parameters marked."""
+        parameters = list(module.parameters())
+        tensors_random = len(parameters) if loaded.source is None else len(loaded.random)
+        return cls(
+            part=part,
+            parameters=sum(p.numel() for p in parameters),
+            trainable=sum(p.numel() for p in parameters if p.requires_grad),
+            source=loaded.source or "RANDOM",
+            tensors_loaded=len(parameters) - tensors_random,
+            tensors_random=tensors_random,
+        )
+
+
+def copy_tensors(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, may_miss: Collection[str] = ()
+) -> Loaded:
+    """Copy `tensors` into `module`, name by name; ValueError when one is missing, left over or of another shape.
+
+    Tied tensors may stand in the source under any of their names. Only names in `may_miss` may be absent; they keep what
+    they have and are reported as random.
+    """
+    state = module.state_dict(keep_vars=True)
+    for name, tensor in tensors.items():
+        if name in state and state[name].shape != tensor.shape:
+            raise ValueError(
+                f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(state[name].shape)}; "
+                "the recipe's config and these weights are of different models"
+            )
+    names_of = defaultdict(set)
+    for name, parameter in state.items():
+        names_of[id(parameter)].add(name)
+    missing = {name for name, parameter in state.items() if not names_of[id(parameter)] & tensors.keys()}
+    _refuse(source, "lacks", missing - set(may_miss))
+    _refuse(source, "has more than the model:", tensors.keys() - state.keys())
+    module.load_state_dict(dict(tensors), strict=False)
+    return Loaded(source, tuple(sorted(missing)))
+
+
+def is_export(path: str) -> bool:
+    """Whether `path`, a file or a folder, is a model that this project exported."""
+    file = _export_file(path)
+    return file.suffix == ".safetensors" and file.is_file() and bool(_parts_of(file))
+
+
+def load_encoder_of_export(encoder: nn.Module, path: str) -> Loaded:
+    """Load the one encoder of an exported model whose tensor names are those of `encoder`; ValueError if not just one.
+
+    The name an encoder has in its recipe does not matter, so what Vary-tiny calls one thing Vary-toy may call another.
+    """
+    file = _export_file(path)
+    parts = _parts_of(file)
+    names = {part for part in parts if part.startswith("encoders.")}
+    fitting = [part for part in sorted(names) if parts[part] == set(encoder.state_dict())]
+    if len(fitting) != 1:
+        found = ", ".join(f"{part} ({len(parts[part])} tensors)" for part in sorted(names)) or "none"
+        raise ValueError(
+            f"{file}: expected one encoder with the {len(encoder.state_dict())} tensors of {type(encoder).__name__}, "
+            f"{len(fitting)} of its encoders fit; encoders found: {found}"
+        )
+    return load_part_of_export(encoder, path, fitting[0])
+
+
+def load_part_of_export(module: nn.Module, path: str, part: str) -> Loaded:
+    """Load the tensors under `part.` of an exported model into `module`."""
+    file, prefix = _export_file(path), f"{part}."
+    with safe_open(file, framework="pt") as stored:
+        tensors = {key.removeprefix(prefix): stored.get_tensor(key) for key in stored.keys() if key.startswith(prefix)}
+    return copy_tensors(module, tensors, str(file))
+
+
+def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
+    """Tensors of a .pth file under `prefix`, which is cut off; nothing in the file is executed."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file; give the weights' path, or null for random weights")
+    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def load_from_hub(
+    model_class: type[PreTrainedModel], name: str, overrides: Mapping[str, Any], attention: str
+) -> PreTrainedModel:
+    """A transformers model with all its weights, in fp32, from a local folder or a hub name.
+
+    `overrides` replaces values of the checkpoint's own configuration. ValueError when the checkpoint cannot be had and
+    when it lacks a tensor of the model or has it in another shape; tensors beyond the model (CLIP's text half) are left.
+    """
+    try:
+        config: PretrainedConfig = model_class.config_class.from_pretrained(name, **overrides)
+        model, info = model_class.from_pretrained(
+            name,
+            config=config,
+            dtype=dtype_of("fp32"),
+            attn_implementation=attention,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # only to be told of all of them; refused below
+        )
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{name}: cannot be read as {model_class.__name__}: {reason}; give a local folder or null for random weights"
+        ) from error
+    for key, found, expected in sorted(info["mismatched_keys"]):
+        raise ValueError(f"{name}: {key} has shape {tuple(found)}, expected {tuple(expected)}")
+    _refuse(name, "lacks", info["missing_keys"])
+    return model
+
+
+def _refuse(source: str, problem: str, names: Collection[str]) -> None:
+    if names:
+        first = ", ".join(sorted(names)[:5])
+        raise ValueError(f"{source} {problem} {len(names)} tensors: {first}{', …' if len(names) > 5 else ''}")
+
+
+def _export_file(path: str) -> Path:
+    return Path(path) if Path(path).suffix else Path(path) / EXPORT_FILE
+
+
+def _parts_of(file: Path) -> dict[str, set[str]]:
+    """Tensor names of each part of an exported model; ValueError when the file cannot be read."""
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; give an exported model's folder, or null for random weights")
+    try:
+        with safe_open(file, framework="pt") as stored:
+            keys = list(stored.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{file}: not a readable safetensors file: {error}") from error
+    parts: dict[str, set[str]] = defaultdict(set)
+    for key in keys:
+        depth = 2 if key.startswith(("encoders.", "connectors.")) else 1
+        words = key.split(".")
+        if words[0] in ("encoders", "connectors", "language"):
+            parts[".".join(words[:depth])].add(".".join(words[depth:]))
+    return parts
