@@ -26,7 +26,8 @@ def load(
 
     Args:
         schema: a dataclass; its fields are the keys.
-        path: YAML file. A top-level `base: other.yaml` (relative to the file) is merged below it, recursively.
+        path: YAML file. A top-level `base: other.yaml` (relative to the file), or a list of them in order, is merged
+            below it, recursively.
             None: only the schema's defaults and the overrides.
         overrides: `a.b=value`, the value in YAML syntax.
         given: values known to the caller, e.g. parsed input paths; below the overrides.
@@ -69,8 +70,10 @@ def _layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, DictConfig]]:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path}: expected keys and values at the top, found {type(layer).__name__}")
-    base = layer.pop("base", None)
-    below = [] if base is None else _layers(path.parent / str(base), (*seen, path.resolve()))
+    base = layer.pop("base", None) or []
+    below: list[tuple[str, DictConfig]] = []
+    for name in [base] if isinstance(base, str) else base:
+        below += _layers(path.parent / str(name), (*seen, path.resolve()))
     return [*below, (str(path), layer)]
 
 

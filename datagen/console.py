@@ -81,6 +81,5 @@ class Progress:
         elif now - self._last_line >= _LINE_EVERY_S or self._done >= self._total:
             self._last_line = now
             left = (self._total - self._done) / max(speed, 1e-9)
-            say(
-                f"{self._title}: {self._done}/{self._total} {self._unit}s, {speed:.1f}/s, {left:.0f} s left  {note}".rstrip()
-            )
+            done = f"{self._title}: {self._done}/{self._total} {self._unit}s, {speed:.1f}/s, {left:.0f} s left"
+            say(f"{done}  {note}".rstrip())

@@ -1,4 +1,7 @@
-"""COCO annotations → detection and REC samples: `python -m datagen.detection --coco instances.json --images images/`."""
+"""COCO annotations → detection and REC samples.
+
+python -m datagen.detection --coco instances.json --images images/ --out shards/det
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,10 @@ from datagen.unit import Failed, Outcome, Rejected, Unit, Written
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionSource:
-    """Images with boxes. Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several
-    samples of at most `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
+    """Images with boxes.
+
+    Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
+    `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
 
     In an answer, classes stand in alphabetical order and a class's boxes from top to bottom, then left to right.
     Boxes are clipped to the image; crowd boxes and boxes thinner than 1/1000 of the image are left out and counted.
@@ -170,13 +175,15 @@ def _read_coco(path: Path) -> _Coco:
             raise ValueError(f"key {key!r} is not there or not a list; COCO form has images, annotations, categories")
     place = "images"
     try:
-        for place, image in ((f"images[{n}]", image) for n, image in enumerate(root["images"])):
+        for number, image in enumerate(root["images"]):
+            place = f"images[{number}]"
             _ = image["id"], str(image["file_name"]), int(image["width"]), int(image["height"])
         place = "categories"
         labels = {category["id"]: clean_label(category["name"]) for category in root["categories"]}
         boxes: dict[Any, list[list[Any]]] = {}
         crowd: Counter[Any] = Counter()
-        for place, one in ((f"annotations[{n}]", one) for n, one in enumerate(root["annotations"])):
+        for number, one in enumerate(root["annotations"]):
+            place = f"annotations[{number}]"
             if one.get("iscrowd"):
                 crowd[one["image_id"]] += 1
                 continue

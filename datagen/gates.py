@@ -45,9 +45,9 @@ def garbled_share(text: str) -> float:
 
 
 def language_of(text: str) -> str:
-    """ "zh" where at least a fifth of the letters are Han (and kana or hangul are rarer), else "en" for Latin, else "".
+    """Language by script: "zh" where a fifth of the letters or more are Han, "en" where most are Latin, else "".
 
-    A script test, not a language model: German is "en" here.
+    Kana or hangul in greater number than Han is neither. A script test, not a language model: German is "en" here.
     """
     letters = sum(char.isalpha() for char in text)
     han, other_cjk = len(_HAN.findall(text)), len(_KANA_HANGUL.findall(text))

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
+from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
 
@@ -35,7 +36,7 @@ class RayRunner:
         self._address = address or os.environ.get("RAY_ADDRESS")
 
     def __enter__(self) -> RayRunner:
-        quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         try:
             if self._address:
                 ray.init(address=self._address, **quiet)

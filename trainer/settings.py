@@ -112,4 +112,7 @@ class Recipe:
     engine: EngineSettings
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     wandb: WandbSettings = field(default_factory=WandbSettings)
+    init: str | None = (
+        None  # a run's exported model to start from as a whole; the parts' own `weights` are then not read
+    )
     seed: int = 0

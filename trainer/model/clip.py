@@ -1,8 +1,8 @@
-"""CLIP's image encoder (arXiv 2103.00020), as LLaVA and Vary-toy use it: the last layer but one, without the class token."""
+"""CLIP's image encoder (arXiv 2103.00020) as LLaVA and Vary-toy use it: the last layer but one, no class token."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -10,7 +10,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from trainer.model.images import ImagePreprocess
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
-from trainer.model.weights import RANDOM, Loaded, is_export, load_encoder_of_export, load_from_hub
+from trainer.model.weights import RANDOM, Loaded, from_config, is_export, load_encoder_of_export, load_from_hub
 
 
 class ClipEncoder(VisionEncoder):
@@ -23,10 +23,9 @@ class ClipEncoder(VisionEncoder):
     def __init__(self, model: CLIPVisionModel) -> None:
         super().__init__()
         self.model = model
-        config = model.config
-        self.num_tokens = (config.image_size // config.patch_size) ** 2
-        self.width = config.hidden_size
-        self.preprocess = ImagePreprocess(size=config.image_size, crop="centre")
+        self.num_tokens = model.embeddings.num_patches
+        self.width = model.config.hidden_size
+        self.preprocess = ImagePreprocess(size=cast(int, model.config.image_size), crop="centre")
         model.encoder.layers[-1].requires_grad_(False)
         model.post_layernorm.requires_grad_(False)
 
@@ -34,13 +33,13 @@ class ClipEncoder(VisionEncoder):
     def build(cls, config: dict[str, Any], weights: str | None, attention: str) -> tuple[Self, Loaded]:
         """The encoder of a recipe: sizes from `config`, or from the checkpoint where weights come from a hub or folder.
 
-        `config` takes the keys of transformers' CLIPVisionConfig. `weights`: a local folder or hub name of a CLIP model,
-        or a model that this project exported.
+        `config` takes the keys of transformers' CLIPVisionConfig. `weights`: a local folder or hub name of a CLIP
+        model, or a model that this project exported.
         """
         check_keys(config, CLIPVisionConfig.__annotations__, "clip")
         if weights is not None and not is_export(weights):
             return cls(load_from_hub(CLIPVisionModel, weights, config, attention)), Loaded(weights)
-        encoder = cls(CLIPVisionModel._from_config(CLIPVisionConfig(**config), attn_implementation=attention))
+        encoder = cls(from_config(CLIPVisionModel, config, attention))
         return encoder, RANDOM if weights is None else load_encoder_of_export(encoder, weights)
 
     def enable_gradient_checkpointing(self) -> None:
@@ -49,7 +48,7 @@ class ClipEncoder(VisionEncoder):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pixels → (N, P, D), row by row."""
-        x = self.model.pre_layrnorm(self.model.embeddings(pixels))
+        x: Tensor = self.model.pre_layrnorm(self.model.embeddings(pixels))
         for layer in self.model.encoder.layers[:-1]:
             x = layer(x, attention_mask=None)
         return x[:, 1:]

@@ -11,15 +11,17 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from datagen.errors import UserError
+
 
 class Fusion(Protocol):
     """How the tokens of several encoders become one sequence per image."""
 
     def connector_width(self, hidden_size: int, num_encoders: int) -> int:
-        """Channels that each connector has to give; ValueError when there is no such number."""
+        """Channels that each connector has to give; UserError when there is no such number."""
 
     def num_tokens(self, tokens_of: Mapping[str, int]) -> int:
-        """Tokens of an image for the language model, from those of each encoder; ValueError when they do not fit."""
+        """Tokens of an image for the language model, from those of each encoder; UserError when they do not fit."""
 
     def join(self, tokens: Sequence[Tensor]) -> Tensor:
         """One (N, P, D) per encoder, in the recipe's order → one (N, P, D) in the language model's width."""
@@ -31,7 +33,7 @@ class ChannelFusion:
     def connector_width(self, hidden_size: int, num_encoders: int) -> int:
         """An equal share of the hidden size."""
         if hidden_size % num_encoders:
-            raise ValueError(
+            raise UserError(
                 f"fusion channel: {num_encoders} encoders cannot share the language model's hidden size {hidden_size} "
                 "equally"
             )
@@ -41,7 +43,7 @@ class ChannelFusion:
         """The number that all encoders have in common."""
         if len(set(tokens_of.values())) != 1:
             found = ", ".join(f"{name} {count}" for name, count in tokens_of.items())
-            raise ValueError(f"fusion channel: encoders must give equally many tokens per image, found {found}")
+            raise UserError(f"fusion channel: encoders must give equally many tokens per image, found {found}")
         return next(iter(tokens_of.values()))
 
     def join(self, tokens: Sequence[Tensor]) -> Tensor:

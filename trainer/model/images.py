@@ -28,7 +28,9 @@ class ImagePreprocess:
     """
 
     size: int  # px, both sides of the result
-    crop: Literal["none", "centre"] = "none"  # none: the aspect ratio is not kept; centre: it is, and the rest is cut off
+    crop: Literal["none", "centre"] = (
+        "none"  # none: the aspect ratio is not kept; centre: it is, and the rest is cut off
+    )
     resample: Literal["bicubic", "bilinear"] = "bicubic"  # PIL's, which are antialiased
     mean: tuple[float, float, float] = CLIP_MEAN  # per channel, of values in 0..1
     std: tuple[float, float, float] = CLIP_STD

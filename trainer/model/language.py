@@ -5,14 +5,24 @@ Shape legend: B rows, T tokens, H hidden size, V vocabulary rows.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationConfig, OPTForCausalLM, PreTrainedModel, Qwen2ForCausalLM
 
+from datagen.errors import UserError
 from trainer.model.tables import check_keys
-from trainer.model.weights import RANDOM, Loaded, is_export, load_from_hub, load_part_of_export
+from trainer.model.weights import (
+    RANDOM,
+    Loaded,
+    config_class_of,
+    from_config,
+    is_export,
+    load_from_hub,
+    load_part_of_export,
+)
 
 
 class LanguageModel(nn.Module):
@@ -33,9 +43,10 @@ class LanguageModel(nn.Module):
         """The language model of a recipe, with at least `vocabulary` rows of embeddings, and what was loaded into it.
 
         `config` takes the keys of transformers' configuration class; with weights from a folder or hub it replaces
-        single values of the checkpoint's own. ValueError for an unknown key and for weights that do not fit.
+        single values of the checkpoint's own. UserError for an unknown key and for weights that do not fit.
         """
-        check_keys(config, cls.model_class.config_class.__annotations__, cls.model_class.config_class.model_type)
+        config_class = config_class_of(cls.model_class)
+        check_keys(config, config_class.__annotations__, config_class.model_type)
         if weights is not None and not is_export(weights):
             language = cls(cls._load(weights, config, attention))
             if vocabulary > language.vocabulary:
@@ -43,29 +54,29 @@ class LanguageModel(nn.Module):
             return language, Loaded(weights)
         # No padding row: transformers would zero it and keep it from training, whatever token has that id here.
         sizes = {"pad_token_id": None, **config, "vocab_size": max(vocabulary, config.get("vocab_size", 0))}
-        model = cls.model_class._from_config(cls.model_class.config_class(**sizes), attn_implementation=attention)
-        language = cls(model)
+        language = cls(from_config(cls.model_class, sizes, attention))
         return language, RANDOM if weights is None else load_part_of_export(language, weights, "language")
 
     @property
     def hidden_size(self) -> int:
         """H, the width of embeddings and of `hidden_states`."""
-        return self.model.get_input_embeddings().embedding_dim
+        return self._table.embedding_dim
 
     @property
     def vocabulary(self) -> int:
         """V, the rows of the embeddings; may be more than the tokenizer has entries."""
-        return self.model.get_input_embeddings().num_embeddings
+        return self._table.num_embeddings
 
     @property
     def max_positions(self) -> int:
         """Tokens of the longest sequence that the model has positions for."""
-        return self.model.config.max_position_embeddings
+        return int(self.model.config.max_position_embeddings)
 
     @property
     def head(self) -> Tensor:
         """(V, H) weight of the output layer."""
-        return self.model.get_output_embeddings().weight
+        weight: Tensor = self.model.get_output_embeddings().weight
+        return weight
 
     def enable_gradient_checkpointing(self) -> None:
         """Keep only each layer's input for the backward pass and compute the rest again."""
@@ -73,32 +84,37 @@ class LanguageModel(nn.Module):
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(B, T) ids → (B, T, H)."""
-        return self.model.get_input_embeddings()(input_ids)
+        embeddings: Tensor = self._table(input_ids)
+        return embeddings
 
     def hidden_states(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T, H) embeddings and their (B, T) mask → (B, T, H), what the output layer takes."""
-        return self.model.base_model(
-            inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state
+        output = self.model.base_model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
 
     def generate(self, embeddings: Tensor, attention_mask: Tensor, *, max_new_tokens: int, eos_id: int) -> Tensor:
         """Greedy continuation, (B, at most max_new_tokens) ids; a row that has ended is filled up with `eos_id`.
 
-        Rows are padded on the left. ValueError when the longest row leaves no position free; when it leaves fewer than
+        Rows are padded on the left. UserError when the longest row leaves no position free; when it leaves fewer than
         `max_new_tokens`, generation ends with the last position.
         """
         longest = int(attention_mask.sum(dim=1).max())
         if longest >= self.max_positions:
-            raise ValueError(f"prompt of {longest} tokens: the language model has {self.max_positions} positions")
+            raise UserError(f"prompt of {longest} tokens: the language model has {self.max_positions} positions")
         config = GenerationConfig(
             do_sample=False,
             max_new_tokens=min(max_new_tokens, self.max_positions - longest),
             eos_token_id=eos_id,
             pad_token_id=eos_id,
         )
-        return self.model.generate(
-            inputs_embeds=embeddings, attention_mask=attention_mask, generation_config=config, use_model_defaults=False
-        )
+        model: Any = self.model  # generate() comes from a mixin that PreTrainedModel's type does not show
+        ids: Tensor = model.generate(inputs_embeds=embeddings, attention_mask=attention_mask, generation_config=config)
+        return ids
+
+    @property
+    def _table(self) -> nn.Embedding:
+        return cast(nn.Embedding, self.model.get_input_embeddings())
 
     @classmethod
     def _load(cls, weights: str, config: dict[str, Any], attention: str) -> PreTrainedModel:
@@ -122,7 +138,7 @@ class Opt(LanguageModel):
         model = load_from_hub(cls.model_class, weights, {k: v for k, v in config.items() if k != key}, attention)
         wanted, found = config.get(key, model.config.max_position_embeddings), model.config.max_position_embeddings
         if wanted < found:
-            raise ValueError(f"opt: {key} {wanted} is fewer than the {found} of {weights}; positions are never cut off")
+            raise UserError(f"opt: {key} {wanted} is fewer than the {found} of {weights}; positions are never cut off")
         if wanted > found:
             table = model.model.decoder.embed_positions
             table.weight = nn.Parameter(stretch_positions(table.weight.detach(), wanted, offset=table.offset))
@@ -140,7 +156,7 @@ def stretch_positions(table: Tensor, positions: int, *, offset: int) -> Tensor:
     """
     columns = table[offset:].T[None]  # (1, H, P): interpolation runs over the last axis
     stretched = F.interpolate(columns, size=positions, mode="linear", align_corners=True)[0].T
-    return table.new_empty(offset + positions, table.shape[1]).copy_(_join(table[:offset], stretched))
+    return torch.cat([table[:offset], stretched])
 
 
 LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {"opt": Opt, "qwen2": Qwen2}

@@ -1,14 +1,16 @@
 """The vision vocabulary: SAM's ViTDet-B image encoder and two convolutions.
 
-Vary (arXiv 2312.06109, section 3.2) on Segment Anything (arXiv 2304.02643) on ViTDet (arXiv 2203.16527); the maths is that
-of https://github.com/facebookresearch/segment-anything/blob/main/segment_anything/modeling/image_encoder.py, and the
-parameters carry its names, so its checkpoints load as they are.
+Vary (arXiv 2312.06109, section 3.2) on Segment Anything (arXiv 2304.02643) on ViTDet (arXiv 2203.16527); the maths is
+that of https://github.com/facebookresearch/segment-anything/blob/main/segment_anything/modeling/image_encoder.py, and
+the parameters carry its names, so its checkpoints load as they are.
 
-Shape legend: N images, B fields (images or windows), S side of a field in patches, C width, A heads, E channels of a head.
+Shape legend: N images, B fields (images or windows), S side of a field in patches, C width, A heads, E channels of a
+head, P tokens, D channels of a token.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from datagen.errors import UserError
 from trainer.model.images import ImagePreprocess
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
@@ -46,11 +49,11 @@ class SamConfig:
 
     def __post_init__(self) -> None:
         if self.image_size % (self.patch_size * _CONV_STRIDE):
-            raise ValueError(
+            raise UserError(
                 f"sam: image_size {self.image_size} is not a multiple of {_CONV_STRIDE} × patch_size {self.patch_size}"
             )
         if self.width % self.heads:
-            raise ValueError(f"sam: width {self.width} is not a multiple of heads {self.heads}")
+            raise UserError(f"sam: width {self.width} is not a multiple of heads {self.heads}")
 
     @property
     def grid(self) -> int:
@@ -107,14 +110,14 @@ class SamEncoder(VisionEncoder):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pixels → (N, P, D), row by row."""
-        x = self.patch_embed(pixels) + self.pos_embed
+        x: Tensor = self.patch_embed(pixels) + self.pos_embed
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
         x = self.neck(x.permute(0, 3, 1, 2))
-        x = self.net_3(self.net_2(x))
+        x = self.net_3(self.net_2(x))  # (N, D, S/4, S/4)
         return x.flatten(2).transpose(1, 2)
 
     def _init_weights(self) -> None:
@@ -135,7 +138,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Cut and project."""
-        return self.proj(pixels).permute(0, 2, 3, 1)
+        x: Tensor = self.proj(pixels)
+        return x.permute(0, 2, 3, 1)
 
 
 class Block(nn.Module):
@@ -159,7 +163,8 @@ class Block(nn.Module):
         else:
             attended = self.attn(normed)
         x = x + attended
-        return x + self.mlp(self.norm2(x))
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
 class Attention(nn.Module):
@@ -196,7 +201,8 @@ class Attention(nn.Module):
         v = F.pad(v, (0, q.shape[-1] - head))
 
         out = F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head]
-        return self.proj(out.transpose(1, 2).reshape(fields, side, side, width))
+        projected: Tensor = self.proj(out.transpose(1, 2).reshape(fields, side, side, width))
+        return projected
 
     def _relative_scores(self, q: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """q·Rh for every key row and q·Rw for every key column, (B, A, S², S) each; q comes unscaled."""
@@ -218,7 +224,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) → (..., C)."""
-        return self.lin2(F.gelu(self.lin1(x)))
+        x = self.lin2(F.gelu(self.lin1(x)))
+        return x
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -226,20 +233,21 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape in and out."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = super().forward(x.permute(0, 2, 3, 1))
+        return x.permute(0, 3, 1, 2)
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
     """(N, S, S, C) → (N × windows, window, window, C), zeros added below and to the right where S does not divide."""
     padding = -x.shape[1] % window
     x = F.pad(x, (0, 0, 0, padding, 0, padding))
-    count = x.shape[1] // window
-    return x.unflatten(2, (count, window)).unflatten(1, (count, window)).transpose(2, 3).flatten(0, 2)
+    count, width = x.shape[1] // window, x.shape[3]
+    return x.reshape(-1, count, window, count, window, width).transpose(2, 3).reshape(-1, window, window, width)
 
 
 def from_windows(windows: Tensor, side: int) -> Tensor:
     """The inverse of `to_windows`: back to (N, S, S, C), without the padding."""
-    window = windows.shape[1]
-    count = -(-side // window)
-    x = windows.unflatten(0, (-1, count, count)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-    return x[:, :side, :side]
+    window, width = windows.shape[1], windows.shape[3]
+    count = math.ceil(side / window)
+    x = windows.reshape(-1, count, count, window, window, width).transpose(2, 3)
+    return x.reshape(-1, count * window, count * window, width)[:, :side, :side]

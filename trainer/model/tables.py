@@ -6,22 +6,24 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from datagen.errors import UserError
+
 Row = TypeVar("Row")
 
 
 def lookup(table: Mapping[str, Row], name: str, what: str) -> Row:
-    """The row `name` of a table of parts; ValueError lists the rows and the nearest one."""
+    """The row `name` of a table of parts; UserError lists the rows and the nearest one."""
     if name not in table:
-        raise ValueError(f"{what}: found {name!r}, expected one of {', '.join(table)}{_nearest(name, table)}")
+        raise UserError(f"{what}: found {name!r}, expected one of {', '.join(table)}{_nearest(name, table)}")
     return table[name]
 
 
 def check_keys(config: Mapping[str, Any], valid: Iterable[str], what: str) -> None:
-    """Refuse a part's configuration that has a key the part does not know; ValueError names the nearest one."""
+    """Refuse a part's configuration that has a key the part does not know; UserError names the nearest one."""
     valid = sorted(valid)
     for key in config:
         if key not in valid:
-            raise ValueError(f"{what}: unknown key {key!r}{_nearest(key, valid)}; valid keys: {', '.join(valid)}")
+            raise UserError(f"{what}: unknown key {key!r}{_nearest(key, valid)}; valid keys: {', '.join(valid)}")
 
 
 def _nearest(name: str, options: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ class VisionEncoder(nn.Module):
     def build(cls, config: dict[str, Any], weights: str | None, attention: str) -> tuple[Self, Loaded]:
         """The encoder of a recipe and what was loaded into it.
 
-        `attention` is the implementation for parts that come from transformers. ValueError for an unknown key of
+        `attention` is the implementation for parts that come from transformers. UserError for an unknown key of
         `config` and for weights that do not fit.
         """
         raise NotImplementedError

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from datagen.errors import UserError
 from trainer.precision import dtype_of
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 EXPORT_FILE = "model.safetensors"
 """File name of an exported model; its keys are those of `VisionLanguageModel.state_dict()`."""
@@ -59,18 +65,15 @@ class PartReport:
 def copy_tensors(
     module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, may_miss: Collection[str] = ()
 ) -> Loaded:
-    """Copy `tensors` into `module`, name by name; ValueError when one is missing, left over or of another shape.
+    """Copy `tensors` into `module`, name by name; UserError when one is missing, left over or of another shape.
 
-    Tied tensors may stand in the source under any of their names. Only names in `may_miss` may be absent; they keep what
-    they have and are reported as random.
+    Tied tensors may stand in the source under any of their names. Only names in `may_miss` may be absent; they keep
+    what they have and are reported as random.
     """
     state = module.state_dict(keep_vars=True)
     for name, tensor in tensors.items():
         if name in state and state[name].shape != tensor.shape:
-            raise ValueError(
-                f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(state[name].shape)}; "
-                "the recipe's config and these weights are of different models"
-            )
+            raise UserError(_wrong_shape(source, name, tensor.shape, state[name].shape))
     names_of = defaultdict(set)
     for name, parameter in state.items():
         names_of[id(parameter)].add(name)
@@ -88,7 +91,7 @@ def is_export(path: str) -> bool:
 
 
 def load_encoder_of_export(encoder: nn.Module, path: str) -> Loaded:
-    """Load the one encoder of an exported model whose tensor names are those of `encoder`; ValueError if not just one.
+    """Load the one encoder of an exported model whose tensor names are those of `encoder`; UserError if not just one.
 
     The name an encoder has in its recipe does not matter, so what Vary-tiny calls one thing Vary-toy may call another.
     """
@@ -98,7 +101,7 @@ def load_encoder_of_export(encoder: nn.Module, path: str) -> Loaded:
     fitting = [part for part in sorted(names) if parts[part] == set(encoder.state_dict())]
     if len(fitting) != 1:
         found = ", ".join(f"{part} ({len(parts[part])} tensors)" for part in sorted(names)) or "none"
-        raise ValueError(
+        raise UserError(
             f"{file}: expected one encoder with the {len(encoder.state_dict())} tensors of {type(encoder).__name__}, "
             f"{len(fitting)} of its encoders fit; encoders found: {found}"
         )
@@ -116,36 +119,55 @@ def load_part_of_export(module: nn.Module, path: str, part: str) -> Loaded:
 def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
     """Tensors of a .pth file under `prefix`, which is cut off; nothing in the file is executed."""
     if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file; give the weights' path, or null for random weights")
+        raise UserError(f"{path}: no such file; give the weights' path, or null for random weights")
     tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
-def load_from_hub(
-    model_class: type[PreTrainedModel], name: str, overrides: Mapping[str, Any], attention: str
-) -> PreTrainedModel:
+def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig]:
+    """The configuration class of a transformers model class."""
+    assert model_class.config_class is not None  # only transformers' abstract base has none
+    return model_class.config_class
+
+
+def from_config(model_class: type[Model], config: Mapping[str, Any], attention: str) -> Model:
+    """A transformers model with random weights; UserError for values that its configuration or the model refuses."""
+    try:
+        model: Model = model_class._from_config(config_class_of(model_class)(**config), attn_implementation=attention)
+    except (ValueError, StrictDataclassError) as error:
+        raise UserError(f"{config_class_of(model_class).model_type}: {' '.join(str(error).split())}") from error
+    return model
+
+
+def load_from_hub(model_class: type[Model], name: str, overrides: Mapping[str, Any], attention: str) -> Model:
     """A transformers model with all its weights, in fp32, from a local folder or a hub name.
 
-    `overrides` replaces values of the checkpoint's own configuration. ValueError when the checkpoint cannot be had and
-    when it lacks a tensor of the model or has it in another shape; tensors beyond the model (CLIP's text half) are left.
+    `overrides` replaces values of the checkpoint's own configuration. UserError when the checkpoint cannot be had and
+    when it lacks a tensor of the model or has it in another shape. Tensors beyond the model (CLIP's text half) do not
+    matter.
     """
     try:
-        config: PretrainedConfig = model_class.config_class.from_pretrained(name, **overrides)
-        model, info = model_class.from_pretrained(
-            name,
-            config=config,
-            dtype=dtype_of("fp32"),
-            attn_implementation=attention,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # only to be told of all of them; refused below
-        )
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{name}: cannot be read as {model_class.__name__}: {reason}; give a local folder or null for random weights"
+        with _quiet():
+            config = config_class_of(model_class).from_pretrained(name, **overrides)
+            loaded: Any = model_class.from_pretrained(
+                name,
+                config=config,
+                dtype=dtype_of("fp32"),
+                attn_implementation=attention,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # only to be told of them; refused below
+            )
+    except (OSError, ValueError, StrictDataclassError) as error:
+        place = "" if Path(name).exists() else "no such folder, and as a hub name: "
+        raise UserError(
+            f"{name}: cannot be read as {model_class.__name__}: {place}{str(error).splitlines()[0]}; "
+            "give a local folder, or null for random weights"
         ) from error
-    for key, found, expected in sorted(info["mismatched_keys"]):
-        raise ValueError(f"{name}: {key} has shape {tuple(found)}, expected {tuple(expected)}")
+    model: Model
+    model, info = loaded
+    if info["mismatched_keys"]:
+        key, found, expected = min(info["mismatched_keys"])
+        raise UserError(_wrong_shape(name, key, found, expected))
     _refuse(name, "lacks", info["missing_keys"])
     return model
 
@@ -153,7 +175,25 @@ def load_from_hub(
 def _refuse(source: str, problem: str, names: Collection[str]) -> None:
     if names:
         first = ", ".join(sorted(names)[:5])
-        raise ValueError(f"{source} {problem} {len(names)} tensors: {first}{', …' if len(names) > 5 else ''}")
+        raise UserError(f"{source} {problem} {len(names)} tensors: {first}{', …' if len(names) > 5 else ''}")
+
+
+def _wrong_shape(source: str, key: str, found: Sequence[int], expected: Sequence[int]) -> str:
+    return (
+        f"{source}: {key} has shape {tuple(found)}, expected {tuple(expected)}; "
+        "the recipe's config and these weights are of different models"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report on a checkpoint, a table of many lines: what matters in it is raised here."""
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
 
 
 def _export_file(path: str) -> Path:
@@ -161,14 +201,14 @@ def _export_file(path: str) -> Path:
 
 
 def _parts_of(file: Path) -> dict[str, set[str]]:
-    """Tensor names of each part of an exported model; ValueError when the file cannot be read."""
+    """Tensor names of each part of an exported model; UserError when the file cannot be read."""
     if not file.is_file():
-        raise ValueError(f"{file}: no such file; give an exported model's folder, or null for random weights")
+        raise UserError(f"{file}: no such file; give an exported model's folder, or null for random weights")
     try:
         with safe_open(file, framework="pt") as stored:
             keys = list(stored.keys())
     except SafetensorError as error:
-        raise ValueError(f"{file}: not a readable safetensors file: {error}") from error
+        raise UserError(f"{file}: not a readable safetensors file: {error}") from error
     parts: dict[str, set[str]] = defaultdict(set)
     for key in keys:
         depth = 2 if key.startswith(("encoders.", "connectors.")) else 1

@@ -1,0 +1,55 @@
+"""Recipe → model and conversation encoder that fit each other. Training, evaluation and import all start here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from datagen.errors import UserError
+from trainer.encode import IMAGE_PAD, ConversationEncoder, load_tokenizer, token_id
+from trainer.model import PartReport, VisionLanguageModel, build
+from trainer.model.weights import EXPORT_FILE, copy_tensors
+from trainer.settings import ModelSettings, Recipe
+
+
+def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, list[PartReport]]:
+    """The model of a recipe, what turns conversations into its ids, and where each part's weights came from.
+
+    Raises:
+        UserError: a part, its weights or the tokenizer is missing or does not fit.
+    """
+    tokenizer = load_tokenizer(recipe.model.language.tokenizer)
+    model, parts = build(
+        recipe.model if recipe.init is None else _without_weights(recipe.model),
+        vocabulary=len(tokenizer),
+        image_token_id=token_id(tokenizer, IMAGE_PAD),
+        attention=recipe.engine.attention,
+        gradient_checkpointing=recipe.engine.gradient_checkpointing,
+        seed=recipe.seed,
+    )
+    if recipe.init is not None:
+        _load_whole(model, Path(recipe.init) / EXPORT_FILE)
+        parts = [replace(p, source=recipe.init, tensors_loaded=p.tensors_random, tensors_random=0) for p in parts]
+    encoder = ConversationEncoder(
+        tokenizer,
+        template=recipe.model.language.template,
+        image_tokens=model.num_image_tokens,
+        max_length=recipe.data.max_length,
+    )
+    return model, encoder, parts
+
+
+def _without_weights(settings: ModelSettings) -> ModelSettings:
+    vision = {name: replace(part, weights=None) for name, part in settings.vision.items()}
+    return replace(settings, vision=vision, language=replace(settings.language, weights=None))
+
+
+def _load_whole(model: VisionLanguageModel, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a model that a training run exported: {error}") from error
+    copy_tensors(model, weights, str(path))

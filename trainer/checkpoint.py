@@ -1,0 +1,142 @@
+"""Checkpoints that a run resumes from, and the exported model that others read.
+
+OUT/checkpoints/step-000500/   optimiser, weights, loss scale (DeepSpeed's files) and state.json; whole or absent
+OUT/model/                     model.safetensors, recipe.yaml, tokenizer: what evaluation and the next stage load
+OUT/log.jsonl                  a line per step
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerBase
+
+from datagen.config import load, to_yaml
+from datagen.errors import UserError
+from datagen.files import sync_folder, write_text
+from trainer.assemble import assemble
+from trainer.encode import ConversationEncoder
+from trainer.engine import Engine
+from trainer.model import VisionLanguageModel
+from trainer.model.weights import EXPORT_FILE
+from trainer.settings import Recipe
+
+_STATE = "state.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """Where a run stands. The data position is `step`: the next one reads the mixture from `step * global batch` on."""
+
+    step: int = 0  # optimiser steps done
+    samples: int = 0  # trained on
+    supervised_tokens: int = 0
+    skipped: int = 0  # samples that could not be used
+    truncated: int = 0  # samples whose answer was cut at max_length
+    data_sha256: str = ""  # of the mixture and the shards it reads
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted((out / "checkpoints").glob("step-*"))
+
+
+def save_checkpoint(engine: Engine, out: Path, state: TrainState, *, rank: int, keep: int) -> None:
+    """Writes a checkpoint; every rank calls it. A kill while it is written leaves the earlier ones as they were."""
+    folder = out / "checkpoints" / f"step-{state.step:06d}"
+    temp = folder.with_name(f".{folder.name}.tmp")
+    if rank == 0:
+        shutil.rmtree(temp, ignore_errors=True)
+        temp.mkdir(parents=True)
+    engine.barrier()
+    engine.save(temp)
+    engine.barrier()
+    if rank == 0:
+        write_text(temp / _STATE, json.dumps(asdict(state), indent=2) + "\n")
+        _sync_tree(temp)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temp, folder)
+        sync_folder(folder.parent)
+        for old in checkpoints(out)[:-keep]:
+            shutil.rmtree(old)
+    engine.barrier()
+
+
+def resume(engine: Engine, out: Path, data_sha256: str) -> TrainState:
+    """Restores the newest checkpoint, if there is one.
+
+    Raises:
+        UserError: it is of other data, or does not fit the model.
+    """
+    found = checkpoints(out)
+    if not found:
+        return TrainState(data_sha256=data_sha256)
+    try:
+        state = TrainState(**json.loads((found[-1] / _STATE).read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{found[-1]}: broken ({error}); delete it to continue from the one before") from error
+    if state.data_sha256 != data_sha256:
+        raise UserError(
+            f"{found[-1]}: was trained on another mixture, or the shards have been made anew since. "
+            "Choose another out= (or delete this one), or restore data.sources and seed"
+        )
+    engine.load(found[-1])
+    return state
+
+
+def export_model(engine: Engine, out: Path, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, rank: int) -> Path:
+    """Writes `OUT/model`; every rank calls it."""
+    weights = engine.state_dict()
+    folder = out / "model"
+    if rank == 0:
+        temp = out / ".model.tmp"
+        shutil.rmtree(temp, ignore_errors=True)
+        temp.mkdir(parents=True)
+        save_file(_without_aliases(weights), temp / EXPORT_FILE)
+        write_text(temp / "recipe.yaml", to_yaml(recipe))
+        tokenizer.save_pretrained(temp / "tokenizer")
+        _sync_tree(temp)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temp, folder)
+        sync_folder(out)
+    engine.barrier()
+    return folder
+
+
+def load_exported(folder: Path) -> tuple[VisionLanguageModel, ConversationEncoder, Recipe]:
+    """The model of `OUT/model` in evaluation mode, its encoder of conversations, and the recipe it was trained with.
+
+    Raises:
+        UserError: not an exported model, or its parts do not fit together.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no exported model there; a finished training run writes one into its out/model")
+    recipe = load(Recipe, folder / "recipe.yaml")
+    language = replace(recipe.model.language, tokenizer=str(folder / "tokenizer"))
+    model, encoder, _ = assemble(replace(recipe, init=str(folder), model=replace(recipe.model, language=language)))
+    return model.eval(), encoder, recipe
+
+
+def _without_aliases(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tied tensors once, under the first of their names; safetensors refuses shared memory."""
+    first: dict[int, str] = {}
+    return {
+        name: tensor.contiguous()
+        for name, tensor in weights.items()
+        if first.setdefault(tensor.data_ptr(), name) == name
+    }
+
+
+def _sync_tree(folder: Path) -> None:
+    """Everything below `folder` on the disk before the rename that makes it count."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)

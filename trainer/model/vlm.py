@@ -1,0 +1,132 @@
+"""The model: vision encoders → connectors → fusion → causal language model.
+
+Shape legend: B rows, T tokens, N images of all rows in reading order, P tokens of an image, H hidden size,
+M supervised tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from datagen.errors import UserError
+from trainer.batch import IGNORE_INDEX, Batch
+from trainer.loss import token_losses
+from trainer.model.connectors import Fusion
+from trainer.model.images import ImagePreprocess
+from trainer.model.language import LanguageModel
+from trainer.model.vision import VisionEncoder
+
+
+class VisionLanguageModel(nn.Module):
+    """Parts put together by a recipe; nothing in here knows which model it is.
+
+    A part without trainable parameters is frozen: it stays in evaluation mode whatever `train` says.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, VisionEncoder],
+        connectors: Mapping[str, nn.Module],
+        language: LanguageModel,
+        *,
+        fusion: Fusion,
+        image_token_id: int,
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.connectors = nn.ModuleDict(connectors)
+        self.language = language
+        self.fusion = fusion
+        self.image_token_id = image_token_id
+        # One fact, stated here only: how many image tokens the loader writes and the splice below expects.
+        self.num_image_tokens = fusion.num_tokens({name: encoder.num_tokens for name, encoder in encoders.items()})
+        self.preprocess: dict[str, ImagePreprocess] = {name: encoder.preprocess for name, encoder in encoders.items()}
+
+    def train(self, mode: bool = True) -> VisionLanguageModel:
+        """Training or evaluation mode for the parts that train; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for part in (*self.encoders.values(), *self.connectors.values(), self.language):
+            if is_frozen(part):
+                part.eval()
+        return self
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Trade compute for memory in the encoders and the language model, as far as they train."""
+        for part in (*self.encoders.values(), self.language):
+            if not is_frozen(part):
+                cast(VisionEncoder | LanguageModel, part).enable_gradient_checkpointing()
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each supervised token, (M,) fp32 in nats, and the row it stands in, (M,) int64.
+
+        `losses.sum().backward()` reaches every trainable parameter whatever the batch holds: without images the vision
+        side gets zeros and no encoder runs; without a supervised token everything gets zeros.
+        """
+        embeddings = self._embed(batch.input_ids, batch.pixels)
+        hidden = self.language.hidden_states(embeddings, batch.attention_mask)
+        rows, before = (batch.labels[:, 1:] != IGNORE_INDEX).nonzero(as_tuple=True)  # position t predicts token t + 1
+        losses = token_losses(hidden[rows, before], self.language.head, batch.labels[rows, before + 1])
+        return losses, rows
+
+    def encode_images(self, pixels: Mapping[str, Tensor]) -> Tensor:
+        """(N, 3, H, W) uint8 per encoder → (N, P, H) in the language model's embedding space."""
+        tokens = []
+        for name, encoder in self.encoders.items():
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(encoder)):
+                dtype = next(encoder.parameters()).dtype
+                features = encoder(self.preprocess[name].normalise(pixels[name], dtype))
+            tokens.append(self.connectors[name](features))
+        return self.fusion.join(tokens)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixels: Mapping[str, Tensor],
+        *,
+        max_new_tokens: int,
+        eos_id: int,
+    ) -> list[list[int]]:
+        """Greedy answers, one list of ids per row, without the end token.
+
+        `input_ids` and `attention_mask` are (B, T) int64, padded on the LEFT; `pixels` as in `Batch`. A row ends at
+        `eos_id`, after `max_new_tokens`, or when the language model is out of positions. The result of a row does not
+        depend on the rows beside it, as long as none runs out of positions. Call in evaluation mode.
+        """
+        embeddings = self._embed(input_ids, pixels)
+        ids = self.language.generate(embeddings, attention_mask, max_new_tokens=max_new_tokens, eos_id=eos_id)
+        return [row[: row.index(eos_id)] if eos_id in row else row for row in ids.tolist()]
+
+    def _embed(self, input_ids: Tensor, pixels: Mapping[str, Tensor]) -> Tensor:
+        """(B, T) ids → (B, T, H), the places that hold `image_token_id` filled with the images in reading order."""
+        embeddings = self.language.embed(input_ids)
+        slots = input_ids == self.image_token_id
+        num_slots, num_images = int(slots.sum()), len(next(iter(pixels.values())))
+        if num_slots != num_images * self.num_image_tokens:
+            raise UserError(
+                f"batch of {num_images} images: expected {num_images} × {self.num_image_tokens} image tokens in its "
+                f"rows, found {num_slots}"
+            )
+        if num_images == 0:
+            return embeddings + self._nothing_from_vision()
+        return embeddings.masked_scatter(slots[..., None], self.encode_images(pixels).to(embeddings.dtype))
+
+    def _nothing_from_vision(self) -> Tensor:
+        """A scalar zero that depends on every trainable parameter of encoders and connectors.
+
+        It gives them a gradient (of zeros) on a rank whose rows have no image, so that gradient reduction waits for no
+        one. The sum of no elements is an exact zero and its gradient too, even if a parameter or the loss is infinite;
+        `0 * parameter` would be NaN then.
+        """
+        trainable = [p for part in (self.encoders, self.connectors) for p in part.parameters() if p.requires_grad]
+        return torch.cat([self.language.head.new_empty(0), *(p.flatten()[:0] for p in trainable)]).sum()
+
+
+def is_frozen(part: nn.Module) -> bool:
+    """Whether none of a part's parameters trains."""
+    return not any(parameter.requires_grad for parameter in part.parameters())

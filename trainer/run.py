@@ -1,0 +1,129 @@
+"""Trains one stage.
+
+deepspeed trainer/run.py recipes/tiny_plus.yaml data.workers=8
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+# A script's own folder comes first on the path and would hide top-level modules behind trainer/*.py.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+
+from datagen.config import load
+from datagen.console import say, show_table, warn
+from datagen.errors import UserError, command
+from datagen.shards import MANIFEST
+from trainer.assemble import assemble
+from trainer.checkpoint import export_model
+from trainer.engine import Engine, start_distributed
+from trainer.loader import Corpus, MicroBatches, Share
+from trainer.loop import train
+from trainer.model import PartReport
+from trainer.optim import build_optimizer
+from trainer.settings import Recipe
+
+
+def run(recipe: Recipe) -> Path:
+    """Trains `recipe` to its end, from the newest checkpoint under its `out` where there is one.
+
+    Returns:
+        The folder of the exported model.
+    """
+    rank, world_size = start_distributed()
+    share = Share(
+        rank=rank,
+        world_size=world_size,
+        global_batch_size=recipe.engine.global_batch_size,
+        micro_batch_size=recipe.engine.micro_batch_size,
+    )
+    corpus = Corpus(recipe.data, recipe.seed)
+    total_steps = count_steps(corpus, recipe)
+    model, encoder, parts = assemble(recipe)
+    if rank == 0:
+        introduce(recipe, corpus, parts, total_steps, share)
+    data = MicroBatches(corpus, share, encoder, model.preprocess)
+    engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, recipe.optim.grad_clip)
+    train(engine, data, share, recipe, total_steps, data_sha256(recipe, corpus))
+    folder = export_model(engine, Path(recipe.out), recipe, encoder.tokenizer, rank=rank)
+    if rank == 0:
+        say(f"model written to {folder}")
+    return folder
+
+
+def count_steps(corpus: Corpus, recipe: Recipe) -> int:
+    """Whole global batches in all epochs."""
+    positions = corpus.mixture.per_epoch * recipe.data.epochs
+    if positions < recipe.engine.global_batch_size:
+        raise UserError(
+            f"the mixture has {positions} samples in {recipe.data.epochs} epochs, less than one "
+            f"engine.global_batch_size of {recipe.engine.global_batch_size}"
+        )
+    return positions // recipe.engine.global_batch_size
+
+
+def data_sha256(recipe: Recipe, corpus: Corpus) -> str:
+    """Identifies the order of samples and the bytes they are read from."""
+    digest = hashlib.sha256(json.dumps([recipe.seed, recipe.engine.global_batch_size]).encode())
+    for source in corpus.mixture.sources:
+        digest.update(json.dumps([source.name, source.available, source.asked]).encode())
+        digest.update((Path(recipe.data.sources[source.name].shards) / MANIFEST).read_bytes())
+    return digest.hexdigest()
+
+
+def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_steps: int, share: Share) -> None:
+    """Shows what is about to be trained, from what, on what."""
+    show_table(
+        "model",
+        ("part", "parameters", "trained", "weights from"),
+        [(part.part, f"{part.parameters:,}", f"{part.trainable:,}", part.source) for part in parts],
+    )
+    for part in parts:
+        if part.tensors_random and not part.part.startswith("connectors."):
+            warn(f"{part.part}: {part.tensors_random} tensors start from RANDOM weights")
+    mixture = corpus.mixture.sources
+    rows = [(s.name, s.available, s.asked, f"{s.asked / corpus.mixture.per_epoch:.1%}") for s in mixture]
+    show_table("mixture", ("source", "available", "per epoch", "share"), rows)
+    left = corpus.mixture.per_epoch * recipe.data.epochs - total_steps * share.global_batch_size
+    say(
+        f"{total_steps} steps of {share.global_batch_size} samples = {share.world_size} ranks x {share.micro_steps} "
+        f"micro-batches x {share.micro_batch_size}; {recipe.data.epochs} epochs"
+        + (f"; the last {left} samples do not fill a step" if left else "")
+    )
+    engine = recipe.engine
+    say(
+        f"{engine.precision}, ZeRO {engine.zero_stage}{' + optimiser offload' if engine.offload_optimizer else ''}, "
+        f"gradient checkpointing {'on' if engine.gradient_checkpointing else 'off'}, writes to {recipe.out}"
+    )
+
+
+@command
+def main() -> int:
+    """Parses the command line and trains."""
+    parser = argparse.ArgumentParser(
+        prog="deepspeed trainer/run.py",
+        description="Trains one stage from a recipe; run again, it goes on from the newest checkpoint.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  deepspeed trainer/run.py recipes/toy_pretrain.yaml
+  deepspeed --num_gpus 4 trainer/run.py recipes/tiny_plus.yaml out=runs/mine data.sources.ocr_en.shards=shards/pdf
+  python trainer/run.py recipes/demo/tiny_plus.yaml         one process, no launcher""",
+    )
+    parser.add_argument("recipe", type=Path, help="YAML; see recipes/")
+    parser.add_argument("overrides", nargs="*", help="key=value, e.g. optim.learning_rate=1e-4")
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the launcher adds it
+    arguments = parser.parse_args()
+    recipe = load(Recipe, arguments.recipe, arguments.overrides)
+    torch.set_flush_denormal(True)  # denormals make the backward pass on a CPU ten times slower
+    run(recipe)
+    return 0
+
+
+if __name__ == "__main__":
+    main()
