@@ -49,6 +49,11 @@ def load(
         raise UserError(_one_line(error, str(path or "command line"))) from error
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files a recipe consists of: itself and what `base:` names, lowest first."""
+    return [Path(origin) for origin, _ in _layers(path, seen=())]
+
+
 def to_yaml(settings: object) -> str:
     """The YAML of a settings object; `load` reads it back."""
     return OmegaConf.to_yaml(OmegaConf.structured(settings))

@@ -10,7 +10,6 @@ from pathlib import Path
 from datagen.cli import job_parser, run_source
 from datagen.console import say
 from datagen.errors import UserError, command
-from datagen.examples import write_documents
 from datagen.files import sha256_file
 from datagen.gates import TextGates, judge, language_of
 from datagen.images import encode_jpeg
@@ -111,6 +110,8 @@ def main() -> int:
     overrides = [item for item in arguments.paths if "=" in item and not Path(item).exists()]
     paths = [item for item in arguments.paths if item not in overrides]
     if not paths:
+        from datagen.examples import write_documents  # noqa: PLC0415  # not for the children that import this module
+
         folder = Path(arguments.out) / "documents"
         paths = [str(folder)]
         written = write_documents(folder)

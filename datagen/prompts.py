@@ -1,4 +1,4 @@
-"""The prompts per task: one registry for data, training, evaluation and demo, so that a model is asked as it was taught.
+"""The prompts per task: one registry for data, training, evaluation and demo; a model is asked as it was taught.
 
 The wordings lie in `data/prompts.toml`. Vary-toy gives each task at least ten (arXiv 2401.12503, section 3.2.2); the
 first of a list is the paper's own, and the one to evaluate with. Two lists serve the task "referring": "referring"

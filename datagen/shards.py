@@ -162,10 +162,10 @@ def _members(data: bytes, where: str) -> list[tuple[str, bytes]]:
         except tarfile.HeaderError as error:
             raise ValueError(f"{where}: broken tar header at byte {position}: {error}") from error
         start = position + _BLOCK
-        if start + info.size > len(data):
+        position = start + -(-info.size // _BLOCK) * _BLOCK  # content is filled up to whole blocks
+        if position > len(data):
             raise ValueError(f"{where}: {info.name} is cut: {len(data) - start} of {info.size} bytes")
         found.append((info.name, data[start : start + info.size]))
-        position = start + -(-info.size // _BLOCK) * _BLOCK
     return found
 
 

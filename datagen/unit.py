@@ -82,7 +82,8 @@ class Source(Protocol):
 def split_of(group: str, validation_share: float) -> str:
     """The side of `group`: "validation" for about `validation_share` of all groups, else "train".
 
-    A function of the group's name alone, so adding data moves nothing from one side to the other, and a document is never on both.
+    A function of the group's name alone, so adding data moves nothing from one side to the other, and a document is
+    never on both.
     """
     position = int.from_bytes(hashlib.sha256(f"split\x1f{group}".encode()).digest()[:8]) / 2**64
     return "validation" if position < validation_share else "train"

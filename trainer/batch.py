@@ -33,8 +33,8 @@ class Batch:
     labels: Tensor  # (B, T) int64, IGNORE_INDEX where not supervised or padded
     attention_mask: Tensor  # (B, T) int64, 1 for tokens, 0 for padding
     pixels: dict[str, Tensor]  # per encoder: (N, 3, H, W) uint8; N may be 0
-    keys: tuple[str, ...]  # B sample keys
-    tasks: tuple[str, ...]  # B tasks
+    keys: tuple[str, ...]  # B sample keys; none for the row of padding that stands in for an empty batch
+    tasks: tuple[str, ...]  # B tasks, likewise
     skipped: tuple[tuple[str, str], ...] = ()  # (key, reason) of samples that could not be used
     truncated: int = 0  # samples whose answer was cut at max_length
 

@@ -91,14 +91,13 @@ def resume(engine: Engine, out: Path, data_sha256: str) -> TrainState:
 
 
 def export_model(engine: Engine, out: Path, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, rank: int) -> Path:
-    """Writes `OUT/model`; every rank calls it."""
-    weights = engine.state_dict()
+    """Writes `OUT/model`; every rank calls it, the first one writes."""
     folder = out / "model"
     if rank == 0:
         temp = out / ".model.tmp"
         shutil.rmtree(temp, ignore_errors=True)
         temp.mkdir(parents=True)
-        save_file(_without_aliases(weights), temp / EXPORT_FILE)
+        save_file(_without_aliases(engine.state_dict()), temp / EXPORT_FILE)
         write_text(temp / "recipe.yaml", to_yaml(recipe))
         tokenizer.save_pretrained(temp / "tokenizer")
         _sync_tree(temp)

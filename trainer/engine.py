@@ -51,13 +51,14 @@ def engine_config(settings: EngineSettings, grad_clip: float | None) -> dict[str
     Raises:
         UserError: settings that do not go together.
     """
-    if settings.zero_stage not in (0, 1, 2, 3):
-        raise UserError(f"engine.zero_stage {settings.zero_stage}: one of 0, 1, 2, 3")
+    if settings.zero_stage not in (0, 1, 2):
+        # Stage 3 gathers parameters module by module: a rank whose batch has no image would leave the others waiting.
+        raise UserError(f"engine.zero_stage {settings.zero_stage}: one of 0, 1, 2")
     if settings.zero_stage == 0 and settings.precision != "fp32":
         # DeepSpeed's stage 0 makes its first 16-bit Adam update 0.744 times as large as it should be.
         raise UserError(f"engine.zero_stage 0 with engine.precision {settings.precision}: use stage 1, or fp32")
     if settings.offload_optimizer and settings.zero_stage < 1:
-        raise UserError("engine.offload_optimizer needs engine.zero_stage 1, 2 or 3")
+        raise UserError("engine.offload_optimizer needs engine.zero_stage 1 or 2")
     zero: dict[str, Any] = {"stage": settings.zero_stage}
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
@@ -91,7 +92,6 @@ class Engine:
         if settings.precision == "bf16" and not accelerator.is_bf16_supported():
             raise UserError("engine.precision bf16: this device has no bf16; use fp16 or fp32")
         self._engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
-        self._zero_stage = settings.zero_stage
         self.device = torch.device(self._engine.device)
 
     def __call__(self, *inputs: Any) -> Any:
@@ -154,7 +154,5 @@ class Engine:
             raise UserError(f"{folder}: no checkpoint that DeepSpeed can read; delete it to start from the one before")
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The whole model's weights, on the CPU, on rank 0 (elsewhere perhaps empty); every rank calls it."""
-        if self._zero_stage == 3:
-            return dict(self._engine._zero3_consolidated_16bit_state_dict() or {})
+        """The whole model's weights, on the CPU."""
         return {name: tensor.detach().cpu() for name, tensor in self._engine.module.state_dict().items()}

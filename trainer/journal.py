@@ -21,7 +21,7 @@ from trainer.settings import Recipe
 if TYPE_CHECKING:
     from trainer.loop import StepResult
 
-LOG, SKIPPED = "log.jsonl", "skipped.jsonl"
+ABOUT, LOG, SKIPPED = "about.json", "log.jsonl", "skipped.jsonl"
 _LINE_EVERY_S = 3.0
 
 
@@ -58,6 +58,7 @@ class Journal:
             "step": state.step,
             "loss": result.loss,
             "task_losses": result.task_losses,
+            "task_samples": result.task_samples,
             "learning_rate": rate,
             "grad_norm": result.grad_norm,
             "samples": state.samples,
@@ -65,7 +66,7 @@ class Journal:
             "skipped": state.skipped,
             "truncated": state.truncated,
             "seconds": round(seconds, 4),
-            "samples_per_s": round(result.samples / seconds, 3),
+            "samples_per_s": round(sum(result.task_samples.values()) / seconds, 3),
             "peak_memory_gib": round(_peak_memory_gib(), 3),
         }
         self._log.write(json.dumps(line) + "\n")
@@ -132,7 +133,7 @@ def _forget_steps_after(path: Path, step: int) -> None:
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:
     tasks = {f"loss/{task}": loss for task, loss in line["task_losses"].items()}
-    return {name: value for name, value in line.items() if name not in ("step", "task_losses")} | tasks
+    return {name: value for name, value in line.items() if not isinstance(value, dict)} | tasks
 
 
 def _peak_memory_gib() -> float:

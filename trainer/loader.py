@@ -186,7 +186,7 @@ def collate(
         attention_mask=torch.from_numpy(attention_mask),
         pixels=stack_pixels([image for _, images in rows for image in images], preprocess),
         keys=tuple(encoded.key for encoded, _ in rows),
-        tasks=tuple(encoded.task for encoded, _ in rows) or ("none",),
+        tasks=tuple(encoded.task for encoded, _ in rows),
         skipped=tuple(skipped),
         truncated=sum(encoded.truncated for encoded, _ in rows),
     )

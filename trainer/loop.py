@@ -30,8 +30,8 @@ class StepResult:
 
     loss: float  # nats per supervised token of the whole step
     task_losses: dict[str, float]  # the same for each task that occurred
+    task_samples: dict[str, int]  # samples trained on, for each task that occurred
     grad_norm: float  # before clipping
-    samples: int
     supervised_tokens: int
     skipped: int
     truncated: int
@@ -64,11 +64,11 @@ def train_step(engine: Engine, micro_batches: Sequence[Batch], rate: float) -> S
     Raises:
         UserError: nothing is supervised, or the loss is not finite. The weights are then as before the step.
     """
-    supervised, samples, skipped, truncated = count(engine, micro_batches)
+    supervised, skipped, truncated = count(engine, micro_batches)
     if supervised == 0:
         raise UserError(f"no sample of a step supervises a token; its samples: {_names(micro_batches)}")
 
-    by_task = torch.zeros(len(TASKS), 2, dtype=torch.float64, device=engine.device)  # sum of losses, tokens
+    by_task = torch.zeros(len(TASKS), 3, dtype=torch.float64, device=engine.device)  # sum of losses, tokens, samples
     for number, batch in enumerate(micro_batches):
         losses, rows = engine(batch.to(engine.device))
         engine.backward(losses.sum() / supervised, last=number == len(micro_batches) - 1)
@@ -82,9 +82,9 @@ def train_step(engine: Engine, micro_batches: Sequence[Batch], rate: float) -> S
 
     return StepResult(
         loss=loss,
-        task_losses={task: total / n for task, (total, n) in zip(TASKS, by_task.tolist(), strict=True) if n},
+        task_losses={task: total / n for task, (total, n, _) in zip(TASKS, by_task.tolist(), strict=True) if n},
+        task_samples={task: int(n) for task, (_, _, n) in zip(TASKS, by_task.tolist(), strict=True) if n},
         grad_norm=grad_norm,
-        samples=samples,
         supervised_tokens=supervised,
         skipped=skipped,
         truncated=truncated,
@@ -92,23 +92,26 @@ def train_step(engine: Engine, micro_batches: Sequence[Batch], rate: float) -> S
 
 
 def count(engine: Engine, micro_batches: Sequence[Batch]) -> list[int]:
-    """Supervised tokens, samples, skipped and truncated samples of the step, over all ranks."""
-    own = [(b.num_supervised, len(b.keys), len(b.skipped), b.truncated) for b in micro_batches]
+    """Supervised tokens, skipped and truncated samples of the step, over all ranks."""
+    own = [(b.num_supervised, len(b.skipped), b.truncated) for b in micro_batches]
     return [int(total) for total in engine.total(torch.tensor(own).sum(0))]
 
 
 def add_by_task(sums: Tensor, losses: Tensor, rows: Tensor, tasks: Sequence[str]) -> None:
-    """Adds token losses (M,) of `rows` (M,) to `sums` (tasks, 2): their sum and their number, per task."""
-    task_of_row = torch.tensor([TASKS.index(task) if task in TASKS else 0 for task in tasks], device=rows.device)
-    pairs = torch.stack([losses.double(), torch.ones_like(losses, dtype=torch.float64)], dim=1)
-    sums.index_add_(0, task_of_row[rows], pairs)
+    """Adds a micro-batch to `sums` (tasks, 3): sum of its token losses (M,), their number, its samples, per task."""
+    if not tasks:
+        return
+    task_of_row = torch.tensor([TASKS.index(task) for task in tasks], device=rows.device)
+    sums[:, 0].index_add_(0, task_of_row[rows], losses.double())
+    sums[:, 1] += torch.bincount(task_of_row[rows], minlength=len(TASKS))
+    sums[:, 2] += torch.bincount(task_of_row, minlength=len(TASKS))
 
 
 def advance(state: TrainState, result: StepResult) -> TrainState:
     """The state after a step."""
     return TrainState(
         step=state.step + 1,
-        samples=state.samples + result.samples,
+        samples=state.samples + sum(result.task_samples.values()),
         supervised_tokens=state.supervised_tokens + result.supervised_tokens,
         skipped=state.skipped + result.skipped,
         truncated=state.truncated + result.truncated,

@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 # A script's own folder comes first on the path and would hide top-level modules behind trainer/*.py.
@@ -19,10 +20,12 @@ import torch
 from datagen.config import load
 from datagen.console import say, show_table, warn
 from datagen.errors import UserError, command
+from datagen.files import write_text
 from datagen.shards import MANIFEST
 from trainer.assemble import assemble
 from trainer.checkpoint import export_model
 from trainer.engine import Engine, start_distributed
+from trainer.journal import ABOUT
 from trainer.loader import Corpus, MicroBatches, Share
 from trainer.loop import train
 from trainer.model import PartReport
@@ -78,7 +81,16 @@ def data_sha256(recipe: Recipe, corpus: Corpus) -> str:
 
 
 def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_steps: int, share: Share) -> None:
-    """Shows what is about to be trained, from what, on what."""
+    """Shows what is about to be trained, from what, on what; OUT/about.json keeps it for reports."""
+    about = {
+        "parts": [asdict(part) for part in parts],
+        "mixture": [asdict(source) for source in corpus.mixture.sources],
+        "epochs": recipe.data.epochs,
+        "total_steps": total_steps,
+        "global_batch_size": share.global_batch_size,
+        "world_size": share.world_size,
+    }
+    write_text(Path(recipe.out) / ABOUT, json.dumps(about, indent=2) + "\n")
     show_table(
         "model",
         ("part", "parameters", "trained", "weights from"),

@@ -51,6 +51,7 @@ LANGUAGE: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def _repeatable() -> Iterator[None]:
+    torch.set_num_threads(1)  # tensors this small only wait for a second thread
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     yield
@@ -284,6 +285,17 @@ def test_the_image_matters_and_only_to_its_own_row() -> None:
     assert torch.equal(one[3:], other[3:])
 
 
+def test_encoders_share_the_channels_in_the_recipes_order() -> None:
+    model, _ = tiny_build(tiny_settings("qwen2", frozen=True))
+    pixels = tiny_pixels(model, 2)
+    features = model.encode_images(pixels)
+    assert features.shape == (2, TOKENS, 32)
+    for start, name in ((0, "clip"), (16, "vary")):
+        tokens = model.encoders[name](model.preprocess[name].normalise(pixels[name], features.dtype))
+        assert tokens.grad_fn is None  # frozen: no graph is kept
+        torch.testing.assert_close(features[..., start : start + 16], model.connectors[name](tokens))
+
+
 def test_wrong_number_of_image_tokens_is_refused() -> None:
     model, _ = tiny_build(tiny_settings())
     batch = tiny_batch(model, [1])
@@ -415,6 +427,7 @@ def test_rows_of_the_vocabulary_and_tied_head() -> None:
     model, _ = tiny_build(tiny_settings())
     assert model.language.vocabulary == VOCABULARY
     assert model.language.head is model.language.model.get_input_embeddings().weight
+    assert model.language.model.get_input_embeddings().padding_idx is None  # every row trains, whatever id padding has
     untied, _ = tiny_build(tiny_settings("qwen2"))
     assert untied.language.head is not untied.language.model.get_input_embeddings().weight
     more, _ = LANGUAGE_MODELS["opt"].build({**LANGUAGE["opt"], "vocab_size": 70}, None, "sdpa", vocabulary=60)
@@ -434,6 +447,7 @@ def change(settings: ModelSettings, **changes: Any) -> ModelSettings:
         (change(tiny_settings(), config={**SAM, "widht": 3}), r"sam: unknown key 'widht' \(did you mean 'width'\?\)"),
         (change(tiny_settings(), config={**SAM, "heads": 5}), "width 32 is not a multiple of heads 5"),
         (change(tiny_settings("qwen2"), config={**CLIP, "patchsize": 3}), "clip: unknown key.*mean 'patch_size'"),
+        (dataclasses.replace(tiny_settings(), vision={}), "model.vision: found no encoder"),
         (dataclasses.replace(tiny_settings(), fusion="chanel"), r"model.fusion: found 'chanel'.*mean 'channel'"),
         (
             dataclasses.replace(
@@ -474,8 +488,10 @@ def export(tmp_path: Path) -> Path:
     """A trained Vary-tiny as the project exports it."""
     model, _ = tiny_build(tiny_settings(), seed=3)
     randomise(model)
-    save_model(model, str(tmp_path / "model.safetensors"))
-    return tmp_path
+    folder = tmp_path / "tiny-v1.0"  # a dot in a folder's name is no suffix
+    folder.mkdir()
+    save_model(model, str(folder / "model.safetensors"))
+    return folder
 
 
 def test_the_vision_vocabulary_moves_from_tiny_to_toy(export: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from datagen.errors import UserError
 from trainer.model.connectors import CONNECTORS, FUSIONS
 from trainer.model.encoders import ENCODERS
 from trainer.model.images import ImagePreprocess
@@ -58,6 +59,8 @@ def _assemble(
     settings: ModelSettings, vocabulary: int, image_token_id: int, attention: str
 ) -> tuple[VisionLanguageModel, dict[str, Loaded]]:
     """The model and, by part, what was loaded."""
+    if not settings.vision:
+        raise UserError("model.vision: found no encoder, expected at least one")
     loaded: dict[str, Loaded] = {}
     encoders = {}
     for name, encoder in settings.vision.items():

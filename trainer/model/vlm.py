@@ -76,9 +76,9 @@ class VisionLanguageModel(nn.Module):
         """(N, 3, H, W) uint8 per encoder → (N, P, H) in the language model's embedding space."""
         tokens = []
         for name, encoder in self.encoders.items():
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(encoder)):
-                dtype = next(encoder.parameters()).dtype
-                features = encoder(self.preprocess[name].normalise(pixels[name], dtype))
+            # A frozen encoder needs no `no_grad`: nothing in it asks for a gradient, so nothing is kept for one.
+            dtype = next(encoder.parameters()).dtype
+            features = encoder(self.preprocess[name].normalise(pixels[name], dtype))
             tokens.append(self.connectors[name](features))
         return self.fusion.join(tokens)
 

@@ -87,7 +87,7 @@ def copy_tensors(
 def is_export(path: str) -> bool:
     """Whether `path`, a file or a folder, is a model that this project exported."""
     file = _export_file(path)
-    return file.suffix == ".safetensors" and file.is_file() and bool(_parts_of(file))
+    return file.is_file() and bool(_parts_of(file))
 
 
 def load_encoder_of_export(encoder: nn.Module, path: str) -> Loaded:
@@ -197,7 +197,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _export_file(path: str) -> Path:
-    return Path(path) if Path(path).suffix else Path(path) / EXPORT_FILE
+    return Path(path) if path.endswith(".safetensors") else Path(path) / EXPORT_FILE
 
 
 def _parts_of(file: Path) -> dict[str, set[str]]:

@@ -1,0 +1,13 @@
+"""Sample inputs that the project makes itself: PDFs, images with boxes, chats. No network, no system fonts.
+
+The same arguments give the same bytes, on every call and in every process. A smaller set is the beginning of a larger
+one: item `i` does not depend on how many there are.
+
+    python -m datagen.examples --out examples/
+"""
+
+from datagen.examples.chats import write_chats
+from datagen.examples.documents import write_documents
+from datagen.examples.shapes import write_detection
+
+__all__ = ["write_chats", "write_detection", "write_documents"]

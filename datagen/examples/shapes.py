@@ -1,0 +1,141 @@
+"""Sample images with boxes: coloured shapes, annotated in COCO form."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import PIL.ImageDraw
+
+from datagen.examples.texts import text_bank
+from datagen.files import atomic_file, write_text
+
+_SIZES_PX = ((320, 240), (400, 300), (480, 360), (512, 512), (640, 480), (360, 480))
+_GRIDS = ((3, 2, 2), (8, 4, 3), (54, 9, 6))  # up to so many objects: columns, rows
+_CROWDED_EVERY = 10  # images, so that more than 30 boxes occur
+_SUPERSAMPLING = 2  # drawn larger and reduced: smooth edges
+
+Point = tuple[float, float]
+
+
+def _ring(corners: int, start: float = -0.25, inner: float = 1.0) -> list[Point]:
+    """Corners around a centre as a share of the box they fill; every second one `inner` times as far out."""
+    turns = [start + i / corners for i in range(corners)]
+    reach = [inner if i % 2 else 1.0 for i in range(corners)]
+    points = [(r * math.cos(math.tau * t), r * math.sin(math.tau * t)) for t, r in zip(turns, reach, strict=True)]
+    lowest = [min(p[axis] for p in points) for axis in (0, 1)]
+    extent = [max(p[axis] for p in points) - lowest[axis] for axis in (0, 1)]
+    return [((x - lowest[0]) / extent[0], (y - lowest[1]) / extent[1]) for x, y in points]
+
+
+_SHAPES: Mapping[str, list[Point]] = {
+    "circle": _ring(72),
+    "square": _ring(4, start=0.125),
+    "triangle": _ring(3),
+    "diamond": _ring(4),
+    "star": _ring(10, inner=0.45),
+}
+
+
+def _categories() -> list[dict[str, Any]]:
+    names = [(shape, f"{colour['en']} {shape}") for shape in _SHAPES for colour in text_bank()["colours"]]
+    return [{"id": i, "name": name, "supercategory": shape} for i, (shape, name) in enumerate(names, start=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """An object in an image."""
+
+    category: Mapping[str, Any]
+    outline: list[Point]  # pixels
+
+    def annotation(self, number: int, image: int) -> dict[str, Any]:
+        """Its COCO record; the area is the polygon's, as in COCO."""
+        xs, ys = zip(*self.outline, strict=True)
+        following = self.outline[1:] + self.outline[:1]
+        area = abs(sum(x * v - u * y for (x, y), (u, v) in zip(self.outline, following, strict=True))) / 2
+        return {
+            "id": number,
+            "image_id": image,
+            "category_id": self.category["id"],
+            "bbox": [min(xs), min(ys), round(max(xs) - min(xs), 2), round(max(ys) - min(ys), 2)],
+            "area": round(area, 2),
+            "segmentation": [[side for point in self.outline for side in point]],
+            "iscrowd": 0,
+        }
+
+
+def write_detection(folder: Path | str, *, images: int = 60, seed: int = 0) -> Path:
+    """Writes `images/*.jpg` with coloured shapes and `instances.json` in COCO form.
+
+    Every tenth image holds 31 to 45 small objects of six classes, the others 1 to 8. Objects do not overlap.
+
+    Args:
+        folder: made where absent; files of the same names are replaced.
+        images: how many.
+        seed: another seed, other images.
+
+    Returns:
+        The path of `instances.json`; each `file_name` in it is relative to the folder `images` beside it.
+    """
+    folder, categories = Path(folder), _categories()
+    listed: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(1, images + 1):
+        rng = random.Random(f"image {seed} {number}")
+        width, height = rng.choice(_SIZES_PX)
+        objects = _objects(rng, width, height, crowded=number % _CROWDED_EVERY == 0, categories=categories)
+        name = f"{number:06d}.jpg"
+        with atomic_file(folder / "images" / name) as file:
+            _draw(rng, width, height, objects).save(file, "JPEG", quality=90)
+        listed.append({"id": number, "file_name": name, "width": width, "height": height})
+        annotations += [item.annotation(len(annotations) + i, number) for i, item in enumerate(objects, start=1)]
+    coco = {
+        "info": {"description": "Coloured shapes, made by `python -m datagen.examples`", "version": "1.0"},
+        "licenses": [],
+        "images": listed,
+        "annotations": annotations,
+        "categories": categories,
+    }
+    path = folder / "instances.json"
+    write_text(path, json.dumps(coco, indent=1) + "\n")
+    return path
+
+
+def _objects(
+    rng: random.Random, width: int, height: int, *, crowded: bool, categories: Sequence[Mapping[str, Any]]
+) -> list[_Drawn]:
+    """Shapes, each within a cell of a grid of its own."""
+    count = rng.randint(31, 45) if crowded else rng.randint(1, 8)
+    columns, rows = next((columns, rows) for most, columns, rows in _GRIDS if count <= most)
+    allowed = rng.sample(categories, 6) if crowded else categories
+    drawn = []
+    for cell in rng.sample(range(columns * rows), count):
+        side = min(width / columns, height / rows) * rng.uniform(0.55, 0.92)
+        left = width / columns * (cell % columns) + rng.uniform(0.02, 0.98) * (width / columns - side)
+        top = height / rows * (cell // columns) + rng.uniform(0.02, 0.98) * (height / rows - side)
+        category = rng.choice(allowed)
+        unit = _SHAPES[category["supercategory"]]
+        drawn.append(_Drawn(category, [(round(left + x * side, 2), round(top + y * side, 2)) for x, y in unit]))
+    return drawn
+
+
+def _draw(rng: random.Random, width: int, height: int, objects: Iterable[_Drawn]) -> PIL.Image.Image:
+    """The objects on a pale ground: plain, or a gradient from top to bottom."""
+    size = (width * _SUPERSAMPLING, height * _SUPERSAMPLING)
+    rgb = {f"{colour['en']} ": colour["rgb"] for colour in text_bank()["colours"]}
+    above, below = (PIL.Image.new("RGB", size, tuple(rng.randint(205, 250) for _ in range(3))) for _ in range(2))
+    if rng.random() < 0.5:
+        below = above
+    picture = PIL.Image.composite(below, above, PIL.Image.linear_gradient("L").resize(size))
+    pen = PIL.ImageDraw.Draw(picture)
+    for item in objects:
+        colour = item.category["name"].removesuffix(item.category["supercategory"])
+        pen.polygon([(x * _SUPERSAMPLING, y * _SUPERSAMPLING) for x, y in item.outline], fill=rgb[colour])
+    return picture.reduce(_SUPERSAMPLING)

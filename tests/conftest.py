@@ -1,0 +1,54 @@
+"""The tests' tiny world, made here: documents, pictures with boxes, conversations, and shard sets of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share two cores
+
+from datagen.chat import ChatSource
+from datagen.detection import DetectionSource
+from datagen.examples import write_chats, write_detection, write_documents
+from datagen.job import JobSettings, LocalRunner, run_job
+from datagen.pdf import PdfSource
+
+JOB = JobSettings(units_per_shard=8, validation_share=0.2)
+
+
+@pytest.fixture(scope="session")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of PDFs, English and Chinese."""
+    folder = tmp_path_factory.mktemp("documents")
+    write_documents(folder, documents=8)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pdf_shards(documents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard set of pages, small pictures."""
+    out = tmp_path_factory.mktemp("shards") / "pdf"
+    run_job(PdfSource(paths=[str(documents)], short_side_px=96), out, JOB, LocalRunner())
+    return out
+
+
+@pytest.fixture(scope="session")
+def detection_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard set of pictures with boxes."""
+    folder = tmp_path_factory.mktemp("detection")
+    coco = write_detection(folder, images=12)
+    out = tmp_path_factory.mktemp("shards") / "detection"
+    run_job(DetectionSource(coco=str(coco), images=str(folder / "images")), out, JOB, LocalRunner())
+    return out
+
+
+@pytest.fixture(scope="session")
+def chat_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard set of conversations."""
+    folder = tmp_path_factory.mktemp("chat")
+    write_chats(folder, chats=40)
+    out = tmp_path_factory.mktemp("shards") / "chat"
+    run_job(ChatSource(paths=[str(folder)]), out, JOB, LocalRunner())
+    return out

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datagen.boxes import BINS, Box, LabelledBox, clean_label, format_boxes, parse_boxes
+
+
+def test_the_papers_figure() -> None:
+    text = "Person: [535, 544, 568, 591];\nCar: [009, 552, 058, 737], [682, 598, 999, 976];\nBus: [044, 070, 913, 909]."
+    boxes, refused = parse_boxes(text)
+    assert refused == []
+    assert [item.label for item in boxes] == ["Person", "Car", "Car", "Bus"]
+    assert boxes[1].box == Box(x1=0.009, y1=0.552, x2=0.058, y2=0.737)
+    assert format_boxes(boxes) == text
+
+
+def test_conventions() -> None:
+    box = Box.from_xywh_px(10, 20, 30, 40, width=100, height=200)
+    assert box == Box.from_xyxy_px(10, 20, 40, 60, width=100, height=200)
+    assert box.to_xyxy_px(width=100, height=200) == pytest.approx((10, 20, 40, 60))
+    assert format_boxes([LabelledBox(label="whole", box=Box(x1=0, y1=0, x2=1, y2=1))]) == "whole: [000, 000, 1000, 1000]."
+
+
+side = st.integers(0, BINS - 1).flatmap(lambda low: st.tuples(st.just(low), st.integers(low + 1, BINS)))
+label = st.text(min_size=1, max_size=20).map(clean_label).filter(lambda name: name and not name.endswith("."))
+
+
+@given(st.lists(st.tuples(label, side, side), min_size=1, max_size=30))
+def test_text_round_trip_within_one_bin(raw: list[tuple[str, tuple[int, int], tuple[int, int]]]) -> None:
+    boxes = [
+        LabelledBox(label=name, box=Box(x1=x1 / BINS, y1=y1 / BINS, x2=x2 / BINS, y2=y2 / BINS))
+        for name, (x1, x2), (y1, y2) in raw
+    ]
+    grouped = sorted(boxes, key=lambda item: [b.label for b in boxes].index(item.label))  # classes come together
+    found, refused = parse_boxes(format_boxes(boxes))
+    assert refused == []
+    assert found == grouped
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("", []),
+        ("There is nothing here.", ["There is nothing here"]),
+        ("cat: [500, 100, 400, 200].", ["[500, 100, 400, 200]"]),  # swapped corners
+        ("cat: [1, 2, 3].", ["cat: [1, 2, 3]"]),
+        ("cat: [001, 002, 003, 1001].", ["[001, 002, 003, 1001]"]),
+    ],
+)
+def test_what_is_no_box_is_refused_not_guessed(text: str, refused: list[str]) -> None:
+    assert parse_boxes(text) == ([], refused)
+
+
+def test_box_and_label_rules() -> None:
+    with pytest.raises(ValueError, match="empty or leaves"):
+        Box(x1=0.5, y1=0, x2=0.5, y2=1)
+    with pytest.raises(ValueError, match="empty or leaves"):
+        Box.from_xywh_px(90, 0, 20, 10, width=100, height=100)
+    assert clean_label("tv: [old];\n model") == "tv old model"
+    with pytest.raises(ValueError, match="cannot stand in box text"):
+        format_boxes([LabelledBox(label="a: b", box=Box(x1=0, y1=0, x2=1, y2=1))])
+    with pytest.raises(ValueError, match="no boxes"):
+        format_boxes([])

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from datagen.sample import Image, Sample, Turn, from_json, make_key, to_json
+
+PICTURE = Image(data=b"jpeg bytes", format="jpg", width=3, height=2)
+
+
+def turns(*texts: str) -> tuple[Turn, ...]:
+    return tuple(Turn(role=("user", "assistant")[n % 2], text=text) for n, text in enumerate(texts))  # type: ignore[arg-type]
+
+
+def sample(**changes: object) -> Sample:
+    fields: dict[str, object] = {
+        "key": "pdf-0",
+        "task": "ocr",
+        "turns": turns("<image>Read.", "text"),
+        "images": (PICTURE,),
+        "source": "pdf",
+        "origin": {"document": "a.pdf", "page": 1},
+    }
+    return Sample(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_json_round_trip() -> None:
+    made = sample(turns=(Turn(role="system", text="Be brief."), *turns("<image>a", "b", "c", "d")))
+    record = json.loads(json.dumps(to_json(made)))
+    assert from_json(record, [PICTURE.data]) == made
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"key": "Name.with.dots"}, "a key is"),
+        ({"key": "x" * 65}, "a key is"),
+        ({"task": "poetry"}, "task 'poetry'"),
+        ({"turns": turns("<image>only a question")}, "alternate"),
+        ({"turns": turns("<image>a", "b", "c")}, "alternate"),
+        ({"turns": ()}, "alternate"),
+        ({"turns": turns("<image>a", "  ")}, "empty"),
+        ({"turns": turns("no marker", "b")}, "0 <image> markers in user turns for 1 images"),
+        ({"images": ()}, "1 <image> markers in user turns for 0 images"),
+        ({"origin": {"boxes": [1, 2]}}, "origin['boxes'] is a list"),
+    ],
+)
+def test_broken_rules_are_named(changes: dict[str, object], rule: str) -> None:
+    with pytest.raises(ValueError) as error:
+        sample(**changes)
+    assert rule in str(error.value)
+    assert repr(changes.get("key", "pdf-0")) in str(error.value)
+
+
+def test_from_json_names_what_is_missing() -> None:
+    record = to_json(sample())
+    del record["task"]
+    with pytest.raises(ValueError, match="'pdf-0'.*task"):
+        from_json(record, [PICTURE.data])
+    with pytest.raises(ValueError, match="1 images described, 0 present"):
+        from_json(to_json(sample()), [])
+
+
+def test_keys_are_stable_and_distinct() -> None:
+    assert make_key("pdf", "abc", 1) == make_key("pdf", "abc", 1)
+    assert make_key("pdf", "abc", 1) != make_key("pdf", "abc1", "")
+    assert len(make_key("x" * 39, "a")) == 64

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import PIL.Image
+import pytest
+import webdataset
+
+from datagen.errors import UserError
+from datagen.files import atomic_file
+from datagen.images import encode_jpeg
+from datagen.sample import Image, Sample, Turn
+from datagen.shards import ShardSet, ShardWriter, decode_sample, open_shard
+
+
+def picture(colour: str) -> Image:
+    return encode_jpeg(PIL.Image.new("RGB", (8, 6), colour), 90)
+
+
+def samples() -> list[Sample]:
+    answer = Turn(role="assistant", text="一页文字 and more")
+    one = Turn(role="user", text="<image>Read.")
+    two = Turn(role="user", text="<image> and <image>?")
+    return [
+        Sample(key="a-1", task="ocr", turns=(one, answer), images=(picture("red"),), source="t"),
+        Sample(key="a-2", task="vqa", turns=(two, answer), images=(picture("red"), picture("blue")), source="t"),
+        Sample(key="a-3", task="text", turns=(Turn(role="user", text="?"), answer), source="t"),
+    ]
+
+
+def write(path: Path) -> ShardWriter:
+    with open_shard(path) as shard:
+        for sample in samples():
+            shard.add(sample, unit=sample.key, group="g", split="train")
+    return shard
+
+
+def test_round_trip_by_offset(tmp_path: Path) -> None:
+    rows = write(tmp_path / "s.tar").rows
+    data = (tmp_path / "s.tar").read_bytes()
+    assert [decode_sample(data[r.offset : r.offset + r.size], "s.tar") for r in rows] == samples()
+    assert [(row.key, row.images, row.answer_chars) for row in rows] == [("a-1", 1, 13), ("a-2", 2, 13), ("a-3", 0, 13)]
+
+
+def test_equal_samples_give_equal_bytes(tmp_path: Path) -> None:
+    write(tmp_path / "one.tar")
+    write(tmp_path / "two.tar")
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+
+
+def test_plain_tar_and_webdataset_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "s.tar"
+    write(path)
+    with tarfile.open(path) as tar:
+        names = [member.name for member in tar]
+        assert all(member.mtime == 0 and member.uid == 0 for member in tar.getmembers())
+    assert names == ["a-1.json", "a-1.jpg", "a-2.json", "a-2.0.jpg", "a-2.1.jpg", "a-3.json"]
+    read = list(webdataset.WebDataset(str(path), shardshuffle=False))
+    assert [sample["__key__"] for sample in read] == ["a-1", "a-2", "a-3"]
+    assert json.loads(read[1]["json"])["turns"][1]["text"] == "一页文字 and more"
+    assert PIL.Image.open(io.BytesIO(read[1]["1.jpg"])).size == (8, 6)
+
+
+@pytest.mark.parametrize("cut", [1, 511, 512, 700])
+def test_a_cut_sample_is_an_error_that_names_the_place(tmp_path: Path, cut: int) -> None:
+    row = write(tmp_path / "s.tar").rows[0]
+    data = (tmp_path / "s.tar").read_bytes()[row.offset : row.offset + row.size - cut]
+    with pytest.raises(ValueError, match=r"s\.tar"):
+        decode_sample(data, "s.tar")
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_file(tmp_path / "x") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_shard_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such shard set"):
+        ShardSet(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"has no job\.json"):
+        ShardSet(tmp_path)
+    (tmp_path / "job.json").write_text('{"shards": 2}')
+    with pytest.raises(UserError, match="0 of 2 shards are written"):
+        ShardSet(tmp_path)
+    (tmp_path / "job.json").write_text("{")
+    with pytest.raises(UserError, match="broken"):
+        ShardSet(tmp_path)
