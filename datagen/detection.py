@@ -19,7 +19,7 @@ from datagen.boxes import BINS, Box, LabelledBox, clean_label, format_boxes
 from datagen.cli import job_parser, run_source
 from datagen.errors import UserError, command
 from datagen.images import read_image
-from datagen.prompts import choose
+from datagen.prompts import choose, join_names
 from datagen.sample import IMAGE_MARKER, Image, Sample, Task, Turn, make_key
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
 
@@ -104,7 +104,11 @@ class DetectionSource:
     def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
         key = make_key(self.name, unit.content, number)
         task: Task = "detection" if everything else "referring"
-        fields = {} if everything else {"classes": ", ".join(dict.fromkeys(item.label for item in boxes))}
+        fields = (
+            {}
+            if everything
+            else {"classes": join_names(list(dict.fromkeys(item.label for item in boxes)), self.language)}
+        )
         prompt = choose(task, self.language, key, **fields)
         return Sample(
             key=key,

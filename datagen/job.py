@@ -147,19 +147,20 @@ def _claim(out: Path, job: dict[str, Any]) -> None:
     """Writes job.json, or checks that the one there describes the same job."""
     if job["units"] == 0:
         raise UserError(f"{out}: nothing to do: the inputs hold no unit")
-    path = out / JOB
+    path, text = out / JOB, json.dumps(job, indent=2, ensure_ascii=False) + "\n"
     if not path.exists():
         if any(out.glob("*.tar")):
             raise UserError(f"{out}: holds tar files that no job of ours wrote; choose an empty folder for --out")
-        write_text(path, json.dumps(job, indent=2, ensure_ascii=False) + "\n")
+        write_text(path, text)
         return
     try:
         there = json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: broken ({error}); delete {out} and run again") from error
-    if there != job:
+    differences = list(_differences(there, json.loads(text)))
+    if differences:
         raise UserError(
-            f"{out} was made otherwise: {'; '.join(_differences(there, job))}. "
+            f"{out} was made otherwise: {'; '.join(differences)}. "
             "Write to another folder with --out, or delete this one"
         )
 

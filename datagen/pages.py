@@ -1,4 +1,4 @@
-"""One PDF page → picture and text. The only module that knows the PDF library (PyMuPDF)."""
+"""One PDF page → picture and text. The only reader of PDFs (PyMuPDF; `datagen.examples` writes some with it)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Page:
     """A rendered page."""
 
     picture: PIL.Image.Image  # RGB, as seen: rotation, crop box, annotations and form fields applied
-    text: str  # the text layer in the document's own order, one line per printed line, blank line between blocks
+    text: str  # the text layer in the document's own order, a line per printed line, no blank lines
 
 
 def page_count(path: str) -> int:
@@ -69,9 +69,8 @@ def render_page(path: str, number: int, *, short_side_px: int, long_side_px: int
 
 
 def _text(page: pymupdf.Page) -> str:
-    blocks = [block[4] for block in page.get_text("blocks", flags=_TEXT_FLAGS) if block[6] == 0]
-    lines = ("\n".join(line.rstrip() for line in block.strip().splitlines()) for block in blocks)
-    return "\n\n".join(line for line in lines if line)
+    lines = (line.strip() for line in page.get_text("text", flags=_TEXT_FLAGS).splitlines())
+    return "\n".join(line for line in lines if line)
 
 
 @contextmanager

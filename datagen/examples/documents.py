@@ -7,9 +7,9 @@ import io
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pymupdf
 
@@ -49,10 +49,11 @@ class _Author:
 
     language: str
     rng: random.Random
-    texts: Mapping[str, Any] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "texts", text_bank()[self.language])
+    @property
+    def texts(self) -> Mapping[str, Any]:
+        """The language's part of the text bank."""
+        return cast(Mapping[str, Any], text_bank()[self.language])
 
     def pick(self, name: str) -> Any:
         """One entry of the list `name`."""
@@ -81,14 +82,16 @@ class _Author:
         return [(t["title"], self._prose(t["sentences"])) for t in self.rng.sample(topics, min(count, len(topics)))]
 
     def _prose(self, sentences: Sequence[str]) -> str:
-        return str(self.texts["prose_join"]).join(self.some(sentences, self.rng.randint(3, len(sentences))))
+        first, *others = sentences  # the first names what the others speak of
+        kept = [first, *self.some(others, self.rng.randint(2, len(others)))]
+        return str(self.texts["prose_join"]).join(kept)
 
     def css(self, size_pt: float) -> str:
         """A style sheet: font and alignment by chance, paragraphs the way the language is printed."""
         family, chinese = self.rng.choice(("serif", "sans-serif")), self.language == "zh"
         align = "left" if chinese else self.rng.choice(("left", "justify"))
         return (
-            f"* {{font-family: {family};}} body {{font-size: {size_pt}px; line-height: {1.6 if chinese else 1.35};}}"
+            f"* {{font-family: {family};}} body {{font-size: {size_pt}px; line-height: {1.45 if chinese else 1.35};}}"
             f"p {{text-align: {align}; text-indent: {2 if chinese else 0}em;}}"
         ) + page_css()
 
@@ -97,9 +100,9 @@ def _tag(name: str, text: str, style: str = "") -> str:
     return f"<{name} class='{style}'>{html.escape(text, quote=False)}</{name}>"
 
 
-def _margin(size: tuple[float, float], left: float, top: float | None = None) -> Callable[[int], list[Rect]]:
-    """One frame a page, with equal margins or a top margin of its own."""
-    return lambda number: [(left, left if top is None else top, size[0] - left, size[1] - left)]
+def _margin(size: tuple[float, float], margin_pt: float) -> Callable[[int], list[Rect]]:
+    """One frame a page, with equal margins."""
+    return lambda number: [(margin_pt, margin_pt, size[0] - margin_pt, size[1] - margin_pt)]
 
 
 def _section(title: str, prose: str) -> str:
@@ -116,14 +119,12 @@ def _sections(author: _Author, count: int) -> list[str]:
 
 
 def _article(author: _Author) -> _Design:
-    head = _tag("h1", author.pick("journals")) + _tag(
-        "p", author.signature(author.pick("authors"), author.date()), "small"
-    )
-    size = (420, 595)
+    byline = author.signature(author.pick("authors"), author.date())
+    head = _tag("h1", author.pick("journals")) + _tag("p", byline, "small")
     return _Design(
         css=author.css(author.rng.choice((12, 13, 14))),
         body=[head, *_sections(author, author.rng.randint(2, 6))],
-        frames=_margin(size, 44),
+        frames=_margin((420, 595), 44),
     )
 
 
@@ -182,11 +183,11 @@ def _bullets(author: _Author) -> _Design:
     about = author.pick("lists")
     kind = author.rng.choice(("ul", "ol"))
     items = author.some(about["items"], author.rng.randint(4, len(about["items"])))
+    byline = author.signature(author.pick("authors"), author.pick("places"))
     body = [
-        _tag("h1", about["title"]) + _tag("p", about["lead"]),
+        _tag("h1", about["title"]) + _tag("p", byline, "small") + _tag("p", about["lead"]),
         f"<{kind}>{''.join(_tag('li', item) for item in items)}</{kind}>",
         *_sections(author, author.rng.randint(0, 1)),
-        _tag("p", author.signature(author.pick("authors"), author.pick("places")), "small"),
     ]
     return _Design(css=author.css(author.rng.choice((13, 15))), body=body, frames=_margin((420, 595), 48))
 

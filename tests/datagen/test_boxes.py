@@ -20,7 +20,9 @@ def test_conventions() -> None:
     box = Box.from_xywh_px(10, 20, 30, 40, width=100, height=200)
     assert box == Box.from_xyxy_px(10, 20, 40, 60, width=100, height=200)
     assert box.to_xyxy_px(width=100, height=200) == pytest.approx((10, 20, 40, 60))
-    assert format_boxes([LabelledBox(label="whole", box=Box(x1=0, y1=0, x2=1, y2=1))]) == "whole: [000, 000, 1000, 1000]."
+    assert (
+        format_boxes([LabelledBox(label="whole", box=Box(x1=0, y1=0, x2=1, y2=1))]) == "whole: [000, 000, 1000, 1000]."
+    )
 
 
 side = st.integers(0, BINS - 1).flatmap(lambda low: st.tuples(st.just(low), st.integers(low + 1, BINS)))

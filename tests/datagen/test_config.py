@@ -57,7 +57,9 @@ def test_layers_in_order(tmp_path: Path) -> None:
         ("out: x", ["nonsense"], ["command line", "'nonsense'", "key=value"]),
     ],
 )
-def test_errors_are_one_line_with_file_and_key(tmp_path: Path, text: str, overrides: list[str], parts: list[str]) -> None:
+def test_errors_are_one_line_with_file_and_key(
+    tmp_path: Path, text: str, overrides: list[str], parts: list[str]
+) -> None:
     path = write(tmp_path, "r.yaml", text)
     with pytest.raises(UserError) as error:
         load(Outer, path, overrides)

@@ -1,0 +1,101 @@
+"""One page about data, training and scores, readable without anything else.
+
+    python -m pipelines.report --out report.html --shards shards/pdf --runs runs/tiny_plus
+
+Everything on it is read from what the other commands wrote; equal inputs give an equal page.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from datagen.console import say
+from datagen.errors import UserError, command
+from datagen.files import write_text
+from pipelines.report_data import DataCard, read_data_card
+
+if TYPE_CHECKING:
+    from pipelines.report_runs import RunCard, ScoreCard
+
+TITLE = "varyforge report"
+_TEMPLATE = Path(__file__).with_name("report.html.jinja")
+_SHOWN_CHARS = 600  # of a text
+_SPLITS = {"validation": "held-out samples", "train": "training samples: nothing is held out here"}
+
+
+def write_report(
+    out: Path, *, shards: Sequence[Path], runs: Sequence[Path], scores: Sequence[Path], title: str = TITLE
+) -> Path:
+    """Writes the page about shard sets, run folders and folders of scores.
+
+    Raises:
+        UserError: nothing to report on, or a folder is missing, unfinished or broken.
+    """
+    if not (shards or runs or scores):
+        raise UserError("nothing to report on: give --shards, --runs or --scores")
+    data_cards = [read_data_card(folder) for folder in shards]
+    run_cards: list[RunCard] = []
+    score_cards: list[ScoreCard] = []
+    if runs or scores:
+        from pipelines.report_runs import read_run, read_scores  # noqa: PLC0415  # torch: seconds to import
+
+        run_cards = [read_run(folder) for folder in runs]
+        score_cards = [read_scores(folder, shards) for folder in scores]
+    write_text(out, render(title, data_cards, run_cards, score_cards))
+    return out
+
+
+def render(title: str, data: Sequence[DataCard], runs: Sequence[RunCard], scores: Sequence[ScoreCard]) -> str:
+    """The page as HTML. What comes from documents and models is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["duration"] = _duration
+    template = environment.get_template(_TEMPLATE.name)
+    return template.render(title=title, data=data, runs=runs, scores=scores, shown=_SHOWN_CHARS, splits=_SPLITS)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for a person.
+
+    >>> _duration(95), _duration(7260)
+    ('1 min 35 s', '2 h 01 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@command
+def main() -> int:
+    """Parses the command line and writes the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", required=True, type=Path, help="HTML file to write")
+    parser.add_argument("--shards", nargs="+", default=[], type=Path, help="shard sets; pictures come from them")
+    parser.add_argument("--runs", nargs="+", default=[], type=Path, help="folders that training wrote (a recipe's out)")
+    parser.add_argument("--scores", nargs="+", default=[], type=Path, help="folders that trainer.evaluate wrote")
+    parser.add_argument("--title", default=TITLE, help="(%(default)s)")
+    given = parser.parse_args()
+    path = write_report(given.out, shards=given.shards, runs=given.runs, scores=given.scores, title=given.title)
+    say(
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB; {len(given.shards)} shard sets, {len(given.runs)} runs, "
+        f"{len(given.scores)} folders of scores"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    main()

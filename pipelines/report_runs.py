@@ -1,0 +1,311 @@
+"""What the report says of training runs and of scores."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from markupsafe import Markup
+
+from datagen.boxes import parse_boxes
+from datagen.errors import UserError
+from datagen.sample import Sample
+from pipelines.figures import Curve, loss_curves, points_per_mean, thumbnail
+from pipelines.report_data import BOX_TASKS, LegendEntry, find_samples, outlines_of
+from trainer.evaluate import PREDICTIONS, SCORES, Prediction, Score
+from trainer.journal import ABOUT, read_log
+from trainer.mixture import MixtureSource
+from trainer.model.weights import PartReport
+
+TRUE_COLOUR, PREDICTED_COLOUR = "#00a04a", "#e4007c"
+_MEAN_OVER = 5  # steps at either end of a curve
+_PREDICTIONS_SHOWN = 6  # per task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of a model and where its weights go back to."""
+
+    report: PartReport
+    random_in: Path | None  # the run, this one or an earlier one, in which it started from random weights
+
+    @property
+    def is_connector(self) -> bool:
+        """Connectors start from random weights in every Vary-toy; only other parts are worth a warning."""
+        return self.report.part.startswith("connectors.")
+
+    @property
+    def starts_from(self) -> str:
+        """Where its weights come from, in words."""
+        part = self.report
+        if part.tensors_random:
+            return (
+                f"{part.source}, but {part.tensors_random} tensors random" if part.tensors_loaded else "random weights"
+            )
+        return part.source + (f", which goes back to random weights in {self.random_in}" if self.random_in else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """A loss at both ends of its curve."""
+
+    name: str
+    steps: int  # steps in which it occurred
+    window: int  # steps that each mean is over
+    first: float
+    last: float
+
+    @classmethod
+    def of(cls, name: str, curve: Curve) -> Trend:
+        """Means over the first and last five steps; over fewer in a curve too short to keep the two apart."""
+        losses = [loss for _, loss in curve]
+        window = max(1, min(_MEAN_OVER, len(losses) // 2))
+        return cls(
+            name=name, steps=len(losses), window=window, first=fmean(losses[:window]), last=fmean(losses[-window:])
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCard:
+    """A training run in numbers. Without a step in its log, the counters are 0 and there is no figure."""
+
+    folder: Path
+    parts: list[Part]
+    mixture: list[MixtureSource]
+    epochs: int
+    total_steps: int
+    steps_done: int
+    samples: int
+    skipped: int
+    truncated: int
+    seconds: float  # in steps, without start and checkpoints
+    task_samples: dict[str, int]  # samples trained on
+    trends: list[Trend]  # all tasks first
+    figure: Markup | None
+    steps_per_point: int  # of the figure
+
+    @property
+    def parts_by_start(self) -> dict[str, list[str]]:
+        """Names of parts by where their weights come from."""
+        groups: dict[str, list[str]] = {}
+        for part in self.parts:
+            groups.setdefault(part.starts_from, []).append(part.report.part)
+        return groups
+
+    @property
+    def random_parts(self) -> list[Part]:
+        """Encoders and language models that go back to random weights, in this run or an earlier one."""
+        return [part for part in self.parts if part.random_in and not part.is_connector]
+
+
+def read_run(folder: Path) -> RunCard:
+    """Reads what a run wrote down.
+
+    Raises:
+        UserError: the folder is missing, is no run, or its about.json is broken.
+    """
+    about = _read_about(folder)
+    log = read_log(folder)
+    curves = _curves(log)
+    last = log[-1] if log else {"samples": 0, "skipped": 0, "truncated": 0}
+    task_samples: Counter[str] = Counter()
+    for line in log:
+        task_samples.update(line["task_samples"])
+    total = curves.pop("all tasks")
+    return RunCard(
+        folder=folder,
+        parts=[Part(report=part, random_in=_random_in(part, folder)) for part in about.parts],
+        mixture=about.mixture,
+        epochs=about.epochs,
+        total_steps=about.total_steps,
+        steps_done=len(log),
+        samples=last["samples"],
+        skipped=last["skipped"],
+        truncated=last["truncated"],
+        seconds=sum(line["seconds"] for line in log),
+        task_samples=dict(task_samples.most_common()),
+        trends=[Trend.of(name, curve) for name, curve in {"all tasks": total, **curves}.items() if curve],
+        figure=loss_curves(total, curves) if total else None,
+        steps_per_point=points_per_mean(len(total)),
+    )
+
+
+def _curves(log: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """Loss against step: all tasks, then each task in alphabetical order at the steps in which it occurred."""
+    tasks = sorted({task for line in log for task in line["task_losses"]})
+    curves = {"all tasks": [(line["step"], line["loss"]) for line in log]}
+    for task in tasks:
+        curves[task] = [(line["step"], line["task_losses"][task]) for line in log if task in line["task_losses"]]
+    return curves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _About:
+    """What this page needs of a run's about.json."""
+
+    parts: list[PartReport]
+    mixture: list[MixtureSource]
+    epochs: int
+    total_steps: int
+
+
+def _read_about(folder: Path) -> _About:
+    path = folder / ABOUT
+    if not path.is_file():
+        what = f"not a run: it has no {ABOUT}" if folder.is_dir() else "no such run"
+        raise UserError(f"{folder}: {what}; `deepspeed trainer/run.py RECIPE out={folder}` makes one")
+    try:
+        about = json.loads(path.read_bytes())
+        return _About(
+            parts=[PartReport(**part) for part in about["parts"]],
+            mixture=[MixtureSource(**source) for source in about["mixture"]],
+            epochs=int(about["epochs"]),
+            total_steps=int(about["total_steps"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: broken ({error}); run the recipe once more, it writes the file anew") from error
+
+
+def _random_in(part: PartReport, run: Path) -> Path | None:
+    """The run in which `part` started from random weights, looked for through the runs its weights came from.
+
+    Weights of an exported model lie in RUN/model, beside RUN/about.json. An encoder may have another name there.
+    """
+    seen: set[Path] = set()
+    while not part.tensors_random:
+        source = Path(part.source)
+        run = (source.parent if source.suffix else source).parent
+        if run in seen or not (run / ABOUT).is_file():
+            return None  # weights from elsewhere, as the recipe says
+        seen.add(run)
+        parts = _read_about(run).parts
+        kind = part.part.split(".")[0]
+        namesakes = [p for p in parts if p.part == part.part] or [p for p in parts if p.part.split(".")[0] == kind]
+        if not namesakes:
+            return None
+        part = max(namesakes, key=lambda p: p.tensors_random)
+    return run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What one model said."""
+
+    prediction: Prediction
+    trained: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionCard:
+    """The truth about a sample and what models said: the trained one first."""
+
+    key: str
+    truth: str
+    answers: list[Answer]
+    found: bool  # in the shard sets given, with its picture
+    pictures: list[str]  # `data:` URLs
+    legend: list[LegendEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskScores:
+    """The scores of all models on one task of one shard set, and answers in full."""
+
+    shards: str
+    task: str
+    split: str
+    scores: list[Score]  # untrained models first
+    predictions: list[PredictionCard]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreCard:
+    """A folder that `trainer.evaluate` wrote."""
+
+    folder: Path
+    tasks: list[TaskScores]
+
+
+def is_trained(model: str) -> bool:
+    """A recipe stands for the model before its training, a folder for an exported one (see `trainer.evaluate`)."""
+    return not model.endswith(".yaml")
+
+
+def read_scores(folder: Path, shards: Sequence[Path]) -> ScoreCard:
+    """Reads scores and predictions; pictures come from `shards`, by key.
+
+    Raises:
+        UserError: the folder or a file in it is missing or broken.
+    """
+    groups: dict[tuple[str, str], list[Score]] = {}
+    for score in _read_rows(folder, SCORES, Score):
+        groups.setdefault((score.shards, score.task), []).append(score)
+    shown = _first_predictions(_read_rows(folder, PREDICTIONS, Prediction))
+    samples = find_samples(shards, {key for by_key in shown.values() for key in by_key})
+    return ScoreCard(
+        folder=folder,
+        tasks=[
+            TaskScores(
+                shards=of_shards,
+                task=task,
+                split=scores[0].split,
+                scores=sorted(scores, key=lambda s: is_trained(s.model)),
+                predictions=[
+                    _prediction_card(answers, samples.get(key))
+                    for key, answers in shown.get((of_shards, task), {}).items()
+                ],
+            )
+            for (of_shards, task), scores in groups.items()
+        ],
+    )
+
+
+def _read_rows(folder: Path, name: str, row_type: type) -> list[Any]:
+    path = folder / name
+    if not path.is_file():
+        what = f"it has no {name}" if folder.is_dir() else "no such folder of scores"
+        raise UserError(f"{folder}: {what}; `python -m trainer.evaluate MODEL --shards … --out {folder}` makes it")
+    try:
+        text = path.read_text()
+        rows = json.loads(text) if name == SCORES else [json.loads(line) for line in text.splitlines()]
+        return [row_type(**row) for row in rows]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: broken ({error}); evaluate once more") from error
+
+
+def _first_predictions(predictions: Sequence[Prediction]) -> dict[tuple[str, str], dict[str, list[Prediction]]]:
+    """All answers to the first samples of each (shard set, task), by key; the trained models' first.
+
+    "First" is in the order of evaluation, which is that of keys: as good as random, and nobody chose.
+    """
+    groups: dict[tuple[str, str], dict[str, list[Prediction]]] = {}
+    for prediction in sorted(predictions, key=lambda p: not is_trained(p.model)):
+        by_key = groups.setdefault((prediction.shards, prediction.task), {})
+        if prediction.key in by_key or len(by_key) < _PREDICTIONS_SHOWN:
+            by_key.setdefault(prediction.key, []).append(prediction)
+    return groups
+
+
+def _prediction_card(predictions: Sequence[Prediction], sample: Sample | None) -> PredictionCard:
+    first = predictions[0]
+    true = predicted = []
+    if first.task in BOX_TASKS:
+        true, predicted = parse_boxes(first.truth)[0], parse_boxes(first.prediction)[0]
+    outlines = outlines_of(true, TRUE_COLOUR) + outlines_of(predicted, PREDICTED_COLOUR)
+    legend = [
+        LegendEntry(name="true", colour=TRUE_COLOUR, count=len(true)),
+        LegendEntry(name=f"predicted by {first.model}", colour=PREDICTED_COLOUR, count=len(predicted)),
+    ]
+    return PredictionCard(
+        key=first.key,
+        truth=first.truth,
+        answers=[Answer(prediction=p, trained=is_trained(p.model)) for p in predictions],
+        found=sample is not None,
+        pictures=[thumbnail(image.data, outlines) for image in sample.images] if sample else [],
+        legend=legend if first.task in BOX_TASKS else [],
+    )

@@ -1,0 +1,222 @@
+"""The step and the run, with the real engine: what a gradient is made of, what survives a kill, what is handed on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from datagen.errors import UserError
+from tests.trainer.world import make_tokenizer, tiny_recipe, toy_model
+from trainer import run as entry
+from trainer.assemble import assemble
+from trainer.batch import Batch
+from trainer.checkpoint import checkpoints, load_exported
+from trainer.engine import Engine, start_distributed
+from trainer.journal import read_log
+from trainer.loader import Corpus, MicroBatches, Share, steps
+from trainer.loop import train_step
+from trainer.optim import build_optimizer, learning_rate
+from trainer.settings import OptimSettings, Recipe
+
+
+@pytest.fixture(scope="module")
+def tokenizer(pdf_shards: Path, chat_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_tokenizer([pdf_shards, chat_shards], tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tokenizer: str, pdf_shards: Path, chat_shards: Path) -> Recipe:
+    return tiny_recipe(tmp_path / "run", tokenizer, {"pdf": pdf_shards, "chat": chat_shards})
+
+
+@pytest.fixture(autouse=True)
+def flush_denormals() -> Iterator[None]:
+    torch.set_flush_denormal(True)
+    yield
+
+
+def first_steps(recipe: Recipe, count: int) -> list[list[Batch]]:
+    start_distributed()
+    model, encoder, _ = assemble(recipe)
+    share = Share(
+        rank=0,
+        world_size=1,
+        global_batch_size=recipe.engine.global_batch_size,
+        micro_batch_size=recipe.engine.micro_batch_size,
+    )
+    data = MicroBatches(Corpus(recipe.data, recipe.seed), share, encoder, model.preprocess)
+    return list(steps(data, share, first=0, last=count, workers=0))
+
+
+def weights_after(recipe: Recipe, count: int) -> dict[str, torch.Tensor]:
+    """Weights after `count` steps at a constant rate."""
+    batches = first_steps(recipe, count)
+    model, _, _ = assemble(recipe)
+    engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
+    for micro_batches in batches:
+        train_step(engine, micro_batches, 1e-3)
+    return {name: tensor.clone() for name, tensor in engine.state_dict().items()}
+
+
+def test_a_step_does_not_depend_on_how_it_is_cut_up(recipe: Recipe) -> None:
+    whole, halves, singles = (
+        weights_after(replace(recipe, engine=replace(recipe.engine, micro_batch_size=size)), 3) for size in (4, 2, 1)
+    )
+    for name, tensor in whole.items():
+        # Adam divides by the gradient's size, so a tiny difference in a tiny gradient may show; 1e-5 is 1 % of a step.
+        torch.testing.assert_close(halves[name], tensor, atol=1e-5, rtol=0)
+        torch.testing.assert_close(singles[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_the_loss_is_the_mean_over_the_steps_supervised_tokens(recipe: Recipe) -> None:
+    (batches,) = first_steps(recipe, 1)
+    model, _, _ = assemble(recipe)
+    with torch.no_grad():
+        losses = torch.cat([model(batch)[0] for batch in batches])
+    engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
+    result = train_step(engine, batches, 1e-3)
+    assert result.loss == pytest.approx(losses.mean().item(), rel=1e-5)
+    assert result.supervised_tokens == len(losses) == sum(batch.num_supervised for batch in batches)
+    assert sum(result.task_samples.values()) == 4
+    assert set(result.task_losses) == set(result.task_samples) <= {"ocr", "text"}
+
+
+@pytest.mark.parametrize(("stage", "offload", "precision"), [(0, False, "fp32"), (1, True, "fp32"), (2, True, "fp32")])
+def test_zero_stages_and_offload_agree(recipe: Recipe, stage: int, offload: bool, precision: str) -> None:
+    engine = replace(recipe.engine, zero_stage=stage, offload_optimizer=offload)
+    expected, found = weights_after(recipe, 2), weights_after(replace(recipe, engine=engine), 2)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_sixteen_bit_steps_lower_the_loss(recipe: Recipe, precision: str) -> None:
+    settings = replace(recipe.engine, precision=precision, offload_optimizer=True, gradient_checkpointing=True)
+    batches = first_steps(recipe, 1) * 12
+    model, _, _ = assemble(replace(recipe, engine=settings))
+    engine = Engine(model, build_optimizer(model, recipe.optim), settings, 1.0)
+    losses = [train_step(engine, micro_batches, 3e-3).loss for micro_batches in batches]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tmp_path: Path) -> None:
+    straight = entry.run(replace(recipe, out=str(tmp_path / "straight")))
+
+    # Stopped after step 5 of 8, that is with a checkpoint of step 4 and a log that is one step ahead.
+    stopped = replace(recipe, out=str(tmp_path / "stopped"))
+    real, calls = Engine.step, iter(range(5))
+
+    def stop_in_step_6(self: Engine, rate: float) -> float:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return real(self, rate)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Engine, "step", stop_in_step_6)
+        entry.run(stopped)
+    assert [path.name for path in checkpoints(tmp_path / "stopped")] == ["step-000002", "step-000004"]
+    resumed = entry.run(stopped)
+
+    expected, found = load_file(straight / "model.safetensors"), load_file(resumed / "model.safetensors")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    logs = [read_log(tmp_path / name) for name in ("straight", "stopped")]
+    assert [line["loss"] for line in logs[0]] == [line["loss"] for line in logs[1]]
+    assert [line["step"] for line in logs[1]] == list(range(1, 9))
+
+    # Vary-toy: the vision vocabulary comes over exactly, and stays as it is while the rest trains.
+    toy = replace(recipe, out=str(tmp_path / "toy"), model=toy_model(tokenizer, str(straight)))
+    trained = load_file(entry.run(toy) / "model.safetensors")
+    for name, tensor in expected.items():
+        if name.startswith("encoders.vary."):
+            assert torch.equal(trained[name], tensor)
+    fresh, _, _ = assemble(toy)
+    for name, tensor in fresh.state_dict().items():
+        if name in trained and name.startswith(("encoders.", "connectors.", "language.")):
+            moved = not torch.equal(trained[name], tensor)
+            assert moved == (not name.startswith("encoders.")), name
+
+    # Instruction tuning starts from the whole of it.
+    sft = replace(toy, out=str(tmp_path / "sft"), init=str(tmp_path / "toy" / "model"))
+    started, _, parts = assemble(sft)
+    assert all(torch.equal(started.state_dict()[name], tensor) for name, tensor in trained.items())
+    assert {part.source for part in parts} == {sft.init}
+    entry.run(sft)
+    model, _, _ = load_exported(tmp_path / "sft" / "model")
+    assert not model.training
+
+
+def test_other_data_and_other_models_do_not_resume(recipe: Recipe) -> None:
+    entry.run(recipe)
+    with pytest.raises(UserError, match="trained on another mixture"):
+        entry.run(replace(recipe, seed=1))
+    vary = recipe.model.vision["vary"]
+    wider = replace(vary, config={**vary.config, "depth": 3})
+    with pytest.raises(UserError, match="does not fit this run"):
+        entry.run(replace(recipe, model=replace(recipe.model, vision={"vary": wider})))
+    newest = checkpoints(Path(recipe.out))[-1]
+    (newest / "state.json").write_text("{")
+    with pytest.raises(UserError, match="delete it to continue from the one before"):
+        entry.run(recipe)
+
+
+def test_bad_samples_are_counted_not_replaced(recipe: Recipe, chat_shards: Path, tmp_path: Path) -> None:
+    short = replace(recipe, data=replace(recipe.data, max_length=60))  # most answers no longer fit
+    (batches,) = first_steps(short, 1)
+    skipped = [entry for batch in batches for entry in batch.skipped]
+    assert len(skipped) + sum(len(batch.keys) for batch in batches) == 4
+    assert skipped and all("no answer token" in reason for _, reason in skipped)
+    with pytest.raises(UserError, match=r"could not be used, more than data\.max_bad_share"):
+        entry.run(short)
+    lines = [json.loads(line) for line in (Path(short.out) / "skipped.jsonl").read_text().splitlines()]
+    assert {line["key"] for line in lines} >= {key for key, _ in skipped}
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(recipe: Recipe) -> None:
+    (batches,) = first_steps(recipe, 1)
+    model, _, _ = assemble(recipe)
+    with torch.no_grad():
+        next(model.connectors.parameters()).fill_(float("nan"))
+    engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
+    before = {name: tensor.clone() for name, tensor in engine.state_dict().items()}
+    with pytest.raises(UserError, match="the loss is nan"):
+        train_step(engine, batches, 1e-3)
+    for name, tensor in engine.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_frozen_parts_are_in_no_optimiser(recipe: Recipe, tokenizer: str) -> None:
+    model, _, _ = assemble(replace(recipe, model=toy_model(tokenizer, None)))
+    optimised = sum(p.numel() for group in build_optimizer(model, recipe.optim).param_groups for p in group["params"])
+    parts = (*model.connectors.parameters(), *model.language.parameters())
+    assert optimised == sum(p.numel() for p in parts)
+
+
+def test_learning_rate() -> None:
+    settings = OptimSettings(learning_rate=1.0, warmup_ratio=0.1)
+    rates = [learning_rate(step, 100, settings) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[99] < 0.001
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"zero_stage": 3}, "engine.zero_stage 3: one of 0, 1, 2"),
+        ({"zero_stage": 0, "precision": "bf16"}, "engine.zero_stage 0 with engine.precision bf16"),
+        ({"zero_stage": 0, "offload_optimizer": True}, "engine.offload_optimizer needs"),
+        ({"global_batch_size": 5}, "engine.global_batch_size 5 is not a multiple of 1 ranks"),
+        ({"global_batch_size": 64}, "less than one engine.global_batch_size of 64"),
+    ],
+)
+def test_settings_that_do_not_go_together(recipe: Recipe, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        entry.run(replace(recipe, engine=replace(recipe.engine, **changes)))
