@@ -22,6 +22,9 @@ from datagen.boxes import Box
 COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#e07b00", "#17becf", "#8c564b", "#e377c2")
 """Told apart on photographs and on white; used in this order."""
 
+ALL_TASKS = "all tasks"
+"""Name of the curve over all tasks."""
+
 THUMBNAIL_PX = 420  # longer side
 _MOST_POINTS = 400  # of a curve; a page is 700 px wide
 _LABEL_CHARS = 24
@@ -44,6 +47,7 @@ class Outline:
 
     box: Box
     colour: str  # "#rrggbb"
+    width_px: int = 2
     label: str = ""  # drawn where it is ASCII, which is what the built-in font has
 
 
@@ -55,7 +59,7 @@ def thumbnail(data: bytes, outlines: Sequence[Outline] = ()) -> str:
     draw = PIL.ImageDraw.Draw(picture)
     for outline in outlines:
         x1, y1, x2, y2 = map(round, outline.box.to_xyxy_px(width=picture.width, height=picture.height))
-        draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=outline.colour, width=2)
+        draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=outline.colour, width=outline.width_px)
         if outline.label.isascii():
             _write_label(draw, x1, y1, outline.label[:_LABEL_CHARS], outline.colour)
     out = io.BytesIO()
@@ -71,14 +75,25 @@ def _write_label(draw: PIL.ImageDraw.ImageDraw, x: int, y: int, text: str, colou
         draw.text((x + 3, y + 2), text, fill="white", font=font)
 
 
-def loss_curves(total: Curve, tasks: Mapping[str, Curve]) -> Markup:
-    """Loss against step as an SVG element: the total, and a line per task."""
+def loss_curves(curves: Mapping[str, Curve]) -> Markup:
+    """Loss against step as an SVG element, a line per name; that of `ALL_TASKS` stands out."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(7.6, 3.4), layout="constrained")
         axes = figure.add_subplot()
-        for (task, curve), colour in zip(tasks.items(), cycle(COLOURS), strict=False):
-            _plot(axes, curve, colour=colour, width=1.1, label=task)
-        _plot(axes, total, colour="#222222", width=1.8, label="all tasks")
+        colours = cycle(COLOURS)
+        for name, curve in curves.items():
+            points = thin(curve)
+            whole = name == ALL_TASKS
+            axes.plot(
+                [step for step, _ in points],
+                [loss for _, loss in points],
+                label=name,
+                color="#222222" if whole else next(colours),
+                linewidth=1.8 if whole else 1.1,
+                zorder=3 if whole else 2,
+                marker="o" if len(points) <= 50 else "",  # a curve of one point would not be seen
+                markersize=2.5,
+            )
         axes.set(xlabel="step", ylabel="loss (nats per supervised token)", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color="#e4e4e4", linewidth=0.6)
@@ -88,13 +103,6 @@ def loss_curves(total: Curve, tasks: Mapping[str, Curve]) -> Markup:
         figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     svg = out.getvalue()
     return Markup(svg[svg.index("<svg") :])  # matplotlib escapes the names of tasks
-
-
-def _plot(axes: matplotlib.axes.Axes, curve: Curve, *, colour: str, width: float, label: str) -> None:
-    points = thin(curve)
-    marker = "o" if len(points) <= 50 else ""  # a curve of one point would not be seen
-    steps, losses = [step for step, _ in points], [loss for _, loss in points]
-    axes.plot(steps, losses, color=colour, linewidth=width, marker=marker, markersize=2.5, label=label)
 
 
 def thin(curve: Curve) -> list[tuple[float, float]]:

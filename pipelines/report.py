@@ -20,7 +20,8 @@ from datagen.files import write_text
 from pipelines.report_data import DataCard, read_data_card
 
 if TYPE_CHECKING:
-    from pipelines.report_runs import RunCard, ScoreCard
+    from pipelines.report_runs import RunCard
+    from pipelines.report_scores import ScoreCard
 
 TITLE = "varyforge report"
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -41,10 +42,13 @@ def write_report(
     data_cards = [read_data_card(folder) for folder in shards]
     run_cards: list[RunCard] = []
     score_cards: list[ScoreCard] = []
-    if runs or scores:
-        from pipelines.report_runs import read_run, read_scores  # noqa: PLC0415  # torch: seconds to import
+    if runs:
+        from pipelines.report_runs import read_run  # noqa: PLC0415  # torch: seconds to import
 
         run_cards = [read_run(folder) for folder in runs]
+    if scores:
+        from pipelines.report_scores import read_scores  # noqa: PLC0415  # the same
+
         score_cards = [read_scores(folder, shards) for folder in scores]
     write_text(out, render(title, data_cards, run_cards, score_cards))
     return out

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datagen.boxes import LabelledBox, parse_boxes
+from datagen.boxes import parse_boxes
 from datagen.errors import UserError
 from datagen.ledger import LedgerSummary, summarise
 from datagen.sample import Sample, Turn
@@ -120,11 +120,6 @@ def sample_card(sample: Sample) -> SampleCard:
         legend=[LegendEntry(name=label, colour=colour_of[label], count=count) for label, count in counts.items()],
         not_boxes=not_boxes,
     )
-
-
-def outlines_of(boxes: Sequence[LabelledBox], colour: str) -> list[Outline]:
-    """Boxes in one colour and without labels, to be compared with others in another."""
-    return [Outline(box=item.box, colour=colour) for item in boxes]
 
 
 def find_samples(folders: Sequence[Path], keys: Collection[str]) -> dict[str, Sample]:

@@ -1,4 +1,4 @@
-"""What the report says of training runs and of scores."""
+"""What the report says of training runs: what they started from, what they saw, how the loss went."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from datagen.boxes import parse_boxes
 from datagen.errors import UserError
-from datagen.sample import Sample
-from pipelines.figures import Curve, loss_curves, points_per_mean, thumbnail
-from pipelines.report_data import BOX_TASKS, LegendEntry, find_samples, outlines_of
-from trainer.evaluate import PREDICTIONS, SCORES, Prediction, Score
-from trainer.journal import ABOUT, read_log
+from pipelines.figures import ALL_TASKS, Curve, loss_curves, points_per_mean
+from trainer.journal import ABOUT, LOG, read_log
 from trainer.mixture import MixtureSource
 from trainer.model.weights import PartReport
 
-TRUE_COLOUR, PREDICTED_COLOUR = "#00a04a", "#e4007c"
 _MEAN_OVER = 5  # steps at either end of a curve
-_PREDICTIONS_SHOWN = 6  # per task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,38 +101,45 @@ def read_run(folder: Path) -> RunCard:
     """Reads what a run wrote down.
 
     Raises:
-        UserError: the folder is missing, is no run, or its about.json is broken.
+        UserError: the folder is missing, is no run, or a file of it is broken.
     """
     about = _read_about(folder)
-    log = read_log(folder)
+    try:
+        return _run_card(folder, about, read_log(folder))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / LOG}: a line is not as this version writes it ({error!r}); leave the run out, or train it anew"
+        ) from error
+
+
+def _run_card(folder: Path, about: _About, log: Sequence[dict[str, Any]]) -> RunCard:
     curves = _curves(log)
-    last = log[-1] if log else {"samples": 0, "skipped": 0, "truncated": 0}
+    last = log[-1] if log else {"step": 0, "samples": 0, "skipped": 0, "truncated": 0}
     task_samples: Counter[str] = Counter()
     for line in log:
         task_samples.update(line["task_samples"])
-    total = curves.pop("all tasks")
     return RunCard(
         folder=folder,
         parts=[Part(report=part, random_in=_random_in(part, folder)) for part in about.parts],
         mixture=about.mixture,
         epochs=about.epochs,
         total_steps=about.total_steps,
-        steps_done=len(log),
+        steps_done=last["step"],
         samples=last["samples"],
         skipped=last["skipped"],
         truncated=last["truncated"],
         seconds=sum(line["seconds"] for line in log),
         task_samples=dict(task_samples.most_common()),
-        trends=[Trend.of(name, curve) for name, curve in {"all tasks": total, **curves}.items() if curve],
-        figure=loss_curves(total, curves) if total else None,
-        steps_per_point=points_per_mean(len(total)),
+        trends=[Trend.of(name, curve) for name, curve in curves.items()],
+        figure=loss_curves(curves) if log else None,
+        steps_per_point=points_per_mean(len(log)),
     )
 
 
 def _curves(log: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     """Loss against step: all tasks, then each task in alphabetical order at the steps in which it occurred."""
     tasks = sorted({task for line in log for task in line["task_losses"]})
-    curves = {"all tasks": [(line["step"], line["loss"]) for line in log]}
+    curves = {ALL_TASKS: [(line["step"], line["loss"]) for line in log]} if log else {}
     for task in tasks:
         curves[task] = [(line["step"], line["task_losses"][task]) for line in log if task in line["task_losses"]]
     return curves
@@ -190,122 +191,3 @@ def _random_in(part: PartReport, run: Path) -> Path | None:
             return None
         part = max(namesakes, key=lambda p: p.tensors_random)
     return run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What one model said."""
-
-    prediction: Prediction
-    trained: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionCard:
-    """The truth about a sample and what models said: the trained one first."""
-
-    key: str
-    truth: str
-    answers: list[Answer]
-    found: bool  # in the shard sets given, with its picture
-    pictures: list[str]  # `data:` URLs
-    legend: list[LegendEntry]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskScores:
-    """The scores of all models on one task of one shard set, and answers in full."""
-
-    shards: str
-    task: str
-    split: str
-    scores: list[Score]  # untrained models first
-    predictions: list[PredictionCard]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreCard:
-    """A folder that `trainer.evaluate` wrote."""
-
-    folder: Path
-    tasks: list[TaskScores]
-
-
-def is_trained(model: str) -> bool:
-    """A recipe stands for the model before its training, a folder for an exported one (see `trainer.evaluate`)."""
-    return not model.endswith(".yaml")
-
-
-def read_scores(folder: Path, shards: Sequence[Path]) -> ScoreCard:
-    """Reads scores and predictions; pictures come from `shards`, by key.
-
-    Raises:
-        UserError: the folder or a file in it is missing or broken.
-    """
-    groups: dict[tuple[str, str], list[Score]] = {}
-    for score in _read_rows(folder, SCORES, Score):
-        groups.setdefault((score.shards, score.task), []).append(score)
-    shown = _first_predictions(_read_rows(folder, PREDICTIONS, Prediction))
-    samples = find_samples(shards, {key for by_key in shown.values() for key in by_key})
-    return ScoreCard(
-        folder=folder,
-        tasks=[
-            TaskScores(
-                shards=of_shards,
-                task=task,
-                split=scores[0].split,
-                scores=sorted(scores, key=lambda s: is_trained(s.model)),
-                predictions=[
-                    _prediction_card(answers, samples.get(key))
-                    for key, answers in shown.get((of_shards, task), {}).items()
-                ],
-            )
-            for (of_shards, task), scores in groups.items()
-        ],
-    )
-
-
-def _read_rows(folder: Path, name: str, row_type: type) -> list[Any]:
-    path = folder / name
-    if not path.is_file():
-        what = f"it has no {name}" if folder.is_dir() else "no such folder of scores"
-        raise UserError(f"{folder}: {what}; `python -m trainer.evaluate MODEL --shards … --out {folder}` makes it")
-    try:
-        text = path.read_text()
-        rows = json.loads(text) if name == SCORES else [json.loads(line) for line in text.splitlines()]
-        return [row_type(**row) for row in rows]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: broken ({error}); evaluate once more") from error
-
-
-def _first_predictions(predictions: Sequence[Prediction]) -> dict[tuple[str, str], dict[str, list[Prediction]]]:
-    """All answers to the first samples of each (shard set, task), by key; the trained models' first.
-
-    "First" is in the order of evaluation, which is that of keys: as good as random, and nobody chose.
-    """
-    groups: dict[tuple[str, str], dict[str, list[Prediction]]] = {}
-    for prediction in sorted(predictions, key=lambda p: not is_trained(p.model)):
-        by_key = groups.setdefault((prediction.shards, prediction.task), {})
-        if prediction.key in by_key or len(by_key) < _PREDICTIONS_SHOWN:
-            by_key.setdefault(prediction.key, []).append(prediction)
-    return groups
-
-
-def _prediction_card(predictions: Sequence[Prediction], sample: Sample | None) -> PredictionCard:
-    first = predictions[0]
-    true = predicted = []
-    if first.task in BOX_TASKS:
-        true, predicted = parse_boxes(first.truth)[0], parse_boxes(first.prediction)[0]
-    outlines = outlines_of(true, TRUE_COLOUR) + outlines_of(predicted, PREDICTED_COLOUR)
-    legend = [
-        LegendEntry(name="true", colour=TRUE_COLOUR, count=len(true)),
-        LegendEntry(name=f"predicted by {first.model}", colour=PREDICTED_COLOUR, count=len(predicted)),
-    ]
-    return PredictionCard(
-        key=first.key,
-        truth=first.truth,
-        answers=[Answer(prediction=p, trained=is_trained(p.model)) for p in predictions],
-        found=sample is not None,
-        pictures=[thumbnail(image.data, outlines) for image in sample.images] if sample else [],
-        legend=legend if first.task in BOX_TASKS else [],
-    )

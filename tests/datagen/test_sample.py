@@ -56,7 +56,7 @@ def test_broken_rules_are_named(changes: dict[str, object], rule: str) -> None:
 def test_from_json_names_what_is_missing() -> None:
     record = to_json(sample())
     del record["task"]
-    with pytest.raises(ValueError, match="'pdf-0'.*task"):
+    with pytest.raises(ValueError, match=r"'pdf-0'.*task"):
         from_json(record, [PICTURE.data])
     with pytest.raises(ValueError, match="1 images described, 0 present"):
         from_json(to_json(sample()), [])
