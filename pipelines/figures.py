@@ -91,7 +91,7 @@ def loss_curves(curves: Mapping[str, Curve]) -> Markup:
                 color="#222222" if whole else next(colours),
                 linewidth=1.8 if whole else 1.1,
                 zorder=3 if whole else 2,
-                marker="o" if len(points) <= 50 else "",  # a curve of one point would not be seen
+                marker="o" if len(points) == 1 else "",  # without, one point would not be seen
                 markersize=2.5,
             )
         axes.set(xlabel="step", ylabel="loss (nats per supervised token)", ylim=(0, None))

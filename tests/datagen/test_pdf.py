@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pymupdf
+import pytest
+
+from datagen.errors import UserError
+from datagen.gates import TextGates, judge, language_of
+from datagen.job import JobSettings, LocalRunner, run_job
+from datagen.pdf import PdfSource
+from datagen.sample import IMAGE_MARKER
+from datagen.shards import ShardSet
+from datagen.unit import Rejected, Written
+from tests.trainer.test_encode import TOKENIZER
+
+LINES = ("The quick brown fox", "jumps over the lazy dog.")
+
+
+def document(path: Path, *, pages: int = 1, text: tuple[str, ...] = LINES, rotation: int = 0, **save: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pymupdf.open() as made:
+        for _ in range(pages):
+            page = made.new_page(width=200, height=300)
+            for number, line in enumerate(text):
+                page.insert_text((20, 40 + 14 * number), line)
+            page.set_rotation(rotation)
+        made.save(path, **save)
+    return path
+
+
+def only_sample(path: Path, **settings: object) -> Written:
+    source = PdfSource(paths=[str(path)], **settings)  # type: ignore[arg-type]
+    units = source.units(str(path))
+    assert isinstance(units, list)
+    made = source.make(units[0])
+    assert isinstance(made, Written)
+    return made
+
+
+def test_a_page_becomes_picture_prompt_and_text(tmp_path: Path) -> None:
+    (sample,) = only_sample(document(tmp_path / "a.pdf")).samples
+    assert sample.task == "ocr"
+    assert sample.turns[0].text.startswith(IMAGE_MARKER)
+    assert sample.answer == "\n".join(LINES)
+    assert (sample.images[0].width, sample.images[0].height) == (1024, 1536)
+    assert sample.origin == {"document": "a.pdf", "page": 0, "language": "en"}
+
+
+def test_size_follows_rotation_and_both_limits(tmp_path: Path) -> None:
+    (turned,) = only_sample(document(tmp_path / "turned.pdf", rotation=90), short_side_px=100).samples
+    assert (turned.images[0].width, turned.images[0].height) == (150, 100)
+    (capped,) = only_sample(document(tmp_path / "a.pdf"), short_side_px=1000, long_side_px=600).samples
+    assert (capped.images[0].width, capped.images[0].height) == (400, 600)
+
+
+def test_every_kind_of_document_ends_in_the_ledger(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    document(folder / "good.pdf", pages=2)
+    document(folder / "deep" / "copy.pdf", pages=2)
+    (folder / "deep" / "again.pdf").write_bytes((folder / "good.pdf").read_bytes())
+    document(folder / "blank.pdf", text=())
+    document(folder / "garbled.pdf", text=("\ue000\ue001 private \ue002\ue003\ue004\ue005 use",))
+    document(folder / "locked.pdf", encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="secret")
+    (folder / "cut.pdf").write_bytes((folder / "good.pdf").read_bytes()[:300])
+    (folder / "empty.pdf").write_bytes(b"")
+    (folder / "prose.PDF").write_text("this is no PDF")
+    out = tmp_path / "out"
+    summary = run_job(PdfSource(paths=[str(folder)], short_side_px=64), out, JobSettings(), LocalRunner())
+    rows = {row["unit"]: row for row in ShardSet(out).ledger().to_pylist()}
+    found = {unit.removeprefix(f"{folder}/"): row["outcome"] for unit, row in rows.items()}
+    causes = {unit.removeprefix(f"{folder}/"): row["gate"] or row["reason"] for unit, row in rows.items()}
+    assert sum(summary.by_outcome.values()) == summary.units == len(rows)
+    assert found["good.pdf#0000"] == found["good.pdf#0001"] == "rejected"  # deep/again.pdf comes first
+    assert causes["good.pdf#0000"] == "duplicate"
+    assert found["deep/copy.pdf#0000"] == "written"
+    assert causes["blank.pdf#0000"] == "min_chars"
+    assert causes["locked.pdf"] == "encrypted"
+    assert {found[name] for name in ("cut.pdf", "empty.pdf", "prose.PDF")} == {"failed"}
+    assert {causes[name] for name in ("cut.pdf", "empty.pdf", "prose.PDF")} <= {"unreadable", "empty"}
+
+
+def test_gates() -> None:
+    gates = TextGates(min_chars=3, max_chars=10, max_garbled_share=0.2)
+    assert judge("fine", gates) is None
+    assert judge("a b", gates) == Rejected(gate="min_chars", value=2, threshold=3)
+    assert judge("x" * 11, gates) == Rejected(gate="max_chars", value=11, threshold=10)
+    assert judge("ab\ufffd\ue000", gates) == Rejected(gate="garbled", value=0.5, threshold=0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("plain words", "en"),
+        ("中文文本 with words", "zh"),
+        ("これはにほんごのぶんです", ""),
+        ("русский текст", ""),
+        ("123 ...", ""),
+    ],
+)
+def test_language_by_script(text: str, language: str) -> None:
+    assert language_of(text) == language
+
+
+def test_user_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        list(PdfSource(paths=[str(tmp_path / "gone")]).inputs())
+    with pytest.raises(UserError, match=r"no \*\.pdf"):
+        list(PdfSource(paths=[str(tmp_path)]).inputs())
+
+
+def test_chinese_survives_from_document_to_ids(pdf_shards: Path) -> None:
+    shards = ShardSet(pdf_shards)
+    rows = [row for row in shards.table().to_pylist() if row["language"] == "zh"]
+    sample = shards.read(rows[0]["shard"], rows[0]["offset"], rows[0]["size"])
+    assert any("\u4e00" <= char <= "\u9fff" for char in sample.answer)
+    assert TOKENIZER.decode(TOKENIZER(sample.answer).input_ids) == sample.answer
