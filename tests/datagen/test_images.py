@@ -22,7 +22,9 @@ def test_what_can_pass_unchanged_does(form: str, expected: str) -> None:
     assert (image.data, image.format, image.width, image.height) == (data, expected, 20, 10)
 
 
-@pytest.mark.parametrize(("form", "mode"), [("JPEG", "CMYK"), ("JPEG", "L"), ("PNG", "RGBA"), ("GIF", "P"), ("PNG", "1")])
+@pytest.mark.parametrize(
+    ("form", "mode"), [("JPEG", "CMYK"), ("JPEG", "L"), ("PNG", "RGBA"), ("GIF", "P"), ("PNG", "1")]
+)
 def test_everything_else_becomes_rgb_jpeg(form: str, mode: str) -> None:
     image = read_image(encoded(form, mode))
     assert image.format == "jpg"
