@@ -3,9 +3,9 @@
     python benchmarks/learn_ocr.py
 
 Everything is the project's own path: PDFs → `datagen.pdf` → tokenizer → `trainer.run` → `trainer.evaluate`; only the
-sizes are small. Held-out pages are of documents that were not trained on. Passes when the normalised edit distance there
-is below 0.10 and the loss with another page's image is at least one nat per token above the loss with the right one (a
-model that ignores the image shows no difference).
+sizes are small. Held-out pages are of documents that were not trained on. Passes when the normalised edit distance
+there is below 0.10 and the loss with another page's image is at least one nat per token above the loss with the right
+one (a model that ignores the image shows no difference).
 """
 
 from __future__ import annotations

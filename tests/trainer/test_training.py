@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from datagen.config import load
 from datagen.errors import UserError
 from tests.trainer.world import make_tokenizer, tiny_recipe, toy_model
 from trainer import run as entry
@@ -23,6 +24,8 @@ from trainer.loader import Corpus, MicroBatches, Share, steps
 from trainer.loop import train_step
 from trainer.optim import build_optimizer, learning_rate
 from trainer.settings import OptimSettings, Recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,25 @@ def test_sixteen_bit_steps_lower_the_loss(recipe: Recipe, precision: str) -> Non
     engine = Engine(model, build_optimizer(model, recipe.optim), settings, 1.0)
     losses = [train_step(engine, micro_batches, 3e-3).loss for micro_batches in batches]
     assert losses[-1] < losses[0] - 0.5
+
+
+@pytest.mark.parametrize("name", ["tiny_plus_1080ti", "toy_pretrain_1080ti"])
+def test_consumer_recipes_run_shrunk(recipe: Recipe, tokenizer: str, name: str) -> None:
+    """Their engine, schedule and data settings as they are; sizes, mixture and batch small."""
+    consumer = load(Recipe, RECIPES / f"{name}.yaml")
+    model = recipe.model if name.startswith("tiny") else toy_model(tokenizer, None)
+    shrunk = replace(
+        consumer,
+        out=recipe.out,
+        model=model,
+        data=replace(recipe.data, max_length=consumer.data.max_length),
+        engine=replace(consumer.engine, global_batch_size=4),
+        wandb=recipe.wandb,
+    )
+    entry.run(shrunk)
+    log = read_log(Path(recipe.out))
+    assert len(log) == 8
+    assert all(line["loss"] > 0 for line in log)
 
 
 def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""The commands as a user types them: help with examples, one clear line for a mistake, what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+import webdataset
+
+from datagen.shards import ShardSet, read_manifest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words: str, status: int = 0, cwd: Path = ROOT) -> str:
+    """Runs `python WORDS`; returns stdout and stderr."""
+    done = subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode == status, output
+    return output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-m", "datagen.pdf"),
+        ("-m", "datagen.detection"),
+        ("-m", "datagen.chat"),
+        ("-m", "datagen.examples"),
+        ("-m", "trainer.tokenizer"),
+        ("-m", "trainer.evaluate"),
+        ("-m", "pipelines.run"),
+        ("-m", "pipelines.report"),
+        ("trainer/run.py",),
+    ],
+    ids=lambda words: words[-1],
+)
+def test_help_has_an_example(words: tuple[str, ...]) -> None:
+    text = run(*words, "--help")
+    assert words[-1] in text.split("usage:")[1].split("\n\n", 1)[1], "no example in the help"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("-m", "datagen.pdf", "gone/", "--out", "OUT"), ["gone: no such file or folder"]),
+        (("-m", "datagen.pdf", "--out", "/proc/no"), ["/proc/no", "cannot write there"]),
+        (("-m", "datagen.pdf", "recipes", "--out", "OUT", "jpeg_qualty=3"), ["jpeg_qualty", "jpeg_quality"]),
+        (("-m", "datagen.pdf", "recipes", "--out", "OUT"), ["recipes", "no *.pdf"]),
+        (("-m", "datagen.detection", "--coco", "x.json", "--images", ".", "--out", "OUT"), ["x.json: no such file"]),
+        (("-m", "datagen.chat", "gone.json", "--out", "OUT"), ["gone.json: no such file"]),
+        (("-m", "trainer.tokenizer", "gone", "--out", "OUT"), ["gone: no such shard set"]),
+        (("-m", "trainer.evaluate", "gone", "--shards", "gone", "--out", "OUT"), ["gone: no such shard set"]),
+        (("-m", "pipelines.run", "recipes/gone.yaml"), ["recipes/gone.yaml: no such recipe"]),
+        (("-m", "pipelines.run", "recipes/demo.yaml", "stage=1"), ["command line", "stage"]),
+        (("trainer/run.py", "recipes/tiny_plus.yaml", "optim.learning_rat=1"), ["optim.learning_rat", "learning_rate"]),
+        (("trainer/run.py", "recipes/tiny_plus.yaml", "engine.precision=fp8"), ["engine.precision", "fp8", "bf16"]),
+        (
+            ("trainer/run.py", "recipes/tiny_plus.yaml", "data.sources.pdf_en.shards=gone"),
+            ["data.sources.pdf_en.shards", "gone: no such shard set"],
+        ),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_one_clear_line(words: tuple[str, ...], parts: list[str], tmp_path: Path) -> None:
+    local = ("--runner", "local") if words[1] in ("datagen.pdf", "datagen.detection", "datagen.chat") else ()
+    output = run(*(word.replace("OUT", str(tmp_path / "out")) for word in words), *local, status=2)
+    (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+    assert all(part in line for part in parts), line
+    assert "Traceback" not in output
+
+
+def test_pdf_alone_makes_its_own_documents_with_ray(tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    output = run("-m", "datagen.pdf", "--out", str(out), "--limit", "10", "--units-per-shard", "4", "short_side_px=64")
+    assert "no PDFs given: made" in output
+    shards = ShardSet(out)
+    assert [record.units for record in shards.records] == [4, 4, 2]
+    with tarfile.open(out / "pdf-000000.tar") as tar:
+        assert tar.getnames()[0].endswith(".json")
+    samples = list(webdataset.WebDataset([str(path) for path in sorted(out.glob("*.tar"))], shardshuffle=False))
+    assert len(samples) == shards.table().num_rows == 10
+    assert all({"__key__", "json", "jpg"} <= set(sample) for sample in samples)
+
+
+def test_a_killed_ray_job_is_finished_by_the_same_command(tmp_path: Path, documents: Path) -> None:
+    words = [
+        "-m",
+        "datagen.pdf",
+        str(documents),
+        "--units-per-shard",
+        "1",
+        "--workers",
+        "2",
+        "short_side_px=256",
+        "--out",
+    ]
+    run(*words, str(tmp_path / "whole"), "--runner", "local")
+    process = subprocess.Popen(
+        [sys.executable, *words, str(tmp_path / "killed")], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while process.poll() is None and len(read_manifest(tmp_path / "killed")) < 2:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)  # the driver and all it started
+    process.wait()
+    with_line = {record.name for record in read_manifest(tmp_path / "killed")}
+    assert 2 <= len(with_line) < len(read_manifest(tmp_path / "whole"))
+    output = run(*words, str(tmp_path / "killed"))
+    assert f"{len(with_line)} of" in output
+    for made in sorted((tmp_path / "whole").glob("*.tar")):
+        assert (tmp_path / "killed" / made.name).read_bytes() == made.read_bytes()
+
+
+def test_nothing_written_is_exit_status_one(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{}")
+    output = run(
+        "-m", "datagen.chat", str(tmp_path / "bad.json"), "--out", str(tmp_path / "o"), "--runner", "local", status=1
+    )
+    assert "wrong_form" in output and "expected a list of records" in output
