@@ -53,6 +53,7 @@ PAGE_PT = 64  # a page is square, and one point is one pixel of the encoder
 LINES = 4
 WORDS = 100
 DOCUMENTS, PAGES = 60, 100
+LETTERS_ONLY = 261  # entries of a byte-level tokenizer without a single merge: it has to spell
 MAX_EDIT_DISTANCE, MIN_SWAP_GAP = 0.10, 1.0
 
 
@@ -90,7 +91,7 @@ def recipe(out: Path, epochs: int) -> Recipe:
         "conv_channels": [128, 192],
     }
     opt = {
-        "vocab_size": 400,
+        "vocab_size": 264,
         "hidden_size": 128,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
@@ -142,9 +143,10 @@ def main() -> int:
     started = time.monotonic()
 
     write_pages(out / "pdf", lexicon())
-    source = PdfSource(paths=[str(out / "pdf")], short_side_px=PAGE_PT, gates=TextGates(min_chars=1))
+    gates = TextGates(min_chars=1)
+    source = PdfSource(paths=[str(out / "pdf")], short_side_px=PAGE_PT, prompt="Read.", gates=gates)
     run_job(source, out / "shards", JobSettings(units_per_shard=500, validation_share=0.05), LocalRunner())
-    train_tokenizer([ShardSet(out / "shards")], vocabulary=400).save_pretrained(out / "tokenizer")
+    train_tokenizer([ShardSet(out / "shards")], vocabulary=LETTERS_ONLY).save_pretrained(out / "tokenizer")
     prepared = time.monotonic()
 
     folder = training.run(recipe(out, arguments.epochs))
