@@ -27,7 +27,6 @@ class PdfSource:
     short_side_px: int = 1024  # the model sees 1024 x 1024
     long_side_px: int = 4096  # of skinny pages
     jpeg_quality: int = 90
-    prompt: str = ""  # one of your own for every page, instead of the wordings of datagen.prompts
     gates: TextGates = field(default_factory=TextGates)
 
     name = "pdf"
@@ -70,7 +69,7 @@ class PdfSource:
         if refused:
             return refused
         key, language = make_key(self.name, unit.content), language_of(page.text)
-        prompt = self.prompt or choose("ocr", language, key)
+        prompt = choose("ocr", language, key)
         sample = Sample(
             key=key,
             task="ocr",

@@ -6,6 +6,7 @@ The engine's configuration is derived from the recipe here and nowhere else: pre
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from pathlib import Path
@@ -114,13 +115,18 @@ class Engine:
         """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
+        if self._engine.zero_optimization():
+            self._engine.step()
+            norm = self._engine.get_global_grad_norm()
+            return math.nan if norm is None else float(norm)  # None: the gradient overflowed
+        gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]  # stage 0 keeps no norm
+        total = float(torch.nn.utils.get_total_norm(gradients))
         self._engine.step()
-        norm = self._engine.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+        return total
 
     @property
-    def skipped_steps(self) -> int:
-        """Updates left out because a fp16 gradient overflowed (the loss scale was then lowered)."""
+    def skipped_updates(self) -> int:
+        """Updates left out so far because an fp16 gradient overflowed (the loss scale was then lowered)."""
         return int(self._engine.skipped_steps)
 
     def total(self, values: Tensor) -> Tensor:

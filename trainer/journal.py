@@ -65,6 +65,7 @@ class Journal:
             "supervised_tokens": state.supervised_tokens,
             "skipped": state.skipped,
             "truncated": state.truncated,
+            "skipped_updates": result.skipped_updates,
             "seconds": round(seconds, 4),
             "samples_per_s": round(sum(result.task_samples.values()) / seconds, 3),
             "peak_memory_gib": round(_peak_memory_gib(), 3),

@@ -35,6 +35,7 @@ class StepResult:
     supervised_tokens: int
     skipped: int
     truncated: int
+    skipped_updates: int  # since the run was started: fp16 gradients that overflowed
 
 
 def train(engine: Engine, data: MicroBatches, share: Share, recipe: Recipe, total_steps: int, data_sha256: str) -> None:
@@ -88,6 +89,7 @@ def train_step(engine: Engine, micro_batches: Sequence[Batch], rate: float) -> S
         supervised_tokens=supervised,
         skipped=skipped,
         truncated=truncated,
+        skipped_updates=engine.skipped_updates,
     )
 
 

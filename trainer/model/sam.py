@@ -122,10 +122,12 @@ class SamEncoder(VisionEncoder):
 
     def _init_weights(self) -> None:
         # ViT's: small truncated normals; relative positions stay zero, convolutions keep torch's default.
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        # ViT's 0.02 is for 768 inputs; narrower layers need as much more for the same gain, or the trunk starts linear.
+        std = 0.02 * math.sqrt(768 / self.pos_embed.shape[-1])
+        nn.init.trunc_normal_(self.pos_embed, std=std)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.trunc_normal_(module.weight, std=std)
                 nn.init.zeros_(module.bias)
 
 
