@@ -16,8 +16,9 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+export PDFS
 demo: install  ## documents in, trained Vary-toy out, report at the end; PDFS=folder for your own
-	$(BIN)/python -m pipelines.run recipes/demo.yaml $(if $(PDFS),'pdfs=$(PDFS)')
+	$(BIN)/python -m pipelines.run recipes/demo.yaml $(if $(PDFS),"pdfs=\"$$PDFS\"")
 	@echo "open runs/demo/report.html"
 
 test: install  ## the tests
@@ -42,5 +43,5 @@ fmt: install  ## format the code
 bench: install  ## does it learn? (about 15 minutes)
 	$(BIN)/python benchmarks/learn_ocr.py
 
-clean:  ## remove the environment and all runs
-	rm -rf $(VENV) runs
+clean:  ## remove the environment and the demo's run
+	rm -rf $(VENV) runs/demo

@@ -14,7 +14,6 @@ import argparse
 import json
 import random
 import re
-import sys
 import time
 import tomllib
 from collections import Counter
@@ -26,6 +25,7 @@ import pymupdf
 import torch
 
 from datagen.console import say
+from datagen.errors import command
 from datagen.gates import TextGates
 from datagen.job import JobSettings, LocalRunner, run_job
 from datagen.pdf import PdfSource
@@ -74,7 +74,7 @@ def write_pages(folder: Path, words: list[str]) -> None:
                 page = document.new_page(width=PAGE_PT, height=PAGE_PT)
                 for line in range(LINES):
                     page.insert_text((2, (line + 0.72) * PAGE_PT / LINES), dice.choice(words), fontsize=13)
-            document.save(folder / f"words-{number:03d}.pdf", garbage=3, deflate=True)
+            document.save(folder / f"words-{number:03d}.pdf", garbage=3, deflate=True, no_new_id=True)
 
 
 def recipe(out: Path, epochs: int) -> Recipe:
@@ -133,6 +133,7 @@ def swap_gap(folder: Path, shards: Path, limit: int) -> tuple[float, float]:
     return float(model(batch)[0].mean()), float(model(swapped)[0].mean())
 
 
+@command
 def main() -> int:
     """Runs the benchmark; exit status 1 when it misses its mark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -174,4 +175,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

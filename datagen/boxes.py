@@ -49,6 +49,10 @@ class Box:
         """From the top left corner and the size in pixels (COCO)."""
         return cls.from_xyxy_px(x, y, x + w, y + h, width=width, height=height)
 
+    def bins(self) -> tuple[int, int, int, int]:
+        """Corners as the text form writes them, 0 to 1000."""
+        return (round(self.x1 * BINS), round(self.y1 * BINS), round(self.x2 * BINS), round(self.y2 * BINS))
+
     def to_xyxy_px(self, *, width: int, height: int) -> tuple[float, float, float, float]:
         """Corners in pixels of an image of `width` x `height` pixels."""
         return self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height
@@ -77,8 +81,7 @@ def format_boxes(boxes: Iterable[LabelledBox]) -> str:
     for item in boxes:
         if not item.label or clean_label(item.label) != item.label:
             raise ValueError(f"label {item.label!r} cannot stand in box text; use clean_label")
-        bins = [round(side * BINS) for side in (item.box.x1, item.box.y1, item.box.x2, item.box.y2)]
-        groups.setdefault(item.label, []).append("[" + ", ".join(f"{b:03d}" for b in bins) + "]")
+        groups.setdefault(item.label, []).append("[" + ", ".join(f"{b:03d}" for b in item.box.bins()) + "]")
     if not groups:
         raise ValueError("no boxes to write")
     return ";\n".join(f"{label}: {', '.join(quads)}" for label, quads in groups.items()) + "."

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.cli import job_parser, run_source
-from datagen.errors import UserError, command
+from datagen.errors import command
 from datagen.gates import language_of
+from datagen.listing import list_files, name_of
 from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
 
@@ -23,28 +24,25 @@ class ChatSource:
     paths: list[str]  # JSON files, or folders searched for *.json
 
     name = "chat"
+    places = ("paths",)
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
-        for path in map(Path, self.paths):
-            if not path.exists():
-                raise UserError(f"{path}: no such file or folder")
-            found = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-            if not found:
-                raise UserError(f"{path}: no *.json in this folder")
-            yield from (str(file.absolute()) for file in found)
+        return list_files(self.paths, ".json")
+
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return name_of(path, self.paths)
 
     def units(self, path: str) -> list[Unit] | Failed:
         """One unit per record."""
         try:
             records = json.loads(Path(path).read_bytes())
         except ValueError as error:
-            return Failed(reason="wrong_form", detail=f"{path}: not JSON: {error}")
+            return Failed(reason="wrong_form", detail=f"not JSON: {error}")
         if not isinstance(records, list):
-            return Failed(
-                reason="wrong_form", detail=f"{path}: expected a list of records, found {type(records).__name__}"
-            )
-        return [_unit(Path(path).name, number, record) for number, record in enumerate(records)]
+            return Failed(reason="wrong_form", detail=f"expected a list of records, found {type(records).__name__}")
+        return [_unit(self.document(path), number, record) for number, record in enumerate(records)]
 
     def make(self, unit: Unit) -> Outcome:
         """One conversation of one exchange."""
@@ -71,7 +69,9 @@ class ChatSource:
 
 def _unit(document: str, number: int, record: object) -> Unit:
     name = f"{document}#{number:06d}"
-    content = hashlib.sha256(json.dumps(record, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    content = hashlib.sha256(
+        json.dumps(record, sort_keys=True, ensure_ascii=False).encode(errors="backslashreplace")
+    ).hexdigest()
     wrong = _what_is_wrong(record)
     if wrong:
         return Unit(id=name, group=name, content=content, verdict=Failed(reason="wrong_form", detail=wrong))

@@ -79,9 +79,11 @@ def show_summary(out: Path, summary: LedgerSummary) -> None:
     for outcome, count in summary.by_outcome.items():
         rows.append((outcome, count))
         rows += [(f"    {cause}", n) for (kind, cause), n in summary.by_cause.items() if kind == outcome]
-    rows += [(f"  left out in written units: {note}", n) for note, n in summary.notes.items()]
+    rows += [(f"  inside written units: {note}", n) for note, n in summary.notes.items()]
     rows.append(("samples", summary.samples))
     show_table(str(out), ("", "count"), rows)
+    for failure in summary.failures:
+        say(f"failed: {failure}")
     say(f"every unit's outcome: {out}/ledger (parquet); samples: {out}/*.tar and {out}/index")
 
 

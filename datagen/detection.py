@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from datagen.boxes import BINS, Box, LabelledBox, clean_label, format_boxes
 from datagen.cli import job_parser, run_source
 from datagen.errors import UserError, command
 from datagen.images import read_image
-from datagen.prompts import choose, join_names
+from datagen.prompts import choose, join_names, wordings
 from datagen.sample import IMAGE_MARKER, Image, Sample, Task, Turn, make_key
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
 
@@ -42,6 +43,12 @@ class DetectionSource:
     jpeg_quality: int = 95  # of images that cannot pass through unchanged
 
     name = "detection"
+    places = ("coco", "images")
+
+    def __post_init__(self) -> None:
+        if self.max_boxes < 1 or not 1 <= self.jpeg_quality <= 95:
+            raise ValueError("needs max_boxes of 1 or more and jpeg_quality from 1 to 95")
+        wordings("detection", self.language)  # ValueError for what is no language tag
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
@@ -51,14 +58,27 @@ class DetectionSource:
             raise UserError(f"{self.images}: no such folder (--images)")
         yield str(Path(self.coco).absolute())
 
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return Path(path).name
+
     def units(self, path: str) -> list[Unit] | Failed:
         """One unit per image that is listed; boxes go along as [label, x, y, width, height]."""
         try:
             form = _read_coco(Path(path))
         except ValueError as error:
-            return Failed(reason="wrong_form", detail=f"{path}: {error}")
+            return Failed(reason="wrong_form", detail=str(error))
         folder = Path(self.images).absolute()
-        return [
+        unlisted = [
+            Unit(
+                id=f"annotations of image {image_id}",
+                group=f"annotations of image {image_id}",
+                content=f"annotations of image {image_id}",
+                verdict=Failed(reason="unlisted_image", detail=f"{count} annotations, no entry in images"),
+            )
+            for image_id, count in form.unlisted.items()
+        ]
+        return unlisted + [
             Unit(
                 id=f"{image['file_name']}#{image['id']}",
                 group=str(image["file_name"]),
@@ -70,6 +90,7 @@ class DetectionSource:
                     "height": image["height"],
                     "boxes": form.boxes.get(image["id"], []),
                     "crowd": form.crowd[image["id"]],
+                    "malformed": form.malformed[image["id"]],
                 },
             )
             for image in form.images
@@ -78,17 +99,11 @@ class DetectionSource:
     def make(self, unit: Unit) -> Outcome:
         """Checks the image and asks for its objects, in one sample or several."""
         about = unit.payload
-        try:
-            image = read_image(Path(about["path"]).read_bytes(), jpeg_quality=self.jpeg_quality)
-        except FileNotFoundError:
-            return Failed(reason="missing_image", detail=about["path"])
-        except ValueError as error:
-            return Failed(reason="broken_image", detail=f"{about['path']}: {error}")
-        if (image.width, image.height) != (about["width"], about["height"]):
-            found, said = f"{image.width}x{image.height}", f"{about['width']}x{about['height']}"
-            return Failed(reason="image_size", detail=f"the image is {found} px, the annotations say {said}")
+        image = _read(Path(about["path"]), Path(self.images), (about["width"], about["height"]), self.jpeg_quality)
+        if isinstance(image, Failed):
+            return image
         boxes, notes = _usable(about["boxes"], image.width, image.height)
-        notes["crowd_boxes"] = about["crowd"]
+        notes["crowd_boxes"], notes["malformed_annotations"] = about["crowd"], about["malformed"]
         if not boxes:
             return Rejected(gate="boxes", value=0, threshold=1)
         if len(boxes) <= self.max_boxes:
@@ -123,6 +138,22 @@ class DetectionSource:
                 "boxes": len(boxes),
             },
         )
+
+
+def _read(path: Path, folder: Path, size: tuple[int, int], jpeg_quality: int) -> Image | Failed:
+    """The image at `path`, which must lie in `folder` and have the `size` that the annotations say."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return Failed(reason="outside", detail="file_name leads out of the folder of the images")
+    try:
+        image = read_image(path.read_bytes(), jpeg_quality=jpeg_quality)
+    except FileNotFoundError:
+        return Failed(reason="missing_image", detail="no such file")
+    except (ValueError, OSError) as error:
+        return Failed(reason="broken_image", detail=str(error))
+    if (image.width, image.height) != size:
+        found, said = f"{image.width}x{image.height}", f"{size[0]}x{size[1]}"
+        return Failed(reason="image_size", detail=f"the image is {found} px, the annotations say {said}")
+    return image
 
 
 def _usable(raw: Sequence[Sequence[Any]], width: int, height: int) -> tuple[list[LabelledBox], Counter[str]]:
@@ -165,11 +196,13 @@ def _class_groups(boxes: Sequence[LabelledBox], most: int, seed: str) -> tuple[l
 class _Coco:
     images: list[dict[str, Any]]
     boxes: dict[Any, list[list[Any]]]  # by image id: [label, x, y, w, h]
-    crowd: Counter[Any]  # by image id
+    crowd: Counter[Any]  # by image id: crowd annotations
+    malformed: Counter[Any]  # by image id: annotations without a usable box and class
+    unlisted: Counter[str]  # by image id that `images` does not have: annotations
 
 
 def _read_coco(path: Path) -> _Coco:
-    """Raises ValueError with the key that is wrong."""
+    """Raises ValueError with the key that is wrong. A wrong annotation costs itself, not the file."""
     try:
         root = json.loads(path.read_bytes())
     except ValueError as error:
@@ -179,23 +212,39 @@ def _read_coco(path: Path) -> _Coco:
             raise ValueError(f"key {key!r} is not there or not a list; COCO form has images, annotations, categories")
     place = "images"
     try:
+        images = []
         for number, image in enumerate(root["images"]):
             place = f"images[{number}]"
-            _ = image["id"], str(image["file_name"]), int(image["width"]), int(image["height"])
+            size = {"width": int(image["width"]), "height": int(image["height"])}
+            images.append({"id": image["id"], "file_name": str(image["file_name"]), **size})
+        listed = {image["id"] for image in images}
         place = "categories"
         labels = {category["id"]: clean_label(category["name"]) for category in root["categories"]}
-        boxes: dict[Any, list[list[Any]]] = {}
-        crowd: Counter[Any] = Counter()
-        for number, one in enumerate(root["annotations"]):
-            place = f"annotations[{number}]"
-            if one.get("iscrowd"):
-                crowd[one["image_id"]] += 1
-                continue
-            x, y, w, h = map(float, one["bbox"])
-            boxes.setdefault(one["image_id"], []).append([labels[one["category_id"]], x, y, w, h])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
-    return _Coco(images=root["images"], boxes=boxes, crowd=crowd)
+    form = _Coco(images=images, boxes={}, crowd=Counter(), malformed=Counter(), unlisted=Counter())
+    for one in root["annotations"]:
+        image_id = one.get("image_id") if isinstance(one, dict) else None
+        box = _box(one, labels)
+        if not isinstance(image_id, int | str) or image_id not in listed:
+            form.unlisted[repr(image_id)] += 1
+        elif one.get("iscrowd"):
+            form.crowd[image_id] += 1
+        elif box is None:
+            form.malformed[image_id] += 1
+        else:
+            form.boxes.setdefault(image_id, []).append(box)
+    return form
+
+
+def _box(annotation: Any, labels: Mapping[Any, str]) -> list[Any] | None:
+    """[label, x, y, w, h] of an annotation, or None where it has no such."""
+    try:
+        x, y, w, h = map(float, annotation["bbox"])
+        label = labels[annotation["category_id"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [label, x, y, w, h] if label and all(math.isfinite(side) for side in (x, y, w, h)) else None
 
 
 def _digest(*parts: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 
@@ -12,20 +13,29 @@ class UserError(ValueError):
 
 
 def command(main: Callable[[], int | None]) -> Callable[[], None]:
-    """Turns `main` into a command line: exit 0 (or what it returns), 2 for a `UserError`, 130 for Ctrl-C."""
+    """Turns `main` into a command line: exit 0 (or what it returns), 130 for Ctrl-C, 2 for what a user can mend.
+
+    That is a `UserError`, or a file that cannot be read or written (a full disk among them).
+    """
 
     @functools.wraps(main)
     def run() -> None:
         try:
             sys.exit(main())
+        except BrokenPipeError:  # `… | head`: the reader has seen enough
+            sys.stderr.close()
+            sys.exit(0)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            if os.environ.get("RANK", "0") == "0":  # of several ranks with the same mistake one says so
+                print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            if error.filename is None:
+                raise  # not about a file of the user's
+            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("stopped; what is finished is kept: run the same command again to go on", file=sys.stderr)
             sys.exit(130)
-        except BrokenPipeError:  # `… | head`: the reader has seen enough
-            sys.stderr.close()
-            sys.exit(0)
 
     return run

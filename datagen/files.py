@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from datagen.errors import UserError
 
 TEMP_SUFFIX = ".tmp"
 
@@ -47,9 +50,31 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """One writer at a time in `folder`, which is made if need be; yields the lock's file descriptor.
+
+    The kernel lets go of the lock when the last process that holds the descriptor is gone, however it ends.
+
+    Raises:
+        UserError: another process is at work there, or the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write there: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another process is writing there; wait for it or choose another out") from error
+        yield lock.fileno()
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Removes what a killed process left half-written in `folder`."""
-    for temp in folder.glob(f".*{TEMP_SUFFIX}"):
+    """Removes what a killed process left half-written in `folder` and below."""
+    for temp in folder.rglob(f".*{TEMP_SUFFIX}"):
         temp.unlink(missing_ok=True)
 
 

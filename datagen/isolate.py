@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Literal
 
+from datagen.errors import UserError
 from datagen.unit import Failed, Source
 
 _DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG of prctl(2)
 _START_ALLOWANCE_S = 60  # a cold interpreter on a loaded machine
+_WHOLE_FILE = 10  # cutting a file into units reads all of it and may take so many times a unit's deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,10 @@ class Limits:
 
     deadline_s: float = 60.0  # wall clock per unit
     memory_mb: int = 4096  # address space of the child, MiB
+
+    def __post_init__(self) -> None:
+        if not (self.deadline_s > 0 and self.memory_mb > 0):
+            raise UserError(f"deadline {self.deadline_s} s and memory {self.memory_mb} MiB must be above 0")
 
 
 class Child:
@@ -49,15 +55,25 @@ class Child:
         self._stderr.close()
 
     def call(self, method: Literal["units", "make"], argument: object) -> Any:
-        """`source.method(argument)` from the child, or `Failed`: timeout, memory, crash, or the exception's name."""
+        """`source.method(argument)` from the child, or `Failed`: timeout, memory, crash, or the exception's name.
+
+        A crash is tried once more in a fresh child: the kernel may have killed the first one for someone else's hunger.
+        """
+        answer = self._call(method, argument)
+        if isinstance(answer, Failed) and answer.reason == "crash":
+            answer = self._call(method, argument)
+        return answer
+
+    def _call(self, method: str, argument: object) -> Any:
         if self._process is None:
             self._start()
         assert self._pipe is not None
         try:
             self._pipe.send((method, argument))
-            if not self._pipe.poll(self._limits.deadline_s):
+            deadline_s = self._limits.deadline_s * (_WHOLE_FILE if method == "units" else 1)
+            if not self._pipe.poll(deadline_s):
                 self._kill()
-                return Failed(reason="timeout", detail=f"no result after {self._limits.deadline_s:g} s")
+                return Failed(reason="timeout", detail=f"no result after {deadline_s:g} s")
             return self._pipe.recv()
         except (EOFError, OSError):
             return Failed(reason="crash", detail=self._kill())

@@ -6,10 +6,8 @@ the source's settings and the code's version alone: not on the number of workers
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -18,9 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datagen.config import to_dict
-from datagen.console import Progress, say
+from datagen.console import Progress, say, warn
 from datagen.errors import UserError
-from datagen.files import remove_temporaries, sha256_file, write_text
+from datagen.files import locked, remove_temporaries, sha256_file, write_text
 from datagen.isolate import Child, Limits
 from datagen.ledger import LedgerRow, LedgerSummary, ledger_row, summarise
 from datagen.plan import ShardPlan, plan_hash, plan_shards
@@ -30,6 +28,7 @@ from datagen.shards import (
     IndexRow,
     ShardRecord,
     ShardSet,
+    is_whole,
     open_shard,
     read_manifest,
     write_table,
@@ -43,10 +42,14 @@ _BYTES_DEPEND_ON = ("varyforge", "pymupdf", "pillow", "pyarrow")
 class JobSettings:
     """What a job needs besides its source."""
 
-    units_per_shard: int = 128
+    units_per_shard: int = 64
     validation_share: float = 0.05  # of the groups (documents) kept out of training
     limit: int | None = None  # only the first so many units
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_share < 1:
+            raise UserError(f"validation share {self.validation_share} must be from 0 to below 1")
 
 
 class Runner(Protocol):
@@ -72,17 +75,17 @@ def run_job(source: Source, out: Path, settings: JobSettings, runner: Runner) ->
         UserError: nothing to read, or `out` holds something else, or another job is writing to it.
     """
     out = out.absolute()  # Ray's workers have their own working folder
-    with _lock(out):
+    with locked(out):
         remove_temporaries(out)
         plans = plan_shards(source.name, _units(source, settings), settings.units_per_shard)
         _claim(out, _describe(source, settings, plans))
-        finished = {record.name for record in read_manifest(out) if _is_whole(out, record)}
+        finished = _keep_finished(out, plans)
         todo = [plan for plan in plans if plan.name not in finished]
         if finished:
             say(f"{out}: {len(finished)} of {len(plans)} shards are finished; {len(todo)} to do")
-        task = partial(make_shard, source, out, settings.limits, settings.validation_share)
+        task = partial(make_shard, source, out, settings.limits, _share_held_out(plans, settings.validation_share))
         _write_all(out, todo, runner.run(task, todo))
-        _sort_manifest(out)
+        _write_manifest(out, read_manifest(out))  # sorted, so that equal jobs give equal files
     return summarise(ShardSet(out).ledger())
 
 
@@ -116,26 +119,57 @@ def make_shard(source: Source, out: Path, limits: Limits, validation_share: floa
 
 
 def _units(source: Source, settings: JobSettings) -> list[Unit]:
-    return list(islice(_scan(source, settings.limits), settings.limit))
+    """All units, or the first `limit`.
+
+    Raises:
+        UserError: not one input could be cut into units.
+    """
+    units = list(islice(_scan(source, settings.limits), settings.limit))
+    if units and all(isinstance(unit.verdict, Failed) for unit in units):
+        first = units[0].verdict
+        assert isinstance(first, Failed)
+        raise UserError(f"{units[0].id}: {first.reason}: {first.detail}; none of the inputs can be used")
+    return units
 
 
 def _scan(source: Source, limits: Limits) -> Iterator[Unit]:
     """Units of all inputs. An input that cannot be cut into units is itself one unit, failed."""
-    with Child(source, limits) as child:
-        for path in source.inputs():
+    paths = list(source.inputs())
+    with Child(source, limits) as child, Progress("planning", total=len(paths), unit="file") as progress:
+        for path in paths:
             found = child.call("units", path)
+            progress.advance(1)
             if isinstance(found, Failed):
-                yield Unit(id=path, group=path, content=path, verdict=found)
+                name = source.document(path)
+                yield Unit(id=name, group=name, content=name, verdict=found)
             else:
                 yield from found
 
 
+def _share_held_out(plans: Sequence[ShardPlan], asked: float) -> float:
+    """The validation share asked for; 0, said loudly, where it would leave nothing to train on."""
+    groups = {unit.group for plan in plans for unit in plan.units if unit.verdict is None}
+    if groups and all(split_of(group, asked) == "validation" for group in groups):
+        warn(f"{len(groups)} documents are too few to hold one out: all are for training")
+        return 0.0
+    return asked
+
+
+def _keep_finished(out: Path, plans: Sequence[ShardPlan]) -> set[str]:
+    """Names of the planned shards that are whole; the manifest's other lines are taken out."""
+    planned = {plan.name for plan in plans}
+    kept = [record for record in read_manifest(out) if record.name in planned and is_whole(out, record)]
+    _write_manifest(out, kept)
+    return {record.name for record in kept}
+
+
 def _describe(source: Source, settings: JobSettings, plans: Sequence[ShardPlan]) -> dict[str, Any]:
-    described = to_dict(settings)
-    del described["limits"]  # how patient the job is does not belong to what the shards are
+    described = to_dict(source) | to_dict(settings)
+    for name in ("limits", *source.places):  # neither patience nor where the inputs lie is part of what the shards are
+        del described[name]
     return {
         "source": source.name,
-        "settings": to_dict(source) | described,
+        "settings": described,
         "versions": {package: version(package) for package in _BYTES_DEPEND_ON},
         "shards": len(plans),
         "units": sum(len(plan.units) for plan in plans),
@@ -178,12 +212,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _is_whole(out: Path, record: ShardRecord) -> bool:
-    tar = out / f"{record.name}.tar"
-    tables = (_table(out, kind, record.name) for kind in ("index", "ledger"))
-    return tar.is_file() and tar.stat().st_size == record.tar_bytes and all(table.is_file() for table in tables)
-
-
 def _table(out: Path, kind: str, name: str) -> Path:
     return out / kind / f"{name}.parquet"
 
@@ -205,22 +233,5 @@ def _write_all(out: Path, todo: Sequence[ShardPlan], results: Iterable[ShardReco
             progress.advance(record.units, f"{written} written, {rejected} rejected, {failed} failed")
 
 
-def _sort_manifest(out: Path) -> None:
-    """The finished manifest in order of shards, so that equal jobs give equal files."""
-    write_text(out / MANIFEST, "".join(json.dumps(asdict(record)) + "\n" for record in read_manifest(out)))
-
-
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """One job at a time per folder; the kernel lets go of the lock when the process dies."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = open(out / ".lock", "w")
-    except OSError as error:
-        raise UserError(f"{out}: cannot write there: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{out}: another job is writing there; wait for it or choose another --out") from error
-        yield
+def _write_manifest(out: Path, records: Sequence[ShardRecord]) -> None:
+    write_text(out / MANIFEST, "".join(json.dumps(asdict(record)) + "\n" for record in records))

@@ -7,8 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+
+_FAILURES_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,8 @@ class LedgerSummary:
     samples: int
     by_outcome: dict[str, int]  # written, rejected, failed
     by_cause: dict[tuple[str, str], int]  # (outcome, gate or reason), most frequent first
-    notes: dict[str, int]  # what was left out inside written units
+    notes: dict[str, int]  # what was left out or changed inside written units
+    failures: tuple[str, ...]  # the first few failed units with their reason and detail
 
 
 def summarise(ledger: pa.Table) -> LedgerSummary:
@@ -68,6 +72,7 @@ def summarise(ledger: pa.Table) -> LedgerSummary:
     outcomes: Counter[str] = Counter({"written": 0, "rejected": 0, "failed": 0})
     causes: Counter[tuple[str, str]] = Counter()
     notes: Counter[str] = Counter()
+    failed = ledger.filter(pc.equal(ledger.column("outcome"), "failed")).slice(0, _FAILURES_NAMED).to_pylist()
     columns = ("outcome", "gate", "reason", "notes")
     for outcome, gate, reason, note in zip(*(ledger.column(name).to_pylist() for name in columns), strict=True):
         outcomes[outcome] += 1
@@ -80,4 +85,5 @@ def summarise(ledger: pa.Table) -> LedgerSummary:
         by_outcome=dict(outcomes),
         by_cause=dict(causes.most_common()),
         notes=dict(notes.most_common()),
+        failures=tuple(f"{row['unit']}: {row['reason']}: {row['detail']}" for row in failed),
     )

@@ -12,8 +12,9 @@ import pymupdf
 pymupdf.TOOLS.mupdf_display_errors(False)  # failures come as exceptions; the rest is noise on stderr
 pymupdf.TOOLS.mupdf_display_warnings(False)
 
-# Ligatures as letters, no images, spaces kept as printed; hyphens at line ends stay (they are on the page).
-_TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP | pymupdf.TEXT_CID_FOR_UNKNOWN_UNICODE
+# Ligatures as letters, no images, spaces kept as printed; hyphens at line ends stay (they are on the page). A glyph
+# without a Unicode value comes as U+FFFD, so that the gate sees it; never as its number in the font.
+_TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP
 
 
 class PdfError(ValueError):
@@ -82,6 +83,10 @@ def _open(path: str) -> Iterator[pymupdf.Document]:
     with document:
         if document.needs_pass:
             raise PdfError("encrypted", "the document asks for a password")
-        if len(document) == 0:
+        try:
+            pages = len(document)
+        except (RuntimeError, pymupdf.mupdf.FzErrorBase) as error:
+            raise PdfError("unreadable", str(error)) from error
+        if pages == 0:
             raise PdfError("empty", "the document has no page")
         yield document

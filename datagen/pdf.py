@@ -9,10 +9,11 @@ from pathlib import Path
 
 from datagen.cli import job_parser, run_source
 from datagen.console import say
-from datagen.errors import UserError, command
+from datagen.errors import command
 from datagen.files import sha256_file
 from datagen.gates import TextGates, judge, language_of
 from datagen.images import encode_jpeg
+from datagen.listing import list_files, name_of
 from datagen.pages import PdfError, page_count, render_page
 from datagen.prompts import choose
 from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
@@ -30,16 +31,19 @@ class PdfSource:
     gates: TextGates = field(default_factory=TextGates)
 
     name = "pdf"
+    places = ("paths",)
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.short_side_px <= self.long_side_px and 1 <= self.jpeg_quality <= 95):
+            raise ValueError("needs 1 <= short_side_px <= long_side_px and jpeg_quality from 1 to 95")
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
-        for path in map(Path, self.paths):
-            if not path.exists():
-                raise UserError(f"{path}: no such file or folder")
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() == ".pdf") if path.is_dir() else [path]
-            if not found:
-                raise UserError(f"{path}: no *.pdf in this folder")
-            yield from (str(pdf.absolute()) for pdf in found)
+        return list_files(self.paths, ".pdf")
+
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return name_of(path, self.paths)
 
     def units(self, path: str) -> list[Unit] | Failed:
         """One unit per page."""
@@ -47,7 +51,7 @@ class PdfSource:
             pages = page_count(path)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
-        document, content = self._document(path), sha256_file(Path(path))
+        document, content = self.document(path), sha256_file(Path(path))
         return [
             Unit(
                 id=f"{document}#{number:04d}",
@@ -79,13 +83,6 @@ class PdfSource:
             origin={"document": unit.group, "page": number, "language": language},
         )
         return Written(samples=(sample,))
-
-    def _document(self, path: str) -> str:
-        """The name of a PDF in ledger and samples: relative to the folder the user gave."""
-        for given in map(Path, self.paths):
-            if given.is_dir() and Path(path).is_relative_to(given.absolute()):
-                return str(Path(path).relative_to(given.absolute()))
-        return Path(path).name
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from datagen.errors import UserError
+from datagen.shards import shard_name
 from datagen.unit import Rejected, Unit
 
 
@@ -32,7 +33,7 @@ def plan_shards(prefix: str, units: Iterable[Unit], units_per_shard: int) -> lis
     planned: list[Unit] = []
     for unit in units:
         if unit.id in seen:
-            raise UserError(f"two inputs have the same name {unit.id!r}; give the folder that holds both instead")
+            raise UserError(f"two inputs have the same name {unit.id!r}; rename one, or give a folder that holds both")
         seen.add(unit.id)
         first = first_by_content.setdefault(unit.content, unit.id)
         if first != unit.id and unit.verdict is None:
@@ -40,7 +41,7 @@ def plan_shards(prefix: str, units: Iterable[Unit], units_per_shard: int) -> lis
             unit = replace(unit, verdict=verdict)  # noqa: PLW2901  # the marked unit stands in for the read one
         planned.append(unit)
     return [
-        ShardPlan(name=f"{prefix}-{number:06d}", units=tuple(planned[start : start + units_per_shard]))
+        ShardPlan(name=shard_name(prefix, number), units=tuple(planned[start : start + units_per_shard]))
         for number, start in enumerate(range(0, len(planned), units_per_shard))
     ]
 

@@ -16,6 +16,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyo
 
 import ray
 
+from datagen.console import say
 from datagen.errors import UserError
 from datagen.plan import ShardPlan
 from datagen.shards import ShardRecord
@@ -37,14 +38,19 @@ class RayRunner:
 
     def __enter__(self) -> RayRunner:
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if not self._address:
+            cpus = self._workers or len(os.sched_getaffinity(0))
+            quiet |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+            ray.init(address="local", num_cpus=cpus, **quiet)
+            return self
+        say(f"connecting to Ray at {self._address}")
         try:
-            if self._address:
-                ray.init(address=self._address, **quiet)
-            else:
-                cpus = self._workers or os.cpu_count()
-                ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
-        except ConnectionError as error:
-            raise UserError(f"no Ray cluster at {self._address}: {error}; start one or leave --address away") from error
+            ray.init(address=self._address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"no Ray cluster at {self._address}: {reason}; start one or leave --address away"
+            ) from error
         return self
 
     def __exit__(

@@ -93,6 +93,8 @@ class Sample:
         markers = sum(turn.text.count(IMAGE_MARKER) for turn in dialogue if turn.role == "user")
         if markers != len(self.images):
             raise broken(f"{markers} {IMAGE_MARKER} markers in user turns for {len(self.images)} images")
+        if any("\ud800" <= char <= "\udfff" for turn in self.turns for char in turn.text):
+            raise broken("a turn holds half a character (a lone surrogate), which no file can")
         for name, value in self.origin.items():
             if not isinstance(value, str | int | float):
                 raise broken(f"origin[{name!r}] is a {type(value).__name__}, expected text or a number")

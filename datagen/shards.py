@@ -180,13 +180,13 @@ class ShardSet:
         self.folder = folder
         self.job = read_job(folder)
         self.records = read_manifest(folder)
-        planned = int(self.job["shards"])
-        if len(self.records) < planned:
+        whole = {record.name for record in self.records if is_whole(folder, record)}
+        planned = {shard_name(str(self.job["source"]), number) for number in range(int(self.job["shards"]))}
+        if whole != planned:
             raise UserError(
-                f"{folder}: unfinished: {len(self.records)} of {planned} shards are written; "
+                f"{folder}: unfinished: {len(whole & planned)} of {len(planned)} shards are there and whole; "
                 "run the datagen command that makes it once more"
             )
-        self._descriptors: dict[str, int] = {}
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The index: one row per sample in order of shard and offset, columns as in `IndexRow`."""
@@ -202,16 +202,26 @@ class ShardSet:
         Raises:
             ValueError: the bytes there are not one whole sample.
         """
-        if shard not in self._descriptors:
-            self._descriptors[shard] = os.open(self.folder / shard, os.O_RDONLY)
         where = f"{self.folder / shard} at byte {offset}"
-        data = os.pread(self._descriptors[shard], size, offset)
+        with open(
+            self.folder / shard, "rb", buffering=0
+        ) as file:  # microseconds; kept open, shards exhaust descriptors
+            data = os.pread(file.fileno(), size, offset)
         if len(data) < size:
             raise ValueError(f"{where}: the file ends after {len(data)} of {size} bytes")
         return decode_sample(data, where)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_descriptors": {}}  # open files stay with their process
+
+def shard_name(source: str, number: int) -> str:
+    """Name of the `number`-th shard (from 0) of a source, without ".tar"."""
+    return f"{source}-{number:06d}"
+
+
+def is_whole(folder: Path, record: ShardRecord) -> bool:
+    """Whether a shard's three files are there, the tar in its full size. Reads no content."""
+    tar = folder / f"{record.name}.tar"
+    tables = (folder / kind / f"{record.name}.parquet" for kind in ("index", "ledger"))
+    return tar.is_file() and tar.stat().st_size == record.tar_bytes and all(table.is_file() for table in tables)
 
 
 def read_tables(folder: Path, names: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
@@ -233,7 +243,7 @@ def read_job(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: not a shard set: it has no {JOB}")
     try:
         job = json.loads(path.read_bytes())
-        int(job["shards"])
+        int(job["shards"]), job["source"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: broken ({error}); delete the folder and make the shard set again") from error
     return dict(job)

@@ -49,6 +49,11 @@ class Unit:
     payload: Mapping[str, Any] = field(default_factory=dict)  # paths and numbers for `Source.make`; JSON types only
     verdict: Rejected | Failed | None = None  # already decided while planning (unreadable file, duplicate)
 
+    def __post_init__(self) -> None:
+        for name in ("id", "group", "content"):  # a file name may hold bytes that are no text; ledgers hold text
+            text = getattr(self, name).encode(errors="backslashreplace").decode()
+            object.__setattr__(self, name, text)
+
 
 class Source(Protocol):
     """A kind of input. Implementations are frozen dataclasses of their settings, importable by name.
@@ -62,12 +67,21 @@ class Source(Protocol):
         """`[a-z0-9_-]`, prefix of shard names and sample keys."""
         ...
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Settings that say where the input lies. It may lie elsewhere when a job goes on."""
+        ...
+
     def inputs(self) -> Iterator[str]:
         """Files to read, in a stable order. Runs in the driver: only lists, opens nothing.
 
         Raises:
             UserError: a path that the user named does not exist or holds nothing of this kind.
         """
+        ...
+
+    def document(self, path: str) -> str:
+        """What ledger and samples call an input, wherever it lies."""
         ...
 
     def units(self, path: str) -> list[Unit] | Failed:

@@ -100,8 +100,8 @@ def _read_rows(folder: Path, name: str, row_type: type) -> list[Any]:
         what = f"it has no {name}" if folder.is_dir() else "no such folder of scores"
         raise UserError(f"{folder}: {what}; `python -m trainer.evaluate MODEL --shards … --out {folder}` makes it")
     try:
-        text = path.read_text()
-        rows = json.loads(text) if name == SCORES else [json.loads(line) for line in text.splitlines()]
+        data = path.read_bytes()  # bytes: str.splitlines would also cut at U+2028 inside a text
+        rows = json.loads(data) if name == SCORES else [json.loads(line) for line in data.splitlines()]
         return [row_type(**row) for row in rows]
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: broken ({error}); evaluate once more") from error

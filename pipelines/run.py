@@ -23,16 +23,18 @@ from pathlib import Path
 from datagen.config import files_of, load
 from datagen.console import say, show_table
 from datagen.errors import UserError, command
-from datagen.files import sha256_file, write_text
+from datagen.files import locked, sha256_file, write_text
 from datagen.shards import MANIFEST
-from trainer.model.weights import EXPORT_FILE
+from trainer.settings import EXPORT_FILE
+
+RECORDS = "stages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One command, what it reads and what it leaves."""
 
-    command: str  # as typed in a shell from the repository's root; no pipes or variables of the shell
+    command: list[str]  # program and arguments, run from where the pipeline was started
     reads: list[str]  # files and folders; when one of them changes, the stage is done again
     writes: list[str]  # there when the stage is done; removed before it is done again, so only below `out`
 
@@ -50,75 +52,89 @@ def run(pipeline: Pipeline) -> None:
     """Runs the stages that are not done.
 
     Raises:
-        UserError: a stage failed, or names something that is not there or not below `out`.
+        UserError: a stage failed, would overwrite what no earlier run of this pipeline made, or names something that
+            is not there or not below `out`; or this pipeline is already running.
     """
     times: list[tuple[str, str]] = []
-    for number, (name, stage) in enumerate(pipeline.stages.items(), start=1):
-        title = f"[{number}/{len(pipeline.stages)}] {name}"
-        record = Path(pipeline.out) / "stages" / f"{name}.json"
-        now = identity(name, stage)
-        then = json.loads(record.read_bytes()) if record.is_file() else {}
-        if then.get("identity") == now and then.get("done") and all(Path(path).exists() for path in stage.writes):
-            say(f"{title}: done before")
-            times.append((name, "done before"))
-            continue
-        if then.get("identity") != now:
-            for path in stage.writes:
-                _remove(path, pipeline.out, name)
-            write_text(record, json.dumps({"identity": now, "done": False}) + "\n")
-        say(f"{title}: {stage.command}")
-        seconds = _run_command(name, stage)
-        write_text(record, json.dumps({"identity": now, "done": True, "seconds": round(seconds, 1)}) + "\n")
-        times.append((name, f"{seconds:.0f} s"))
+    with locked(Path(pipeline.out)) as lock:
+        for number, (name, stage) in enumerate(pipeline.stages.items(), start=1):
+            title = f"[{number}/{len(pipeline.stages)}] {name}"
+            record = Path(pipeline.out) / RECORDS / f"{name}.json"
+            now = identity(name, stage)
+            then = json.loads(record.read_bytes()) if record.is_file() else None
+            if then == {"identity": now, "done": True} and all(Path(path).exists() for path in stage.writes):
+                say(f"{title}: done before")
+                times.append((name, "done before"))
+                continue
+            if then is None or then["identity"] != now:
+                _clear(name, stage, pipeline.out, ours=then is not None)
+                write_text(record, json.dumps({"identity": now, "done": False}) + "\n")
+            say(f"{title}: {shlex.join(stage.command)}")
+            seconds = _run_command(name, stage, lock)
+            write_text(record, json.dumps({"identity": now, "done": True}) + "\n")
+            times.append((name, f"{seconds:.0f} s"))
     show_table("stages", ("stage", "time"), times)
 
 
 def identity(name: str, stage: Stage) -> str:
-    """SHA-256 of a stage's command and of what it reads."""
+    """SHA-256 of a stage's command and of the content of what it reads."""
     for path in stage.reads:
         if not Path(path).exists():
             raise UserError(f"stages.{name}.reads: {path}: no such file or folder")
-    parts = [stage.command, *(f"{path} {_fingerprint(Path(path))}" for path in stage.reads)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    parts = [*stage.command, *(f"{path} {_fingerprint(Path(path))}" for path in stage.reads)]
+    return hashlib.sha256("\n".join(parts).encode(errors="backslashreplace")).hexdigest()
 
 
 def _fingerprint(path: Path) -> str:
-    """Of content where that is cheap to know (recipes, shard sets, exported models), else of names, sizes and times."""
+    """Of content; of the file that stands for the rest in shard sets, exported models and tokenizers."""
     if path.suffix == ".yaml":
         return " ".join(sha256_file(file) for file in files_of(path))
     for known in (MANIFEST, EXPORT_FILE, "tokenizer.json"):
         if (path / known).is_file():
             return sha256_file(path / known)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    listing = "\n".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
+    listing = "\n".join(f"{file} {sha256_file(file)}" for file in files)
+    return hashlib.sha256(listing.encode(errors="backslashreplace")).hexdigest()
 
 
-def _run_command(name: str, stage: Stage) -> float:
+def _clear(name: str, stage: Stage, out: str, *, ours: bool) -> None:
+    """Makes room for a stage that starts anew; removes only what an earlier run of it wrote."""
+    for path in map(Path, stage.writes):
+        if not path.resolve().is_relative_to(Path(out).resolve()):
+            raise UserError(f"stages.{name}.writes: {path} is not below out: {out}")
+        if path.exists() and not ours:
+            raise UserError(f"{path}: is there already, but not from stage {name} of this pipeline; move it away")
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _run_command(name: str, stage: Stage, lock: int) -> float:
     """Runs the command with this interpreter's programs first on the path.
+
+    The command shares the pipeline's lock: should the pipeline be killed, nobody starts the stage a second time while
+    the first one lives.
 
     Returns:
         Seconds taken.
     """
     started = time.monotonic()
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    status = subprocess.run(shlex.split(stage.command), env={**os.environ, "PATH": programs}, check=False).returncode
-    if status in (130, -2):
-        raise KeyboardInterrupt
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    program = shutil.which(stage.command[0], path=path)
+    if program is None:
+        raise UserError(f"stages.{name}.command: no program {stage.command[0]!r} on the path")
+    process = subprocess.Popen([program, *stage.command[1:]], env={**os.environ, "PATH": path}, pass_fds=[lock])
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # the terminal has told it too; let it end in its own way
+        raise
     missing = [path for path in stage.writes if not Path(path).exists()]
     if status or missing:
         what = f"ended with exit status {status}" if status else f"did not write {', '.join(missing)}"
         raise UserError(f"stage {name} {what}; mend what it says above and run the same command again")
     return time.monotonic() - started
-
-
-def _remove(path: str, out: str, stage: str) -> None:
-    if not Path(path).resolve().is_relative_to(Path(out).resolve()):
-        raise UserError(f"stages.{stage}.writes: {path} is not below out: {out}")
-    if Path(path).is_dir():
-        shutil.rmtree(path)
-    else:
-        Path(path).unlink(missing_ok=True)
 
 
 @command
@@ -130,6 +146,10 @@ def main() -> int:
     parser.add_argument("recipe", type=Path, help="YAML with stages; see recipes/demo.yaml")
     parser.add_argument("overrides", nargs="*", help="key=value, e.g. pdfs=my/papers")
     arguments = parser.parse_args()
+    if any(item.startswith("out=") for item in arguments.overrides):
+        raise UserError(
+            "command line: out: the recipes of the stages name the same folder; copy the recipes to move it"
+        )
     run(load(Pipeline, arguments.recipe, arguments.overrides))
     return 0
 

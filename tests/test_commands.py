@@ -50,7 +50,9 @@ def test_help_has_an_example(words: tuple[str, ...]) -> None:
     ("words", "parts"),
     [
         (("-m", "datagen.pdf", "gone/", "--out", "OUT"), ["gone: no such file or folder"]),
-        (("-m", "datagen.pdf", "--out", "/proc/no"), ["/proc/no", "cannot write there"]),
+        (("-m", "datagen.pdf", "--out", "/proc/no"), ["/proc/no"]),
+        (("-m", "datagen.pdf", "recipes", "--out", "OUT", "short_side_px=0"), ["short_side_px"]),
+        (("-m", "pipelines.run", "recipes/demo.yaml", "out=x"), ["out", "copy the recipes"]),
         (("-m", "datagen.pdf", "recipes", "--out", "OUT", "jpeg_qualty=3"), ["jpeg_qualty", "jpeg_quality"]),
         (("-m", "datagen.pdf", "recipes", "--out", "OUT"), ["recipes", "no *.pdf"]),
         (("-m", "datagen.detection", "--coco", "x.json", "--images", ".", "--out", "OUT"), ["x.json: no such file"]),
@@ -117,9 +119,10 @@ def test_a_killed_ray_job_is_finished_by_the_same_command(tmp_path: Path, docume
         assert (tmp_path / "killed" / made.name).read_bytes() == made.read_bytes()
 
 
-def test_nothing_written_is_exit_status_one(tmp_path: Path) -> None:
+def test_a_file_of_the_wrong_form_is_named_and_may_be_mended(tmp_path: Path) -> None:
+    words = ("-m", "datagen.chat", str(tmp_path / "bad.json"), "--out", str(tmp_path / "o"), "--runner", "local")
     (tmp_path / "bad.json").write_text("{}")
-    output = run(
-        "-m", "datagen.chat", str(tmp_path / "bad.json"), "--out", str(tmp_path / "o"), "--runner", "local", status=1
-    )
-    assert "wrong_form" in output and "expected a list of records" in output
+    output = run(*words, status=2)
+    assert "error: bad.json: wrong_form: expected a list of records" in output
+    (tmp_path / "bad.json").write_text('[{"instruction": "Hi.", "output": " "}]')
+    assert "answer_chars" in run(*words, status=1)  # nothing was written

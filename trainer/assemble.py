@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from datagen.errors import UserError
 from trainer.encode import IMAGE_PAD, ConversationEncoder, load_tokenizer, token_id
 from trainer.model import PartReport, VisionLanguageModel, build
-from trainer.model.weights import EXPORT_FILE, copy_tensors
-from trainer.settings import ModelSettings, Recipe
+from trainer.model.weights import copy_tensors
+from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
 
 
 def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, list[PartReport]]:
@@ -33,6 +33,10 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
     if recipe.init is not None:
         _load_whole(model, Path(recipe.init) / EXPORT_FILE)
         parts = [replace(p, source=recipe.init, tensors_loaded=p.tensors_random, tensors_random=0) for p in parts]
+    if recipe.data.max_length > model.language.max_positions:
+        raise UserError(
+            f"data.max_length {recipe.data.max_length}: the language model has {model.language.max_positions} positions"
+        )
     encoder = ConversationEncoder(
         tokenizer,
         template=recipe.model.language.template,

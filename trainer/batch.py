@@ -5,6 +5,7 @@ Shape legend: B rows, T tokens (padded to the longest row), N images of all rows
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,10 +46,17 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from where copies to a GPU do not block; DataLoader calls it."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            attention_mask=self.attention_mask.to(device, non_blocking=True),
-            pixels={name: pixels.to(device, non_blocking=True) for name, pixels in self.pixels.items()},
+            input_ids=change(self.input_ids),
+            labels=change(self.labels),
+            attention_mask=change(self.attention_mask),
+            pixels={name: change(pixels) for name, pixels in self.pixels.items()},
         )

@@ -12,6 +12,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save_file
@@ -23,9 +24,8 @@ from datagen.files import sync_folder, write_text
 from trainer.assemble import assemble
 from trainer.encode import ConversationEncoder
 from trainer.engine import Engine
-from trainer.model import VisionLanguageModel
-from trainer.model.weights import EXPORT_FILE
-from trainer.settings import Recipe
+from trainer.model import VisionEncoder, VisionLanguageModel
+from trainer.settings import EXPORT_FILE, Recipe
 
 _STATE = "state.json"
 
@@ -90,9 +90,21 @@ def resume(engine: Engine, out: Path, data_sha256: str) -> TrainState:
     return state
 
 
-def export_model(engine: Engine, out: Path, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, rank: int) -> Path:
-    """Writes `OUT/model`; every rank calls it, the first one writes."""
+def export_model(
+    engine: Engine, model: VisionLanguageModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, rank: int
+) -> Path:
+    """Writes `OUT/model`; every rank calls it, the first one writes.
+
+    The recipe that goes with it states the parts' whole configuration, also what came with their weights.
+    """
+    out = Path(recipe.out)
     folder = out / "model"
+    vision = {
+        name: replace(part, config=cast(VisionEncoder, model.encoders[name]).configuration())
+        for name, part in recipe.model.vision.items()
+    }
+    language = replace(recipe.model.language, config=model.language.configuration())
+    recipe = replace(recipe, model=replace(recipe.model, vision=vision, language=language))
     if rank == 0:
         temp = out / ".model.tmp"
         shutil.rmtree(temp, ignore_errors=True)
@@ -126,7 +138,7 @@ def _without_aliases(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     """Tied tensors once, under the first of their names; safetensors refuses shared memory."""
     first: dict[int, str] = {}
     return {
-        name: tensor.contiguous()
+        name: tensor.detach().cpu().contiguous()
         for name, tensor in weights.items()
         if first.setdefault(tensor.data_ptr(), name) == name
     }

@@ -72,11 +72,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
             f"model.language.tokenizer: {path!r}: {where}. Give a folder with tokenizer.json; "
             "`python -m trainer.tokenizer` trains one from shards"
         ) from error
-    known = tokenizer.get_vocab()
-    tokenizer.add_tokens(
-        [t for t in (IMAGE_START, IMAGE_END, IMAGE_PAD) if t not in known],
-        special_tokens=True,
-    )
+    tokenizer.add_tokens([IMAGE_START, IMAGE_END, IMAGE_PAD], special_tokens=True)  # known ones keep their ids
     return tokenizer
 
 

@@ -30,8 +30,7 @@ from trainer.encode import ConversationEncoder
 from trainer.generate import answers
 from trainer.loader import index_rows
 from trainer.model import VisionLanguageModel
-from trainer.model.weights import EXPORT_FILE
-from trainer.settings import Recipe
+from trainer.settings import EXPORT_FILE, Recipe
 
 SCORES, PREDICTIONS = "scores.json", "predictions.jsonl"
 
@@ -119,7 +118,7 @@ def held_out(shards: ShardSet, limit: int) -> tuple[str, list[Sample]]:
     for split in ("validation", "train"):
         rows = index_rows(shards, split)
         chosen = np.argsort(rows["key"])[:limit]
-        places = [(str(rows["shard"][n]), int(rows["offset"][n]), int(rows["size"][n])) for n in chosen]
+        places = [(bytes(rows["shard"][n]).decode(), int(rows["offset"][n]), int(rows["size"][n])) for n in chosen]
         samples = [shards.read(*place) for place in places]
         if samples:
             if split == "train":
@@ -190,6 +189,8 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=100, help="samples per shard set (%(default)s)")
     parser.add_argument("--max-new-tokens", type=int, default=2048, help="of an answer (%(default)s)")
     given = parser.parse_args()
+    if given.limit < 1 or given.max_new_tokens < 1:
+        raise UserError("--limit and --max-new-tokens must be 1 or more")
     scores = run(given.models, given.shards, given.out, limit=given.limit, max_new_tokens=given.max_new_tokens)
     columns = ("model", "task", "split", "edit distance", "n", "empty", "cut")
     rows = [(s.model, s.task, s.split, f"{s.edit_distance:.3f}", s.n, s.n_empty, s.n_unfinished) for s in scores]

@@ -20,7 +20,7 @@ class Answer:
     """What a model said."""
 
     text: str
-    finished: bool  # False: it was cut at `max_new_tokens`
+    finished: bool  # False: it was cut, at `max_new_tokens` or the model's last position
 
 
 def answers(
@@ -51,4 +51,4 @@ def answers(
             eos_id=encoder.end_id,
         )
         for answer in said:
-            yield Answer(text=encoder.decode(answer), finished=len(answer) < max_new_tokens)
+            yield Answer(text=encoder.decode(answer), finished=encoder.end_id in answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from datagen.console import say
+from datagen.errors import UserError
 from datagen.files import write_text
 from trainer.batch import Batch
 from trainer.checkpoint import TrainState
@@ -44,14 +46,14 @@ class Journal:
                 say(f"{self._out}: goes on after step {self._first} of {self._total}")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._writes:
             self._log.close()
         if self._wandb is not None:
-            self._wandb.finish()
+            self._wandb.finish(exit_code=0 if kind is None else 1)
 
-    def step(self, state: TrainState, result: StepResult, rate: float, *, seconds: float) -> None:
-        """Writes down a finished step."""
+    def step(self, state: TrainState, result: StepResult, rate: float, *, seconds: float, waited_s: float) -> None:
+        """Writes down a finished step; `seconds` for all of it, `waited_s` of them for data."""
         if not self._writes:
             return
         line = {
@@ -60,13 +62,14 @@ class Journal:
             "task_losses": result.task_losses,
             "task_samples": result.task_samples,
             "learning_rate": rate,
-            "grad_norm": result.grad_norm,
+            "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "samples": state.samples,
             "supervised_tokens": state.supervised_tokens,
             "skipped": state.skipped,
             "truncated": state.truncated,
             "skipped_updates": result.skipped_updates,
             "seconds": round(seconds, 4),
+            "data_wait_s": round(waited_s, 4),
             "samples_per_s": round(sum(result.task_samples.values()) / seconds, 3),
             "peak_memory_gib": round(_peak_memory_gib(), 3),
         }
@@ -101,16 +104,18 @@ class Journal:
             return None
         import wandb  # noqa: PLC0415  # a second to import; not at all when disabled
 
-        return wandb.init(
-            project=settings.project,
-            name=self._out.name,
-            id=str(self._out).strip("./").replace("/", "-"),  # one page per run folder, also after a resume
-            resume="allow",
-            dir=str(self._out),
-            mode=settings.mode,
-            config=asdict(self._recipe),
-            settings=wandb.Settings(silent=True),
-        )
+        try:
+            return wandb.init(
+                project=settings.project,
+                name=self._out.name,
+                group=str(self._out),  # a run that goes on is another page of the same group
+                dir=str(self._out),
+                mode=settings.mode,
+                config=asdict(self._recipe),
+                settings=wandb.Settings(silent=True),
+            )
+        except wandb.errors.Error as error:
+            raise UserError(f"wandb.mode {settings.mode}: {error}; use `wandb login`, or wandb.mode=offline") from error
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

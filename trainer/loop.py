@@ -44,13 +44,20 @@ def train(engine: Engine, data: MicroBatches, share: Share, recipe: Recipe, tota
     state = resume(engine, out, data_sha256)
     with Journal(recipe, first_step=state.step, total_steps=total_steps, writes=share.rank == 0) as journal:
         batches = steps(data, share, first=state.step, last=total_steps, workers=recipe.data.workers)
+        started = time.monotonic()
         for step, micro_batches in enumerate(batches, start=state.step):
-            started = time.monotonic()
-            rate = learning_rate(step, total_steps, recipe.optim)
-            result = train_step(engine, micro_batches, rate)
-            state = advance(state, result)
+            waited_s = time.monotonic() - started
             journal.skipped(micro_batches)
-            journal.step(state, result, rate, seconds=time.monotonic() - started)
+            rate = learning_rate(step, total_steps, recipe.optim)
+            torch.manual_seed(
+                recipe.seed + 1_000_003 * step + share.rank
+            )  # dropout: a function of the step, as the data
+            result = train_step(engine, micro_batches, rate)
+            if not math.isfinite(result.grad_norm) and recipe.engine.precision != "fp16":  # fp16 lowers its loss scale
+                raise UserError(f"the gradient of step {step + 1} is not finite; it read {_names(micro_batches)}")
+            state = advance(state, result)
+            journal.step(state, result, rate, seconds=time.monotonic() - started, waited_s=waited_s)
+            started = time.monotonic()
             check_budget(state, recipe.data.max_bad_share, micro_batches)
             if state.step % recipe.checkpoint.every_steps == 0 or state.step == total_steps:
                 save_checkpoint(engine, out, state, rank=share.rank, keep=recipe.checkpoint.keep)
@@ -67,7 +74,7 @@ def train_step(engine: Engine, micro_batches: Sequence[Batch], rate: float) -> S
     """
     supervised, skipped, truncated = count(engine, micro_batches)
     if supervised == 0:
-        raise UserError(f"no sample of a step supervises a token; its samples: {_names(micro_batches)}")
+        raise UserError(f"no sample of a step supervises a token: {_names(micro_batches)}; {_skipped(micro_batches)}")
 
     by_task = torch.zeros(len(TASKS), 3, dtype=torch.float64, device=engine.device)  # sum of losses, tokens, samples
     for number, batch in enumerate(micro_batches):
@@ -125,12 +132,16 @@ def check_budget(state: TrainState, max_bad_share: float, micro_batches: Sequenc
     """Raises UserError when more samples could not be used than the recipe allows."""
     seen = state.samples + state.skipped
     if state.skipped > max_bad_share * max(seen, _BUDGET_FLOOR):
-        last = [f"{key} ({reason})" for batch in micro_batches for key, reason in batch.skipped]
         raise UserError(
             f"{state.skipped} of {seen} samples could not be used, more than data.max_bad_share {max_bad_share}; "
-            f"the last: {'; '.join(last[:3]) or 'on another rank'}. The run's skipped.jsonl lists them"
+            f"the last: {_skipped(micro_batches)}. The run's skipped.jsonl lists them"
         )
 
 
 def _names(micro_batches: Sequence[Batch]) -> str:
-    return ", ".join(key for batch in micro_batches for key in batch.keys)
+    return ", ".join(key for batch in micro_batches for key in batch.keys) or "none on this rank"
+
+
+def _skipped(micro_batches: Sequence[Batch]) -> str:
+    named = [f"{key} ({reason})" for batch in micro_batches for key, reason in batch.skipped]
+    return "; ".join(named[:3]) or "none skipped on this rank"

@@ -9,18 +9,19 @@ import argparse
 import hashlib
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-# A script's own folder comes first on the path and would hide top-level modules behind trainer/*.py.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":  # a script's own folder comes first and would hide top-level modules behind trainer/*.py
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
 
 from datagen.config import load
 from datagen.console import say, show_table, warn
 from datagen.errors import UserError, command
-from datagen.files import write_text
+from datagen.files import locked, write_text
 from datagen.shards import MANIFEST
 from trainer.assemble import assemble
 from trainer.checkpoint import export_model
@@ -40,12 +41,18 @@ def run(recipe: Recipe) -> Path:
         The folder of the exported model.
     """
     rank, world_size = start_distributed()
+    with locked(Path(recipe.out)) if rank == 0 else nullcontext():
+        return _run(recipe, rank, world_size)
+
+
+def _run(recipe: Recipe, rank: int, world_size: int) -> Path:
     share = Share(
         rank=rank,
         world_size=world_size,
         global_batch_size=recipe.engine.global_batch_size,
         micro_batch_size=recipe.engine.micro_batch_size,
     )
+    _ = share.micro_steps  # on every rank, before any waits for another
     corpus = Corpus(recipe.data, recipe.seed)
     total_steps = count_steps(corpus, recipe)
     model, encoder, parts = assemble(recipe)
@@ -54,7 +61,7 @@ def run(recipe: Recipe) -> Path:
     data = MicroBatches(corpus, share, encoder, model.preprocess)
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, recipe.optim.grad_clip)
     train(engine, data, share, recipe, total_steps, data_sha256(recipe, corpus))
-    folder = export_model(engine, Path(recipe.out), recipe, encoder.tokenizer, rank=rank)
+    folder = export_model(engine, model, recipe, encoder.tokenizer, rank=rank)
     if rank == 0:
         say(f"model written to {folder}")
     return folder
@@ -124,7 +131,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   deepspeed trainer/run.py recipes/toy_pretrain.yaml
-  deepspeed --num_gpus 4 trainer/run.py recipes/tiny_plus.yaml out=runs/mine data.sources.ocr_en.shards=shards/pdf
+  deepspeed --num_gpus 4 trainer/run.py recipes/tiny_plus.yaml out=runs/mine data.sources.pdf_en.shards=shards/pdf
   python trainer/run.py recipes/demo/tiny_plus.yaml         one process, no launcher""",
     )
     parser.add_argument("recipe", type=Path, help="YAML; see recipes/")

@@ -8,6 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+EXPORT_FILE = "model.safetensors"
+"""File name of an exported model; its keys are those of `VisionLanguageModel.state_dict()`."""
+
+
+def _check(section: str, **rules: bool) -> None:
+    """ValueError that names the first setting whose rule does not hold; `load` makes one line of it."""
+    for name, holds in rules.items():
+        if not holds:
+            raise ValueError(f"{section}.{name}: out of range")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSettings:
@@ -49,6 +59,9 @@ class SourceSettings:
     samples: int | None = None  # asked for per epoch; null: every sample once; 0: not used
     max_repeats: int = 1  # how often a sample may serve in one epoch before "runs dry" is an error
 
+    def __post_init__(self) -> None:
+        _check("data.sources", samples=self.samples is None or self.samples >= 0, max_repeats=self.max_repeats >= 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
@@ -60,6 +73,9 @@ class DataSettings:
     workers: int = 2  # loader processes per rank; 0 loads in the training process
     max_bad_share: float = 0.001  # unreadable or unsupervised samples, as a share of those seen, before the run stops
 
+    def __post_init__(self) -> None:
+        _check("data", epochs=self.epochs >= 1, max_length=self.max_length >= 1, workers=self.workers >= 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimSettings:
@@ -70,6 +86,15 @@ class OptimSettings:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     grad_clip: float | None = None  # largest global gradient norm; null: no clipping, as in the paper
+
+    def __post_init__(self) -> None:
+        _check(
+            "optim",
+            learning_rate=self.learning_rate > 0,
+            warmup_ratio=0 <= self.warmup_ratio <= 1,
+            betas=all(0 <= beta < 1 for beta in self.betas),
+            grad_clip=self.grad_clip is None or self.grad_clip > 0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +109,9 @@ class EngineSettings:
     gradient_checkpointing: bool = True
     attention: Literal["sdpa", "eager"] = "sdpa"  # implementation in transformers' models
 
+    def __post_init__(self) -> None:
+        _check("engine", global_batch_size=self.global_batch_size >= 1, micro_batch_size=self.micro_batch_size >= 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings:
@@ -91,6 +119,9 @@ class CheckpointSettings:
 
     every_steps: int = 500
     keep: int = 2  # newest checkpoints kept
+
+    def __post_init__(self) -> None:
+        _check("checkpoint", every_steps=self.every_steps >= 1, keep=self.keep >= 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,10 @@ class FaultySource:
     nap_s: float = 0.0  # a good unit takes so long
 
     name = "faulty"
+    places = ()
+
+    def document(self, path: str) -> str:
+        return path
 
     def inputs(self) -> Iterator[str]:
         yield from ("one", "two")

@@ -18,6 +18,7 @@ def test_every_record_ends_in_the_ledger(tmp_path: Path) -> None:
         {"instruction": "Add.", "input": "2 and 3", "output": "5"},
         {"instruction": "Say nothing.", "output": " "},
         {"instruction": "What is <image>?", "output": "A marker."},
+        {"instruction": "Half \ud83d", "output": "x"},
         {"instruction": "No answer"},
         {"instruction": "Number", "output": 5},
         "prose",
@@ -32,12 +33,13 @@ def test_every_record_ends_in_the_ledger(tmp_path: Path) -> None:
         "rejected:duplicate",
         "rejected:answer_chars",
         "rejected:image_markers",
+        "failed:unreadable",
         "failed:wrong_form",
         "failed:wrong_form",
         "failed:wrong_form",
     ]
-    assert "'output' is missing" in rows[5]["detail"]
-    assert "'output' is a int" in rows[6]["detail"]
+    assert "'output' is missing" in rows[6]["detail"]
+    assert "'output' is a int" in rows[7]["detail"]
     read = [shards.read(row["shard"], row["offset"], row["size"]) for row in shards.table().to_pylist()]
     assert [turn.text for turn in read[0].turns] == ["Add.\n2 and 3", "5"]
     assert [sample.origin["language"] for sample in read] == ["en", "zh"]

@@ -110,8 +110,7 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     ("changes", "place"),
     [
         ({"annotations": None}, "'annotations'"),
-        ({"annotations": [{"image_id": 7, "category_id": 9, "bbox": [0, 0, 1, 1]}]}, "annotations[0]: KeyError: 9"),
-        ({"annotations": [{"image_id": 7, "category_id": 0, "bbox": [0, 0, 1]}]}, "annotations[0]"),
+        ({"categories": [{"id": 1}]}, "categories: KeyError: 'name'"),
         ({"images": [{"id": 7, "file_name": "a.jpg"}]}, "images[0]: KeyError: 'width'"),
     ],
 )
@@ -119,7 +118,37 @@ def test_wrong_form_is_named(tmp_path: Path, changes: dict[str, Any], place: str
     source = coco(tmp_path, [(0, [0, 0, 9, 9])], **changes)
     failed = source.units(source.coco)
     assert isinstance(failed, Failed)
-    assert (failed.reason, place in failed.detail, "instances.json" in failed.detail) == ("wrong_form", True, True)
+    assert (failed.reason, place in failed.detail) == ("wrong_form", True)
+
+
+def test_a_wrong_annotation_costs_itself_alone(tmp_path: Path) -> None:
+    annotations: list[object] = [
+        {"image_id": 7, "category_id": 0, "bbox": [0, 0, 100, 50]},
+        {"image_id": 7, "category_id": 9, "bbox": [0, 0, 1, 1]},
+        {"image_id": 7, "category_id": 0, "bbox": [0, 0, 1]},
+        {"image_id": 7, "category_id": 0, "bbox": [0, float("nan"), 1, 1]},
+        {"image_id": 8, "category_id": 0, "bbox": [0, 0, 1, 1]},
+        {"image_id": "7", "category_id": 0, "bbox": [0, 0, 1, 1]},
+        "prose",
+    ]
+    source = coco(tmp_path, [], annotations=annotations)
+    *unlisted, listed = units(source)
+    assert {unit.id: unit.verdict.detail for unit in unlisted if isinstance(unit.verdict, Failed)} == {
+        "annotations of image 8": "1 annotations, no entry in images",
+        "annotations of image '7'": "1 annotations, no entry in images",
+        "annotations of image None": "1 annotations, no entry in images",
+    }
+    made = source.make(listed)
+    assert isinstance(made, Written)
+    assert made.samples[0].answer == "zebra: [000, 000, 500, 500]."
+    assert made.notes == {"malformed_annotations": 3}
+
+
+def test_a_file_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", SIZE).save(tmp_path / "secret.jpg")
+    image = {"id": 7, "file_name": "../secret.jpg", "width": SIZE[0], "height": SIZE[1]}
+    failed = outcome(coco(tmp_path, [(0, [0, 0, 9, 9])], images=[image]))
+    assert isinstance(failed, Failed) and failed.reason == "outside"
 
 
 def test_user_mistakes(tmp_path: Path) -> None:

@@ -31,6 +31,21 @@ def test_everything_else_becomes_rgb_jpeg(form: str, mode: str) -> None:
     assert PIL.Image.open(io.BytesIO(image.data)).mode == "RGB"
 
 
+def test_what_is_transparent_is_white() -> None:
+    out = io.BytesIO()
+    PIL.Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(out, "PNG")
+    picture = PIL.Image.open(io.BytesIO(read_image(out.getvalue()).data))
+    assert picture.getpixel((4, 4)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("mode", "form"), [("I;16", "PNG"), ("F", "TIFF")])
+def test_more_than_eight_bits_are_refused_not_clipped(mode: str, form: str) -> None:
+    out = io.BytesIO()
+    PIL.Image.new(mode, (8, 8), 300).save(out, form)
+    with pytest.raises(ValueError, match="more than 8 bits"):
+        read_image(out.getvalue())
+
+
 def test_exif_rotation_is_applied() -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees

@@ -31,6 +31,15 @@ def test_a_fault_costs_one_unit(fault: str, reason: str, detail: str) -> None:
         assert isinstance(child.call("make", unit(2)), Written)
 
 
+def test_a_killed_child_costs_nothing_when_the_next_one_lives() -> None:
+    with Child(FaultySource(), Limits()) as child:
+        assert isinstance(child.call("make", unit(0)), Written)
+        process = child._process
+        assert process is not None
+        process.kill()
+        assert isinstance(child.call("make", unit(1)), Written)
+
+
 def test_a_source_that_cannot_be_imported_is_a_clear_error() -> None:
     class Local(FaultySource):
         pass

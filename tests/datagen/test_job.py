@@ -122,7 +122,7 @@ def test_two_jobs_do_not_share_a_folder(tmp_path: Path) -> None:
     try:
         while not (tmp_path / "job.json").exists():
             time.sleep(0.02)
-        with pytest.raises(UserError, match="another job"):
+        with pytest.raises(UserError, match="another process"):
             run(tmp_path, FaultySource())
     finally:
         process.kill()
@@ -138,6 +138,32 @@ def test_a_torn_manifest_line_counts_as_not_there(tmp_path: Path) -> None:
         ShardSet(tmp_path)
     run(tmp_path, FaultySource())
     assert hashes(tmp_path) == expected
+
+
+def test_a_set_with_a_shard_missing_or_cut_is_not_finished(tmp_path: Path) -> None:
+    run(tmp_path, FaultySource())
+    tar = tmp_path / "faulty-000001.tar"
+    data = tar.read_bytes()
+    for damage in (lambda: tar.write_bytes(data[:-1]), tar.unlink):
+        damage()
+        with pytest.raises(UserError, match="2 of 3 shards are there and whole"):
+            ShardSet(tmp_path)
+    (tmp_path / "index" / ".old.parquet.1.tmp").write_bytes(b"")
+    run(tmp_path, FaultySource())
+    assert tar.read_bytes() == data
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_single_document_is_for_training(tmp_path: Path) -> None:
+    run(tmp_path, FaultySource(), replace(SETTINGS, validation_share=0.999))
+    assert set(ShardSet(tmp_path).table().column("split").to_pylist()) == {"train"}
+
+
+def test_settings_out_of_range() -> None:
+    with pytest.raises(UserError, match="validation share 7"):
+        JobSettings(validation_share=7)
+    with pytest.raises(UserError, match="deadline -1"):
+        Limits(deadline_s=-1)
 
 
 def test_ray_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def test_every_kind_of_document_ends_in_the_ledger(tmp_path: Path) -> None:
     (folder / "deep" / "again.pdf").write_bytes((folder / "good.pdf").read_bytes())
     document(folder / "blank.pdf", text=())
     document(folder / "garbled.pdf", text=("\ue000\ue001 private \ue002\ue003\ue004\ue005 use",))
+    document(folder / "loop" / "x.pdf", text=("A document behind a link", "that is read once"))
+    (folder / "loop" / "back").symlink_to(folder, target_is_directory=True)
     document(folder / "locked.pdf", encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="secret")
     (folder / "cut.pdf").write_bytes((folder / "good.pdf").read_bytes()[:300])
     (folder / "empty.pdf").write_bytes(b"")
@@ -78,6 +80,24 @@ def test_every_kind_of_document_ends_in_the_ledger(tmp_path: Path) -> None:
     assert causes["locked.pdf"] == "encrypted"
     assert {found[name] for name in ("cut.pdf", "empty.pdf", "prose.PDF")} == {"failed"}
     assert {causes[name] for name in ("cut.pdf", "empty.pdf", "prose.PDF")} <= {"unreadable", "empty"}
+
+
+def test_glyphs_without_unicode_values_are_rejected_not_guessed(tmp_path: Path) -> None:
+    path = document(tmp_path / "a.pdf")
+    with pymupdf.open() as made:  # a subset font whose map from glyphs to letters is taken away
+        page = made.new_page(width=300, height=100)
+        page.insert_htmlbox(page.rect, "<p>The secret answer is forty two, said the machine.</p>")
+        made.subset_fonts()
+        for xref in range(1, made.xref_length()):
+            if made.xref_get_key(xref, "ToUnicode")[0] != "null":
+                made.xref_set_key(xref, "ToUnicode", "null")
+        made.save(path)
+    source = PdfSource(paths=[str(path)])
+    units = source.units(str(path))
+    assert isinstance(units, list)
+    rejected = source.make(units[0])
+    assert isinstance(rejected, Rejected), rejected
+    assert (rejected.gate, rejected.value > 0.9) == ("garbled", True)
 
 
 def test_gates() -> None:

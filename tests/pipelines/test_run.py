@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from datagen.errors import UserError
+from datagen.files import locked
 from pipelines.run import Pipeline, Stage, run
 
 
@@ -20,12 +21,12 @@ def pipeline(folder: Path, *, text: str = "hello", fail: bool = False) -> Pipeli
         pdfs="",
         stages={
             "copy": Stage(
-                command=f'python -c "{copy}" {folder}/calls.txt copy {folder}/in.txt {out}/copied',
+                command=["python", "-c", copy, f"{folder}/calls.txt", "copy", f"{folder}/in.txt", f"{out}/copied"],
                 reads=[f"{folder}/in.txt"],
                 writes=[f"{out}/copied"],
             ),
             "count": Stage(
-                command=f'python -c "{count}" {folder}/calls.txt count {out}/copied {out}/counted',
+                command=["python", "-c", count, f"{folder}/calls.txt", "count", f"{out}/copied", f"{out}/counted"],
                 reads=[f"{out}/copied"],
                 writes=[f"{out}/counted"],
             ),
@@ -87,10 +88,19 @@ def test_mistakes(folder: Path) -> None:
     (folder / "in.txt").unlink()
     with pytest.raises(UserError, match=r"stages\.copy\.reads: .*in\.txt: no such file"):
         run(made)
-    outside = Stage(command="true", reads=[], writes=[str(folder / "calls.txt")])
+    outside = Stage(command=["true"], reads=[], writes=[str(folder / "calls.txt")])
     with pytest.raises(UserError, match="is not below out"):
         run(Pipeline(out=made.out, pdfs="", stages={"bad": outside}))
     assert (folder / "calls.txt").exists()
-    nothing = Stage(command="true", reads=[], writes=[f"{made.out}/never"])
+    (Path(made.out) / "mine").mkdir()
+    taken = Stage(command=["true"], reads=[], writes=[f"{made.out}/mine"])
+    with pytest.raises(UserError, match="not from stage taken of this pipeline"):
+        run(Pipeline(out=made.out, pdfs="", stages={"taken": taken}))
+    assert (Path(made.out) / "mine").is_dir()
+    with locked(Path(made.out)), pytest.raises(UserError, match="another process"):
+        run(made)
+    with pytest.raises(UserError, match="no program 'nosuchprogram'"):
+        run(Pipeline(out=made.out, pdfs="", stages={"odd": Stage(command=["nosuchprogram"], reads=[], writes=[])}))
+    nothing = Stage(command=["true"], reads=[], writes=[f"{made.out}/never"])
     with pytest.raises(UserError, match=r"did not write .*never"):
         run(Pipeline(out=made.out, pdfs="", stages={"lazy": nothing}))

@@ -42,7 +42,7 @@ def test_scores_of_a_trained_and_an_untrained_model(pdf_shards: Path, chat_shard
     assert len(predictions) == 12
     for made in predictions:
         assert made["edit_distance"] == normalised_edit_distance(made["prediction"], made["truth"])
-    held = set(index_rows(ShardSet(pdf_shards), "validation")["key"])
+    held = {key.decode() for key in index_rows(ShardSet(pdf_shards), "validation")["key"]}
     assert {p["key"] for p in predictions if p["task"] == "ocr"} <= held
     for s in scores:
         mine = [p for p in predictions if (p["model"], p["task"]) == (s.model, s.task)]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from datagen.config import load
+from datagen.config import load, to_yaml
 from datagen.errors import UserError
 from tests.trainer.world import make_tokenizer, tiny_recipe, toy_model
 from trainer import run as entry
@@ -90,8 +93,8 @@ def test_the_loss_is_the_mean_over_the_steps_supervised_tokens(recipe: Recipe) -
     assert set(result.task_losses) == set(result.task_samples) <= {"ocr", "text"}
 
 
-@pytest.mark.parametrize(("stage", "offload", "precision"), [(0, False, "fp32"), (1, True, "fp32"), (2, True, "fp32")])
-def test_zero_stages_and_offload_agree(recipe: Recipe, stage: int, offload: bool, precision: str) -> None:
+@pytest.mark.parametrize(("stage", "offload"), [(0, False), (1, True), (2, True)])
+def test_zero_stages_and_offload_agree(recipe: Recipe, stage: int, offload: bool) -> None:
     engine = replace(recipe.engine, zero_stage=stage, offload_optimizer=offload)
     expected, found = weights_after(recipe, 2), weights_after(replace(recipe, engine=engine), 2)
     for name, tensor in expected.items():
@@ -124,10 +127,13 @@ def test_consumer_recipes_run_shrunk(recipe: Recipe, tokenizer: str, name: str) 
     entry.run(shrunk)
     log = read_log(Path(recipe.out))
     assert len(log) == 8
-    assert all(line["loss"] > 0 for line in log)
+    assert log[-1]["skipped_updates"] < 4  # the loss scale may have to come down at first
+    assert log[-1]["loss"] < log[0]["loss"]
 
 
 def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tmp_path: Path) -> None:
+    dropping = replace(recipe.model.language, config={**recipe.model.language.config, "dropout": 0.1})
+    recipe = replace(recipe, model=replace(recipe.model, language=dropping))
     straight = entry.run(replace(recipe, out=str(tmp_path / "straight")))
 
     # Stopped after step 5 of 8, that is with a checkpoint of step 4 and a log that is one step ahead.
@@ -211,6 +217,71 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(recipe: Recipe) -> No
         train_step(engine, batches, 1e-3)
     for name, tensor in engine.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_gradient_that_is_not_finite_stops_before_the_update(recipe: Recipe, stage: int) -> None:
+    recipe = replace(recipe, engine=replace(recipe.engine, zero_stage=stage))
+    handle = torch.nn.modules.module.register_module_forward_hook(_poison)
+    try:
+        with pytest.raises(UserError, match="gradient of step 1 is not finite"):
+            entry.run(recipe)
+    finally:
+        handle.remove()
+    assert not checkpoints(Path(recipe.out))
+
+
+def _poison(module: torch.nn.Module, _: object, output: object) -> None:
+    """Lets the forward pass of SAM's neck be, and makes its gradient infinite."""
+    if isinstance(module, torch.nn.Conv2d) and isinstance(output, torch.Tensor) and output.requires_grad:
+        output.register_hook(lambda gradient: gradient * torch.inf)
+
+
+def test_what_came_with_the_weights_is_in_the_export(recipe: Recipe, tokenizer: str, tmp_path: Path) -> None:
+    settings = toy_model(tokenizer, None)
+    odd = {
+        **settings.language.config,
+        "rms_norm_eps": 1e-2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 77.0},
+    }
+    model, _, _ = assemble(replace(recipe, model=replace(settings, language=replace(settings.language, config=odd))))
+    model.language.model.save_pretrained(tmp_path / "hub")
+    from_hub = replace(settings.language, weights=str(tmp_path / "hub"), config={})
+    folder = entry.run(replace(recipe, model=replace(settings, language=from_hub)))
+    loaded, _, _ = load_exported(folder)
+    assert loaded.language.model.config.rms_norm_eps == 1e-2
+    assert loaded.language.model.config.rope_parameters["rope_theta"] == 77.0
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_two_ranks_with_and_without_images_train_like_one(recipe: Recipe, stage: int, tmp_path: Path) -> None:
+    """Single-sample micro-batches, so that one rank often has only text; the vision encoder is trained."""
+    engine = replace(recipe.engine, zero_stage=stage, micro_batch_size=1)
+    one, two = (replace(recipe, engine=engine, out=str(tmp_path / name)) for name in ("one", "two"))
+    expected = load_file(entry.run(one) / "model.safetensors")
+    (tmp_path / "two.yaml").write_text(to_yaml(two))
+    command = ["deepspeed", "--num_gpus", "2", "--master_port", str(29600 + stage), "trainer/run.py"]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    }
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        [*command, str(tmp_path / "two.yaml")],
+        cwd=RECIPES.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = load_file(tmp_path / "two" / "model" / "model.safetensors")
+    for name, tensor in expected.items():
+        # 8 steps of 1e-3: ranks that sum the wrong gradients differ by several thousandths.
+        torch.testing.assert_close(
+            found[name], tensor, atol=2e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    logs = [[line["loss"] for line in read_log(tmp_path / name)] for name in ("one", "two")]
+    assert logs[1] == pytest.approx(logs[0], rel=1e-4)
 
 
 def test_frozen_parts_are_in_no_optimiser(recipe: Recipe, tokenizer: str) -> None:

@@ -46,7 +46,7 @@ OPT = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "ffn_dim": 64,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": 2048,
     "word_embed_proj_dim": 32,
     "dropout": 0.0,
 }
@@ -57,7 +57,7 @@ QWEN = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": 2048,
 }
 
 

@@ -11,6 +11,7 @@ from trainer.model.encoders import ENCODERS
 from trainer.model.images import ImagePreprocess
 from trainer.model.language import LANGUAGE_MODELS
 from trainer.model.tables import lookup
+from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import RANDOM, Loaded, PartReport
 from trainer.settings import ModelSettings
@@ -22,6 +23,7 @@ __all__ = [
     "LANGUAGE_MODELS",
     "ImagePreprocess",
     "PartReport",
+    "VisionEncoder",
     "VisionLanguageModel",
     "build",
 ]

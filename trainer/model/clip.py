@@ -10,7 +10,15 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from trainer.model.images import ImagePreprocess
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
-from trainer.model.weights import RANDOM, Loaded, from_config, is_export, load_encoder_of_export, load_from_hub
+from trainer.model.weights import (
+    RANDOM,
+    Loaded,
+    configuration_of,
+    from_config,
+    is_export,
+    load_encoder_of_export,
+    load_from_hub,
+)
 
 
 class ClipEncoder(VisionEncoder):
@@ -41,6 +49,10 @@ class ClipEncoder(VisionEncoder):
             return cls(load_from_hub(CLIPVisionModel, weights, config, attention)), Loaded(weights)
         encoder = cls(from_config(CLIPVisionModel, config, attention))
         return encoder, RANDOM if weights is None else load_encoder_of_export(encoder, weights)
+
+    def configuration(self) -> dict[str, Any]:
+        """See `VisionEncoder`."""
+        return configuration_of(self.model)
 
     def enable_gradient_checkpointing(self) -> None:
         """Keep only each layer's input for the backward pass and compute the rest again."""

@@ -18,6 +18,7 @@ from trainer.model.weights import (
     RANDOM,
     Loaded,
     config_class_of,
+    configuration_of,
     from_config,
     is_export,
     load_from_hub,
@@ -92,6 +93,10 @@ class LanguageModel(nn.Module):
         output = self.model.base_model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def configuration(self) -> dict[str, Any]:
+        """All of the model's configuration, also what came with its weights: `build` makes the same model of it."""
+        return configuration_of(self.model)
 
     def generate(self, embeddings: Tensor, attention_mask: Tensor, *, max_new_tokens: int, eos_id: int) -> Tensor:
         """Greedy continuation, (B, at most max_new_tokens) ids; a row that has ended is filled up with `eos_id`.

@@ -11,7 +11,7 @@ head, P tokens, D channels of a token.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,6 +66,7 @@ class SamEncoder(VisionEncoder):
 
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
+        self.config = config
         self.num_tokens = (config.grid // _CONV_STRIDE) ** 2
         self.width = config.conv_channels[-1]
         self.preprocess = ImagePreprocess(size=config.image_size)
@@ -103,6 +104,10 @@ class SamEncoder(VisionEncoder):
             return encoder, load_encoder_of_export(encoder, weights)
         tensors = read_pickle(weights, _SAM_PREFIX)
         return encoder, copy_tensors(encoder, tensors, weights, may_miss=_NOT_IN_SAM)
+
+    def configuration(self) -> dict[str, Any]:
+        """See `VisionEncoder`."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.config).items()}
 
     def enable_gradient_checkpointing(self) -> None:
         """Keep only each block's input for the backward pass and compute the rest again."""

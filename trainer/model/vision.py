@@ -26,6 +26,10 @@ class VisionEncoder(nn.Module):
         """
         raise NotImplementedError
 
+    def configuration(self) -> dict[str, Any]:
+        """All of the part's configuration, also what came with its weights: `build` makes the same part of it."""
+        raise NotImplementedError
+
     def enable_gradient_checkpointing(self) -> None:
         """Keep only each block's input for the backward pass and compute the rest again."""
         raise NotImplementedError

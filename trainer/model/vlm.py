@@ -92,7 +92,7 @@ class VisionLanguageModel(nn.Module):
         max_new_tokens: int,
         eos_id: int,
     ) -> list[list[int]]:
-        """Greedy answers, one list of ids per row, without the end token.
+        """Greedy answers, one list of ids per row; it ends with the end token where the model said it.
 
         `input_ids` and `attention_mask` are (B, T) int64, padded on the LEFT; `pixels` as in `Batch`. A row ends at
         `eos_id`, after `max_new_tokens`, or when the language model is out of positions. The result of a row does not
@@ -100,7 +100,7 @@ class VisionLanguageModel(nn.Module):
         """
         embeddings = self._embed(input_ids, pixels)
         ids = self.language.generate(embeddings, attention_mask, max_new_tokens=max_new_tokens, eos_id=eos_id)
-        return [row[: row.index(eos_id)] if eos_id in row else row for row in ids.tolist()]
+        return [row[: row.index(eos_id) + 1] if eos_id in row else row for row in ids.tolist()]
 
     def _embed(self, input_ids: Tensor, pixels: Mapping[str, Tensor]) -> Tensor:
         """(B, T) ids → (B, T, H), the places that hold `image_token_id` filled with the images in reading order."""
@@ -112,19 +112,28 @@ class VisionLanguageModel(nn.Module):
                 f"batch of {num_images} images: expected {num_images} × {self.num_image_tokens} image tokens in its "
                 f"rows, found {num_slots}"
             )
-        if num_images == 0:
-            return embeddings + self._nothing_from_vision()
-        return embeddings.masked_scatter(slots[..., None], self.encode_images(pixels).to(embeddings.dtype))
+        if num_images == 0 and not self.training:
+            return embeddings
+        images = self.encode_images(pixels) if num_images else self._no_image()
+        return embeddings.masked_scatter(slots[..., None], images.to(embeddings.dtype))
 
-    def _nothing_from_vision(self) -> Tensor:
-        """A scalar zero that depends on every trainable parameter of encoders and connectors.
+    def _no_image(self) -> Tensor:
+        """(1, P, H) features that are spliced in nowhere, for training on rows without an image.
 
-        It gives them a gradient (of zeros) on a rank whose rows have no image, so that gradient reduction waits for no
-        one. The sum of no elements is an exact zero and its gradient too, even if a parameter or the loss is infinite;
-        `0 * parameter` would be NaN then.
+        They give encoders and connectors a gradient of zeros through the same graph as an image would: on several
+        ranks, gradients are summed in the order in which they appear, which must not depend on what a rank's rows hold.
+        A frozen encoder is not called; one that trains sees a black image.
         """
-        trainable = [p for part in (self.encoders, self.connectors) for p in part.parameters() if p.requires_grad]
-        return torch.cat([self.language.head.new_empty(0), *(p.flatten()[:0] for p in trainable)]).sum()
+        head, tokens = self.language.head, []
+        widths = {name: cast(VisionEncoder, encoder).width for name, encoder in self.encoders.items()}
+        for name, encoder in self.encoders.items():
+            if is_frozen(encoder):
+                features = head.new_zeros((1, self.num_image_tokens, widths[name]))
+            else:
+                size = self.preprocess[name].size
+                features = encoder(head.new_zeros((1, 3, size, size)))
+            tokens.append(self.connectors[name](features))
+        return self.fusion.join(tokens)
 
 
 def is_frozen(part: nn.Module) -> bool:

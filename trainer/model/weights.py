@@ -18,11 +18,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from datagen.errors import UserError
 from trainer.precision import dtype_of
+from trainer.settings import EXPORT_FILE
 
 Model = TypeVar("Model", bound=PreTrainedModel)
-
-EXPORT_FILE = "model.safetensors"
-"""File name of an exported model; its keys are those of `VisionLanguageModel.state_dict()`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +126,12 @@ def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig
     """The configuration class of a transformers model class."""
     assert model_class.config_class is not None  # only transformers' abstract base has none
     return model_class.config_class
+
+
+def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
+    """A transformers model's whole configuration, in keys and values that `from_config` takes."""
+    known = config_class_of(type(model)).__annotations__
+    return {key: value for key, value in model.config.to_dict().items() if key in known and value is not None}
 
 
 def from_config(model_class: type[Model], config: Mapping[str, Any], attention: str) -> Model:
