@@ -78,6 +78,7 @@ class RunCard:
     skipped: int
     truncated: int
     seconds: float  # in steps, without start and checkpoints
+    task_asked: dict[str, int]  # samples the recipe asks for
     task_samples: dict[str, int]  # samples trained on
     trends: list[Trend]  # all tasks first
     figure: Markup | None
@@ -129,6 +130,7 @@ def _run_card(folder: Path, about: _About, log: Sequence[dict[str, Any]]) -> Run
         skipped=last["skipped"],
         truncated=last["truncated"],
         seconds=sum(line["seconds"] for line in log),
+        task_asked=about.asked_by_task,
         task_samples=dict(task_samples.most_common()),
         trends=[Trend.of(name, curve) for name, curve in curves.items()],
         figure=loss_curves(curves) if log else None,
@@ -151,6 +153,7 @@ class _About:
 
     parts: list[PartReport]
     mixture: list[MixtureSource]
+    asked_by_task: dict[str, int]
     epochs: int
     total_steps: int
 
@@ -165,6 +168,7 @@ def _read_about(folder: Path) -> _About:
         return _About(
             parts=[PartReport(**part) for part in about["parts"]],
             mixture=[MixtureSource(**source) for source in about["mixture"]],
+            asked_by_task=dict(about["asked_by_task"]),
             epochs=int(about["epochs"]),
             total_steps=int(about["total_steps"]),
         )

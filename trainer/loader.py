@@ -7,6 +7,7 @@ So the samples of a step do not depend on how many ranks or workers there are, a
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -48,6 +49,14 @@ class Corpus:
             self._rows.append(rows)
         self.mixture = Mixture(sizes, seed)
 
+    def asked_by_task(self, epochs: int) -> dict[str, int]:
+        """Samples that `epochs` epochs ask for, per task; a source's tasks in the proportion in which it holds them."""
+        asked: Counter[str] = Counter()
+        for source, rows in zip(self.mixture.sources, self._rows, strict=True):
+            for task, count in zip(*np.unique(rows["task"], return_counts=True), strict=True):
+                asked[bytes(task).decode()] += round(source.asked * epochs * int(count) / source.available)
+        return dict(asked.most_common())
+
     def key(self, position: int) -> str:
         """Key of the sample at `position`; reads nothing."""
         source, row = self.mixture.at(position)
@@ -67,11 +76,12 @@ class Corpus:
 
 
 def index_rows(shards: ShardSet, split: str) -> dict[str, np.ndarray]:
-    """Columns key, shard, offset and size of the index rows of one split."""
-    table = shards.table(["key", "shard", "offset", "size", "split"])
+    """Columns key, task, shard, offset and size of the index rows of one split."""
+    table = shards.table(["key", "task", "shard", "offset", "size", "split"])
     table = table.filter(np.asarray(table.column("split")) == split)
     return {  # names as ASCII bytes of fixed width: an object for each would cost three times as much
         "key": np.asarray(table.column("key")).astype("S64"),
+        "task": np.asarray(table.column("task")).astype("S"),
         "shard": np.asarray(table.column("shard")).astype("S"),
         "offset": table.column("offset").to_numpy(),
         "size": table.column("size").to_numpy(),

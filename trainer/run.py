@@ -92,6 +92,7 @@ def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_ste
     about = {
         "parts": [asdict(part) for part in parts],
         "mixture": [asdict(source) for source in corpus.mixture.sources],
+        "asked_by_task": corpus.asked_by_task(recipe.data.epochs),
         "epochs": recipe.data.epochs,
         "total_steps": total_steps,
         "global_batch_size": share.global_batch_size,

@@ -87,7 +87,8 @@ def _make_detection(root: Path) -> None:
 def _make_run(folder: Path, part: PartReport, steps: int = 20) -> None:
     folder.mkdir()
     source = MixtureSource(name="talk", available=5, asked=60, max_repeats=100)
-    about = {"parts": [asdict(part)], "mixture": [asdict(source)], "epochs": 1, "total_steps": 20}
+    about = {"parts": [asdict(part)], "mixture": [asdict(source)], "asked_by_task": {"text": 80}, "epochs": 1}
+    about["total_steps"] = 20
     (folder / "about.json").write_text(json.dumps(about | {"global_batch_size": 3, "world_size": 1}))
     lines = [_log_line(step, {"text": 2.0} if step % 2 else {"text": 2.0, "ocr": 4.0}) for step in range(1, steps + 1)]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -62,7 +62,7 @@ def test_the_batch_is_what_the_samples_say(recipe: Recipe) -> None:
         assert batch.attention_mask[row, length:].sum() == 0
         assert (batch.labels[row, length:] == IGNORE_INDEX).all()
         answer = batch.labels[row][batch.labels[row] != IGNORE_INDEX]
-        assert sample.answer.startswith(encoder.decode(answer.tolist()))
+        assert sample.answer.startswith(encoder.decode(answer.tolist()).rstrip("\ufffd"))  # a cut may halve a character
 
 
 def test_training_never_sees_what_is_held_out(recipe: Recipe, pdf_shards: Path) -> None:
