@@ -85,7 +85,7 @@ def test_what_is_no_shard_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no job\.json"):
         ShardSet(tmp_path)
     (tmp_path / "job.json").write_text('{"shards": 2, "source": "pdf"}')
-    with pytest.raises(UserError, match="0 of 2 shards are written"):
+    with pytest.raises(UserError, match="0 of 2 shards are there"):
         ShardSet(tmp_path)
     (tmp_path / "job.json").write_text("{")
     with pytest.raises(UserError, match="broken"):

@@ -196,8 +196,8 @@ def test_training_is_summed_over_the_log(page: str) -> None:
     text = _text(page)
     assert "Loss over all tasks: 9.250 in the first 5 steps, 5.500 in the last 5 steps (means)" in text
     assert "took 1 min 40 s" in text
-    assert "all tasks 60 20 9.250 5.500 -3.750" in text
-    assert "ocr 10 10 4.000 4.000 +0.000 text 50 20" in text
+    assert "all tasks 80 60 20 9.250 5.500 -3.750" in text
+    assert "ocr 0 10 10 4.000 4.000 +0.000 text 80 50 20" in text
     assert "Samples skipped: 1. Truncated: 17." in text
     assert "talk 60 5 12.00" in text
     assert page.count("<svg") == 2
