@@ -49,9 +49,8 @@ def train(engine: Engine, data: MicroBatches, share: Share, recipe: Recipe, tota
             waited_s = time.monotonic() - started
             journal.skipped(micro_batches)
             rate = learning_rate(step, total_steps, recipe.optim)
-            torch.manual_seed(
-                recipe.seed + 1_000_003 * step + share.rank
-            )  # dropout: a function of the step, as the data
+            # Dropout is a function of the step, as the data is: a run that goes on draws what it would have drawn.
+            torch.manual_seed(recipe.seed + 1_000_003 * step + share.rank)
             result = train_step(engine, micro_batches, rate)
             if not math.isfinite(result.grad_norm) and recipe.engine.precision != "fp16":  # fp16 lowers its loss scale
                 raise UserError(f"the gradient of step {step + 1} is not finite; it read {_names(micro_batches)}")

@@ -611,3 +611,16 @@ def test_clip_takes_its_sizes_from_the_checkpoint(tmp_path: Path) -> None:
     assert loaded.random == () and encoder.num_tokens == TOKENS
     for name, tensor in stored.state_dict().items():
         assert torch.equal(encoder.model.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 cut", None])
+def test_a_checkpoint_that_is_none_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "sam.pth"
+    if content is None:
+        torch.save([torch.zeros(1)], path)
+    else:
+        path.write_bytes(content)
+    vision = {"vary": dataclasses.replace(tiny_settings().vision["vary"], weights=str(path))}
+    with pytest.raises(ValueError, match=r"sam\.pth: (not a file of tensors|expected tensors by name)") as error:
+        tiny_build(dataclasses.replace(tiny_settings(), vision=vision))
+    assert "\n" not in str(error.value)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
@@ -118,7 +119,14 @@ def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
     """Tensors of a .pth file under `prefix`, which is cut off; nothing in the file is executed."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; give the weights' path, or null for random weights")
-    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise UserError(
+            f"{path}: not a file of tensors that torch saved: {next(iter(str(error).splitlines()), '')}"
+        ) from error
+    if not isinstance(tensors, dict):
+        raise UserError(f"{path}: expected tensors by name, found a {type(tensors).__name__}")
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
