@@ -624,3 +624,28 @@ def test_a_checkpoint_that_is_none_is_one_line(tmp_path: Path, content: bytes | 
     with pytest.raises(ValueError, match=r"sam\.pth: (not a file of tensors|expected tensors by name)") as error:
         tiny_build(dataclasses.replace(tiny_settings(), vision=vision))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"conv_channels": [8]}, "conv_channels"),
+        ({"global_layers": 1}, "global_layers"),
+        ({"patch_size": 0}, "patch_size"),
+        ({"image_size": "big"}, "image_size"),
+        ({"window": -1}, "window"),
+    ],
+)
+def test_impossible_sizes_of_sam_are_named(config: dict[str, object], name: str) -> None:
+    part = tiny_settings().vision["vary"]
+    vision = {"vary": dataclasses.replace(part, config={**part.config, **config})}
+    with pytest.raises(ValueError, match=f"sam: {name}"):
+        tiny_build(dataclasses.replace(tiny_settings(), vision=vision))
+
+
+@pytest.mark.parametrize("config", [{"num_attention_heads": 5}, {"num_key_value_heads": 3}])
+def test_impossible_heads_of_a_language_model_are_named(config: dict[str, object]) -> None:
+    settings = tiny_settings("qwen2")
+    language = dataclasses.replace(settings.language, config={**settings.language.config, **config})
+    with pytest.raises(ValueError, match="num_attention_heads"):
+        tiny_build(dataclasses.replace(settings, language=language))

@@ -56,6 +56,13 @@ class LanguageModel(nn.Module):
         # No padding row: transformers would zero it and keep it from training, whatever token has that id here.
         sizes = {"pad_token_id": None, **config, "vocab_size": max(vocabulary, config.get("vocab_size", 0))}
         language = cls(from_config(cls.model_class, sizes, attention))
+        width, heads = language.hidden_size, int(language.model.config.num_attention_heads)
+        groups = int(getattr(language.model.config, "num_key_value_heads", None) or heads)
+        if width % heads or heads % groups:
+            raise UserError(
+                f"{config_class.model_type}: hidden_size {width}, num_attention_heads {heads}, num_key_value_heads "
+                f"{groups}: each must be a multiple of the next"
+            )
         return language, RANDOM if weights is None else load_part_of_export(language, weights, "language")
 
     @property

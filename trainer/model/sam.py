@@ -48,6 +48,14 @@ class SamConfig:
     conv_channels: tuple[int, int] = (512, 1024)
 
     def __post_init__(self) -> None:
+        sizes = {"image_size", "patch_size", "width", "depth", "heads", "mlp_ratio", "window", "neck"}
+        for name in sorted(sizes):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise UserError(f"sam: {name} {getattr(self, name)!r}: expected a whole number of 1 or more")
+        if not isinstance(self.global_layers, tuple) or not isinstance(self.conv_channels, tuple):
+            raise UserError("sam: global_layers and conv_channels are lists")
+        if len(self.conv_channels) != 2:
+            raise UserError(f"sam: conv_channels {list(self.conv_channels)}: expected two, one for each convolution")
         if self.image_size % (self.patch_size * _CONV_STRIDE):
             raise UserError(
                 f"sam: image_size {self.image_size} is not a multiple of {_CONV_STRIDE} × patch_size {self.patch_size}"
