@@ -1,92 +1,100 @@
-"""One PDF page → picture and text. The only reader of PDFs (PyMuPDF; `datagen.examples` writes some with it)."""
+"""PDFs through PyMuPDF (`datagen.examples` writes some with it). The other backend is `datagen.pdfium`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import PIL.Image
 import pymupdf
 
+from datagen.page import Line, Page, PdfError, Rect, Span
+
 pymupdf.TOOLS.mupdf_display_errors(False)  # failures come as exceptions; the rest is noise on stderr
 pymupdf.TOOLS.mupdf_display_warnings(False)
 
-# Ligatures as letters, no images, spaces kept as printed; hyphens at line ends stay (they are on the page). A glyph
-# without a Unicode value comes as U+FFFD, so that the gate sees it; never as its number in the font.
+# Ligatures as letters, spaces kept as printed; hyphens at line ends stay (they are on the page). A glyph without a
+# Unicode value comes as U+FFFD, so that the audit sees it; never as its number in the font.
 _TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP
+_PAINTED = 16 | 32  # char_flags of MuPDF's structured text: filled, stroked
+_FAILURES = (RuntimeError, ValueError, OSError, pymupdf.mupdf.FzErrorBase)
 
 
-class PdfError(ValueError):
-    """A document or page that cannot be read. `reason` is the ledger's word for it."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """A rendered page."""
-
-    picture: PIL.Image.Image  # RGB, as seen: rotation, crop box, annotations and form fields applied
-    text: str  # the text layer in the document's own order, a line per printed line, no blank lines
-
-
-def page_count(path: str) -> int:
-    """Number of pages.
+def open_document(path: str) -> MuDocument:
+    """Opens a PDF.
 
     Raises:
         PdfError: `encrypted`, `empty` or `unreadable`.
     """
-    with _open(path) as document:
-        return len(document)
+    try:
+        document = pymupdf.open(path, filetype="pdf")
+        if document.needs_pass:
+            raise PdfError("encrypted", "the document asks for a password")
+        if len(document) == 0:
+            raise PdfError("empty", "the document has no page")
+    except PdfError:
+        raise
+    except _FAILURES as error:
+        raise PdfError("unreadable", str(error)) from error
+    return MuDocument(document)
 
 
-def render_page(path: str, number: int, *, short_side_px: int, long_side_px: int) -> Page:
-    """Renders page `number` (from 0).
+class MuDocument:
+    """See `datagen.page.Document`."""
 
-    Args:
-        path: the PDF.
-        number: index of the page.
-        short_side_px: the picture's short side has at least this many pixels …
-        long_side_px: … unless its long side would then be longer than this.
+    def __init__(self, document: pymupdf.Document) -> None:
+        self._document = document
 
-    Raises:
-        PdfError: the document or the page is unreadable.
-    """
-    with _open(path) as document:
+    def __enter__(self) -> MuDocument:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._document.close()
+
+    def __len__(self) -> int:
+        return len(self._document)
+
+    def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
+        """See `datagen.page.Document`."""
         try:
-            page = document.load_page(number)
+            page = self._document.load_page(number)
             width_pt, height_pt = page.rect.width, page.rect.height  # as seen: rotated, cropped
             if width_pt < 1 or height_pt < 1:
                 raise PdfError("unreadable", f"page of {width_pt:.1f} x {height_pt:.1f} points")
             zoom = min(short_side_px / min(width_pt, height_pt), long_side_px / max(width_pt, height_pt))
             pixmap = page.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csRGB, alpha=False)
-            picture = PIL.Image.frombytes("RGB", (pixmap.width, pixmap.height), pixmap.samples)
-            return Page(picture=picture, text=_text(page))
-        except (RuntimeError, pymupdf.mupdf.FzErrorBase) as error:
+            picture = PIL.Image.frombuffer("RGB", (pixmap.width, pixmap.height), pixmap.samples_mv, "raw", "RGB", 0, 1)
+            return Page(picture=picture, lines=_lines(page.get_text("dict", flags=_TEXT_FLAGS), zoom))
+        except _FAILURES as error:
+            if isinstance(error, PdfError):
+                raise
             raise PdfError("unreadable", f"page {number}: {error}") from error
 
 
-def _text(page: pymupdf.Page) -> str:
-    lines = (line.strip() for line in page.get_text("text", flags=_TEXT_FLAGS).splitlines())
-    return "\n".join(line for line in lines if line)
+def _lines(found: dict[str, Any], zoom: float) -> tuple[Line, ...]:
+    return tuple(
+        Line(
+            spans=tuple(_span(span, zoom) for span in line["spans"]),
+            box=_scaled(line["bbox"], zoom),
+            direction=line["dir"],
+            block=number,
+        )
+        for number, block in enumerate(found["blocks"])
+        for line in block.get("lines", ())
+    )
 
 
-@contextmanager
-def _open(path: str) -> Iterator[pymupdf.Document]:
-    try:
-        document = pymupdf.open(path, filetype="pdf")
-    except (RuntimeError, ValueError, OSError, pymupdf.mupdf.FzErrorBase) as error:
-        raise PdfError("unreadable", str(error)) from error
-    with document:
-        if document.needs_pass:
-            raise PdfError("encrypted", "the document asks for a password")
-        try:
-            pages = len(document)
-        except (RuntimeError, pymupdf.mupdf.FzErrorBase) as error:
-            raise PdfError("unreadable", str(error)) from error
-        if pages == 0:
-            raise PdfError("empty", "the document has no page")
-        yield document
+def _span(span: dict[str, Any], zoom: float) -> Span:
+    return Span(
+        text=span["text"],
+        box=_scaled(span["bbox"], zoom),
+        size=span["size"] * zoom,
+        font=span["font"],
+        color=span["color"],
+        visible=bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0,
+        bold=bool(span["flags"] & pymupdf.TEXT_FONT_BOLD),
+        superscript=bool(span["flags"] & pymupdf.TEXT_FONT_SUPERSCRIPT),
+    )
+
+
+def _scaled(box: Rect, zoom: float) -> Rect:
+    return (box[0] * zoom, box[1] * zoom, box[2] * zoom, box[3] * zoom)

@@ -14,7 +14,8 @@ from datagen.files import sha256_file
 from datagen.gates import TextGates, judge, language_of
 from datagen.images import encode_jpeg
 from datagen.listing import list_files, name_of
-from datagen.pages import PdfError, page_count, render_page
+from datagen.page import PdfError
+from datagen.pages import open_document
 from datagen.prompts import choose
 from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
 from datagen.unit import Failed, Outcome, Unit, Written
@@ -48,7 +49,8 @@ class PdfSource:
     def units(self, path: str) -> list[Unit] | Failed:
         """One unit per page."""
         try:
-            pages = page_count(path)
+            with open_document(path) as opened:
+                pages = len(opened)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
         document, content = self.document(path), sha256_file(Path(path))
@@ -66,18 +68,20 @@ class PdfSource:
         """Renders one page and takes its text as the answer."""
         path, number = unit.payload["path"], unit.payload["page"]
         try:
-            page = render_page(path, number, short_side_px=self.short_side_px, long_side_px=self.long_side_px)
+            with open_document(path) as opened:
+                page = opened.page(number, short_side_px=self.short_side_px, long_side_px=self.long_side_px)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
-        refused = judge(page.text, self.gates)
+        text = "\n".join(line.text.strip() for line in page.lines if line.text.strip())
+        refused = judge(text, self.gates)
         if refused:
             return refused
-        key, language = make_key(self.name, unit.content), language_of(page.text)
+        key, language = make_key(self.name, unit.content), language_of(text)
         prompt = choose("ocr", language, key)
         sample = Sample(
             key=key,
             task="ocr",
-            turns=(Turn(role="user", text=IMAGE_MARKER + prompt), Turn(role="assistant", text=page.text)),
+            turns=(Turn(role="user", text=IMAGE_MARKER + prompt), Turn(role="assistant", text=text)),
             images=(encode_jpeg(page.picture, self.jpeg_quality),),
             source=self.name,
             origin={"document": unit.group, "page": number, "language": language},
