@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,10 +18,11 @@ _FAILURES_NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """How a unit ended. Fields that do not apply are empty or 0."""
+    """How a unit ended. Fields that do not apply are empty or 0. The source's measures follow as columns of their own."""
 
     unit: str
-    group: str
+    document: str
+    content: str  # see `Unit.content`
     shard: str  # file name of the tar it belongs to, also when nothing of it was written
     outcome: str  # "written", "rejected" or "failed"
     samples: int
@@ -29,30 +32,25 @@ class LedgerRow:
     reason: str  # of a failed unit
     detail: str  # one line for a person
     notes: str  # JSON object: what was left out inside a written unit, by reason
+    language: str
 
 
-def ledger_row(unit: Unit, outcome: Outcome, shard: str) -> LedgerRow:
-    """The row of a unit that ended with `outcome`."""
-    common = {"unit": unit.id, "group": unit.group, "shard": shard}
-    nothing = {"samples": 0, "gate": "", "value": 0.0, "threshold": 0.0, "reason": "", "detail": "", "notes": "{}"}
+def ledger_row(unit: Unit, outcome: Outcome, shard: str) -> dict[str, Any]:
+    """The row of a unit that ended with `outcome`: the fields of `LedgerRow`, and what was measured."""
+    row = {"unit": unit.id, "document": unit.document, "content": unit.content, "shard": shard}
+    row |= {"samples": 0, "gate": "", "value": 0.0, "threshold": 0.0, "reason": "", "detail": "", "notes": "{}"}
+    row |= {"language": ""}
     match outcome:
         case Written(samples=samples, notes=notes):
-            fields = {
-                "outcome": "written",
-                "samples": len(samples),
-                "notes": json.dumps(dict(notes), sort_keys=True),
-            }
+            row |= {"outcome": "written", "samples": len(samples), "notes": json.dumps(dict(notes), sort_keys=True)}
         case Rejected(gate=gate, value=value, threshold=threshold, detail=detail):
-            fields = {
-                "outcome": "rejected",
-                "gate": gate,
-                "value": float(value),
-                "threshold": float(threshold),
-                "detail": detail,
-            }
+            row |= {"outcome": "rejected", "gate": gate, "value": float(value), "threshold": float(threshold)}
+            row |= {"detail": detail}
         case Failed(reason=reason, detail=detail):
-            fields = {"outcome": "failed", "reason": reason, "detail": detail}
-    return LedgerRow(**{**nothing, **common, **fields})  # type: ignore[arg-type]  # names checked by the class
+            row |= {"outcome": "failed", "reason": reason, "detail": detail}
+    if not isinstance(outcome, Failed):
+        row |= {"language": outcome.language, **outcome.measures}
+    return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,23 +65,31 @@ class LedgerSummary:
     failures: tuple[str, ...]  # the first few failed units with their reason and detail
 
 
-def summarise(ledger: pa.Table) -> LedgerSummary:
-    """Counts the rows of a ledger by outcome and cause."""
+def summarise(ledgers: Iterable[pa.Table]) -> LedgerSummary:
+    """Counts the rows of ledgers (one table per shard, read one after the other) by outcome and cause."""
     outcomes: Counter[str] = Counter({"written": 0, "rejected": 0, "failed": 0})
     causes: Counter[tuple[str, str]] = Counter()
     notes: Counter[str] = Counter()
-    failed = ledger.filter(pc.equal(ledger.column("outcome"), "failed")).slice(0, _FAILURES_NAMED).to_pylist()
-    columns = ("outcome", "gate", "reason", "notes")
-    for outcome, gate, reason, note in zip(*(ledger.column(name).to_pylist() for name in columns), strict=True):
-        outcomes[outcome] += 1
-        if outcome != "written":
-            causes[outcome, gate or reason] += 1
-        notes.update(json.loads(note))
+    failures: list[str] = []
+    units = samples = 0
+    for ledger in ledgers:
+        units += ledger.num_rows
+        samples += pc.sum(ledger.column("samples")).as_py() or 0
+        columns = [ledger.column(name).to_pylist() for name in ("outcome", "gate", "reason", "notes")]
+        for outcome, gate, reason, note in zip(*columns, strict=True):
+            outcomes[outcome] += 1
+            if outcome != "written":
+                causes[outcome, gate or reason] += 1
+            if note != "{}":
+                notes.update(json.loads(note))
+        if len(failures) < _FAILURES_NAMED:
+            failed = ledger.filter(pc.equal(ledger.column("outcome"), "failed")).slice(0, _FAILURES_NAMED)
+            failures += [f"{row['unit']}: {row['reason']}: {row['detail']}" for row in failed.to_pylist()]
     return LedgerSummary(
-        units=ledger.num_rows,
-        samples=sum(ledger.column("samples").to_pylist()),
+        units=units,
+        samples=samples,
         by_outcome=dict(outcomes),
-        by_cause=dict(causes.most_common()),
-        notes=dict(notes.most_common()),
-        failures=tuple(f"{row['unit']}: {row['reason']}: {row['detail']}" for row in failed),
+        by_cause=dict(sorted(causes.items(), key=lambda item: (-item[1], item[0]))),
+        notes=dict(sorted(notes.items(), key=lambda item: (-item[1], item[0]))),
+        failures=tuple(failures[:_FAILURES_NAMED]),
     )

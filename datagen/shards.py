@@ -4,24 +4,27 @@ A sample is `{key}.json` followed by its images (`{key}.jpg`, or `{key}.0.jpg`, 
 in the tar. Plain `webdataset`, `tar` and Hugging Face `datasets` read it. Equal samples give equal bytes: members carry
 no time, owner or other trace of the machine.
 
-A shard set is a folder:
+A shard set is a folder, on this machine or behind a URL:
 
     job.json            what it was made from and how (see datagen.job)
-    manifest.jsonl      a line per finished shard: counts and SHA-256 sums; written last
-    NAME-000000.tar     samples
-    index/*.parquet     a row per sample (IndexRow); read the folder as one table
+    manifest.jsonl      a line per shard: counts and SHA-256 sums; there when the job is finished, written last
+    NAME-0110.tar       samples; the bits are the shard's place in the plan (see datagen.plan)
+    index/*.parquet     a row per sample (IndexRow, then the source's measures); read the folder as one table
     ledger/*.parquet    a row per input unit (see datagen.ledger)
+    plan/*.parquet      the units of the inputs, kept so that inputs that did not change need not be read again
+
+While a job runs there is no manifest: `unfinished.jsonl` and `done/*.json` hold the records of what is finished.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,8 +32,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.errors import UserError
-from datagen.files import atomic_file
 from datagen.sample import Sample, from_json, to_json
+from datagen.storage import Folder, folder_at
 
 MANIFEST = "manifest.jsonl"
 JOB = "job.json"
@@ -39,7 +42,7 @@ _BLOCK = tarfile.BLOCKSIZE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexRow:
-    """Where a sample lies, and what a mixture may filter by."""
+    """Where a sample lies, and what a mixture may filter by. The source's measures follow as columns of their own."""
 
     key: str
     task: str
@@ -47,11 +50,15 @@ class IndexRow:
     offset: int  # bytes from the start of the tar to the first header of the sample
     size: int  # bytes from there to the end of the sample's last member
     unit: str  # input unit it came from; joins the ledger
-    group: str  # what must stay on one side of a split: the document, the image
-    split: str  # "train" or "validation"
+    document: str  # the input it belongs to: the PDF, the image
+    group: str  # documents that share near-duplicate pages have one: the first of their names; never split
+    twins: str  # key of the first of the samples that are near duplicates of each other; "" where it is alone
+    split: str  # "train", "validation", or "excluded": in a held-out document, but with a near duplicate in training
     language: str  # "en", "zh", … or "" where unknown
     images: int
     answer_chars: int  # characters of all assistant turns
+    tokens: int  # of all turns, estimated without a tokenizer (datagen.tokens); images not counted
+    fingerprint: bytes  # datagen.duplicates.fingerprint of the answer; empty where there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,52 +75,54 @@ class ShardRecord:
     tar_sha256: str
     index_sha256: str
     ledger_sha256: str
+    config_sha256: str  # of source, settings, versions and prompts that it was made with
+    units_sha256: str  # of the units that it was made of
 
 
-def write_table(path: Path, rows: Sequence[object], row_type: type) -> None:
-    """Writes dataclass rows as parquet, atomically; equal rows give equal bytes."""
-    kinds: dict[str, pa.DataType] = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-    schema = pa.schema([(f.name, kinds[str(f.type)]) for f in fields(row_type)])
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)  # type: ignore[call-overload]  # rows are dataclasses
-    with atomic_file(path) as file:
-        pq.write_table(table, file, compression="zstd")
+def schema_of(row_type: type, measures: Sequence[str] = ()) -> pa.Schema:
+    """Columns of a dataclass's rows, then a nullable float column per measure."""
+    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bytes": pa.binary()}
+    columns = [(item.name, kinds[str(item.type)]) for item in fields(row_type)]
+    return pa.schema(columns + [(name, pa.float64()) for name in measures])
+
+
+def write_table(folder: Folder, name: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
+    """Writes rows as parquet; equal rows give equal bytes. Returns the SHA-256."""
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), out, compression="zstd")
+    with folder.writer(name) as file:
+        file.write(out.getbuffer())
+    return hashlib.sha256(out.getbuffer()).hexdigest()
 
 
 class ShardWriter:
     """Writes one tar. Use through `open_shard`."""
 
-    def __init__(self, file: BinaryIO, shard: str) -> None:
-        self._file = file
-        self._shard = shard
-        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
-        self.rows: list[IndexRow] = []
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = _Hashing(file)
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[call-overload]  # only writes
 
-    def add(self, sample: Sample, *, unit: str, group: str, split: str) -> None:
-        """Appends a sample and its index row."""
+    def add(self, sample: Sample) -> tuple[int, int]:
+        """Appends a sample. Returns its offset and size in bytes."""
         offset = self._tar.offset
         text = json.dumps(to_json(sample), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         self._member(f"{sample.key}.json", text.encode())
         for number, image in enumerate(sample.images):
             middle = "" if len(sample.images) == 1 else f".{number}"
             self._member(f"{sample.key}{middle}.{image.format}", image.data)
-        row = IndexRow(
-            key=sample.key,
-            task=sample.task,
-            shard=self._shard,
-            offset=offset,
-            size=self._tar.offset - offset,
-            unit=unit,
-            group=group,
-            split=split,
-            language=str(sample.origin.get("language", "")),
-            images=len(sample.images),
-            answer_chars=sum(len(turn.text) for turn in sample.turns if turn.role == "assistant"),
-        )
-        self.rows.append(row)
+        return offset, self._tar.offset - offset
 
-    def close(self) -> None:
-        """Writes the tar's end marker."""
+    def copy(self, members: bytes) -> tuple[int, int]:
+        """Appends a sample's members as they stand in another shard. Returns its offset and size in bytes."""
+        offset = self._tar.offset
+        self._file.write(members)
+        self._tar.offset += len(members)
+        return offset, len(members)
+
+    def close(self) -> tuple[int, str]:
+        """Writes the tar's end marker. Returns the file's size in bytes and its SHA-256."""
         self._tar.close()
+        return self._file.size, self._file.digest.hexdigest()
 
     def _member(self, name: str, data: bytes) -> None:
         info = tarfile.TarInfo(name)  # mtime, uid, gid 0 and no names: nothing of this machine
@@ -122,13 +131,28 @@ class ShardWriter:
         self._tar.addfile(info, io.BytesIO(data))
 
 
+class _Hashing:
+    """Hashes what is written, so that a shard need not be read again. A tar is written from front to back."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+
 @contextmanager
-def open_shard(path: Path) -> Iterator[ShardWriter]:
-    """A tar that appears at `path`, synced and whole, when the block ends without an exception."""
-    with atomic_file(path) as file:
-        writer = ShardWriter(file, path.name)
-        yield writer
-        writer.close()
+def open_shard(folder: Folder, name: str) -> Iterator[ShardWriter]:
+    """A tar that appears in `folder` as `name`, whole, when the block ends without an exception. The block closes it."""
+    with folder.writer(name) as file:
+        yield ShardWriter(file)
 
 
 def decode_sample(data: bytes, where: str) -> Sample:
@@ -172,29 +196,33 @@ def _members(data: bytes, where: str) -> list[tuple[str, bytes]]:
 class ShardSet:
     """A finished shard set, opened for random access.
 
+    Args:
+        place: path or URL of its folder.
+
     Raises:
         UserError: the folder is missing, is no shard set, or its job has not finished.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.job = read_job(folder)
-        self.records = read_manifest(folder)
-        whole = {record.name for record in self.records if is_whole(folder, record)}
-        planned = {shard_name(str(self.job["source"]), number) for number in range(int(self.job["shards"]))}
-        if whole != planned:
-            raise UserError(
-                f"{folder}: unfinished: {len(whole & planned)} of {len(planned)} shards are there and whole; "
-                "run the datagen command that makes it once more"
-            )
+    def __init__(self, place: str | Path) -> None:
+        self.folder = folder_at(place)
+        self.job = read_job(self.folder)
+        self.records = read_manifest(self.folder)
+        missing = [record.name for record in self.records if not is_whole(self.folder, record)]
+        if missing or not self.records:
+            what = f"shard {missing[0]} is missing or cut" if missing else "its job has not finished"
+            raise UserError(f"{place}: unfinished: {what}; run the datagen command that makes it once more")
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The index: one row per sample in order of shard and offset, columns as in `IndexRow`."""
-        return read_tables(self.folder / "index", [record.name for record in self.records], columns)
+        """The index: one row per sample in order of shard and offset, columns as in `IndexRow`, then the measures."""
+        return pa.concat_tables(self._tables("index", columns))
 
     def ledger(self) -> pa.Table:
         """The ledger: one row per input unit, columns as in `datagen.ledger.LedgerRow`."""
-        return read_tables(self.folder / "ledger", [record.name for record in self.records])
+        return pa.concat_tables(self.ledgers())
+
+    def ledgers(self) -> Iterator[pa.Table]:
+        """The ledger, shard by shard."""
+        return self._tables("ledger", None)
 
     def read(self, shard: str, offset: int, size: int) -> Sample:
         """Reads one sample by its index row; touches no other byte.
@@ -202,61 +230,60 @@ class ShardSet:
         Raises:
             ValueError: the bytes there are not one whole sample.
         """
-        where = f"{self.folder / shard} at byte {offset}"
-        with open(
-            self.folder / shard, "rb", buffering=0
-        ) as file:  # microseconds; kept open, shards exhaust descriptors
-            data = os.pread(file.fileno(), size, offset)
+        where = f"{self.folder}/{shard} at byte {offset}"
+        data = self.folder.read(shard, offset, size)
         if len(data) < size:
             raise ValueError(f"{where}: the file ends after {len(data)} of {size} bytes")
         return decode_sample(data, where)
 
+    def _tables(self, kind: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        for record in self.records:
+            yield read_table(self.folder, f"{kind}/{record.name}.parquet", columns)
 
-def shard_name(source: str, number: int) -> str:
-    """Name of the `number`-th shard (from 0) of a source, without ".tar"."""
-    return f"{source}-{number:06d}"
 
-
-def is_whole(folder: Path, record: ShardRecord) -> bool:
+def is_whole(folder: Folder, record: ShardRecord) -> bool:
     """Whether a shard's three files are there, the tar in its full size. Reads no content."""
-    tar = folder / f"{record.name}.tar"
-    tables = (folder / kind / f"{record.name}.parquet" for kind in ("index", "ledger"))
-    return tar.is_file() and tar.stat().st_size == record.tar_bytes and all(table.is_file() for table in tables)
+    tables = (f"{kind}/{record.name}.parquet" for kind in ("index", "ledger"))
+    return folder.size(f"{record.name}.tar") == record.tar_bytes and all(folder.size(table) for table in tables)
 
 
-def read_tables(folder: Path, names: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-    """The parquet files `names` of `folder` as one table, in that order."""
-    parts = [pq.read_table(folder / f"{name}.parquet", columns=columns) for name in names]
-    return pa.concat_tables(parts)
+def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A parquet file as a table.
+
+    Raises:
+        OSError, pyarrow.ArrowInvalid: it is missing or broken.
+    """
+    return pq.read_table(pa.BufferReader(folder.read(name)), columns=columns)
 
 
-def read_job(folder: Path) -> dict[str, Any]:
+def read_job(folder: Folder) -> dict[str, Any]:
     """The job description of a shard set.
 
     Raises:
         UserError: `folder` is missing or is not a shard set.
     """
-    path = folder / JOB
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such shard set; a datagen command with --out {folder} makes one")
-    if not path.is_file():
+    if folder.size(JOB) is None:
+        if not folder.exists():
+            raise UserError(f"{folder}: no such shard set; a datagen command with --out {folder} makes one")
         raise UserError(f"{folder}: not a shard set: it has no {JOB}")
     try:
-        job = json.loads(path.read_bytes())
-        int(job["shards"]), job["source"]
+        job = json.loads(folder.read(JOB))
+        job["source"], job["config"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: broken ({error}); delete the folder and make the shard set again") from error
+        raise UserError(f"{folder}/{JOB}: broken ({error}); delete the folder and make the shard set again") from error
     return dict(job)
 
 
-def read_manifest(folder: Path) -> list[ShardRecord]:
-    """Finished shards in order of name. A torn last line (a kill while it was written) counts as not there."""
-    path = folder / MANIFEST
-    records: dict[str, ShardRecord] = {}
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        try:
-            record = ShardRecord(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
-        records[record.name] = record
-    return [records[name] for name in sorted(records)]
+def read_manifest(folder: Folder, name: str = MANIFEST) -> list[ShardRecord]:
+    """Records of shards in order of name; none where there is no such file.
+
+    Raises:
+        UserError: the file is broken.
+    """
+    if folder.size(name) is None:
+        return []
+    try:
+        records = [ShardRecord(**json.loads(line)) for line in folder.read(name).splitlines()]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder}/{name}: broken ({error}); delete it and run the datagen command again") from error
+    return sorted(records, key=lambda record: record.name)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +15,8 @@ class Written:
 
     samples: tuple[Sample, ...]
     notes: Mapping[str, int] = field(default_factory=dict)
+    language: str = ""  # "en", "zh", … or "" where unknown
+    measures: Mapping[str, float] = field(default_factory=dict)  # what gates judge by; names as in `Source.measures`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class Rejected:
     value: float
     threshold: float
     detail: str = ""
+    language: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +47,14 @@ class Unit:
     """One piece of input that ends in exactly one ledger row: a page, an image with its boxes, a conversation."""
 
     id: str  # unique in the job, readable: "report.pdf#0003"
-    group: str  # what a split must keep together: the document
+    document: str  # what a split must keep together at the least
     content: str  # identifies what is in it: equal content is a duplicate, and sample keys derive from it
-    payload: Mapping[str, Any] = field(default_factory=dict)  # paths and numbers for `Source.make`; JSON types only
+    files: tuple[str, ...] = ()  # paths or URLs that `Source.make` reads
+    payload: Mapping[str, Any] = field(default_factory=dict)  # numbers and text for `Source.make`; JSON types only
     verdict: Rejected | Failed | None = None  # already decided while planning (unreadable file, duplicate)
 
     def __post_init__(self) -> None:
-        for name in ("id", "group", "content"):  # a file name may hold bytes that are no text; ledgers hold text
+        for name in ("id", "document", "content"):  # a file name may hold bytes that are no text; ledgers hold text
             text = getattr(self, name).encode(errors="backslashreplace").decode()
             object.__setattr__(self, name, text)
 
@@ -72,8 +76,25 @@ class Source(Protocol):
         """Settings that say where the input lies. It may lie elsewhere when a job goes on."""
         ...
 
+    @property
+    def prompt_lists(self) -> tuple[str, ...]:
+        """Prompt lists (see `datagen.prompts`) that the samples draw from."""
+        ...
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of what is measured of every unit; columns of ledger and index."""
+        ...
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        """The gates' verdict on recorded measures, so that a changed gate needs no unit to be made again.
+
+        `make` must reject exactly what this rejects. Only the settings below `gates` may change it.
+        """
+        ...
+
     def inputs(self) -> Iterator[str]:
-        """Files to read, in a stable order. Runs in the driver: only lists, opens nothing.
+        """Paths or URLs of the files to read, in a stable order. Runs in the driver: only lists, opens nothing.
 
         Raises:
             UserError: a path that the user named does not exist or holds nothing of this kind.
@@ -84,20 +105,20 @@ class Source(Protocol):
         """What ledger and samples call an input, wherever it lies."""
         ...
 
-    def units(self, path: str) -> list[Unit] | Failed:
-        """Cuts one input into units."""
+    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
+        """Cuts one input into units.
+
+        Args:
+            path: the input, as `inputs` gave it.
+            file: a local copy of it (the same, where `path` is local).
+        """
         ...
 
-    def make(self, unit: Unit) -> Outcome:
-        """Turns a unit into samples or a reason."""
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """Turns a unit into samples or a reason.
+
+        Args:
+            unit: what to make.
+            files: local copies of `unit.files`.
+        """
         ...
-
-
-def split_of(group: str, validation_share: float) -> str:
-    """The side of `group`: "validation" for about `validation_share` of all groups, else "train".
-
-    A function of the group's name alone, so adding data moves nothing from one side to the other, and a document is
-    never on both.
-    """
-    position = int.from_bytes(hashlib.sha256(f"split\x1f{group}".encode()).digest()[:8]) / 2**64
-    return "validation" if position < validation_share else "train"

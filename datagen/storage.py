@@ -1,0 +1,239 @@
+"""Where files lie: a folder on this machine or under any fsspec URL (s3://, gs://, memory:// …), with one interface.
+
+A file written here is either whole or absent. On this machine: temp file, fsync, rename. Elsewhere: a local temp file,
+then one upload (object stores show an object when it is whole).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import fsspec
+
+from datagen.errors import UserError
+from datagen.files import atomic_file, remove_temporaries
+
+
+class Folder(Protocol):
+    """A folder of files named by relative paths with "/". Small, picklable."""
+
+    def __str__(self) -> str:
+        """Path or URL, for messages."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether the folder is there. Object stores have no empty folders."""
+        ...
+
+    def names(self, suffix: str = "", below: str = "") -> list[str]:
+        """Names of the files directly in the folder (or in its subfolder `below`) that end in `suffix`, sorted."""
+        ...
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None where there is none."""
+        ...
+
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """A file's bytes, or `size` of them from `offset` (fewer where it ends before).
+
+        Raises:
+            OSError: there is no such file, or it cannot be read.
+        """
+        ...
+
+    def writer(self, name: str) -> Any:
+        """A context manager that gives a binary file, which appears as `name` when the block ends well."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Removes a file; nothing happens where there is none."""
+        ...
+
+    def tidy(self) -> None:
+        """Removes what killed processes left half-written."""
+        ...
+
+
+def folder_at(place: str | Path) -> Folder:
+    """The folder at a local path or URL.
+
+    Raises:
+        UserError: no such kind of URL, or its package is missing.
+    """
+    if not is_url(place):
+        return LocalFolder(Path(place).absolute())  # Ray's workers have their own working folder
+    folder = RemoteFolder(str(place).rstrip("/"))
+    folder.filesystem()
+    return folder
+
+
+def write(folder: Folder, name: str, data: bytes) -> None:
+    """Writes a small file, whole or not at all."""
+    with folder.writer(name) as file:
+        file.write(data)
+
+
+def is_url(place: str | Path) -> bool:
+    """Whether a place is a URL and not a path on this machine."""
+    return "://" in str(place)
+
+
+@contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """A path on this machine to the file at `path`: itself, or a copy that lives as long as the block.
+
+    Raises:
+        OSError: a file behind a URL cannot be read.
+    """
+    if not is_url(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="varyforge-") as folder:
+        copy = os.path.join(folder, os.path.basename(path) or "file")
+        filesystem, remote = fsspec.core.url_to_fs(path)
+        filesystem.get_file(remote, copy)
+        yield copy
+
+
+def signature(path: str) -> str:
+    """Changes when the file at `path` changes: size and time, or what the object store says. Reads no content.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    if is_url(path):
+        filesystem, remote = fsspec.core.url_to_fs(path)
+        return str(filesystem.ukey(remote))
+    about = os.stat(path)
+    return f"{about.st_size}-{about.st_mtime_ns}"
+
+
+class LocalFolder:
+    """See `Folder`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def exists(self) -> bool:
+        """See `Folder`."""
+        return self.path.is_dir()
+
+    def names(self, suffix: str = "", below: str = "") -> list[str]:
+        """See `Folder`."""
+        folder = self.path / below
+        if not folder.is_dir():
+            return []
+        with os.scandir(folder) as entries:
+            found = [e.name for e in entries if e.name.endswith(suffix) and not e.name.startswith(".") and e.is_file()]
+        return sorted(f"{below}/{name}" if below else name for name in found)
+
+    def size(self, name: str) -> int | None:
+        """See `Folder`."""
+        try:
+            return os.stat(self.path / name).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """See `Folder`."""
+        with open(self.path / name, "rb", buffering=0) as file:  # microseconds; kept open, they use up descriptors
+            if size is None:
+                file.seek(offset)
+                return file.read()
+            return os.pread(file.fileno(), size, offset)
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[BinaryIO]:
+        """See `Folder`."""
+        with atomic_file(self.path / name) as file:
+            yield file
+
+    def remove(self, name: str) -> None:
+        """See `Folder`."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """See `Folder`."""
+        remove_temporaries(self.path)
+
+
+class RemoteFolder:
+    """See `Folder`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __str__(self) -> str:
+        return self.url
+
+    def filesystem(self) -> fsspec.AbstractFileSystem:
+        """What fsspec has for the URL (cached there).
+
+        Raises:
+            UserError: no such kind of URL, or its package is missing.
+        """
+        try:
+            return fsspec.core.url_to_fs(self.url)[0]
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{self.url}: {error}") from error
+
+    def _at(self, name: str) -> str:
+        root = str(fsspec.core.url_to_fs(self.url)[1]).rstrip("/")
+        return f"{root}/{name}" if name else root
+
+    def exists(self) -> bool:
+        """See `Folder`."""
+        filesystem = self.filesystem()
+        filesystem.invalidate_cache()
+        return bool(filesystem.exists(self._at("")))
+
+    def names(self, suffix: str = "", below: str = "") -> list[str]:
+        """See `Folder`."""
+        filesystem = self.filesystem()
+        filesystem.invalidate_cache()  # other processes write there too
+        try:
+            entries = filesystem.ls(self._at(below), detail=True)
+        except FileNotFoundError:
+            return []
+        found = [str(e["name"]).rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "file"]
+        return sorted(f"{below}/{name}" if below else name for name in found if name.endswith(suffix))
+
+    def size(self, name: str) -> int | None:
+        """See `Folder`."""
+        try:
+            return int(self.filesystem().size(self._at(name)))
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """See `Folder`."""
+        end = None if size is None else offset + size
+        return bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[BinaryIO]:
+        """See `Folder`."""
+        with tempfile.NamedTemporaryFile(prefix="varyforge-") as file:
+            yield file  # type: ignore[misc]  # a wrapper that is a binary file in all but its declared type
+            file.flush()
+            filesystem, target = self.filesystem(), self._at(name)
+            filesystem.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+            filesystem.put_file(file.name, target)
+
+    def remove(self, name: str) -> None:
+        """See `Folder`."""
+        try:
+            self.filesystem().rm_file(self._at(name))
+        except FileNotFoundError:
+            pass
+
+    def tidy(self) -> None:
+        """See `Folder`. Uploads leave nothing half-written."""
