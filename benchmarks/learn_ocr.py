@@ -27,8 +27,9 @@ import torch
 from datagen.console import say
 from datagen.errors import command
 from datagen.gates import TextGates
-from datagen.job import JobSettings, LocalRunner, run_job
+from datagen.job import JobSettings, run_job
 from datagen.pdf import PdfSource
+from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
 from trainer import run as training
 from trainer.batch import Batch

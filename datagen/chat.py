@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +14,16 @@ from datagen.errors import command
 from datagen.gates import language_of
 from datagen.listing import list_files, name_of
 from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
-from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatSource:
+class ChatSource(Source):
     """Pure text: JSON lists of {"instruction", "input", "output"}; the original words are the prompt."""
 
     paths: list[str]  # JSON files, or folders searched for *.json
 
     name = "chat"
-    places = ("paths",)
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
@@ -34,17 +33,17 @@ class ChatSource:
         """See `Source`."""
         return name_of(path, self.paths)
 
-    def units(self, path: str) -> list[Unit] | Failed:
+    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
         """One unit per record."""
         try:
-            records = json.loads(Path(path).read_bytes())
+            records = json.loads(Path(file).read_bytes())
         except ValueError as error:
             return Failed(reason="wrong_form", detail=f"not JSON: {error}")
         if not isinstance(records, list):
             return Failed(reason="wrong_form", detail=f"expected a list of records, found {type(records).__name__}")
         return [_unit(self.document(path), number, record) for number, record in enumerate(records)]
 
-    def make(self, unit: Unit) -> Outcome:
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """One conversation of one exchange."""
         record = unit.payload
         question = record["instruction"] + (f"\n{record['input']}" if record.get("input") else "")
@@ -62,9 +61,9 @@ class ChatSource:
             task="text",
             turns=(Turn(role="user", text=question), Turn(role="assistant", text=answer)),
             source=self.name,
-            origin={"document": unit.group, "language": language_of(question + answer)},
+            origin={"document": unit.document, "language": language_of(question + answer)},
         )
-        return Written(samples=(sample,))
+        return Written(samples=(sample,), language=language_of(question + answer))
 
 
 def _unit(document: str, number: int, record: object) -> Unit:
@@ -74,8 +73,8 @@ def _unit(document: str, number: int, record: object) -> Unit:
     ).hexdigest()
     wrong = _what_is_wrong(record)
     if wrong:
-        return Unit(id=name, group=name, content=content, verdict=Failed(reason="wrong_form", detail=wrong))
-    return Unit(id=name, group=name, content=content, payload=record)  # type: ignore[arg-type]  # a dict, checked above
+        return Unit(id=name, document=name, content=content, verdict=Failed(reason="wrong_form", detail=wrong))
+    return Unit(id=name, document=name, content=content, payload=record)  # type: ignore[arg-type]  # a dict, checked above
 
 
 def _what_is_wrong(record: object) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
 from typing import Any, cast
 
+from datagen.change import config_of
 from datagen.config import load
 from datagen.console import say, show_table
 from datagen.isolate import Limits
-from datagen.job import JobSettings, LocalRunner, run_job
+from datagen.job import JobSettings, run_job
 from datagen.ledger import LedgerSummary
+from datagen.preview import JobPreview, preview_job
+from datagen.runner import LocalRunner, Runner
+from datagen.track import Tracker
 from datagen.unit import Source
 
 
@@ -25,24 +30,23 @@ def job_parser(program: str, description: str, source: type, examples: str) -> a
         epilog=f"settings (key=value, with their defaults):\n{_settings_help(source)}\n\nexamples:{examples}",
     )
     defaults, limits = JobSettings(), Limits()
-    parser.add_argument("--out", required=True, help="folder of the shard set; a run that was stopped goes on there")
-    parser.add_argument("--workers", type=_positive, help="shards made at a time (default: one per CPU)")
-    parser.add_argument("--runner", choices=("ray", "local"), default="ray", help="local: in this process, one by one")
-    parser.add_argument("--address", help="of a running Ray cluster (default: RAY_ADDRESS, else start Ray here)")
-    parser.add_argument("--limit", type=_positive, help="only the first so many units (pages, images, conversations)")
-    parser.add_argument("--units-per-shard", type=_positive, default=defaults.units_per_shard, help="(%(default)s)")
-    parser.add_argument(
-        "--validation-share",
-        type=float,
-        default=defaults.validation_share,
-        help="share of the documents kept out of training (%(default)s)",
-    )
-    parser.add_argument(
-        "--deadline", type=float, default=limits.deadline_s, metavar="S", help="seconds per unit (%(default)s)"
-    )
-    parser.add_argument(
-        "--memory", type=_positive, default=limits.memory_mb, metavar="MB", help="MiB per unit (%(default)s)"
-    )
+    add = parser.add_argument
+    add("--out", required=True, help="folder or URL of the shard set; a run that was stopped goes on there")
+    add("--workers", type=_positive, help="shards made at a time (default: one per CPU)")
+    add("--runner", choices=("ray", "local"), default="ray", help="local: in threads of this process, without Ray")
+    add("--address", help="of a running Ray cluster (default: RAY_ADDRESS, else start Ray here)")
+    add("--update", action="store_true", help="inputs or settings changed: make again the shards that this concerns")
+    add("--retry", metavar="failed[:REASON]", help="make failed units again, e.g. failed:timeout with more --deadline")
+    add("--dry-run", action="store_true", help="say what would be made, and why, and what it would cost")
+    add("--limit", type=_positive, help="only the first so many units (pages, images, conversations)")
+    add("--units-per-shard", type=_positive, default=defaults.units_per_shard, help="at most (%(default)s)")
+    share = "share of the documents kept out of training (%(default)s)"
+    add("--validation-share", type=float, default=defaults.validation_share, help=share)
+    add("--deadline", type=float, default=limits.deadline_s, metavar="S", help="seconds per unit (%(default)s)")
+    add("--memory", type=_positive, default=limits.memory_mb, metavar="MB", help="MiB per unit (%(default)s)")
+    stall = "say where everything stands when nothing moved for so long (%(default)s)"
+    add("--stall-minutes", type=float, default=defaults.stall_minutes, metavar="MIN", help=stall)
+    add("--wandb", metavar="PROJECT", help="log throughput and reasons to this Weights & Biases project")
     return parser
 
 
@@ -59,21 +63,58 @@ def run_source(
         validation_share=arguments.validation_share,
         limit=arguments.limit,
         limits=Limits(deadline_s=arguments.deadline, memory_mb=arguments.memory),
+        update=arguments.update,
+        retry=arguments.retry,
+        stall_minutes=arguments.stall_minutes,
     )
     source = cast(Source, load(source_type, None, overrides, given=inputs))
-    out = Path(arguments.out)
-    if arguments.runner == "local":
-        summary = run_job(source, out, settings, LocalRunner())
-    else:
-        from datagen.ray_runner import RayRunner  # noqa: PLC0415  # seconds to import, and not needed above
+    workers = arguments.workers or (None if arguments.address else len(os.sched_getaffinity(0)))
+    with ExitStack() as stack:
+        runner: Runner
+        if arguments.runner == "local" or arguments.dry_run:
+            runner = LocalRunner(workers or 1)
+        else:
+            from datagen.ray_runner import RayRunner  # noqa: PLC0415  # seconds to import, and not needed above
 
-        with RayRunner(workers=arguments.workers, address=arguments.address) as runner:
-            summary = run_job(source, out, settings, runner)
-    show_summary(out, summary)
+            ray = RayRunner(workers=workers, address=arguments.address, stall_minutes=arguments.stall_minutes)
+            runner = stack.enter_context(ray)
+        if arguments.dry_run:
+            show_preview(preview_job(source, arguments.out, settings, runner, workers or 1))
+            return 0
+        tracker = None
+        if arguments.wandb:
+            tracker = stack.enter_context(Tracker(arguments.wandb, arguments.out, config_of(source)))
+        summary = run_job(source, arguments.out, settings, runner, tracker)
+    show_summary(arguments.out, summary)
     return 0 if summary.samples else 1
 
 
-def show_summary(out: Path, summary: LedgerSummary) -> None:
+def show_preview(preview: JobPreview) -> None:
+    """What a job would do, and what that would cost."""
+    plan, seconds = preview.plan, preview.seconds
+    rows: list[tuple[str, object]] = [
+        ("units", plan.units),
+        ("  of inputs that cannot be read", preview.failed_inputs),
+        ("  duplicates", preview.duplicates),
+        ("shards", len(plan.shards)),
+        ("  finished", len(plan.kept)),
+        ("  to make", len(plan.todo)),
+        ("units in these", plan.units_todo),
+    ]
+    if preview.tried:
+        rows += [
+            (f"seconds a unit (of {preview.tried} tried)", f"{preview.unit_seconds:.3f}"),
+            (f"time with {preview.workers} workers", f"{seconds / 60:.1f} min"),
+            ("bytes on disk", f"{preview.bytes / 1e6:.1f} MB"),
+        ]
+    show_table(f"{preview.out} (dry run: nothing is made)", ("", ""), rows)
+    for change in plan.changes:
+        say(f"changed: {change}")
+    if plan.changes:
+        say(f"{len(plan.todo)} of {len(plan.shards)} shards would be made again with --update")
+
+
+def show_summary(out: str, summary: LedgerSummary) -> None:
     """The job's end: units by outcome and cause, and where to read more."""
     rows: list[tuple[str, object]] = [("units", summary.units)]
     for outcome, count in summary.by_outcome.items():
@@ -81,7 +122,7 @@ def show_summary(out: Path, summary: LedgerSummary) -> None:
         rows += [(f"    {cause}", n) for (kind, cause), n in summary.by_cause.items() if kind == outcome]
     rows += [(f"  inside written units: {note}", n) for note, n in summary.notes.items()]
     rows.append(("samples", summary.samples))
-    show_table(str(out), ("", "count"), rows)
+    show_table(out, ("", "count"), rows)
     for failure in summary.failures:
         say(f"failed: {failure}")
     say(f"every unit's outcome: {out}/ledger (parquet); samples: {out}/*.tar and {out}/index")

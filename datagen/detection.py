@@ -11,7 +11,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from datagen.boxes import BINS, Box, LabelledBox, clean_label, format_boxes
 from datagen.cli import job_parser, run_source
 from datagen.errors import UserError, command
 from datagen.images import read_image
+from datagen.listing import is_outside, list_files, within
 from datagen.prompts import choose, join_names, wordings
 from datagen.sample import IMAGE_MARKER, Image, Sample, Task, Turn, make_key
-from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+from datagen.storage import is_url
+from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectionSource:
+class DetectionSource(Source):
     """Images with boxes.
 
     Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
@@ -44,6 +46,7 @@ class DetectionSource:
 
     name = "detection"
     places = ("coco", "images")
+    prompt_lists = ("detection", "referring")
 
     def __post_init__(self) -> None:
         if self.max_boxes < 1 or not 1 <= self.jpeg_quality <= 95:
@@ -52,54 +55,49 @@ class DetectionSource:
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
-        if not Path(self.coco).is_file():
-            raise UserError(f"{self.coco}: no such file (--coco)")
-        if not Path(self.images).is_dir():
+        if not is_url(self.images) and not Path(self.images).is_dir():
             raise UserError(f"{self.images}: no such folder (--images)")
-        yield str(Path(self.coco).absolute())
+        return list_files([self.coco], ".json")
 
     def document(self, path: str) -> str:
         """See `Source`."""
         return Path(path).name
 
-    def units(self, path: str) -> list[Unit] | Failed:
+    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
         """One unit per image that is listed; boxes go along as [label, x, y, width, height]."""
         try:
-            form = _read_coco(Path(path))
+            form = _read_coco(Path(file))
         except ValueError as error:
             return Failed(reason="wrong_form", detail=str(error))
-        folder = Path(self.images).absolute()
         unlisted = [
             Unit(
                 id=f"annotations of image {image_id}",
-                group=f"annotations of image {image_id}",
+                document=f"annotations of image {image_id}",
                 content=f"annotations of image {image_id}",
                 verdict=Failed(reason="unlisted_image", detail=f"{count} annotations, no entry in images"),
             )
             for image_id, count in form.unlisted.items()
         ]
-        return unlisted + [
-            Unit(
-                id=f"{image['file_name']}#{image['id']}",
-                group=str(image["file_name"]),
-                content=f"{image['file_name']}#{image['id']}#{_digest(image, form.boxes.get(image['id'], []))}",
-                payload={
-                    "path": str(folder / image["file_name"]),
-                    "image_id": image["id"],
-                    "width": image["width"],
-                    "height": image["height"],
-                    "boxes": form.boxes.get(image["id"], []),
-                    "crowd": form.crowd[image["id"]],
-                    "malformed": form.malformed[image["id"]],
-                },
-            )
-            for image in form.images
-        ]
+        return unlisted + [self._unit(image, form) for image in form.images]
 
-    def make(self, unit: Unit) -> Outcome:
+    def _unit(self, image: dict[str, Any], form: _Coco) -> Unit:
+        name, number = image["file_name"], image["id"]
+        boxes = form.boxes.get(number, [])
+        counts = {"crowd": form.crowd[number], "malformed": form.malformed[number]}
+        return Unit(
+            id=f"{name}#{number}",
+            document=name,
+            content=f"{name}#{number}#{_digest(image, boxes)}",
+            files=(within(self.images, name),),
+            payload={"image_id": number, "width": image["width"], "height": image["height"], "boxes": boxes, **counts},
+        )
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """Checks the image and asks for its objects, in one sample or several."""
         about = unit.payload
-        image = _read(Path(about["path"]), Path(self.images), (about["width"], about["height"]), self.jpeg_quality)
+        if is_outside(unit.files[0], self.images):
+            return Failed(reason="outside", detail="file_name leads out of the folder of the images")
+        image = _read(Path(files[0]), (about["width"], about["height"]), self.jpeg_quality)
         if isinstance(image, Failed):
             return image
         boxes, notes = _usable(about["boxes"], image.width, image.height)
@@ -114,7 +112,14 @@ class DetectionSource:
                 return Rejected(gate="boxes_per_class", value=len(boxes), threshold=self.max_boxes)
         everything = len(boxes) <= self.max_boxes
         samples = tuple(self._sample(unit, number, image, group, everything) for number, group in enumerate(groups))
-        return Written(samples=samples, notes={reason: count for reason, count in notes.items() if count})
+        notes = Counter({reason: count for reason, count in notes.items() if count})
+        return Written(samples=samples, notes=notes, language=self.language)
+
+    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
+        """See `Source`."""
+        if is_outside(unit.files[0], self.images):
+            return None
+        return read_image(Path(files[0]).read_bytes(), jpeg_quality=self.jpeg_quality)
 
     def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
         key = make_key(self.name, unit.content, number)
@@ -132,7 +137,7 @@ class DetectionSource:
             images=(image,),
             source=self.name,
             origin={
-                "document": unit.group,
+                "document": unit.document,
                 "image_id": unit.payload["image_id"],
                 "language": self.language,
                 "boxes": len(boxes),
@@ -140,10 +145,8 @@ class DetectionSource:
         )
 
 
-def _read(path: Path, folder: Path, size: tuple[int, int], jpeg_quality: int) -> Image | Failed:
-    """The image at `path`, which must lie in `folder` and have the `size` that the annotations say."""
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return Failed(reason="outside", detail="file_name leads out of the folder of the images")
+def _read(path: Path, size: tuple[int, int], jpeg_quality: int) -> Image | Failed:
+    """The image at `path`, which must have the `size` that the annotations say."""
     try:
         image = read_image(path.read_bytes(), jpeg_quality=jpeg_quality)
     except FileNotFoundError:

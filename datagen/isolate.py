@@ -1,28 +1,36 @@
 """A child process in which a source's code may hang, crash or eat memory without harm to anyone else.
 
 The child is a fresh interpreter (never a fork: Ray workers and torch have threads), gets the source once, and then
-answers one call at a time over a pipe. It dies with its parent.
+answers one call at a time over a pipe. It dies with its parent, and is replaced after so many units, so that what a
+library leaks is given back.
 """
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection, Pipe
-from typing import Any, Literal
+from typing import Any
 
 from datagen.errors import UserError
-from datagen.unit import Failed, Source
+from datagen.unit import Failed, Outcome, Source, Unit
 
 _DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG of prctl(2)
 _START_ALLOWANCE_S = 60  # a cold interpreter on a loaded machine
-_WHOLE_FILE = 10  # cutting a file into units reads all of it and may take so many times a unit's deadline
+_WHOLE_FILE = 10  # cutting a file into units reads all of it; each batch may take so many times a unit's deadline
+_UNITS_PER_MESSAGE = 1000
+_FRAME = re.compile(r'File "(?:.*/)?([^"/]+)", line (\d+) in (\S+)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +39,26 @@ class Limits:
 
     deadline_s: float = 60.0  # wall clock per unit
     memory_mb: int = 4096  # address space of the child, MiB
+    units_per_child: int = 1000  # then a fresh one
 
     def __post_init__(self) -> None:
-        if not (self.deadline_s > 0 and self.memory_mb > 0):
-            raise UserError(f"deadline {self.deadline_s} s and memory {self.memory_mb} MiB must be above 0")
+        if not (self.deadline_s > 0 and self.memory_mb > 0 and self.units_per_child > 0):
+            raise UserError(
+                f"deadline {self.deadline_s} s, memory {self.memory_mb} MiB and "
+                f"{self.units_per_child} units per child must be above 0"
+            )
+
+
+class _Broken(Exception):
+    """The child gave no answer; `failure` says why. It has been ended."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = Failed(reason=reason, detail=detail)
 
 
 class Child:
-    """A killable child for one source. A context manager; starts on the first call and again after a death."""
+    """A killable child for one source; starts on the first call and again after a death. A context manager."""
 
     def __init__(self, source: Source, limits: Limits) -> None:
         self._source = source
@@ -46,6 +66,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._stderr = tempfile.TemporaryFile()
+        self._made = 0
 
     def __enter__(self) -> Child:
         return self
@@ -54,29 +75,77 @@ class Child:
         self._kill()
         self._stderr.close()
 
-    def call(self, method: Literal["units", "make"], argument: object) -> Any:
-        """`source.method(argument)` from the child, or `Failed`: timeout, memory, crash, or the exception's name.
+    def __del__(self) -> None:
+        if self._process is not None:  # a worker's own child (see `child_of`) ends with the worker's thread
+            self._kill()
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """`source.make(unit, files)`, or `Failed`: timeout, memory, crash, or the exception's name.
 
         A crash is tried once more in a fresh child: the kernel may have killed the first one for someone else's hunger.
         """
-        answer = self._call(method, argument)
-        if isinstance(answer, Failed) and answer.reason == "crash":
-            answer = self._call(method, argument)
+        for attempt in (1, 2):
+            try:
+                self._send("make", unit, list(files))
+                answer: Outcome = self._receive(self._limits.deadline_s)
+            except _Broken as error:
+                answer = error.failure
+            if not (isinstance(answer, Failed) and answer.reason == "crash" and attempt == 1):
+                break
+        self._made += 1
+        if self._made >= self._limits.units_per_child:
+            self._kill()
         return answer
 
-    def _call(self, method: str, argument: object) -> Any:
+    def units(self, path: str, file: str) -> Iterator[Unit | Failed]:
+        """What `source.units(path, file)` gives; a `Failed` comes last and says that the whole input is no good."""
+        in_answer = True
+        try:
+            self._send("units", path, file)
+            while message := self._receive(_WHOLE_FILE * self._limits.deadline_s):
+                if isinstance(message, Failed):
+                    in_answer = False
+                    yield message
+                    return
+                yield from message
+            in_answer = False
+        except _Broken as error:
+            in_answer = False
+            yield error.failure
+        finally:
+            if in_answer:  # nobody wants the rest of it
+                self._kill()
+
+    def _send(self, method: str, *arguments: object) -> None:
         if self._process is None:
             self._start()
         assert self._pipe is not None
         try:
-            self._pipe.send((method, argument))
-            deadline_s = self._limits.deadline_s * (_WHOLE_FILE if method == "units" else 1)
-            if not self._pipe.poll(deadline_s):
-                self._kill()
-                return Failed(reason="timeout", detail=f"no result after {deadline_s:g} s")
-            return self._pipe.recv()
+            self._pipe.send((method, arguments))
+        except OSError:
+            raise _Broken("crash", self._kill()) from None
+
+    def _receive(self, deadline_s: float) -> Any:
+        assert self._pipe is not None
+        try:
+            if self._pipe.poll(deadline_s):
+                return self._pipe.recv()
         except (EOFError, OSError):
-            return Failed(reason="crash", detail=self._kill())
+            raise _Broken("crash", self._kill()) from None
+        where = self._where()
+        self._kill()
+        raise _Broken("timeout", f"no result after {deadline_s:g} s{where}")
+
+    def _where(self) -> str:
+        """The code that the child is stuck in, innermost first."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)  # faulthandler writes the stack even from within a C library
+        try:
+            self._process.wait(0.3)
+        except subprocess.TimeoutExpired:
+            pass
+        frames = _FRAME.findall(self._complaints())
+        return ", in " + " < ".join(f"{file}:{line} {name}" for file, line, name in frames[:3]) if frames else ""
 
     def _start(self) -> None:
         ours, theirs = Pipe()
@@ -90,7 +159,7 @@ class Child:
             stderr=self._stderr,
         )
         theirs.close()
-        self._pipe = ours
+        self._pipe, self._made = ours, 0
         try:
             ours.send((self._source, self._limits.memory_mb))
             if ours.poll(_START_ALLOWANCE_S) and ours.recv() == "ready":
@@ -110,10 +179,25 @@ class Child:
             self._process.kill()
             status = self._process.wait()
         self._process = self._pipe = None
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        lines = self._complaints().strip().splitlines()
         ended = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return f"{ended}: {lines[-1][:200]}" if lines else ended
+
+    def _complaints(self) -> str:
+        self._stderr.seek(0)
+        return self._stderr.read(1 << 20).decode(errors="replace")
+
+
+_own = threading.local()
+
+
+def child_of(source: Source, limits: Limits) -> Child:
+    """This worker's child for `source`: the same for one shard after the other, since starting one takes a while."""
+    wanted = (repr(source), limits)
+    if getattr(_own, "of", None) != wanted:
+        _own.of, _own.child = wanted, Child(source, limits)
+    child: Child = _own.child
+    return child
 
 
 def _serve(pipe: Connection, parent: int) -> None:
@@ -122,24 +206,33 @@ def _serve(pipe: Connection, parent: int) -> None:
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL_OPTION, signal.SIGKILL)
         if os.getppid() != parent:  # the parent died before the option was set
             return
+    faulthandler.register(signal.SIGUSR1)
     source, memory_mb = pipe.recv()
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     pipe.send("ready")
     while True:
         try:
-            method, argument = pipe.recv()
+            method, arguments = pipe.recv()
         except EOFError:
             return
-        pipe.send(_answer(source, method, argument))
+        for answer in _answers(source, method, arguments):
+            pipe.send(answer)
 
 
-def _answer(source: Source, method: str, argument: Any) -> Any:
+def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[Any]:
     try:
-        return getattr(source, method)(argument)
+        answer = getattr(source, method)(*arguments)
+        if method != "units" or isinstance(answer, Failed):
+            yield answer
+            return
+        units = iter(answer)
+        while batch := tuple(islice(units, _UNITS_PER_MESSAGE)):
+            yield batch
+        yield ()
     except MemoryError:
-        return Failed(reason="memory", detail="over the memory cap")
+        yield Failed(reason="memory", detail="over the memory cap")
     except Exception as error:  # the boundary: whatever a unit raises is its ledger row
-        return Failed(reason=_reason(error), detail=" ".join(str(error).split())[:200])
+        yield Failed(reason=_reason(error), detail=" ".join(str(error).split())[:200])
 
 
 def _reason(error: Exception) -> str:

@@ -1,237 +1,320 @@
 """The data job: a source's units become shards, each unit exactly one ledger row, whatever happens.
 
-One task makes one shard; a manifest line, written last, says that it is finished. A shard's bytes depend on its units,
-the source's settings and the code's version alone: not on the number of workers, on order, kills or retries.
+    inputs ── scan ──▶ plan files ── plan ──▶ shards to make ── make ──▶ tar, index, ledger ── settle ──▶ manifest
+
+One task makes one shard; its record, written last, says that it is finished. A shard's bytes depend on its units, the
+source's settings and the code's version alone: not on the number of workers, on order, kills or retries. When inputs
+or settings change, only the shards that the change concerns are made again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from importlib.metadata import version
-from itertools import islice
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from datagen.config import to_dict
+from datagen.change import Change, Config, config_of, differences, digest_of
 from datagen.console import Progress, say, warn
 from datagen.errors import UserError
-from datagen.files import locked, remove_temporaries, sha256_file, write_text
-from datagen.isolate import Child, Limits
-from datagen.ledger import LedgerRow, LedgerSummary, ledger_row, summarise
-from datagen.plan import ShardPlan, plan_hash, plan_shards
-from datagen.shards import (
-    JOB,
-    MANIFEST,
-    IndexRow,
-    ShardRecord,
-    ShardSet,
-    is_whole,
-    open_shard,
-    read_manifest,
-    write_table,
-)
-from datagen.unit import Failed, Source, Unit, Written, split_of
-
-_BYTES_DEPEND_ON = ("varyforge", "pymupdf", "pillow", "pyarrow")
+from datagen.files import locked
+from datagen.isolate import Limits
+from datagen.ledger import LedgerSummary, summarise
+from datagen.make import ShardMaker, Work, matches
+from datagen.plan import ShardPlan, join, plan_shards
+from datagen.records import close, is_closed, read_records, reopen
+from datagen.runner import Runner
+from datagen.scan import PLAN, Scan, batches, failed_input, read_runs
+from datagen.settle import settle
+from datagen.shards import JOB, ShardRecord, ShardSet, is_whole, read_job, read_table
+from datagen.storage import Folder, LocalFolder, folder_at, write
+from datagen.track import Tracker
+from datagen.unit import Source
+from datagen.watchdog import Watchdog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
     """What a job needs besides its source."""
 
-    units_per_shard: int = 64
-    validation_share: float = 0.05  # of the groups (documents) kept out of training
+    units_per_shard: int = 64  # at most; most shards hold half of that or more
+    validation_share: float = 0.05  # of the documents kept out of training
     limit: int | None = None  # only the first so many units
     limits: Limits = field(default_factory=Limits)
+    update: bool = False  # make again what a change of inputs or settings concerns, instead of refusing
+    retry: str | None = None  # "failed" or "failed:REASON": make those units again
+    stall_minutes: float = 10.0  # report where everything stands when nothing moved for so long
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_share < 1:
             raise UserError(f"validation share {self.validation_share} must be from 0 to below 1")
+        if self.units_per_shard < 1 or self.stall_minutes <= 0:
+            raise UserError("units per shard and stall minutes must be above 0")
+        if self.retry and self.retry.partition(":")[0] != "failed":
+            raise UserError(f"--retry {self.retry}: expected failed or failed:REASON, e.g. failed:timeout")
 
 
-class Runner(Protocol):
-    """Runs tasks somewhere: `datagen.job.LocalRunner` here, `datagen.ray_runner.RayRunner` on Ray."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """What a job will do."""
 
-    def run(self, task: Callable[[ShardPlan], ShardRecord], plans: Sequence[ShardPlan]) -> Iterator[ShardRecord]:
-        """Yields results as they come, in any order; raises what a task raised."""
-        ...
+    job: dict[str, Any]  # job.json to be
+    shards: tuple[ShardPlan, ...]
+    kept: tuple[ShardRecord, ...]  # finished, and not concerned by any change
+    todo: tuple[Work, ...]
+    changes: tuple[str, ...]  # from the job.json that is there; empty where it is the same or none is there
+    records: tuple[ShardRecord, ...]  # of shards that were finished before, whatever they are good for now
+    plan_files: frozenset[str]
+
+    @property
+    def units(self) -> int:
+        """All units of the job."""
+        return sum(shard.units for shard in self.shards)
+
+    @property
+    def units_todo(self) -> int:
+        """Units of the shards to make."""
+        return sum(work.plan.units for work in self.todo)
 
 
-class LocalRunner:
-    """One shard after the other in this process (units still in their child)."""
-
-    def run(self, task: Callable[[ShardPlan], ShardRecord], plans: Sequence[ShardPlan]) -> Iterator[ShardRecord]:
-        """See `Runner`."""
-        return map(task, plans)
-
-
-def run_job(source: Source, out: Path, settings: JobSettings, runner: Runner) -> LedgerSummary:
-    """Makes the shard set `out`, or finishes one that an earlier run of the same job began.
+def run_job(
+    source: Source, out: str | Path, settings: JobSettings, runner: Runner, tracker: Tracker | None = None
+) -> LedgerSummary:
+    """Makes the shard set `out` (path or URL), or finishes one that an earlier run of the same job began.
 
     Raises:
-        UserError: nothing to read, or `out` holds something else, or another job is writing to it.
+        UserError: nothing to read; `out` holds something else, or was made otherwise and `update` is not set; another
+            job is writing to it.
     """
-    out = out.absolute()  # Ray's workers have their own working folder
-    with locked(out):
-        remove_temporaries(out)
-        plans = plan_shards(source.name, _units(source, settings), settings.units_per_shard)
-        _claim(out, _describe(source, settings, plans))
-        finished = _keep_finished(out, plans)
-        todo = [plan for plan in plans if plan.name not in finished]
-        if finished:
-            say(f"{out}: {len(finished)} of {len(plans)} shards are finished; {len(todo)} to do")
-        task = partial(make_shard, source, out, settings.limits, _share_held_out(plans, settings.validation_share))
-        _write_all(out, todo, runner.run(task, todo))
-        _write_manifest(out, read_manifest(out))  # sorted, so that equal jobs give equal files
-    return summarise(ShardSet(out).ledger())
+    folder = folder_at(out)
+    with _alone(folder), Monitor(runner, settings, tracker) as monitor:
+        folder.tidy()
+        plan = plan_job(source, folder, settings, runner, monitor)
+        if plan.changes and not settings.update:
+            raise UserError(
+                f"{out} was made otherwise: {'; '.join(plan.changes)}. {len(plan.todo)} of {len(plan.shards)} shards "
+                "would be made again: add --update for that, or write to another folder with --out"
+            )
+        if plan.kept:
+            say(f"{out}: {len(plan.kept)} of {len(plan.shards)} shards are finished; {len(plan.todo)} to do")
+        if plan.todo or plan.changes or not is_closed(folder) or len(plan.records) > len(plan.kept):
+            _make(source, folder, settings, runner, plan, monitor)
+    return summarise(ShardSet(out).ledgers())
 
 
-def make_shard(source: Source, out: Path, limits: Limits, validation_share: float, plan: ShardPlan) -> ShardRecord:
-    """One task: runs the units of `plan` in a child process and writes tar, index and ledger.
-
-    Returns:
-        The manifest line. It is the driver that appends it: the shard is finished when the line is there.
-    """
-    tar, index, ledger = (out / f"{plan.name}.tar", _table(out, "index", plan.name), _table(out, "ledger", plan.name))
-    rows: list[LedgerRow] = []
-    with open_shard(tar) as shard, Child(source, limits) as child:
-        for unit in plan.units:
-            outcome = unit.verdict or child.call("make", unit)
-            if isinstance(outcome, Written):
-                for sample in outcome.samples:
-                    shard.add(sample, unit=unit.id, group=unit.group, split=split_of(unit.group, validation_share))
-            rows.append(ledger_row(unit, outcome, tar.name))
-    write_table(index, shard.rows, IndexRow)
-    write_table(ledger, rows, LedgerRow)
-    return ShardRecord(
-        name=plan.name,
-        units=len(rows),
-        samples=len(shard.rows),
-        **{kind: sum(row.outcome == kind for row in rows) for kind in ("written", "rejected", "failed")},
-        tar_bytes=tar.stat().st_size,
-        tar_sha256=sha256_file(tar),
-        index_sha256=sha256_file(index),
-        ledger_sha256=sha256_file(ledger),
+def plan_job(source: Source, folder: Folder, settings: JobSettings, runner: Runner, monitor: Monitor) -> JobPlan:
+    """Scans the inputs and says what there is to do. Writes nothing but plan files, which later runs use too."""
+    there = _read_there(folder)
+    config = config_of(source)
+    shards, plan_files = _scan(source, folder, settings, runner, monitor, digest_of(config))
+    job = {
+        "source": source.name,
+        "config": config,
+        "job": {name: getattr(settings, name) for name in ("units_per_shard", "validation_share", "limit")},
+        "plan": {
+            "units": sum(shard.units for shard in shards),
+            "shards": len(shards),
+            "sha256": digest_of({shard.name: shard.units_sha256 for shard in shards}),
+        },
+        "inputs": {name: getattr(source, name) for name in source.places},
+    }
+    if not shards:
+        raise UserError(f"{folder}: nothing to do: the inputs hold no unit")
+    changes = () if there is None else _changes(there, job, settings.retry is not None)
+    records = read_records(folder)
+    old = there["config"] if there else config
+    kept, todo = _sort_out(source, folder, shards, records, old, config, settings.retry)
+    return JobPlan(
+        job=job,
+        shards=tuple(shards),
+        kept=kept,
+        todo=todo,
+        changes=changes,
+        records=tuple(records),
+        plan_files=plan_files,
     )
 
 
-def _units(source: Source, settings: JobSettings) -> list[Unit]:
-    """All units, or the first `limit`.
+def _changes(there: Config, job: Config, retry: bool) -> tuple[str, ...]:
+    """What differs, one line each. A retry may find more units without that being a change."""
+    parts = ("config", "job")
+    found = differences({part: there.get(part) for part in parts}, {part: job[part] for part in parts})
+    changes = [f"{key.partition('.')[2]} {change}" for key, change in found]
+    old, new = there.get("plan", {}), job["plan"]
+    if not retry and old != new:
+        more = old.get("units") != new["units"]
+        changes.append(f"inputs {old.get('units')} → {new['units']} units" if more else "inputs have other contents")
+    return tuple(changes)
+
+
+def _scan(
+    source: Source, folder: Folder, settings: JobSettings, runner: Runner, monitor: Monitor, config: str
+) -> tuple[list[ShardPlan], frozenset[str]]:
+    """The shards to be, and the plan files they are made from.
 
     Raises:
         UserError: not one input could be cut into units.
     """
-    units = list(islice(_scan(source, settings.limits), settings.limit))
-    if units and all(isinstance(unit.verdict, Failed) for unit in units):
-        first = units[0].verdict
-        assert isinstance(first, Failed)
-        raise UserError(f"{units[0].id}: {first.reason}: {first.detail}; none of the inputs can be used")
-    return units
+    wanted = batches(source, config, settings.units_per_shard, settings.limit)
+    here = set(folder.names(".parquet", PLAN))
+    if settings.retry:
+        here -= {name for name in here if read_runs(folder, name)[1]}  # with inputs that failed
+    todo = [batch for batch in wanted if batch.name not in here]
+    with monitor.watch("planning", sum(len(batch.inputs) for batch in todo), "file"):
+        for _ in runner.run(Scan(source, folder, settings.limits), todo, monitor.tick):
+            pass
+    found = [read_runs(folder, batch.name) for batch in wanted]
+    runs = join([one for one, _ in found])
+    failed = sum(count for _, count in found)
+    if failed and failed == int(runs.units.sum()):
+        first = failed_input(folder, next(batch.name for batch, (_, count) in zip(wanted, found, strict=True) if count))
+        raise UserError(f"{first.id}: {first.verdict}; none of the inputs can be used")
+    return list(plan_shards(source.name, runs, settings.units_per_shard)), frozenset(batch.name for batch in wanted)
 
 
-def _scan(source: Source, limits: Limits) -> Iterator[Unit]:
-    """Units of all inputs. An input that cannot be cut into units is itself one unit, failed."""
-    paths = list(source.inputs())
-    with Child(source, limits) as child, Progress("planning", total=len(paths), unit="file") as progress:
-        for path in paths:
-            found = child.call("units", path)
-            progress.advance(1)
-            if isinstance(found, Failed):
-                name = source.document(path)
-                yield Unit(id=name, group=name, content=name, verdict=found)
-            else:
-                yield from found
+def _sort_out(
+    source: Source,
+    folder: Folder,
+    shards: Sequence[ShardPlan],
+    records: Sequence[ShardRecord],
+    old: Config,
+    new: Config,
+    retry: str | None,
+) -> tuple[tuple[ShardRecord, ...], tuple[Work, ...]]:
+    """Which shards are finished, and which are to be made and from what."""
+    change, by_name = Change(source, old, new), {record.name: record for record in records}
+    was, now = digest_of(old), digest_of(new)
+    kept: list[ShardRecord] = []
+    todo: list[Work] = []
+    for shard in shards:
+        record = by_name.get(shard.name)
+        if record and not is_whole(folder, record):
+            record = None
+        if record and record.config_sha256 == was != now and not change.concerns(folder, record):
+            record = replace(record, config_sha256=now)
+        again = bool(record and retry and record.failed and _any_matches(folder, record, retry))
+        if record and (record.config_sha256, record.units_sha256) == (now, shard.units_sha256) and not again:
+            kept.append(record)
+        else:
+            usable = record if record and record.config_sha256 == now else None
+            todo.append(Work(plan=shard, previous=usable, retry=retry))
+    return tuple(kept), tuple(todo)
 
 
-def _share_held_out(plans: Sequence[ShardPlan], asked: float) -> float:
-    """The validation share asked for; 0, said loudly, where it would leave nothing to train on."""
-    groups = {unit.group for plan in plans for unit in plan.units if unit.verdict is None}
-    if groups and all(split_of(group, asked) == "validation" for group in groups):
-        warn(f"{len(groups)} documents are too few to hold one out: all are for training")
-        return 0.0
-    return asked
+def _any_matches(folder: Folder, record: ShardRecord, retry: str) -> bool:
+    ledger = read_table(folder, f"ledger/{record.name}.parquet", ["outcome", "reason"])
+    return any(matches(row, retry) for row in ledger.to_pylist())
 
 
-def _keep_finished(out: Path, plans: Sequence[ShardPlan]) -> set[str]:
-    """Names of the planned shards that are whole; the manifest's other lines are taken out."""
-    planned = {plan.name for plan in plans}
-    kept = [record for record in read_manifest(out) if record.name in planned and is_whole(out, record)]
-    _write_manifest(out, kept)
-    return {record.name for record in kept}
+def _make(
+    source: Source, folder: Folder, settings: JobSettings, runner: Runner, plan: JobPlan, monitor: Monitor
+) -> None:
+    """Makes what is to do and closes the set."""
+    kept = {record.name: record for record in plan.kept}
+    again = {work.plan.name for work in plan.todo}
+    stale = (replace(record, units_sha256="") for record in plan.records if record.name in again)  # for reuse only
+    reopen(folder, [*kept.values(), *stale])
+    write(folder, JOB, (json.dumps(plan.job, indent=2, ensure_ascii=False) + "\n").encode())
+    maker = ShardMaker(
+        source=source,
+        out=folder,
+        limits=settings.limits,
+        validation_share=settings.validation_share,
+        config_sha256=digest_of(plan.job["config"]),
+    )
+    with monitor.watch(Path(str(folder)).name, plan.units_todo, "unit"):
+        for record in runner.run(maker, plan.todo, monitor.tick):
+            kept[record.name] = record
+            monitor.shard_done(record)
+    records = settle(folder, [kept[name] for name in sorted(kept)], source.measures, settings.validation_share)
+    _check_sums(plan, records)
+    _remove_strays(folder, kept, plan.plan_files)
+    close(folder, records)
 
 
-def _describe(source: Source, settings: JobSettings, plans: Sequence[ShardPlan]) -> dict[str, Any]:
-    described = to_dict(source) | to_dict(settings)
-    for name in ("limits", *source.places):  # neither patience nor where the inputs lie is part of what the shards are
-        del described[name]
-    return {
-        "source": source.name,
-        "settings": described,
-        "versions": {package: version(package) for package in _BYTES_DEPEND_ON},
-        "shards": len(plans),
-        "units": sum(len(plan.units) for plan in plans),
-        "plan_sha256": plan_hash(plans),
-    }
+def _check_sums(plan: JobPlan, records: Sequence[ShardRecord]) -> None:
+    ended = sum(record.written + record.rejected + record.failed for record in records)
+    if ended != plan.units:
+        raise AssertionError(f"{plan.units} units planned, {ended} in the ledger: a defect of ours")
 
 
-def _claim(out: Path, job: dict[str, Any]) -> None:
-    """Writes job.json, or checks that the one there describes the same job."""
-    if job["units"] == 0:
-        raise UserError(f"{out}: nothing to do: the inputs hold no unit")
-    path, text = out / JOB, json.dumps(job, indent=2, ensure_ascii=False) + "\n"
-    if not path.exists():
-        if any(out.glob("*.tar")):
-            raise UserError(f"{out}: holds tar files that no job of ours wrote; choose an empty folder for --out")
-        write_text(path, text)
-        return
-    try:
-        there = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path}: broken ({error}); delete {out} and run again") from error
-    differences = list(_differences(there, json.loads(text)))
-    if differences:
-        raise UserError(
-            f"{out} was made otherwise: {'; '.join(differences)}. "
-            "Write to another folder with --out, or delete this one"
-        )
+def _remove_strays(folder: Folder, kept: Mapping[str, ShardRecord], plan_files: frozenset[str]) -> None:
+    """Files of shards that are no longer planned."""
+    for name in folder.names(".tar"):
+        if name.removesuffix(".tar") not in kept:
+            folder.remove(name)
+    for below in ("index", "ledger"):
+        for name in folder.names(".parquet", below):
+            if name.removeprefix(f"{below}/").removesuffix(".parquet") not in kept:
+                folder.remove(name)
+    for name in folder.names(".parquet", PLAN):
+        if name not in plan_files:
+            folder.remove(name)
 
 
-def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
-    elif old != new:
-        yield f"{where} {_short(old)} → {_short(new)}"
+def _read_there(folder: Folder) -> Config | None:
+    """The job.json that is there.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    if folder.size(JOB) is not None:
+        return read_job(folder)
+    if folder.names(".tar"):
+        raise UserError(f"{folder}: holds tar files that no job of ours wrote; choose an empty folder for --out")
+    return None
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"
+def _alone(folder: Folder) -> AbstractContextManager[object]:
+    """One writer at a time, where the folder is on this machine; object stores know no locks."""
+    return locked(folder.path) if isinstance(folder, LocalFolder) else nullcontext()
 
 
-def _table(out: Path, kind: str, name: str) -> Path:
-    return out / kind / f"{name}.parquet"
+class Monitor:
+    """Progress on the terminal and in W&B, and the watchdog. A context manager."""
 
+    def __init__(self, runner: Runner, settings: JobSettings, tracker: Tracker | None) -> None:
+        self._runner = runner
+        self._tracker = tracker
+        self._minutes = settings.stall_minutes
+        self._watchdog = Watchdog(60 * settings.stall_minutes, self._stalled)
+        self._progress: Progress | None = None
+        self._done: Counter[str] = Counter()
 
-def _write_all(out: Path, todo: Sequence[ShardPlan], results: Iterable[ShardRecord]) -> None:
-    """Appends a manifest line for each shard as it is finished."""
-    units = sum(len(plan.units) for plan in todo)
-    written = rejected = failed = 0
-    with Progress(out.name, total=units, unit="unit") as progress, open(out / MANIFEST, "ab") as manifest:
-        for record in results:
-            manifest.write(b"\n" if manifest.tell() else b"")  # ends a line that a kill may have torn
-            manifest.write(json.dumps(asdict(record)).encode())
-            manifest.flush()
-            written, rejected, failed = (
-                written + record.written,
-                rejected + record.rejected,
-                failed + record.failed,
-            )
-            progress.advance(record.units, f"{written} written, {rejected} rejected, {failed} failed")
+    def __enter__(self) -> Monitor:
+        self._watchdog.__enter__()
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        self._watchdog.__exit__(*error)
 
-def _write_manifest(out: Path, records: Sequence[ShardRecord]) -> None:
-    write_text(out / MANIFEST, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+    def watch(self, title: str, total: int, unit: str) -> Progress:
+        """A progress bar that `tick` moves."""
+        self._done.clear()
+        self._progress = Progress(title, total=total, unit=unit)
+        return self._progress
+
+    def tick(self, done: Mapping[str, int]) -> None:
+        """See `datagen.runner.Tick`."""
+        self._watchdog.fed()
+        self._done.update(done)
+        assert self._progress is not None
+        kinds: Counter[str] = Counter()
+        for cause, count in self._done.items():
+            kinds[cause.partition(":")[0]] += count
+        note = ", ".join(f"{kinds[kind]} {kind}" for kind in ("written", "rejected", "failed") if kinds[kind])
+        self._progress.advance(sum(done.values()), note)
+        if self._tracker and kinds["scanned"] == 0:
+            self._tracker.units(self._done)
+
+    def shard_done(self, record: ShardRecord) -> None:
+        """A shard is finished."""
+        self._watchdog.fed()
+        if self._tracker:
+            self._tracker.shard(record)
+
+    def _stalled(self, stacks: str) -> None:
+        warn(f"no progress for {self._minutes:g} min; {self._runner.state()}; this process stands here:\n{stacks}")

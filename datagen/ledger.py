@@ -18,7 +18,7 @@ _FAILURES_NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """How a unit ended. Fields that do not apply are empty or 0. The source's measures follow as columns of their own."""
+    """How a unit ended. Fields that do not apply are empty or 0. The source's measures follow as further columns."""
 
     unit: str
     document: str
@@ -37,7 +37,7 @@ class LedgerRow:
 
 def ledger_row(unit: Unit, outcome: Outcome, shard: str) -> dict[str, Any]:
     """The row of a unit that ended with `outcome`: the fields of `LedgerRow`, and what was measured."""
-    row = {"unit": unit.id, "document": unit.document, "content": unit.content, "shard": shard}
+    row: dict[str, Any] = {"unit": unit.id, "document": unit.document, "content": unit.content, "shard": shard}
     row |= {"samples": 0, "gate": "", "value": 0.0, "threshold": 0.0, "reason": "", "detail": "", "notes": "{}"}
     row |= {"language": ""}
     match outcome:

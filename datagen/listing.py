@@ -1,29 +1,35 @@
-"""Finding input files, and naming them the same wherever they lie."""
+"""Finding input files, on this machine or behind URLs, and naming them the same wherever they lie."""
 
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import fsspec
+
 from datagen.errors import UserError
+from datagen.storage import folder_at, is_url
 
 
 def list_files(paths: Sequence[str], suffix: str) -> Iterator[str]:
-    """Absolute paths of the files given, and of those ending in `suffix` in the folders given, at any depth.
+    """Absolute paths (or URLs) of the files given, and of those ending in `suffix` in the folders, at any depth.
 
     Links are followed, each folder once. In a stable order.
 
     Raises:
         UserError: a path does not exist, or a folder holds no such file.
     """
-    for given in map(Path, paths):
-        if given.is_file():
-            yield str(given.absolute())
-            continue
-        if not given.is_dir():
+    for given in paths:
+        if is_url(given):
+            found = _find(given.rstrip("/"), suffix)
+        elif Path(given).is_file():
+            found = [str(Path(given).absolute())]
+        elif Path(given).is_dir():
+            found = sorted(_walk(Path(given).absolute(), suffix))
+        else:
             raise UserError(f"{given}: no such file or folder")
-        found = sorted(_walk(given.absolute(), suffix))
         if not found:
             raise UserError(f"{given}: no *{suffix} in this folder")
         yield from found
@@ -31,10 +37,35 @@ def list_files(paths: Sequence[str], suffix: str) -> Iterator[str]:
 
 def name_of(path: str, paths: Sequence[str]) -> str:
     """How ledger and samples call the file `path`: relative to the folder that was given, or its bare name."""
-    for given in map(Path, paths):
-        if given.is_dir() and Path(path).is_relative_to(given.absolute()):
-            return str(Path(path).relative_to(given.absolute()))
-    return Path(path).name
+    for given in paths:
+        folder = given.rstrip("/") if is_url(given) else str(Path(given).absolute())
+        if path.startswith(folder + "/"):
+            return path[len(folder) + 1 :]
+    return posixpath.basename(path)
+
+
+def within(folder: str, name: str) -> str:
+    """The path or URL of the file `name` of a folder."""
+    return f"{folder.rstrip('/')}/{name}" if is_url(folder) else str(Path(folder).absolute() / name)
+
+
+def is_outside(path: str, folder: str) -> bool:
+    """Whether a path made by `within` leads out of its folder: by "..", an absolute name, or a link."""
+    if is_url(folder):
+        return posixpath.normpath(path[len(folder) :]).lstrip("/").startswith("..")
+    return not Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
+def _find(url: str, suffix: str) -> list[str]:
+    """The file at a URL, or those below it."""
+    folder_at(url)  # says what is wrong with the URL
+    filesystem, root = fsspec.core.url_to_fs(url)
+    if filesystem.isfile(root):
+        return [url]
+    names = filesystem.find(root)
+    if not names:
+        raise UserError(f"{url}: no such file or folder")
+    return sorted(url + name[len(root.rstrip("/")) :] for name in names if name.lower().endswith(suffix))
 
 
 def _walk(folder: Path, suffix: str) -> Iterator[str]:

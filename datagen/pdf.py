@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from datagen.page import PdfError
 from datagen.pages import open_document
 from datagen.prompts import choose
 from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
-from datagen.unit import Failed, Outcome, Unit, Written
+from datagen.unit import Failed, Outcome, Source, Unit, Written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PdfSource:
+class PdfSource(Source):
     """Pages of PDFs: the picture and, as the answer, the text layer (Vary-toy, arXiv 2401.12503, section 3.2)."""
 
     paths: list[str]  # PDF files, or folders searched for *.pdf at any depth
@@ -32,7 +32,7 @@ class PdfSource:
     gates: TextGates = field(default_factory=TextGates)
 
     name = "pdf"
-    places = ("paths",)
+    prompt_lists = ("ocr",)
 
     def __post_init__(self) -> None:
         if not (1 <= self.short_side_px <= self.long_side_px and 1 <= self.jpeg_quality <= 95):
@@ -46,27 +46,28 @@ class PdfSource:
         """See `Source`."""
         return name_of(path, self.paths)
 
-    def units(self, path: str) -> list[Unit] | Failed:
+    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
         """One unit per page."""
         try:
-            with open_document(path) as opened:
+            with open_document(file) as opened:
                 pages = len(opened)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
-        document, content = self.document(path), sha256_file(Path(path))
+        document, content = self.document(path), sha256_file(Path(file))
         return [
             Unit(
                 id=f"{document}#{number:04d}",
-                group=document,
+                document=document,
                 content=f"{content}#{number}",
-                payload={"path": path, "page": number},
+                files=(path,),
+                payload={"page": number},
             )
             for number in range(pages)
         ]
 
-    def make(self, unit: Unit) -> Outcome:
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """Renders one page and takes its text as the answer."""
-        path, number = unit.payload["path"], unit.payload["page"]
+        path, number = files[0], unit.payload["page"]
         try:
             with open_document(path) as opened:
                 page = opened.page(number, short_side_px=self.short_side_px, long_side_px=self.long_side_px)
@@ -84,7 +85,7 @@ class PdfSource:
             turns=(Turn(role="user", text=IMAGE_MARKER + prompt), Turn(role="assistant", text=text)),
             images=(encode_jpeg(page.picture, self.jpeg_quality),),
             source=self.name,
-            origin={"document": unit.group, "page": number, "language": language},
+            origin={"document": unit.document, "page": number, "language": language},
         )
         return Written(samples=(sample,))
 

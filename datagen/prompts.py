@@ -74,6 +74,20 @@ def choose(task: str, language: str, key: str, **fields: str) -> str:
     return wording.format(**fields)
 
 
+def digests(lists: Sequence[str]) -> dict[str, str]:
+    """A digest of every list's wordings, by "list.language": tells which samples a changed list concerns."""
+    return {
+        f"{name}.{language}": hashlib.sha256("\x1f".join(wordings).encode()).hexdigest()[:12]
+        for name in lists
+        for language, wordings in _lists()[name].items()
+    }
+
+
+def lists_for(task: str, language: str) -> tuple[str, ...]:
+    """The lists (as in `digests`) that a sample of `task` in `language` may draw from."""
+    return tuple(f"{name}.{_known(language)}" for name in prompted() if name.split("_")[0] == task)
+
+
 def join_names(names: Sequence[str], language: str = FALLBACK_LANGUAGE) -> str:
     """Class names as the text of `{classes}`: "cat, dog", in Chinese "cat、dog".
 

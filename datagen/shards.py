@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 
 from datagen.errors import UserError
 from datagen.sample import Sample, from_json, to_json
-from datagen.storage import Folder, folder_at
+from datagen.storage import Folder, folder_at, write
 
 MANIFEST = "manifest.jsonl"
 JOB = "job.json"
@@ -86,13 +86,18 @@ def schema_of(row_type: type, measures: Sequence[str] = ()) -> pa.Schema:
     return pa.schema(columns + [(name, pa.float64()) for name in measures])
 
 
-def write_table(folder: Folder, name: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
-    """Writes rows as parquet; equal rows give equal bytes. Returns the SHA-256."""
+def table_bytes(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
+    """Rows as parquet; equal rows give equal bytes."""
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), out, compression="zstd")
-    with folder.writer(name) as file:
-        file.write(out.getbuffer())
-    return hashlib.sha256(out.getbuffer()).hexdigest()
+    return out.getvalue()
+
+
+def write_table(folder: Folder, name: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
+    """Writes rows as parquet. Returns the file's SHA-256."""
+    data = table_bytes(rows, schema)
+    write(folder, name, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 class ShardWriter:
@@ -150,7 +155,7 @@ class _Hashing:
 
 @contextmanager
 def open_shard(folder: Folder, name: str) -> Iterator[ShardWriter]:
-    """A tar that appears in `folder` as `name`, whole, when the block ends without an exception. The block closes it."""
+    """A tar that appears in `folder` as `name`, whole, when the block ends well. The block closes it."""
     with folder.writer(name) as file:
         yield ShardWriter(file)
 

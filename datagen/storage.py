@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -40,6 +40,14 @@ class Folder(Protocol):
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """A file's bytes, or `size` of them from `offset` (fewer where it ends before).
+
+        Raises:
+            OSError: there is no such file, or it cannot be read.
+        """
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """A file for reading here and there.
 
         Raises:
             OSError: there is no such file, or it cannot be read.
@@ -83,21 +91,39 @@ def is_url(place: str | Path) -> bool:
     return "://" in str(place)
 
 
-@contextmanager
-def local_copy(path: str) -> Iterator[str]:
-    """A path on this machine to the file at `path`: itself, or a copy that lives as long as the block.
+class Copies:
+    """Files on this machine for paths and URLs: the path itself, or a copy that is kept until others are asked for.
 
-    Raises:
-        OSError: a file behind a URL cannot be read.
+    A context manager; one unit after the other asks, and the pages of a document ask for the same file.
     """
-    if not is_url(path):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="varyforge-") as folder:
-        copy = os.path.join(folder, os.path.basename(path) or "file")
-        filesystem, remote = fsspec.core.url_to_fs(path)
-        filesystem.get_file(remote, copy)
-        yield copy
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[str, tempfile.TemporaryDirectory[str]]] = {}
+
+    def __enter__(self) -> Copies:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.of(())
+
+    def of(self, paths: Sequence[str]) -> list[str]:
+        """Local paths of `paths`, in order.
+
+        Raises:
+            OSError: a file behind a URL cannot be read.
+        """
+        for gone in self._kept.keys() - set(paths):
+            self._kept.pop(gone)[1].cleanup()
+        return [self._copy(path) if is_url(path) else path for path in paths]
+
+    def _copy(self, url: str) -> str:
+        if url not in self._kept:
+            folder = tempfile.TemporaryDirectory(prefix="varyforge-")
+            copy = os.path.join(folder.name, os.path.basename(url) or "file")
+            filesystem, remote = fsspec.core.url_to_fs(url)
+            filesystem.get_file(remote, copy)
+            self._kept[url] = (copy, folder)
+        return self._kept[url][0]
 
 
 def signature(path: str) -> str:
@@ -149,6 +175,10 @@ class LocalFolder:
                 file.seek(offset)
                 return file.read()
             return os.pread(file.fileno(), size, offset)
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Folder`."""
+        return open(self.path / name, "rb")
 
     @contextmanager
     def writer(self, name: str) -> Iterator[BinaryIO]:
@@ -217,6 +247,11 @@ class RemoteFolder:
         """See `Folder`."""
         end = None if size is None else offset + size
         return bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Folder`."""
+        file: BinaryIO = self.filesystem().open(self._at(name), "rb")
+        return file
 
     @contextmanager
     def writer(self, name: str) -> Iterator[BinaryIO]:

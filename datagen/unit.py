@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from datagen.sample import Sample
+from datagen.sample import Image, Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,38 +61,27 @@ class Unit:
 
 
 class Source(Protocol):
-    """A kind of input. Implementations are frozen dataclasses of their settings, importable by name.
+    """A kind of input. Implementations inherit from this; they are frozen dataclasses of settings, importable by name.
 
     `units` and `make` run in a child process with a deadline and a memory cap: they may hang, crash or raise, and
     that costs one ledger row. They must depend on their arguments and settings alone.
     """
 
-    @property
-    def name(self) -> str:
-        """`[a-z0-9_-]`, prefix of shard names and sample keys."""
-        ...
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """Settings that say where the input lies. It may lie elsewhere when a job goes on."""
-        ...
-
-    @property
-    def prompt_lists(self) -> tuple[str, ...]:
-        """Prompt lists (see `datagen.prompts`) that the samples draw from."""
-        ...
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """Names of what is measured of every unit; columns of ledger and index."""
-        ...
+    name: ClassVar[str]
+    """`[a-z0-9_-]`, prefix of shard names and sample keys."""
+    places: ClassVar[tuple[str, ...]] = ("paths",)
+    """Settings that say where the input lies. It may lie elsewhere when a job goes on."""
+    prompt_lists: ClassVar[tuple[str, ...]] = ()
+    """Prompt lists (see `datagen.prompts`) that the samples draw from."""
+    measures: ClassVar[tuple[str, ...]] = ()
+    """Names of what is measured of every unit; columns of ledger and index."""
 
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
         """The gates' verdict on recorded measures, so that a changed gate needs no unit to be made again.
 
         `make` must reject exactly what this rejects. Only the settings below `gates` may change it.
         """
-        ...
+        return None
 
     def inputs(self) -> Iterator[str]:
         """Paths or URLs of the files to read, in a stable order. Runs in the driver: only lists, opens nothing.
@@ -122,3 +112,17 @@ class Source(Protocol):
             files: local copies of `unit.files`.
         """
         ...
+
+    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
+        """What a person sees of a unit from which nothing was written; None where there is nothing to see."""
+        return None
+
+
+def split_of(document: str, validation_share: float) -> str:
+    """The side of a document: "validation" for about `validation_share` of all, else "train".
+
+    A function of its name alone. Documents that are near duplicates of each other are brought together in
+    `datagen.settle`.
+    """
+    position = int.from_bytes(hashlib.sha256(f"split\x1f{document}".encode()).digest()[:8]) / 2**64
+    return "validation" if position < validation_share else "train"

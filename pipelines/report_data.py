@@ -85,7 +85,7 @@ def read_data_card(folder: Path) -> DataCard:
     return DataCard(
         folder=folder,
         source=str(shards.job.get("source", "")),
-        ledger=summarise(ledger),
+        ledger=summarise([ledger]),
         unwritten=unwritten.slice(0, _UNITS_SHOWN).to_pylist(),
         splits=_tally(index.column("split")),
         languages=_tally(index.column("language")),

@@ -12,8 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share two co
 from datagen.chat import ChatSource
 from datagen.detection import DetectionSource
 from datagen.examples import write_chats, write_detection, write_documents
-from datagen.job import JobSettings, LocalRunner, run_job
+from datagen.job import JobSettings, run_job
 from datagen.pdf import PdfSource
+from datagen.runner import LocalRunner
 
 JOB = JobSettings(units_per_shard=8, validation_share=0.2)
 

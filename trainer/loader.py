@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -38,7 +37,7 @@ class Corpus:
         sizes: list[MixtureSource] = []
         for name, source in used.items():
             try:
-                shards = ShardSet(Path(source.shards))
+                shards = ShardSet(source.shards)
             except UserError as error:
                 raise UserError(f"data.sources.{name}.shards: {error}") from error
             rows = index_rows(shards, "train")

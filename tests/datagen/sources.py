@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from datagen.listing import list_files, name_of
+from datagen.prompts import choose
 from datagen.sample import Sample, Turn, make_key
-from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FaultySource:
+class FaultySource(Source):
     """Numbered units; those named in `faults` do what they are told."""
 
     units_per_input: int = 6
@@ -28,12 +31,12 @@ class FaultySource:
     def inputs(self) -> Iterator[str]:
         yield from ("one", "two")
 
-    def units(self, path: str) -> list[Unit] | Failed:
+    def units(self, path: str, file: str) -> list[Unit] | Failed:
         start = {"one": 0, "two": self.units_per_input}[path]
         numbers = range(start, start + self.units_per_input)
-        return [Unit(id=f"u{n:03d}", group=f"u{n:03d}", content=str(n), payload={"n": n}) for n in numbers]
+        return [Unit(id=f"u{n:03d}", document=f"u{n:03d}", content=str(n), payload={"n": n}) for n in numbers]
 
-    def make(self, unit: Unit) -> Outcome:
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         number = unit.payload["n"]
         match self.faults.get(number):
             case "sleep":
@@ -53,3 +56,62 @@ class FaultySource:
         time.sleep(self.nap_s)
         turns = (Turn(role="user", text=f"{number}?"), Turn(role="assistant", text=f"{number}! " * 50))
         return Written(samples=(Sample(key=make_key("faulty", number), task="text", turns=turns, source="faulty"),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LengthGates:
+    min_length: int = 3
+    max_length: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinesSource(Source):
+    """Text files, a unit per line. "wait FILE" hangs until there is such a file; "touch FILE x" leaves a trace there."""
+
+    paths: list[str]
+    gates: LengthGates = field(default_factory=LengthGates)
+    style: str = "plain"
+
+    name = "lines"
+    prompt_lists = ("ocr",)
+    measures = ("length",)
+
+    def inputs(self) -> Iterator[str]:
+        return list_files(self.paths, ".txt")
+
+    def document(self, path: str) -> str:
+        return name_of(path, self.paths)
+
+    def units(self, path: str, file: str) -> Iterator[Unit]:
+        name = self.document(path)
+        for number, line in enumerate(Path(file).read_text().splitlines()):
+            content = f"{name}#{number}#{line}" if line.startswith(("wait", "touch")) else line
+            yield Unit(id=f"{name}#{number}", document=name, content=content, files=(path,), payload={"line": number})
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        length = measures["length"]
+        if length < self.gates.min_length:
+            return Rejected(gate="min_length", value=length, threshold=self.gates.min_length)
+        if length > self.gates.max_length:
+            return Rejected(gate="max_length", value=length, threshold=self.gates.max_length)
+        return None
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        line = Path(files[0]).read_text().splitlines()[unit.payload["line"]]
+        words = line.split()
+        if words[:1] == ["wait"]:
+            while not Path(words[1]).exists():
+                time.sleep(0.02)
+        if words[:1] == ["touch"]:
+            with open(words[1], "a") as trace:
+                trace.write(line + "\n")
+        language = "zh" if line[:1] > "\u4e00" else "en"
+        measures = {"length": float(len(line))}
+        refused = self.judge(measures, language)
+        if refused:
+            return replace(refused, language=language, measures=measures)
+        key = make_key("lines", unit.content)
+        turns = (Turn(role="user", text=choose("ocr", language, key)), Turn(role="assistant", text=line))
+        origin = {"language": language, "document": unit.document}
+        sample = Sample(key=key, task="ocr", turns=turns, source="lines", origin=origin)
+        return Written(samples=(sample,), language=language, measures=measures)

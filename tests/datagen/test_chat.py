@@ -7,7 +7,8 @@ import pytest
 
 from datagen.chat import ChatSource
 from datagen.errors import UserError
-from datagen.job import JobSettings, LocalRunner, run_job
+from datagen.job import JobSettings, run_job
+from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from datagen.errors import UserError
 from datagen.gates import TextGates, judge, language_of
-from datagen.job import JobSettings, LocalRunner, run_job
+from datagen.job import JobSettings, run_job
 from datagen.pdf import PdfSource
+from datagen.runner import LocalRunner
 from datagen.sample import IMAGE_MARKER
 from datagen.shards import ShardSet
 from datagen.unit import Rejected, Written

@@ -16,7 +16,8 @@ from datagen.boxes import Box
 from datagen.chat import ChatSource
 from datagen.detection import DetectionSource
 from datagen.errors import UserError
-from datagen.job import JobSettings, LocalRunner, run_job
+from datagen.job import JobSettings, run_job
+from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
 from pipelines.figures import COLOURS, Outline, loss_curves, thin, thumbnail
 from pipelines.report import write_report

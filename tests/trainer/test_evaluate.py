@@ -64,7 +64,8 @@ def test_an_empty_answer_counts_as_one() -> None:
 def test_without_held_out_samples_it_says_so(
     chat_shards: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from datagen.job import JobSettings, LocalRunner, run_job
+    from datagen.job import JobSettings, run_job
+    from datagen.runner import LocalRunner
     from tests.datagen.sources import FaultySource
 
     run_job(FaultySource(), tmp_path / "all", JobSettings(validation_share=0.0), LocalRunner())

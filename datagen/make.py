@@ -1,0 +1,177 @@
+"""One task: the units of a shard become its tar, its index and its part of the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datagen.duplicates import fingerprint
+from datagen.isolate import Limits, child_of
+from datagen.ledger import LedgerRow, ledger_row
+from datagen.plan import ShardPlan
+from datagen.records import put_record
+from datagen.runner import Tick
+from datagen.sample import Sample
+from datagen.scan import mark_duplicate, read_units
+from datagen.shards import IndexRow, ShardRecord, ShardWriter, open_shard, read_table, schema_of, write_table
+from datagen.storage import Copies, Folder
+from datagen.tokens import estimate_tokens
+from datagen.unit import Failed, Outcome, Source, Unit, Written, split_of
+
+_TEXT_IS_CONTENT = ("ocr", "markdown", "text")  # tasks in which equal answers mean equal samples
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A shard to make, and what of its earlier self is still good."""
+
+    plan: ShardPlan
+    previous: ShardRecord | None = None  # made with the same configuration: units that are the same are copied from it
+    retry: str | None = None  # "failed" or "failed:REASON": these are made again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardMaker:
+    """What all tasks of a job share. Calling it is a task."""
+
+    source: Source
+    out: Folder
+    limits: Limits
+    validation_share: float
+    config_sha256: str
+
+    def __call__(self, work: Work, tick: Tick) -> ShardRecord:
+        """Writes the shard's three files, then its record: with that it is finished."""
+        plan, tar = work.plan, f"{work.plan.name}.tar"
+        previous = _load_previous(self.out, work)
+        index: list[Row] = []
+        ledger: list[Row] = []
+        with open_shard(self.out, tar) as shard, Copies() as copies:
+            for unit in self._units(plan):
+                known = previous.get(unit.id)
+                if known and unit.verdict is None and known.row["content"] == unit.content:
+                    row, rows = known.row, known.copy_into(shard)
+                else:
+                    outcome = unit.verdict or self._make(unit, copies)
+                    row, rows = ledger_row(unit, outcome, tar), self._write(unit, outcome, shard)
+                ledger.append(row | {"shard": tar})
+                index += [index_row | {"shard": tar} for index_row in rows]
+                tick({cause_of(row): 1})
+            tar_bytes, tar_sha256 = shard.close()
+        schemas = schema_of(IndexRow, self.source.measures), schema_of(LedgerRow, self.source.measures)
+        record = ShardRecord(
+            name=plan.name,
+            units=len(ledger),
+            samples=len(index),
+            **{kind: sum(row["outcome"] == kind for row in ledger) for kind in ("written", "rejected", "failed")},
+            tar_bytes=tar_bytes,
+            tar_sha256=tar_sha256,
+            index_sha256=write_table(self.out, f"index/{plan.name}.parquet", index, schemas[0]),
+            ledger_sha256=write_table(self.out, f"ledger/{plan.name}.parquet", ledger, schemas[1]),
+            config_sha256=self.config_sha256,
+            units_sha256=plan.units_sha256,
+        )
+        put_record(self.out, record)
+        return record
+
+    def _units(self, plan: ShardPlan) -> Iterator[Unit]:
+        """The shard's units in order, duplicates marked."""
+        first_of = dict(plan.duplicates)
+        runs = list(dict.fromkeys([*plan.runs, *((file, row) for file, row, _ in first_of.values())]))
+        units = dict(zip(runs, read_units(self.out, runs), strict=True))
+        for file, row in plan.runs:
+            for number, unit in enumerate(units[file, row]):
+                first = first_of.get((file, row, number))
+                yield mark_duplicate(unit, units[first[:2]][first[2]]) if first else unit
+
+    def _make(self, unit: Unit, copies: Copies) -> Outcome:
+        try:
+            files = copies.of(unit.files)
+        except OSError as error:
+            return Failed(reason="unreadable", detail=" ".join(str(error).split())[:200])
+        return child_of(self.source, self.limits).make(unit, files)
+
+    def _write(self, unit: Unit, outcome: Outcome, shard: ShardWriter) -> list[Row]:
+        """Index rows of what the unit gave. Group, twins and split are settled when all shards are there."""
+        if not isinstance(outcome, Written):
+            return []
+        return [_index_row(unit, outcome, sample, shard, self.validation_share) for sample in outcome.samples]
+
+
+def cause_of(row: Row) -> str:
+    """A ledger row in a word or two: "written", "rejected: GATE", "failed: REASON"."""
+    return ": ".join(filter(None, (row["outcome"], row["gate"] or row["reason"])))
+
+
+def matches(row: Row, retry: str | None) -> bool:
+    """Whether a ledger row is one that `retry` ("failed", "failed:timeout") asks to make again."""
+    if retry is None:
+        return False
+    outcome, _, reason = retry.partition(":")
+    return bool(row["outcome"] == outcome and (not reason or row["reason"] == reason))
+
+
+def _index_row(unit: Unit, made: Written, sample: Sample, shard: ShardWriter, share: float) -> Row:
+    offset, size = shard.add(sample)
+    row = IndexRow(
+        key=sample.key,
+        task=sample.task,
+        shard="",
+        offset=offset,
+        size=size,
+        unit=unit.id,
+        document=unit.document,
+        group=unit.document,
+        twins="",
+        split=split_of(unit.document, share),
+        language=str(sample.origin.get("language", made.language)),
+        images=len(sample.images),
+        answer_chars=sum(len(turn.text) for turn in sample.turns if turn.role == "assistant"),
+        tokens=sum(estimate_tokens(turn.text) for turn in sample.turns),
+        fingerprint=fingerprint(sample.answer) if sample.task in _TEXT_IS_CONTENT else b"",
+    )
+    return asdict(row) | dict(made.measures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A unit's outcome in the shard's earlier self."""
+
+    row: Row
+    index: list[Row]
+    samples: list[bytes]  # tar members of each sample
+
+    def copy_into(self, shard: ShardWriter) -> list[Row]:
+        rows = []
+        for row, members in zip(self.index, self.samples, strict=True):
+            offset, size = shard.copy(members)
+            rows.append(row | {"offset": offset, "size": size})
+        return rows
+
+
+def _load_previous(out: Folder, work: Work) -> dict[str, _Known]:
+    """By unit, the outcomes that stand. Nothing where the shard's files are not as the record says."""
+    record = work.previous
+    if record is None:
+        return {}
+    names = (f"{record.name}.tar", f"index/{record.name}.parquet", f"ledger/{record.name}.parquet")
+    try:
+        data = [out.read(name) for name in names]
+    except OSError:
+        return {}
+    found = [hashlib.sha256(content).hexdigest() for content in data]
+    if found != [record.tar_sha256, record.index_sha256, record.ledger_sha256]:
+        return {}
+    samples: dict[str, list[Row]] = {}
+    for row in read_table(out, names[1]).to_pylist():
+        samples.setdefault(row["unit"], []).append(row)
+    known = {}
+    for row in read_table(out, names[2]).to_pylist():
+        if row["gate"] != "duplicate" and not matches(row, work.retry):
+            rows = samples.get(row["unit"], [])
+            known[row["unit"]] = _Known(row, rows, [data[0][r["offset"] : r["offset"] + r["size"]] for r in rows])
+    return known
