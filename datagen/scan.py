@@ -125,14 +125,14 @@ def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
     for document, members in groupby(units, key=lambda unit: unit.document):
         number = 0
         while run := list(islice(members, run_units)):
-            what = json.dumps([[u.id, u.document, u.content, _verdict(u)] for u in run], ensure_ascii=False)
+            what = json.dumps([[u.id, u.document, u.content, _verdict(u)] for u in run])
             yield {
                 "place": place_of(document, number),
                 "units": len(run),
                 "failed": sum(isinstance(unit.verdict, Failed) for unit in run),
                 "digest": hashlib.sha256(what.encode()).digest()[:16],
                 "contents": b"".join(hashlib.sha256(unit.content.encode()).digest()[:8] for unit in run),
-                "data": json.dumps([_to_json(unit) for unit in run], ensure_ascii=False),
+                "data": json.dumps([_to_json(unit) for unit in run]),  # ASCII: a file name may be no text
             }
             number += 1
 
@@ -170,7 +170,7 @@ def read_units(folder: Folder, runs: Iterable[tuple[str, int]]) -> list[list[Uni
 
 def find_unit(folder: Folder, unit_id: str) -> Unit | None:
     """The unit called `unit_id`; looks through the plan files one after the other."""
-    needle = json.dumps(unit_id, ensure_ascii=False)
+    needle = json.dumps(unit_id)
     for name in folder.names(".parquet", PLAN):
         for text in read_table(folder, name, ["data"]).column("data").to_pylist():
             if needle in text:

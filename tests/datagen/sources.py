@@ -66,7 +66,7 @@ class LengthGates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinesSource(Source):
-    """Text files, a unit per line. "wait FILE" hangs until there is such a file; "touch FILE x" leaves a trace there."""
+    """Text files, a unit per line. "wait FILE" hangs until FILE is there; "touch FILE x" leaves a trace there."""
 
     paths: list[str]
     gates: LengthGates = field(default_factory=LengthGates)
