@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 _SAME_BASELINE = 0.6  # of the font size: superscripts are raised by less, lines are further apart
 _MAX_GAP = 0.8  # of the font size: further to the right is another column (MuPDF's number)
+_SPACE = 0.1  # of the font size: a gap that reads as a space; letters of one word stand closer
 _MAX_OVERLAP = 1.0  # of the font size: the letters of a ligature share one glyph, accents stand on theirs
 _LEADING = 1.6  # of the font size: lines of one block are not further apart
 _RAISED = 0.1  # of the font size: higher above the line's baseline is a superscript
@@ -65,7 +66,7 @@ def lines(found: Characters) -> tuple[Line, ...]:
     raised = rise > _RAISED * size
     cuts = starts | (np.diff(found.style, prepend=-1) != 0) | (np.diff(raised, prepend=False) != 0)
     text, blank = found.text, np.array([char.isspace() for char in found.text])
-    wide = (found.apart | (gap > 0.3 * size)) & ~starts & ~blank & ~np.roll(blank, 1)
+    wide = (found.apart | (gap > _SPACE * size)) & ~starts & ~blank & ~np.roll(blank, 1)
     for row in np.flatnonzero(wide).tolist():
         text[row] = " " + text[row]
     span_starts = np.flatnonzero(cuts)

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import logging
 import math
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -49,13 +50,12 @@ def open_document(path: str) -> PdfiumDocument:
     if pypdfium2 is None:
         raise UserError("this PDF backend needs pypdfium2: pip install 'varyforge[pdfium]'")
     logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # failures come as exceptions; the rest is noise on stderr
-    try:
-        document = pypdfium2.PdfDocument(path)
-    except pypdfium2.PdfiumError as error:
-        locked = error.err_code in {raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY}
-        raise PdfError("encrypted" if locked else "unreadable", str(error)) from error
-    except OSError as error:
-        raise PdfError("unreadable", str(error)) from error
+    handle = raw.FPDF_LoadDocument(os.fsencode(path) + b"\0", None)
+    if not handle:
+        code = raw.FPDF_GetLastError()
+        locked = code in {raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY}
+        raise PdfError("encrypted" if locked else "unreadable", f"PDFium's error {code}")
+    document = pypdfium2.PdfDocument(handle)
     if len(document) < 1:
         document.close()
         raise PdfError("empty", "the document has no page")
@@ -84,7 +84,8 @@ class PdfiumDocument:
             page = self._flat_page(number)
             try:
                 view = _View.of(page, short_side_px=short_side_px, long_side_px=long_side_px)
-                return Page(picture=_render(page, view), lines=_read_lines(page, view), rasters=_rasters(page, view))
+                texts, rasters = _survey(page, view)
+                return Page(picture=_render(page, view), lines=_read_lines(page, view, texts), rasters=rasters)
             finally:
                 page.close()
         except (pypdfium2.PdfiumError, ctypes.ArgumentError, MemoryError) as error:
@@ -173,6 +174,12 @@ class _Calls(NamedTuple):
     map_error: Callable[[int, int], int]
     loose_box: Callable[[int, int, int], int]
     origin: Callable[[int, int, int, int], int]
+    matrix: Callable[[int, int, int], int]
+    font_size: Callable[[int, int], float]
+    fill_color: Callable[..., int]
+    stroke_color: Callable[..., int]
+    render_mode: Callable[[int], int]
+    font: Callable[[int], int | None]
     object_type: Callable[[int], int]
     page_object: Callable[[int, int], int | None]
     form_object: Callable[[int, int], int | None]
@@ -191,6 +198,12 @@ def _calls() -> _Calls:
         map_error=plain("FPDFText_HasUnicodeMapError", number, handle, number),
         loose_box=plain("FPDFText_GetLooseCharBox", number, handle, number, handle),
         origin=plain("FPDFText_GetCharOrigin", number, handle, number, handle, handle),
+        matrix=plain("FPDFText_GetMatrix", number, handle, number, handle),
+        font_size=plain("FPDFText_GetFontSize", ctypes.c_double, handle, number),
+        fill_color=plain("FPDFText_GetFillColor", number, handle, number, *4 * (handle,)),
+        stroke_color=plain("FPDFText_GetStrokeColor", number, handle, number, *4 * (handle,)),
+        render_mode=plain("FPDFTextObj_GetTextRenderMode", number, handle),
+        font=plain("FPDFTextObj_GetFont", handle, handle),
         object_type=plain("FPDFPageObj_GetType", number, handle),
         page_object=plain("FPDFPage_GetObject", handle, handle, number),
         form_object=plain("FPDFFormObj_GetObject", handle, handle, ctypes.c_ulong),
@@ -201,44 +214,51 @@ def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
-def _read_lines(page: Any, view: _View) -> tuple[Line, ...]:
+def _read_lines(page: Any, view: _View, texts: dict[int, int]) -> tuple[Line, ...]:
     text_page = raw.FPDFText_LoadPage(page)
     if not text_page:
         raise PdfError("unreadable", "no text page")
     try:
-        found = _read_characters(text_page, view)
+        found = _read_characters(text_page, view, texts)
     finally:
         raw.FPDFText_ClosePage(text_page)
     return lines(found) if found else ()
 
 
-def _read_characters(text_page: Any, view: _View) -> Characters | None:
+def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Characters | None:
+    """The printed characters, in the order in which the document draws them.
+
+    PDFium sorts text objects that it takes for one line, and takes lines of sideways text for one.
+    """
     count, page, calls = raw.FPDFText_CountChars(text_page), _address(text_page), _calls()
     if count < 1:
         return None
     rects, points = (ctypes.c_float * (4 * count))(), (ctypes.c_double * (2 * count))()
     rows, first_rect, first_point = range(count), ctypes.addressof(rects), ctypes.addressof(points)
     codes = list(map(calls.unicode, repeat(page), rows))
-    objects = np.array([pointer or 0 for pointer in map(calls.text_object, repeat(page), rows)], dtype=np.uint64)
+    objects = [pointer or 0 for pointer in map(calls.text_object, repeat(page), rows)]
     broken = list(map(calls.map_error, repeat(page), rows))
     deque(map(calls.loose_box, repeat(page), rows, range(first_rect, first_rect + 16 * count, 16)), maxlen=0)
     xs = range(first_point, first_point + 16 * count, 16)
     deque(map(calls.origin, repeat(page), rows, xs, range(first_point + 8, first_point + 8 + 16 * count, 16)), maxlen=0)
 
     box, origin = _seen(np.frombuffer(rects, np.float32), np.frombuffer(points, np.float64), view)
-    kept = (objects != 0) & _within(box, view) & np.isfinite(origin).all(axis=1)  # generated ones have no object
-    index = np.flatnonzero(kept)
+    order = np.array([texts.get(pointer, -1) for pointer in objects])
+    index = np.flatnonzero((order >= 0) & _within(box, view) & np.isfinite(origin).all(axis=1))
     if len(index) == 0:
         return None
-    box, origin = box[index], origin[index]
-    styles, style = _styles(text_page, objects[index], index, view)
+    index = index[np.argsort(order[index], kind="stable")]
+    starts = np.flatnonzero(np.diff(order[index], prepend=-1))  # of text objects
+    reader, known = _StyleReader(page, view), dict[Style, int]()
+    found = [reader.read(objects[first], first) for first in index[starts].tolist()]
+    of_object = np.array([known.setdefault(style, len(known)) for style in found], dtype=np.int64)
     return Characters(
         text=[_printed(codes[row], bool(broken[row])) for row in index.tolist()],
-        box=box,
-        origin=origin,
-        style=style,
-        apart=np.diff(index, prepend=index[0]) > 1,
-        styles=styles,
+        box=box[index],
+        origin=origin[index],
+        style=np.repeat(of_object, np.diff(np.append(starts, len(index)))),
+        apart=np.diff(index, prepend=index[0]) > 1,  # what it generates has no object
+        styles=list(known),
     )
 
 
@@ -264,101 +284,109 @@ def _printed(code: int, broken: bool) -> str:
     return "-" if code in {0x02, 0xFFFE} else chr(code)  # PDFium's marks for a hyphen at a line's end
 
 
-def _styles(
-    text_page: Any, objects: npt.NDArray[np.uint64], index: npt.NDArray[np.int64], view: _View
-) -> tuple[list[Style], npt.NDArray[np.int64]]:
-    """The styles on the page, and each character's; asked once per text object."""
-    starts = np.flatnonzero(np.diff(objects, prepend=np.uint64(0)))
-    known: dict[Style, int] = {}
-    found = [_style(text_page, int(index[start]), int(objects[start]), view) for start in starts]
-    of_object = np.array([known.setdefault(style, len(known)) for style in found], dtype=np.int64)
-    return list(known), np.repeat(of_object, np.diff(np.append(starts, len(objects))))
+class _StyleReader:
+    """Asks the style of text objects. Some pages have thousands: buffers are made once, fonts are asked once."""
+
+    def __init__(self, text_page: int, view: _View) -> None:
+        self._text_page, self._view = text_page, view
+        self._matrix = (ctypes.c_float * 6)(1, 0, 0, 1, 0, 0)
+        self._color = (ctypes.c_uint * 4)()
+        self._fonts: dict[int, _Font] = {}
+
+    def read(self, text_object: int, character: int) -> Style:
+        """The style of a text object and of the first of its characters, which is the same."""
+        calls, mode = _calls(), _calls().render_mode(text_object)
+        calls.matrix(self._text_page, character, ctypes.addressof(self._matrix))
+        p, q, r, s, _, _ = self._matrix
+        a, b, c, d, _, _ = self._view.matrix
+        x, y = a * p + c * q, b * p + d * q
+        length, scale = math.hypot(x, y), math.sqrt(abs(p * s - q * r)) * self._view.zoom
+        size = abs(calls.font_size(self._text_page, character) * scale)
+        color, alpha = self._paint(character, calls.stroke_color if mode in _STROKE_MODES else calls.fill_color)
+        font = self._font(calls.font(text_object) or 0, character)
+        return Style(
+            font=font.name,
+            size=round(size, 3) if math.isfinite(size) else 0.0,
+            color=color,
+            visible=mode not in _INVISIBLE_MODES and alpha > 0,
+            bold=font.bold,
+            direction=(round(x / length, 3) + 0.0, round(y / length, 3) + 0.0) if 0 < length < math.inf else (1.0, 0.0),
+            height=font.height * size if math.isfinite(size) else 0.0,
+        )
+
+    def _paint(self, character: int, ask: Callable[..., int]) -> tuple[int, int]:
+        """0xRRGGBB and alpha from 0 to 255 of what is painted; black where the document does not say."""
+        self._color[:] = [0, 0, 0, 255]
+        address = ctypes.addressof(self._color)
+        ask(self._text_page, character, address, address + 4, address + 8, address + 12)
+        red, green, blue, alpha = self._color
+        return red << 16 | green << 8 | blue, alpha
+
+    def _font(self, font: int, character: int) -> _Font:
+        if font not in self._fonts:
+            self._fonts[font] = _Font.read(self._text_page, character, font)
+        return self._fonts[font]
 
 
-def _style(text_page: Any, character: int, text_object: int, view: _View) -> Style:
-    matrix = raw.FS_MATRIX(1, 0, 0, 1, 0, 0)
-    raw.FPDFText_GetMatrix(text_page, character, matrix)
-    a, b, c, d, _, _ = view.matrix
-    x, y = a * matrix.a + c * matrix.b, b * matrix.a + d * matrix.b
-    length = math.hypot(x, y)
-    direction = (round(x / length, 3) + 0.0, round(y / length, 3) + 0.0) if 0 < length < math.inf else (1.0, 0.0)
-    scale = math.sqrt(abs(matrix.a * matrix.d - matrix.b * matrix.c)) * view.zoom
-    size = raw.FPDFText_GetFontSize(text_page, character) * scale
-    handle = ctypes.cast(ctypes.c_void_p(text_object), raw.FPDF_PAGEOBJECT)
-    mode = raw.FPDFTextObj_GetTextRenderMode(handle)
-    color, alpha = _paint(text_page, character, stroked=mode in _STROKE_MODES)
-    name, bold = _font(text_page, character)
-    size = round(abs(size), 3) if math.isfinite(size) else 0.0
-    return Style(
-        font=name,
-        size=size,
-        color=color,
-        visible=mode not in _INVISIBLE_MODES and alpha > 0,
-        bold=bold,
-        direction=direction,
-        height=_height(raw.FPDFTextObj_GetFont(handle), size),
-    )
+class _Font(NamedTuple):
+    name: str
+    bold: bool
+    height: float  # from descender to ascender at size 1
 
-
-def _height(font: Any, size: float) -> float:
-    ascent, descent = ctypes.c_float(), ctypes.c_float()
-    raw.FPDFFont_GetAscent(font, size, ascent)
-    raw.FPDFFont_GetDescent(font, size, descent)
-    return ascent.value - descent.value
-
-
-def _paint(text_page: Any, character: int, *, stroked: bool) -> tuple[int, int]:
-    """0xRRGGBB and alpha from 0 to 255 of what is painted."""
-    red, green, blue, alpha = (ctypes.c_uint(0) for _ in range(4))
-    alpha.value = 255  # where there is no colour to tell, it is black
-    read = raw.FPDFText_GetStrokeColor if stroked else raw.FPDFText_GetFillColor
-    read(text_page, character, red, green, blue, alpha)
-    return red.value << 16 | green.value << 8 | blue.value, alpha.value
-
-
-def _font(text_page: Any, character: int) -> tuple[str, bool]:
-    buffer, flags = ctypes.create_string_buffer(256), ctypes.c_int()
-    length = raw.FPDFText_GetFontInfo(text_page, character, buffer, len(buffer), flags)
-    name = buffer.value.decode("utf-8", "replace") if 0 < length <= len(buffer) else ""
-    name = _SUBSET_TAG.sub("", name)
-    return name, bool(flags.value & _FORCE_BOLD) or bool(_BOLD_NAME.search(name))
-
-
-def _rasters(page: Any, view: _View) -> tuple[Rect, ...]:
-    """Where images lie, as far as they are within the picture."""
-    found = []
-    for a, b, c, d, e, f in _images(page):  # the unit square's way to the page
-        x, y = view.points(np.array([e, e + a, e + c, e + a + c]), np.array([f, f + b, f + d, f + b + d]))
-        x, y = np.clip(x, 0, view.width), np.clip(y, 0, view.height)
-        rect = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
-        if rect[2] > rect[0] and rect[3] > rect[1]:  # not for NaN either
-            found.append(rect)
-    return tuple(found)
+    @classmethod
+    def read(cls, text_page: int, character: int, font: int) -> _Font:
+        text = ctypes.cast(ctypes.c_void_p(text_page), raw.FPDF_TEXTPAGE)
+        buffer, flags = ctypes.create_string_buffer(256), ctypes.c_int()
+        length = raw.FPDFText_GetFontInfo(text, character, buffer, len(buffer), flags)
+        name = _SUBSET_TAG.sub("", buffer.value.decode("utf-8", "replace")) if 0 < length <= len(buffer) else ""
+        bold = bool(flags.value & _FORCE_BOLD) or bool(_BOLD_NAME.search(name))
+        ascent, descent = ctypes.c_float(), ctypes.c_float()
+        handle = ctypes.cast(ctypes.c_void_p(font), raw.FPDF_FONT)
+        raw.FPDFFont_GetAscent(handle, 1.0, ascent)
+        raw.FPDFFont_GetDescent(handle, 1.0, descent)
+        return cls(name, bold, ascent.value - descent.value)
 
 
 _Matrix = tuple[float, float, float, float, float, float]
 
 
-def _images(page: Any) -> Iterator[_Matrix]:
-    """Matrices of the images, those within forms too."""
-    calls, identity = _calls(), (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
-    waiting: list[tuple[int, int, Callable[[int, int], int | None], _Matrix, int]] = [
-        (_address(page.raw), raw.FPDFPage_CountObjects(page), calls.page_object, identity, 0)
-    ]
-    while waiting:
-        parent, count, child, outer, depth = waiting.pop()
-        for index in range(count):
-            item = child(parent, index)
-            kind = calls.object_type(item) if item else raw.FPDF_PAGEOBJ_UNKNOWN
-            if kind not in {raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_FORM}:
-                continue
+def _survey(page: Any, view: _View) -> tuple[dict[int, int], tuple[Rect, ...]]:
+    """The place of each text object in the document's order, and where images lie in the picture."""
+    texts: dict[int, int] = {}
+    rasters = []
+    whole = (_address(page.raw), raw.FPDFPage_CountObjects(page), _calls().page_object)
+    for item, image in _objects(*whole, outer=(1.0, 0.0, 0.0, 1.0, 0.0, 0.0), depth=0):
+        if image is None:
+            texts[item] = len(texts)
+            continue
+        a, b, c, d, e, f = image
+        x, y = view.points(np.array([e, e + a, e + c, e + a + c]), np.array([f, f + b, f + d, f + b + d]))
+        x, y = x.clip(0, view.width), y.clip(0, view.height)
+        rect = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+        if rect[2] > rect[0] and rect[3] > rect[1]:  # not for NaN either
+            rasters.append(rect)
+    return texts, tuple(rasters)
+
+
+def _objects(
+    parent: int, count: int, child: Callable[[int, int], int | None], outer: _Matrix, depth: int
+) -> Iterator[tuple[int, _Matrix | None]]:
+    """Texts and images in the document's order, those within forms too; of images the unit square's way to the page."""
+    calls = _calls()
+    for index in range(count):
+        item = child(parent, index)
+        kind = calls.object_type(item) if item else raw.FPDF_PAGEOBJ_UNKNOWN
+        if kind == raw.FPDF_PAGEOBJ_TEXT and item:
+            yield item, None
+        elif kind in {raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_FORM} and item:
             handle, matrix = ctypes.cast(ctypes.c_void_p(item), raw.FPDF_PAGEOBJECT), raw.FS_MATRIX(1, 0, 0, 1, 0, 0)
             raw.FPDFPageObj_GetMatrix(handle, matrix)
             placed = _product((matrix.a, matrix.b, matrix.c, matrix.d, matrix.e, matrix.f), outer)
             if kind == raw.FPDF_PAGEOBJ_IMAGE:
-                yield placed
-            elif depth < _MAX_DEPTH and item:
-                waiting.append((item, raw.FPDFFormObj_CountObjects(handle), calls.form_object, placed, depth + 1))
+                yield item, placed
+            elif depth < _MAX_DEPTH:
+                inside = raw.FPDFFormObj_CountObjects(handle)
+                yield from _objects(item, inside, calls.form_object, placed, depth + 1)
 
 
 def _product(inner: _Matrix, outer: _Matrix) -> _Matrix:
