@@ -22,6 +22,7 @@ FENCES = {
     "ray": {"datagen/ray_runner.py"},
     "omegaconf": {"datagen/config.py"},
     "pymupdf": {"datagen/pages.py", "datagen/examples/documents.py"},
+    "pypdfium2": {"datagen/pdfium.py"},
     "deepspeed": {"trainer/engine.py"},
     "wandb": {"trainer/journal.py"},
     "matplotlib": {"pipelines/figures.py"},
