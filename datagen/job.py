@@ -32,7 +32,7 @@ from datagen.settle import settle
 from datagen.shards import JOB, ShardRecord, ShardSet, is_whole, read_job, read_table
 from datagen.storage import Folder, LocalFolder, folder_at, write
 from datagen.track import Tracker
-from datagen.unit import Source
+from datagen.unit import Failed, Source
 from datagen.watchdog import Watchdog
 
 
@@ -171,7 +171,8 @@ def _scan(
     failed = sum(count for _, count in found)
     if failed and failed == int(runs.units.sum()):
         first = failed_input(folder, next(batch.name for batch, (_, count) in zip(wanted, found, strict=True) if count))
-        raise UserError(f"{first.id}: {first.verdict}; none of the inputs can be used")
+        assert isinstance(first.verdict, Failed)
+        raise UserError(f"{first.id}: {first.verdict.reason}: {first.verdict.detail}; none of the inputs can be used")
     return list(plan_shards(source.name, runs, settings.units_per_shard)), frozenset(batch.name for batch in wanted)
 
 

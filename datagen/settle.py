@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from datagen.console import warn
-from datagen.duplicates import VALUES, cluster, group_documents
+from datagen.duplicates import cluster, group_documents, stack
 from datagen.errors import UserError
 from datagen.records import put_record
 from datagen.shards import IndexRow, ShardRecord, read_table, schema_of, table_bytes
@@ -98,7 +98,7 @@ def _relations(out: Folder, records: Sequence[ShardRecord], share: float) -> _Re
         found = table.column("fingerprint").to_pylist()
         have = [n for n, one in enumerate(found) if one]
         if have:
-            prints.append(np.frombuffer(b"".join(found[n] for n in have), np.uint16).reshape(-1, VALUES))
+            prints.append(stack(found[n] for n in have))
             names = table.column("document").take(have).to_pylist()
             hashes.append(np.fromiter(map(_hash, names), np.uint64, len(names)))
             numbers.append(np.array(have, np.int64) + seen)

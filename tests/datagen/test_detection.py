@@ -30,13 +30,14 @@ def coco(folder: Path, boxes: list[tuple[int, list[float]]], **changes: Any) -> 
 
 
 def units(source: DetectionSource) -> list[Unit]:
-    made = source.units(source.coco)
+    made = source.units(source.coco, source.coco)
     assert isinstance(made, list)
     return made
 
 
 def outcome(source: DetectionSource) -> Outcome:
-    return source.make(units(source)[0])
+    unit = units(source)[0]
+    return source.make(unit, unit.files)
 
 
 def test_all_objects_in_documented_order(tmp_path: Path) -> None:
@@ -98,11 +99,11 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     (unit,) = units(source)
     image = tmp_path / "images" / "a.jpg"
     image.write_bytes(image.read_bytes()[:200])
-    assert isinstance(failed := source.make(unit), Failed) and failed.reason == "broken_image"
+    assert isinstance(failed := source.make(unit, unit.files), Failed) and failed.reason == "broken_image"
     PIL.Image.new("RGB", (100, 200)).save(image)
-    assert isinstance(failed := source.make(unit), Failed) and failed.reason == "image_size"
+    assert isinstance(failed := source.make(unit, unit.files), Failed) and failed.reason == "image_size"
     image.unlink()
-    assert isinstance(failed := source.make(unit), Failed) and failed.reason == "missing_image"
+    assert isinstance(failed := source.make(unit, unit.files), Failed) and failed.reason == "missing_image"
     assert outcome(coco(tmp_path, [])) == Rejected(gate="boxes", value=0, threshold=1)
 
 
@@ -116,7 +117,7 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
 )
 def test_wrong_form_is_named(tmp_path: Path, changes: dict[str, Any], place: str) -> None:
     source = coco(tmp_path, [(0, [0, 0, 9, 9])], **changes)
-    failed = source.units(source.coco)
+    failed = source.units(source.coco, source.coco)
     assert isinstance(failed, Failed)
     assert (failed.reason, place in failed.detail) == ("wrong_form", True)
 
@@ -138,7 +139,7 @@ def test_a_wrong_annotation_costs_itself_alone(tmp_path: Path) -> None:
         "annotations of image '7'": "1 annotations, no entry in images",
         "annotations of image None": "1 annotations, no entry in images",
     }
-    made = source.make(listed)
+    made = source.make(listed, listed.files)
     assert isinstance(made, Written)
     assert made.samples[0].answer == "zebra: [000, 000, 500, 500]."
     assert made.notes == {"malformed_annotations": 3}
@@ -152,7 +153,7 @@ def test_a_file_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_user_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no such file \(--coco\)"):
+    with pytest.raises(UserError, match=r"no such file or folder"):
         list(DetectionSource(coco=str(tmp_path / "x.json"), images=str(tmp_path)).inputs())
     source = coco(tmp_path, [])
     with pytest.raises(UserError, match=r"no such folder \(--images\)"):

@@ -32,9 +32,9 @@ def document(path: Path, *, pages: int = 1, text: tuple[str, ...] = LINES, rotat
 
 def only_sample(path: Path, **settings: object) -> Written:
     source = PdfSource(paths=[str(path)], **settings)  # type: ignore[arg-type]
-    units = source.units(str(path))
+    units = source.units(str(path), str(path))
     assert isinstance(units, list)
-    made = source.make(units[0])
+    made = source.make(units[0], [str(path)])
     assert isinstance(made, Written)
     return made
 
@@ -94,9 +94,9 @@ def test_glyphs_without_unicode_values_are_rejected_not_guessed(tmp_path: Path) 
                 made.xref_set_key(xref, "ToUnicode", "null")
         made.save(path)
     source = PdfSource(paths=[str(path)])
-    units = source.units(str(path))
+    units = source.units(str(path), str(path))
     assert isinstance(units, list)
-    rejected = source.make(units[0])
+    rejected = source.make(units[0], [str(path)])
     assert isinstance(rejected, Rejected), rejected
     assert (rejected.gate, rejected.value > 0.9) == ("garbled", True)
 

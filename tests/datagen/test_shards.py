@@ -10,10 +10,11 @@ import pytest
 import webdataset
 
 from datagen.errors import UserError
-from datagen.files import atomic_file
+from datagen.files import atomic_file, sha256_file
 from datagen.images import encode_jpeg
 from datagen.sample import Image, Sample, Turn
-from datagen.shards import ShardSet, ShardWriter, decode_sample, open_shard
+from datagen.shards import ShardSet, decode_sample, open_shard
+from datagen.storage import LocalFolder
 
 
 def picture(colour: str) -> Image:
@@ -31,18 +32,27 @@ def samples() -> list[Sample]:
     ]
 
 
-def write(path: Path) -> ShardWriter:
-    with open_shard(path) as shard:
-        for sample in samples():
-            shard.add(sample, unit=sample.key, group="g", split="train")
-    return shard
+def write(path: Path) -> list[tuple[int, int]]:
+    with open_shard(LocalFolder(path.parent), path.name) as shard:
+        places = [shard.add(sample) for sample in samples()]
+        size, digest = shard.close()
+    assert (size, digest) == (path.stat().st_size, sha256_file(path))
+    return places
 
 
 def test_round_trip_by_offset(tmp_path: Path) -> None:
-    rows = write(tmp_path / "s.tar").rows
+    places = write(tmp_path / "s.tar")
     data = (tmp_path / "s.tar").read_bytes()
-    assert [decode_sample(data[r.offset : r.offset + r.size], "s.tar") for r in rows] == samples()
-    assert [(row.key, row.images, row.answer_chars) for row in rows] == [("a-1", 1, 13), ("a-2", 2, 13), ("a-3", 0, 13)]
+    assert [decode_sample(data[offset : offset + size], "s.tar") for offset, size in places] == samples()
+
+
+def test_copied_members_give_the_same_tar(tmp_path: Path) -> None:
+    places = write(tmp_path / "s.tar")
+    data = (tmp_path / "s.tar").read_bytes()
+    with open_shard(LocalFolder(tmp_path), "copy.tar") as shard:
+        assert [shard.copy(data[offset : offset + size]) for offset, size in places] == places
+        shard.close()
+    assert (tmp_path / "copy.tar").read_bytes() == data
 
 
 def test_equal_samples_give_equal_bytes(tmp_path: Path) -> None:
@@ -66,8 +76,8 @@ def test_plain_tar_and_webdataset_read_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 511, 512, 700])
 def test_a_cut_sample_is_an_error_that_names_the_place(tmp_path: Path, cut: int) -> None:
-    row = write(tmp_path / "s.tar").rows[0]
-    data = (tmp_path / "s.tar").read_bytes()[row.offset : row.offset + row.size - cut]
+    offset, size = write(tmp_path / "s.tar")[0]
+    data = (tmp_path / "s.tar").read_bytes()[offset : offset + size - cut]
     with pytest.raises(ValueError, match=r"s\.tar"):
         decode_sample(data, "s.tar")
 
@@ -84,8 +94,8 @@ def test_what_is_no_shard_set_is_refused(tmp_path: Path) -> None:
         ShardSet(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"has no job\.json"):
         ShardSet(tmp_path)
-    (tmp_path / "job.json").write_text('{"shards": 2, "source": "pdf"}')
-    with pytest.raises(UserError, match="0 of 2 shards are there"):
+    (tmp_path / "job.json").write_text('{"config": {}, "source": "pdf"}')
+    with pytest.raises(UserError, match="its job has not finished"):
         ShardSet(tmp_path)
     (tmp_path / "job.json").write_text("{")
     with pytest.raises(UserError, match="broken"):
