@@ -29,7 +29,7 @@ def list_files(paths: Sequence[str], suffix: str) -> Iterator[str]:
         elif Path(given).is_dir():
             found = sorted(_walk(Path(given).absolute(), suffix))
         else:
-            raise UserError(f"{given}: no such file or folder")
+            raise UserError(f"{given.rstrip('/')}: no such file or folder")
         if not found:
             raise UserError(f"{given}: no *{suffix} in this folder")
         yield from found
@@ -52,7 +52,7 @@ def within(folder: str, name: str) -> str:
 def is_outside(path: str, folder: str) -> bool:
     """Whether a path made by `within` leads out of its folder: by "..", an absolute name, or a link."""
     if is_url(folder):
-        return posixpath.normpath(path[len(folder) :]).lstrip("/").startswith("..")
+        return posixpath.normpath(path.removeprefix(folder.rstrip("/") + "/")).startswith("..")
     return not Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
