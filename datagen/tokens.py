@@ -1,2 +1,0 @@
-def estimate_tokens(text):
-    return len(text) // 4
