@@ -188,7 +188,9 @@ def group_documents(page_cluster: Ints, document: Ints) -> Ints:
     count = int(document.max(initial=-1)) + 1
     label = np.arange(count)
     counted = page_cluster >= 0
-    entries = np.unique((page_cluster[counted] << 32) | document[counted])
+    entries = (page_cluster[counted] << 32) | document[counted]
+    entries.sort()  # in place: numpy.unique takes several times the memory
+    entries = entries[np.diff(entries, prepend=-1) != 0]
     clusters, documents = entries >> 32, entries & 0xFFFFFFFF
     sizes = np.bincount(documents, minlength=count)
     left, right, shared = _shared(clusters, documents)
@@ -205,11 +207,12 @@ def _shared(clusters: Ints, documents: Ints) -> tuple[Ints, Ints, Ints]:
     starts = np.flatnonzero(np.diff(clusters, prepend=-1))
     first = np.repeat(starts, np.diff(np.append(starts, len(clusters))))
     far = np.flatnonzero(np.arange(len(clusters)) - first > _WINDOW)
-    lefts, rights = [first[far]], [far]
+    pairs = [(documents[first[far]] << 32) | documents[far]]
     for step in range(1, _WINDOW + 1):
         near = np.flatnonzero(clusters[step:] == clusters[:-step])
-        lefts.append(near)
-        rights.append(near + step)
-    left, right = documents[np.concatenate(lefts)], documents[np.concatenate(rights)]
-    pairs, shared = np.unique((left << 32) | right, return_counts=True)
-    return pairs >> 32, pairs & 0xFFFFFFFF, shared
+        pairs.append((documents[near] << 32) | documents[near + step])
+    packed = np.concatenate(pairs)
+    packed.sort()
+    begins = np.flatnonzero(np.diff(packed, prepend=-1))
+    shared = np.diff(np.append(begins, len(packed)))
+    return packed[begins] >> 32, packed[begins] & 0xFFFFFFFF, shared
