@@ -36,6 +36,11 @@ def made(pages: int, rng: np.random.Generator) -> Rows:
     return rows
 
 
+def peak_gib() -> float:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 30 if sys.platform == "darwin" else 1 << 20)
+
+
 def main() -> None:
     """Makes the fingerprints, clusters them, groups documents of ten pages."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -47,17 +52,20 @@ def main() -> None:
         fingerprint(text)
     say(f"fingerprint of 3,000 letters: {time.perf_counter() - began:.3f} ms")
     rows = made(pages, np.random.default_rng(0))
+    say(f"{pages:,} fingerprints: {rows.nbytes / (1 << 30):.2f} GiB, peak memory {peak_gib():.2f} GiB")
     began = time.perf_counter()
     found = cluster(rows)
     clustered = time.perf_counter()
     versions = 8 * pages // 10
     share = float((found[versions:] == found[: pages - versions]).mean())
-    groups = group_documents(found, np.arange(pages) // 10)
-    grouped = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 30 if sys.platform == "darwin" else 1 << 20)
-    say(f"{pages:,} pages: {len(np.unique(found)):,} clusters in {clustered - began:.1f} s, {share:.2%} of versions")
-    say(f"{len(groups):,} documents: {len(np.unique(groups)):,} groups in {grouped - clustered:.1f} s")
-    say(f"peak memory {peak:.2f} GiB, of which fingerprints {rows.nbytes / (1 << 30):.2f} GiB")
+    say(f"clusters: {clustered - began:.1f} s, {share:.2%} of the versions found, peak memory {peak_gib():.2f} GiB")
+    documents = np.arange(pages) // 10
+    began = time.perf_counter()
+    groups = group_documents(found, documents)
+    taken = time.perf_counter() - began
+    say(
+        f"{len(groups):,} documents: {len(np.unique(groups)):,} groups, {taken:.1f} s, peak memory {peak_gib():.2f} GiB"
+    )
 
 
 if __name__ == "__main__":

@@ -127,8 +127,7 @@ def _candidates(rows: Rows, first: Ints, keys: npt.NDArray[np.uint32]) -> Iterat
     bucket, place = packed >> np.uint64(32), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
     same = np.zeros(len(place), dtype=bool)  # as the one before
     same[1:] = bucket[1:] == bucket[:-1]
-    crowded = same.copy()
-    crowded[:-1] |= same[1:]
+    crowded = _crowded(same)
     bucket, place, same = bucket[crowded], place[crowded], same[crowded]
     neighbours = np.flatnonzero(same)
     yield _alike(rows, first, place[neighbours - 1], place[neighbours])
@@ -141,6 +140,13 @@ def _candidates(rows: Rows, first: Ints, keys: npt.NDArray[np.uint32]) -> Iterat
         yield left, right
         settled = np.isin(place, right, assume_unique=True)
         bucket, place = bucket[~settled], place[~settled]
+
+
+def _crowded(same: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Of rows that are the same as the one before: those that are the same as a neighbour."""
+    crowded = same.copy()
+    crowded[:-1] |= same[1:]
+    return crowded
 
 
 def _alike(rows: Rows, first: Ints, left: Ints, right: Ints) -> tuple[Ints, Ints]:
@@ -176,12 +182,16 @@ def group_documents(page_cluster: Ints, document: Ints) -> Ints:
 
     An approximation for clusters of more than nine documents: each is paired with the cluster's first and the next
     eight, not with all. Documents that share many pages with many others still meet along the chain.
+
+    Documents and clusters are numbers below 2³¹.
     """
     count = int(document.max(initial=-1)) + 1
     label = np.arange(count)
     counted = page_cluster >= 0
-    entries = np.unique(np.stack([page_cluster[counted], document[counted]], axis=1), axis=0)
-    clusters, documents = entries.T
+    entries = (page_cluster[counted] << 32) | document[counted]
+    entries.sort()  # in place: numpy.unique takes several times the memory
+    entries = entries[np.diff(entries, prepend=-1) != 0]
+    clusters, documents = entries >> 32, entries & 0xFFFFFFFF
     sizes = np.bincount(documents, minlength=count)
     left, right, shared = _shared(clusters, documents)
     enough = shared * SHARED >= np.minimum(sizes[left], sizes[right])
@@ -191,15 +201,18 @@ def group_documents(page_cluster: Ints, document: Ints) -> Ints:
 
 def _shared(clusters: Ints, documents: Ints) -> tuple[Ints, Ints, Ints]:
     """Pairs of documents, and how many clusters they share. The entries are distinct and sorted."""
+    again = np.diff(clusters, prepend=-1) == 0
+    common = _crowded(again)  # most clusters are of one document: leave them out
+    clusters, documents = clusters[common], documents[common]
     starts = np.flatnonzero(np.diff(clusters, prepend=-1))
     first = np.repeat(starts, np.diff(np.append(starts, len(clusters))))
-    place = np.arange(len(clusters))
-    far = place[place - first > _WINDOW]
-    lefts, rights = [first[far]], [far]
+    far = np.flatnonzero(np.arange(len(clusters)) - first > _WINDOW)
+    pairs = [(documents[first[far]] << 32) | documents[far]]
     for step in range(1, _WINDOW + 1):
         near = np.flatnonzero(clusters[step:] == clusters[:-step])
-        lefts.append(near)
-        rights.append(near + step)
-    left, right = documents[np.concatenate(lefts)], documents[np.concatenate(rights)]
-    pairs, shared = np.unique((left << 32) | right, return_counts=True)
-    return pairs >> 32, pairs & 0xFFFFFFFF, shared
+        pairs.append((documents[near] << 32) | documents[near + step])
+    packed = np.concatenate(pairs)
+    packed.sort()
+    begins = np.flatnonzero(np.diff(packed, prepend=-1))
+    shared = np.diff(np.append(begins, len(packed)))
+    return packed[begins] >> 32, packed[begins] & 0xFFFFFFFF, shared

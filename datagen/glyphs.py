@@ -35,13 +35,15 @@ class Style(NamedTuple):
 
 
 class Characters(NamedTuple):
-    """The printed characters of a page in PDFium's order, one row each (N)."""
+    """The printed characters of a page in the order of the document, one row each (N)."""
 
     text: list[str]
     box: Floats  # (N, 4) pixels: from the origin to the next one, from descender to ascender
     origin: Floats  # (N, 2) pixels: on the baseline
     style: npt.NDArray[np.int64]  # (N,) index into `styles`
-    apart: npt.NDArray[np.bool_]  # (N,) PDFium found a space or line break before this one that is not in the document
+    apart: npt.NDArray[
+        np.bool_
+    ]  # (N,) the backend sees a space or line break before it that the document does not hold
     styles: list[Style]
 
     @property
@@ -64,28 +66,32 @@ def lines(found: Characters) -> tuple[Line, ...]:
     offset = found.origin - found.origin[first]
     rise = offset[:, 0] * direction[:, 1] - offset[:, 1] * direction[:, 0]  # over the baseline of the line's first
     raised = rise > _RAISED * size
-    cuts = starts | (np.diff(found.style, prepend=-1) != 0) | (np.diff(raised, prepend=False) != 0)
-    text, blank = found.text, np.array([char.isspace() for char in found.text])
-    wide = (found.apart | (gap > _SPACE * size)) & ~starts & ~blank & ~np.roll(blank, 1)
-    for row in np.flatnonzero(wide).tolist():
-        text[row] = " " + text[row]
-    span_starts = np.flatnonzero(cuts)
+    span_starts = np.flatnonzero(starts | (np.diff(found.style, prepend=-1) != 0) | np.diff(raised, prepend=False))
+    text = _spaced(found.text, ~starts & (found.apart | (gap > _SPACE * size)))
+    stops = [*span_starts[1:].tolist(), len(text)]
     spans = [
         _span("".join(text[start:stop]), box, found.styles[found.style[start]], bool(raised[start]))
-        for start, stop, box in zip(
-            span_starts.tolist(), [*span_starts[1:].tolist(), len(text)], _unions(found.box, span_starts), strict=True
-        )
+        for start, stop, box in zip(span_starts.tolist(), stops, _unions(found.box, span_starts), strict=True)
     ]
     line_starts = np.flatnonzero(starts)
     of_line = np.searchsorted(span_starts, [*line_starts, len(text)]).tolist()
     boxes = _unions(found.box, line_starts)
     blocks = _blocks(np.array(boxes), found.origin[line_starts], direction[line_starts], size[line_starts])
     return tuple(
-        Line(spans=tuple(spans[of_line[n] : of_line[n + 1]]), box=box, direction=spans_direction, block=block)
-        for n, (box, spans_direction, block) in enumerate(
-            zip(boxes, map(tuple, direction[line_starts].tolist()), blocks, strict=True)
+        Line(spans=tuple(spans[begin:end]), box=box, direction=(x, y), block=block)
+        for begin, end, box, (x, y), block in zip(
+            of_line[:-1], of_line[1:], boxes, direction[line_starts].tolist(), blocks, strict=True
         )
     )
+
+
+def _spaced(text: list[str], gaps: npt.NDArray[np.bool_]) -> list[str]:
+    """The characters with a space before those behind a gap, unless there is one."""
+    blank = np.array([char.isspace() for char in text])
+    spaced = text.copy()
+    for row in np.flatnonzero(gaps & ~blank & ~np.roll(blank, 1)).tolist():
+        spaced[row] = " " + text[row]
+    return spaced
 
 
 def _line_starts(found: Characters, size: Floats, direction: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:

@@ -158,7 +158,7 @@ def _render(page: Any, view: _View) -> PIL.Image.Image:
         where = (0, 0, view.width, view.height, 0)
         raw.FPDF_RenderPageBitmap(bitmap, page, *where, raw.FPDF_REVERSE_BYTE_ORDER)
         size = (view.width, view.height)
-        return PIL.Image.frombytes("RGB", size, bytes(bitmap.buffer), "raw", "RGBX", bitmap.stride, 1)
+        return PIL.Image.frombuffer("RGBX", size, bitmap.buffer, "raw", "RGBX", bitmap.stride, 1).convert("RGB")
     finally:
         bitmap.close()
 
@@ -257,7 +257,7 @@ def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Char
         box=box[index],
         origin=origin[index],
         style=np.repeat(of_object, np.diff(np.append(starts, len(index)))),
-        apart=np.diff(index, prepend=index[0]) > 1,  # what it generates has no object
+        apart=order[index - 1] < 0,  # what PDFium generates has no object
         styles=list(known),
     )
 

@@ -1,0 +1,132 @@
+"""How many tokens a text will be, without a tokenizer: for planning sequence lengths before a vocabulary is chosen."""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+IMAGE_TOKENS = 258  # of one picture in Vary: 256 and two marks (arXiv 2312.06109)
+LIMIT = 4096  # tokens of a training sequence
+EDGES = (0, 256, 512, 1024, 2048, 4096, 8192)
+
+
+class _Cost(NamedTuple):
+    """Tokens of a run of characters of one kind."""
+
+    first: float
+    more: float = 0.0  # of each further character …
+    free: int = 1  # … after so many
+
+
+_COSTS = {
+    "space": _Cost(0.0, 0.1),  # goes with the word behind it
+    "lower": _Cost(0.91, 0.17, 7),
+    "upper": _Cost(1.0, 0.05),
+    "digit": _Cost(1.0, 1.0),
+    "han": _Cost(1.15, 0.49),
+    "wide": _Cost(1.0, 1.0),  # punctuation of Chinese text
+    "ascii": _Cost(0.96, 0.02),  # punctuation
+    "letter": _Cost(1.2, 0.35),  # Greek, Cyrillic, accents
+    "symbol": _Cost(1.8, 1.8),
+    "newline": _Cost(1.0),
+}
+_KINDS = list(_COSTS)
+_INITIAL = 0.3  # a capital at the head of a word
+_SPACE_BEFORE_DIGIT = 1.0  # does not go with a digit
+_FIRST, _MORE, _FREE = (np.array(column) for column in zip(*_COSTS.values(), strict=True))
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimates the tokens of `text` in Qwen's vocabulary (byte-level BPE, 151,643 entries) by runs of characters.
+
+    The costs were fitted to the vocabulary of Qwen 1 to 2.5 on 1,138 texts: 638 pages of 20 English and Chinese PDFs,
+    500 texts of Alpaca chats. There the sum is 0.6 % too low; a page is wrong by 2.9 % in the median, by 10 % at the
+    95th percentile, by 20 % at most. Documents left out of a fit came out up to 8 % too high or too low in sum. Of
+    other scripts only single sentences were tried: Russian and French come out half as long again.
+    """
+    if not text:
+        return 0
+    codes = np.frombuffer(text.encode("utf-32-le", "replace"), dtype="<u4")
+    kind = _kind_of_code()[np.minimum(codes, 0xFFFF)]
+    starts = np.flatnonzero(np.diff(kind, prepend=len(_KINDS)))
+    run, length = kind[starts], np.diff(np.append(starts, len(kind)))
+    tokens = (_FIRST[run] + _MORE[run] * np.maximum(length - _FREE[run], 0)).sum()
+    space, lower, upper, digit = (run == _KINDS.index(name) for name in ("space", "lower", "upper", "digit"))
+    initials = np.count_nonzero(upper[:-1] & lower[1:] & (length[:-1] == 1))
+    tokens -= initials * (_COSTS["upper"].first - _INITIAL)
+    tokens += np.count_nonzero(space[:-1] & digit[1:]) * _SPACE_BEFORE_DIGIT
+    return max(1, round(float(tokens)))
+
+
+@functools.cache
+def _kind_of_code() -> npt.NDArray[np.uint8]:
+    """(65536,) index into `_KINDS`; the last stands for all characters beyond."""
+    return np.array([_KINDS.index(_kind(chr(code))) for code in range(0x10000)], dtype=np.uint8)
+
+
+def _kind(char: str) -> str:
+    if char in "\r\n":
+        return "newline"
+    if char.isspace():
+        return "space"
+    if char.isascii():
+        return next((name for name, of in _ASCII.items() if of(char)), "ascii")
+    if unicodedata.name(char, "").startswith("CJK "):
+        return "han"
+    if "\u3000" <= char <= "\u303f" or "\uff00" <= char <= "\uffef" or char in "“”‘’…—":
+        return "wide"
+    return "letter" if char.isalpha() else "symbol"
+
+
+_ASCII = {"lower": str.islower, "upper": str.isupper, "digit": str.isdigit}
+
+
+class LengthRow(NamedTuple):
+    """Texts of `low` to less than `high` tokens."""
+
+    low: int
+    high: int | None  # None: any number
+    texts: int
+    share: float
+
+
+class Lengths(NamedTuple):
+    """How long the texts of a data set are."""
+
+    rows: tuple[LengthRow, ...]
+    beyond: float  # share of the samples that, pictures included, exceed the limit
+
+
+def length_histogram(
+    tokens: Iterable[int], images: Iterable[int] | int = 1, *, edges: Sequence[int] = EDGES, limit: int = LIMIT
+) -> Lengths:
+    """Counts texts by length.
+
+    Args:
+        tokens: of each sample's text, pictures not included.
+        images: of each sample, or of all; a picture costs 258 tokens.
+        edges: least number of tokens of each row, ascending from 0; the last row is open.
+        limit: tokens that a sample may have, pictures included.
+
+    Raises:
+        ValueError: the edges do not ascend from 0, or `images` is of another length than `tokens`.
+    """
+    if not edges or edges[0] != 0 or any(low >= high for low, high in pairwise(edges)):
+        raise ValueError(f"edges ascend from 0, not {list(edges)}")
+    text = np.fromiter(tokens, dtype=np.int64)
+    pictures = np.full(len(text), images) if isinstance(images, int) else np.fromiter(images, dtype=np.int64)
+    if len(pictures) != len(text):
+        raise ValueError(f"{len(text)} texts, {len(pictures)} numbers of images")
+    counts = np.bincount(np.searchsorted(edges, text, side="right") - 1, minlength=len(edges)).tolist()
+    all_of_them = max(len(text), 1)
+    rows = tuple(
+        LengthRow(low, high, count, count / all_of_them)
+        for low, high, count in zip(edges, [*edges[1:], None], counts, strict=True)
+    )
+    return Lengths(rows, float(np.count_nonzero(text + IMAGE_TOKENS * pictures > limit)) / all_of_them)
