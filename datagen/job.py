@@ -233,6 +233,7 @@ def _make(
     records = settle(folder, [kept[name] for name in sorted(kept)], source.measures, settings.validation_share)
     _check_sums(plan, records)
     _remove_strays(folder, kept, plan.plan_files)
+    folder.tidy()  # what workers left that died on the way
     close(folder, records)
 
 

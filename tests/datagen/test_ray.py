@@ -78,7 +78,7 @@ def killing(pattern: bytes, every_s: float) -> Iterator[list[int]]:
 def test_killed_workers_do_not_show_in_the_bytes(tmp_path: Path) -> None:
     source = FaultySource(units_per_input=20, nap_s=0.05)
     run_job(source, tmp_path / "whole", SETTINGS, LocalRunner(2))
-    with RayRunner(workers=2) as runner, killing(b"ray::_call", every_s=0.7) as killed:
+    with RayRunner(workers=2) as runner, killing(b"ray::_call", every_s=2.5) as killed:
         run_job(source, tmp_path / "killed", SETTINGS, runner)
     assert killed
     assert hashes(tmp_path / "killed") == hashes(tmp_path / "whole")
@@ -88,7 +88,14 @@ def test_a_task_that_stands_still_reports_its_stacks(tmp_path: Path, capfd: pyte
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text(f"wait {tmp_path / 'flag'}")
     source = LinesSource(paths=[str(tmp_path / "in")])
-    threading.Timer(9, (tmp_path / "flag").touch).start()
+
+    def end_the_wait() -> None:
+        while not (tmp_path / "out" / "job.json").exists():
+            time.sleep(0.1)
+        time.sleep(7)
+        (tmp_path / "flag").touch()
+
+    threading.Thread(target=end_the_wait).start()
     settings = replace(SETTINGS, stall_minutes=3 / 60)
     with RayRunner(workers=1, stall_minutes=2 / 60) as runner:
         assert run_job(source, tmp_path / "out", settings, runner).samples == 1
