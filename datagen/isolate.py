@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from datagen.errors import UserError
+from datagen.sample import Image
 from datagen.unit import Failed, Outcome, Source, Unit
 
 _DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -95,6 +96,15 @@ class Child:
         self._made += 1
         if self._made >= self._limits.units_per_child:
             self._kill()
+        return answer
+
+    def picture(self, unit: Unit, files: Sequence[str]) -> Image | Failed | None:
+        """`source.picture(unit, files)`, or `Failed`."""
+        try:
+            self._send("picture", unit, list(files))
+            answer: Image | Failed | None = self._receive(self._limits.deadline_s)
+        except _Broken as error:
+            return error.failure
         return answer
 
     def units(self, path: str, file: str) -> Iterator[Unit | Failed]:

@@ -230,6 +230,7 @@ def _make(
         for record in runner.run(maker, plan.todo, monitor.tick):
             kept[record.name] = record
             monitor.shard_done(record)
+        monitor.made()
     records = settle(folder, [kept[name] for name in sorted(kept)], source.measures, settings.validation_share)
     _check_sums(plan, records)
     _remove_strays(folder, kept, plan.plan_files)
@@ -317,6 +318,11 @@ class Monitor:
         self._watchdog.fed()
         if self._tracker:
             self._tracker.shard(record)
+
+    def made(self) -> None:
+        """All shards are there."""
+        if self._tracker:
+            self._tracker.end(self._done)
 
     def _stalled(self, stacks: str) -> None:
         warn(f"no progress for {self._minutes:g} min; {self._runner.state()}; this process stands here:\n{stacks}")

@@ -1,4 +1,4 @@
-"""Looking before and after: what a job would cost (`--dry-run`), and the picture of a unit that gave no sample."""
+"""What a job would do and cost: `--dry-run`."""
 
 from __future__ import annotations
 

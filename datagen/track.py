@@ -19,7 +19,7 @@ class Tracker:
         import wandb  # noqa: PLC0415  # seconds to import
 
         self._run: Any = wandb.init(project=project, name=name, job_type="data", config=dict(config))
-        self._logged = time.monotonic()
+        self._started = self._logged = time.monotonic()
         self._before = self._shards = self._bytes = 0
 
     def __enter__(self) -> Tracker:
@@ -42,8 +42,10 @@ class Tracker:
         self._bytes += record.tar_bytes
 
     def end(self, done: Mapping[str, int]) -> None:
-        """The last counts."""
-        self._log(done, time.monotonic())
+        """The last counts, and the speed of the whole job."""
+        now = time.monotonic()
+        self._before, self._logged = 0, self._started
+        self._log(done, now)
 
     def _log(self, done: Mapping[str, int], now: float) -> None:
         units = sum(done.values())
