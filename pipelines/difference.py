@@ -57,9 +57,9 @@ def compare(old: str | Path, new: str | Path) -> Difference:
             counts[(units[1].get(name) or units[0][name]).document, reason] += 1
     changed = (before.keys() & after.keys()) - equal
     parts = ("config", "job", "inputs")
-    configs = ({part: one.job.get(part) for part in parts} for one in sets)
+    old_config, new_config = ({part: one.job.get(part) for part in parts} for one in sets)
     return Difference(
-        config=tuple((key.removeprefix("config."), change) for key, change in differences(*configs)),
+        config=tuple((key.removeprefix("config."), change) for key, change in differences(old_config, new_config)),
         shards_equal=len(equal),
         shards_changed=len(changed),
         shards_added=len(after.keys() - before.keys()),
