@@ -1,0 +1,106 @@
+"""What characters become in a label: ligatures, widths, spaces; and how two printed lines are put together."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+
+_LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
+_FULLWIDTH = {code: chr(code - 0xFEE0) for first, last in ("０９", "ＡＺ", "ａｚ") for code in range(ord(first), ord(last) + 1)}
+_SPACES = dict.fromkeys([0x09, 0x0A, 0x0D, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
+# Nothing of these is seen. The joiners U+200C and U+200D stay: they change the shape of Persian and Indic letters.
+_UNSEEN: dict[int, str] = dict.fromkeys([0x200B, 0x2060, 0xFEFF, *range(0xFFF9, 0xFFFC)], "")
+# Fonts map ideographs to the radicals that look the same (⼀ for 一); NFKC has the ideograph.
+_RADICALS = {code: unicodedata.normalize("NFKC", chr(code)) for code in [0x2E9F, 0x2EF3, *range(0x2F00, 0x2FD6)]}
+
+SOFT_HYPHEN = "\u00ad"
+RTL = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+"""A letter of a script that runs from right to left."""
+
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u2e80-\u2fdf\u3000-\u30ff\u3100-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff65"
+    "\U00020000-\U0003ffff"
+)
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_UNSPACED_PUNCTUATION = re.compile(r"[\u3000-\u303f\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]")
+_MIXED_TIGHT = re.compile(f"[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u4e00-\u9fff]")
+_MIXED_SPACED = re.compile(f"[\u4e00-\u9fff] [A-Za-z0-9]|[A-Za-z0-9] [\u4e00-\u9fff]")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_LAST_WORD = re.compile(r"([\w-]*[^\W\d_])[-\u2010]$")
+_FIRST_WORD = re.compile(r"[^\W\d_]+")
+_WHOLE_PREFIXES = {"well", "self"}  # hardly ever the first syllables of a longer word
+
+
+@cache
+def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
+    """The function that brings the text of a span into the form of a label.
+
+    Always: every kind of space is a space, zero-width characters go, radicals become the ideographs they show. NFKC
+    as a whole is not applied: it would change ², ½, ① and the punctuation of Chinese, which are seen as they are.
+    """
+    table: dict[int, str] = _SPACES | _UNSEEN | _RADICALS
+    table |= _LIGATURES if ligatures == "letters" else {}
+    table |= _FULLWIDTH if fullwidth == "ascii" else {}
+
+    def clean(text: str) -> str:
+        return text if text.isascii() and text.isprintable() else text.translate(table)
+
+    return clean
+
+
+class Joiner:
+    """Puts printed lines of one paragraph together; undecided cases go by what the rest of the page does."""
+
+    def __init__(self, page_text: Callable[[], str]) -> None:
+        self._page_text = page_text
+        self._words: Counter[str] | None = None
+        self._spaced: bool | None = None
+        self.hyphens = 0  # taken out so far
+
+    def join(self, before: str, after: str) -> str:
+        """Two lines as one.
+
+        A hyphen between a letter and a small letter goes, unless the word has another hyphen before it, the page
+        prints the hyphenated word in one piece elsewhere, or its first part is "well" or "self". Between other
+        characters the hyphen stays ("GPT-" + "4"); in neither case is there a space. Scripts without spaces between
+        words are joined without; where Chinese meets Latin it is as most often on the page.
+        """
+        before, after = before.rstrip(), after.lstrip()
+        if not before or not after:
+            return before + after
+        if before[-1] == SOFT_HYPHEN:
+            self.hyphens += 1
+            return before[:-1] + after
+        if before[-1] in "-\u2010" and len(before) > 1 and not before[-2].isspace() and after[0].isalnum():
+            if self._breaks_word(before, after):
+                self.hyphens += 1
+                return before[:-1] + after
+            return before + after
+        return before + self._space(before[-1], after[0]) + after
+
+    def _breaks_word(self, before: str, after: str) -> bool:
+        head, tail = _LAST_WORD.search(before), _FIRST_WORD.match(after)
+        if not head or not tail or not after[0].islower() or "-" in head[1]:
+            return False
+        if self._words is None:
+            self._words = Counter(word.lower() for word in _WORD.findall(self._page_text()))
+        first, last = head[1].lower(), tail[0].lower()
+        whole, compound = self._words[first + last], self._words[f"{first}-{last}"]
+        return whole > 0 or (compound == 0 and first not in _WHOLE_PREFIXES)
+
+    def _space(self, last: str, first: str) -> str:
+        if last.isascii() and first.isascii():
+            return " "
+        unspaced = bool(_IS_UNSPACED.match(last)), bool(_IS_UNSPACED.match(first))
+        if all(unspaced) or _UNSPACED_PUNCTUATION.match(last) or _UNSPACED_PUNCTUATION.match(first):
+            return ""
+        if not any(unspaced):
+            return " "
+        if self._spaced is None:
+            text = self._page_text()
+            self._spaced = len(_MIXED_SPACED.findall(text)) >= len(_MIXED_TIGHT.findall(text))
+        return " " if self._spaced else ""

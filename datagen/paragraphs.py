@@ -1,0 +1,216 @@
+"""Rows of running text as paragraphs, rows of tables as lines with a tab between cells."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import attrgetter
+from statistics import median
+
+from datagen.glyphs import Joiner
+from datagen.page import Rect
+from datagen.regions import Region, Row, Run, switch_share
+
+_CELL_GAP = 2.0  # of the font size: a wider gap in a row is a tab
+_ITEM = re.compile(r"(?:[•‣◦▪●○■□–—*·✓]\s|[-−]\s+\S|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|\[\d{1,3}\]\s|[（(]?[一二三四五六七八九十\d]{1,3}[)）、]|第[一二三四五六七八九十\d]+[章节条])")
+_LEADERS = re.compile(r"(?:\. ?){4,}|…{2,}")
+
+
+def printed_lines(region: Region) -> list[str]:
+    """Each row as it is printed; gaps as wide as a cell's are tabs."""
+    return [_row_text(row) for row in region.rows]
+
+
+def paragraphs(region: Region, joiner: Joiner) -> list[str]:
+    """Rows of running text put together."""
+    found: list[str] = []
+    for stack in _stacks(region.rows):
+        right = _right_edge(stack)
+        text, begin = _row_text(stack[0]), 0
+        for number, (above, row) in enumerate(pairwise(stack), 1):
+            if _begins(above, row, right, first_above=number - 1 == begin):
+                found.append(text)
+                text, begin = _row_text(row), number
+            else:
+                text = joiner.join(text, _row_text(row))
+        found.append(text)
+    return found
+
+
+def _row_text(row: Row) -> str:
+    text, last = row.runs[0].text.strip(), row.runs[0]
+    for run in row.runs[1:]:
+        text += ("\t" if run.x0 - last.x1 >= _CELL_GAP * row.size else " ") + run.text.strip()
+        last = run
+    return text
+
+
+def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows cut where the distance, the size or the kind of type changes: only within a stack is text put together."""
+    usual = _usual_distance(rows)
+    stacks = [[rows[0]]]
+    for above, row in pairwise(rows):
+        alike = abs(row.size - above.size) <= 0.12 * max(row.size, above.size) and _bold(row) == _bold(above)
+        near = row.middle - above.middle <= 1.3 * max(min(usual, 2 * row.size), 1.15 * row.size)
+        if alike and near and not (_mono(row) or _mono(above)):
+            stacks[-1].append(row)
+        else:
+            stacks.append([row])
+    return stacks
+
+
+def _usual_distance(rows: Sequence[Row]) -> float:
+    """From row to row, in pixels: the smaller ones, because distances between paragraphs are among them."""
+    distances = sorted(row.middle - above.middle for above, row in pairwise(rows) if row.middle > above.middle)
+    return distances[len(distances) // 3] if distances else 0.0
+
+
+def _right_edge(stack: Sequence[Row]) -> float:
+    """How far rows go; one that sticks out of many is not counted."""
+    edges = sorted(row.x1 for row in stack)
+    return edges[-2] if len(edges) > 6 else edges[-1]
+
+
+def _begins(above: Row, row: Row, right: float, *, first_above: bool) -> bool:
+    """Whether `row` begins a paragraph."""
+    size = row.size
+    text = row.runs[0].text.lstrip()
+    if _gapped(above) or _gapped(row) or _LEADERS.search(above.runs[-1].text) or _is_heading_line(above, row):
+        return not _is_heading_line(above, row)
+    room = right - above.x1
+    if room > _first_word_width(row, text) + 0.5 * size:
+        return True  # the first word would have fitted above
+    shift = row.x0 - above.x0
+    if shift > 0.8 * size:  # indented; or goes on below the words of an item
+        return not (first_above and _ITEM.match(above.runs[0].text.lstrip()))
+    if _ITEM.match(text) and (shift < -0.8 * size or room > 0.5 * size or text[0] in "•‣◦▪●○■□✓"):
+        return True
+    return shift < -0.8 * size and not first_above
+
+
+def _is_heading_line(above: Row, row: Row) -> bool:
+    """Two rows of one centred heading."""
+    centred = abs((above.x0 + above.x1) - (row.x0 + row.x1)) < row.size
+    return centred and _bold(row) and _bold(above) and abs(above.x0 - row.x0) > 0.5 * row.size
+
+
+def _first_word_width(row: Row, text: str) -> float:
+    word = text.split(" ", 1)[0]
+    if any(char > "\u2e7f" for char in word[:2]):
+        return row.size  # one character of Chinese
+    run = row.runs[0]
+    return (run.x1 - run.x0) * len(word) / max(len(run.text), 1)
+
+
+def _gapped(row: Row) -> bool:
+    return any(b.x0 - a.x1 >= _CELL_GAP * row.size for a, b in pairwise(row.runs))
+
+
+def _bold(row: Row) -> bool:
+    return all(run.bold for run in row.runs)
+
+
+def _mono(row: Row) -> bool:
+    return all(run.mono for run in row.runs)
+
+
+def table_lines(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[str]:
+    """Rows of a table; cells of one row are parted by a tab, empty cells leave nothing.
+
+    Printed rows are one row of the table where rules say so or, without rules, where all of a row goes on the cells
+    above it in the document's order.
+
+    Args:
+        region: a table.
+        edges: drawings that can be rules or the borders of cells.
+        joiner: puts the lines of a cell together.
+    """
+    lines = []
+    for group in _table_rows(region, edges):
+        cells: dict[int, str] = {}
+        for run in sorted((run for row in group for run in row.runs), key=attrgetter("index")):
+            column, text = _column(run, region), run.text.strip()
+            cells[column] = joiner.join(cells[column], text) if column in cells else text
+        lines.append("\t".join(cells[column] for column in sorted(cells)))
+    return lines
+
+
+def _column(run: Run, region: Region) -> int:
+    return bisect(region.gutters, (run.x0, run.x0))
+
+
+def _table_rows(region: Region, edges: Sequence[Rect]) -> list[list[Row]]:
+    cuts = _separators(region, edges)
+    if not cuts:
+        return _rows_by_order(region)
+    between: dict[int, list[Row]] = {}
+    for row in region.rows:
+        between.setdefault(bisect(cuts, row.middle), []).append(row)
+    groups: list[list[Row]] = []
+    for rows in between.values():
+        groups += [rows] if _written_by_cells(rows, region) else [[row] for row in rows]
+    return groups
+
+
+def _written_by_cells(rows: Sequence[Row], region: Region) -> bool:
+    """Whether the document finishes one cell before it goes to the next."""
+    order = sorted((run.index, _column(run, region)) for row in rows for run in row.runs)
+    columns = [column for _, column in order]
+    return sum(a != b for a, b in pairwise(columns)) == len(set(columns)) - 1
+
+
+def _rows_by_order(region: Region) -> list[list[Row]]:
+    """Rows put together where all cells of one go on the cells above it in the document's order."""
+    rows = region.rows
+    if _written_by_columns(region):
+        return [[row] for row in rows]
+    loose = median([row.middle - above.middle for above, row in pairwise(rows)])
+    grouped, last = [[rows[0]]], _cells(rows[0], region)
+    for above, row in pairwise(rows):
+        here, distance = _cells(row, region), row.middle - above.middle
+        goes_on = all(column in last and last[column].last + 1 == run.index for column, run in here.items())
+        # The first cell is a key of its own, unless rows are clearly further apart than lines.
+        if goes_on and distance <= 1.45 * row.size and (0 not in here or distance < 0.85 * loose):
+            grouped[-1].append(row)
+            last |= here
+        else:
+            grouped.append([row])
+            last = here
+    return grouped
+
+
+def _cells(row: Row, region: Region) -> dict[int, Run]:
+    return {_column(run, region): run for run in row.runs}
+
+
+def _written_by_columns(region: Region) -> bool:
+    left, right = region.gutters[0]
+    lefts = [part for row in region.rows if (part := row.within(float("-inf"), left))]
+    rights = [part for row in region.rows if (part := row.within(right, float("inf")))]
+    return bool(lefts and rights) and switch_share(lefts, rights) <= 0.2
+
+
+def _separators(region: Region, edges: Sequence[Rect]) -> list[float]:
+    """Heights at which borders of cells or rules part the rows of a table; none where they part only a few of them."""
+    rows = region.rows
+    x0, x1 = min(row.x0 for row in rows), max(row.x1 for row in rows)
+    top, bottom = rows[0].y0, rows[-1].y1
+    near = 0.35 * rows[0].size
+    widths: list[tuple[float, float]] = []
+    for box in edges:
+        width = min(box[2], x1) - max(box[0], x0)
+        if width > 0:
+            heights = (box[1], box[3]) if box[3] - box[1] > near else ((box[1] + box[3]) / 2,)
+            widths += [(y, width) for y in heights if top < y < bottom]
+    cuts: list[float] = []
+    covered, begin = 0.0, float("-inf")
+    for y, width in [*sorted(widths), (float("inf"), 0.0)]:
+        if y - begin > near:
+            if covered >= 0.6 * (x1 - x0):
+                cuts.append(begin)
+            covered, begin = 0.0, y
+        covered += width
+    keys = sum(_column(row.runs[0], region) == 0 for row in rows)
+    return cuts if len(cuts) + 1 >= 0.5 * keys and len(cuts) >= 2 else []
