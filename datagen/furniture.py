@@ -14,7 +14,8 @@ from datagen.regions import Region, Row, Run
 _ZONE = 0.1  # of the height: where headers and footers stand
 _MOST_ROWS = 3  # of a header or footer
 _PAGE_NUMBER = re.compile(
-    r"^\W*(?:page|p\.|第)?\s*(?:\d{1,4}|[ivxlcIVXLC]{1,7}|[A-Z]?\d{0,2}[-–.]\d{1,4})\s*页?(?:\s*(?:of|/|共)\s*\d+\s*页?)?\W*$", re.I
+    r"^\W*(?:page|p\.|第)?\s*(?:\d{1,4}|[ivxlcIVXLC]{1,7}|[A-Z]?\d{0,2}[-–.]\d{1,4})\s*页?(?:\s*(?:of|/|共)\s*\d+\s*页?)?\W*$",
+    re.I,
 )
 _NOTE_MARK = re.compile(r"^(?:\d{1,2}|[*∗†‡§¶#]+|[a-z]|[①-⑳]|\[\d+\]|注|\(\d+\))[\s.)]*\S")
 _BACKGROUND = 0.6  # of the page: a picture as large as this is paper, not a figure
@@ -62,7 +63,11 @@ def _furniture(rows: Sequence[tuple[Row, float, float]], frame: Frame, *, upward
         numbered = any(_PAGE_NUMBER.match(run.text.strip()) for run in (row.runs[0], row.runs[-1]))
         if upwards and ruled and not numbered and _NOTE_MARK.match(row.runs[0].text.strip()):
             break  # a footnote below its rule
-        if gap >= 2 * body or ((ruled or numbered or len(row.runs) > 1) and gap >= 0.8 * body) or (numbered and count == 0 and gap > 0.4 * body):
+        if (
+            gap >= 2 * body
+            or ((ruled or numbered or len(row.runs) > 1) and gap >= 0.8 * body)
+            or (numbered and count == 0 and gap > 0.4 * body)
+        ):
             count = number
     return count
 

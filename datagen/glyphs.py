@@ -9,7 +9,9 @@ from collections.abc import Callable
 from functools import cache
 
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
-_FULLWIDTH = {code: chr(code - 0xFEE0) for first, last in ("０９", "ＡＺ", "ａｚ") for code in range(ord(first), ord(last) + 1)}
+_FULLWIDTH = {
+    code: chr(code - 0xFEE0) for first, last in ("０９", "ＡＺ", "ａｚ") for code in range(ord(first), ord(last) + 1)
+}
 _SPACES = dict.fromkeys([0x09, 0x0A, 0x0D, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
 # Nothing of these is seen. The joiners U+200C and U+200D stay: they change the shape of Persian and Indic letters.
 _UNSEEN: dict[int, str] = dict.fromkeys([0x200B, 0x2060, 0xFEFF, *range(0xFFF9, 0xFFFC)], "")
@@ -27,8 +29,8 @@ _UNSPACED = (
 )
 _IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _UNSPACED_PUNCTUATION = re.compile(r"[\u3000-\u303f\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]")
-_MIXED_TIGHT = re.compile(f"[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u4e00-\u9fff]")
-_MIXED_SPACED = re.compile(f"[\u4e00-\u9fff] [A-Za-z0-9]|[A-Za-z0-9] [\u4e00-\u9fff]")
+_MIXED_TIGHT = re.compile("[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u4e00-\u9fff]")
+_MIXED_SPACED = re.compile("[\u4e00-\u9fff] [A-Za-z0-9]|[A-Za-z0-9] [\u4e00-\u9fff]")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _LAST_WORD = re.compile(r"([\w-]*[^\W\d_])[-\u2010]$")
 _FIRST_WORD = re.compile(r"[^\W\d_]+")
@@ -64,9 +66,9 @@ class Joiner:
     def join(self, before: str, after: str) -> str:
         """Two lines as one.
 
-        A hyphen between a letter and a small letter goes, unless the word has another hyphen before it, the page
-        prints the hyphenated word in one piece elsewhere, or its first part is "well" or "self". Between other
-        characters the hyphen stays ("GPT-" + "4"); in neither case is there a space. Scripts without spaces between
+        A hyphen between a letter and a small letter goes where the page has the word without it elsewhere; and else
+        unless the word has another hyphen before it, the page has it with the hyphen in one piece elsewhere, or its
+        first part is "well" or "self". Between other characters the hyphen stays ("GPT-" + "4"); in neither case is there a space. Scripts without spaces between
         words are joined without; where Chinese meets Latin it is as most often on the page.
         """
         before, after = before.rstrip(), after.lstrip()
@@ -84,13 +86,15 @@ class Joiner:
 
     def _breaks_word(self, before: str, after: str) -> bool:
         head, tail = _LAST_WORD.search(before), _FIRST_WORD.match(after)
-        if not head or not tail or not after[0].islower() or "-" in head[1]:
+        if not head or not tail or not after[0].islower():
             return False
         if self._words is None:
             self._words = Counter(word.lower() for word in _WORD.findall(self._page_text()))
-        first, last = head[1].lower(), tail[0].lower()
-        whole, compound = self._words[first + last], self._words[f"{first}-{last}"]
-        return whole > 0 or (compound == 0 and first not in _WHOLE_PREFIXES)
+        earlier, _, first = head[1].lower().rpartition("-")
+        last = tail[0].lower()
+        if self._words[first + last]:
+            return True
+        return not earlier and not self._words[f"{first}-{last}"] and first not in _WHOLE_PREFIXES
 
     def _space(self, last: str, first: str) -> str:
         if last.isascii() and first.isascii():

@@ -12,13 +12,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from datagen.furniture import Frame, body_size, figure_boxes, footnotes, headers_and_footers, inside
 from datagen.glyphs import RTL, Joiner, cleaner
 from datagen.page import Line, Page, Rect
 from datagen.paragraphs import paragraphs, printed_lines, table_lines
-from datagen.regions import Region, Row, Run, in_order, rows_of, rules_of
+from datagen.regions import Region, Row, Run, in_order, join_drop_caps, rows_of, rules_of
 
 POLICY_VERSION = 1
 """Raised when the rules change what text a page gets."""
@@ -59,13 +60,13 @@ class PageText:
     """What was left out or changed, or makes the text doubtful, and how often:
 
     hidden_spans: not painted; header_lines, footer_lines, footnote_lines, figure_lines: dropped by the policy;
-    leaders: rows of dots that became a tab; doubled_runs: printed twice at one place; joined_hyphens: taken out; turned_lines: not in the main direction of
-    the page, they come after the rest; slanted_lines: at an angle, they come last; rtl_letters: Arabic, Hebrew and
-    the like, whose order is the backend's and not checked.
+    leaders: rows of dots that became a tab; doubled_runs: printed twice at one place; joined_hyphens: taken out;
+    turned_lines: not in the main direction of the page, they come after the rest; slanted_lines: at an angle, they
+    come last; rtl_letters: Arabic, Hebrew and the like, whose order is the backend's and not checked.
     """
 
 
-def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:  # noqa: B008  # frozen
+def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
     """The visible text of `page` in reading order.
 
     Args:
@@ -97,7 +98,10 @@ def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:  # noq
 
 
 def _without_leaders(lines: Iterable[str]) -> tuple[list[str], int]:
-    replaced = [_LEADERS.subn("\t", line) if ". ." in line or "..." in line or "…" in line or "··" in line else (line, 0) for line in lines]
+    replaced = [
+        _LEADERS.subn("\t", line) if ". ." in line or "..." in line or "…" in line or "··" in line else (line, 0)
+        for line in lines
+    ]
     return [line.strip() if count else line for line, count in replaced], sum(count for _, count in replaced)
 
 
@@ -132,8 +136,15 @@ def _seen(line: Line, notes: Counter[str]) -> tuple[str, Rect, float, bool, bool
     text = "".join([span.text for span in spans])
     if not text or text.isspace():
         return None
-    main = max(spans, key=lambda span: len(span.text))
-    return text, box, main.size, main.bold, bool(_MONOSPACED.search(main.font))
+    main = max(spans, key=lambda span: len(span.text)) if len(spans) > 1 else spans[0]
+    bold = main.bold and all(span.bold for span in spans if not span.text.isspace())
+    mono = _monospaced(main.font) and all(_monospaced(span.font) for span in spans if not span.text.isspace())
+    return text, box, main.size, bold, mono
+
+
+@cache
+def _monospaced(font: str) -> bool:
+    return bool(_MONOSPACED.search(font))
 
 
 def _around(boxes: Sequence[Rect]) -> Rect:
@@ -166,7 +177,7 @@ def _turned(box: Rect, turn: int, size: tuple[int, int]) -> Rect:
 
 
 def _read(
-    runs: Iterable[Run],
+    runs: Sequence[Run],
     frame: Frame,
     drawings: Sequence[Rect],
     policy: TextPolicy,
@@ -174,7 +185,7 @@ def _read(
     notes: Counter[str],
 ) -> list[str]:
     """Lines of text of the runs of one direction."""
-    rows, doubled = rows_of(runs)
+    rows, doubled = rows_of(join_drop_caps(runs, frame.body_size))
     notes["doubled_runs"] += doubled
     top, bottom = headers_and_footers(rows, frame)
     header, body, footer = rows[:top], rows[top : len(rows) - bottom], rows[len(rows) - bottom :]
@@ -187,7 +198,7 @@ def _read(
     for region in in_order(body):
         if policy.footnotes == "drop" and (count := footnotes(region, frame)):
             notes["footnote_lines"] += count
-            region = Region(region.rows[:-count], region.gutters)
+            del region.rows[-count:]
         lines += as_text(region)
     return lines + _around_text(footer)
 

@@ -14,7 +14,9 @@ from datagen.page import Rect
 from datagen.regions import Region, Row, Run, switch_share
 
 _CELL_GAP = 2.0  # of the font size: a wider gap in a row is a tab
-_ITEM = re.compile(r"(?:[•‣◦▪●○■□–—*·✓]\s|[-−]\s+\S|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|\[\d{1,3}\]\s|[（(]?[一二三四五六七八九十\d]{1,3}[)）、]|第[一二三四五六七八九十\d]+[章节条])")
+_ITEM = re.compile(
+    r"(?:[•‣◦▪●○■□–—*·✓]\s|[-−]\s+\S|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|\[\d{1,3}\]\s|[（(]?[一二三四五六七八九十\d]{1,3}[)）、]|第[一二三四五六七八九十\d]+[章节条])"
+)
 _LEADERS = re.compile(r"(?:\. ?){4,}|…{2,}")
 
 
@@ -30,7 +32,7 @@ def paragraphs(region: Region, joiner: Joiner) -> list[str]:
         right = _right_edge(stack)
         text, begin = _row_text(stack[0]), 0
         for number, (above, row) in enumerate(pairwise(stack), 1):
-            if _begins(above, row, right, first_above=number - 1 == begin):
+            if _begins(above, row, stack[begin], right):
                 found.append(text)
                 text, begin = _row_text(row), number
             else:
@@ -68,15 +70,14 @@ def _usual_distance(rows: Sequence[Row]) -> float:
 
 
 def _right_edge(stack: Sequence[Row]) -> float:
-    """How far rows go; one that sticks out of many is not counted."""
+    """How far full rows go; what sticks out into the margin is not counted."""
     edges = sorted(row.x1 for row in stack)
-    return edges[-2] if len(edges) > 6 else edges[-1]
+    return edges[-1 - len(edges) // 4]
 
 
-def _begins(above: Row, row: Row, right: float, *, first_above: bool) -> bool:
-    """Whether `row` begins a paragraph."""
-    size = row.size
-    text = row.runs[0].text.lstrip()
+def _begins(above: Row, row: Row, first: Row, right: float) -> bool:
+    """Whether `row` begins a paragraph, below the row `above` of one that began with `first`."""
+    size, text, first_above = row.size, _start(row), first is above
     if _gapped(above) or _gapped(row) or _LEADERS.search(above.runs[-1].text) or _is_heading_line(above, row):
         return not _is_heading_line(above, row)
     room = right - above.x1
@@ -84,9 +85,10 @@ def _begins(above: Row, row: Row, right: float, *, first_above: bool) -> bool:
         return True  # the first word would have fitted above
     shift = row.x0 - above.x0
     if shift > 0.8 * size:  # indented; or goes on below the words of an item
-        return not (first_above and _ITEM.match(above.runs[0].text.lstrip()))
-    if _ITEM.match(text) and (shift < -0.8 * size or room > 0.5 * size or text[0] in "•‣◦▪●○■□✓"):
-        return True
+        return not (first_above and _ITEM.match(_start(above)))
+    if _ITEM.match(text):
+        next_item = abs(row.x0 - first.x0) < 0.8 * size and _ITEM.match(_start(first))
+        return bool(next_item or shift < -0.8 * size or room > 0.5 * size or text[0] in "•‣◦▪●○■□✓")
     return shift < -0.8 * size and not first_above
 
 
@@ -96,10 +98,14 @@ def _is_heading_line(above: Row, row: Row) -> bool:
     return centred and _bold(row) and _bold(above) and abs(above.x0 - row.x0) > 0.5 * row.size
 
 
+def _start(row: Row) -> str:
+    return row.runs[0].text.lstrip()
+
+
 def _first_word_width(row: Row, text: str) -> float:
     word = text.split(" ", 1)[0]
     if any(char > "\u2e7f" for char in word[:2]):
-        return row.size  # one character of Chinese
+        return 1.5 * row.size  # one character of Chinese; punctuation must not begin a line and takes one along
     run = row.runs[0]
     return (run.x1 - run.x0) * len(word) / max(len(run.text), 1)
 
@@ -213,4 +219,4 @@ def _separators(region: Region, edges: Sequence[Rect]) -> list[float]:
             covered, begin = 0.0, y
         covered += width
     keys = sum(_column(row.runs[0], region) == 0 for row in rows)
-    return cuts if len(cuts) + 1 >= 0.5 * keys and len(cuts) >= 2 else []
+    return cuts if len(cuts) + 1 >= 0.34 * keys and len(cuts) >= 2 else []

@@ -90,6 +90,28 @@ class Region:
         return bool(self.gutters)
 
 
+def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
+    """Puts a capital as high as several lines before the first of them."""
+    capitals = [
+        run for run in runs if run.size >= 1.8 * body_size and len(run.text.strip()) == 1 and run.text.strip().isalpha()
+    ]
+    if not capitals or len(capitals) > 3:  # more: a title letter by letter
+        return list(runs)
+    kept = [run for run in runs if run not in capitals]
+    for capital in capitals:
+        near = [
+            run
+            for run in kept
+            if -0.5 < (run.x0 - capital.x1) / body_size < 1.5 and capital.y0 < run.middle < capital.middle
+        ]
+        top = min(near, key=attrgetter("middle"), default=None)
+        if top and top.size < 0.6 * capital.size:
+            top.text, top.x0 = capital.text.strip() + top.text.lstrip(), capital.x0
+        else:
+            kept.append(capital)
+    return kept
+
+
 def rows_of(runs: Iterable[Run]) -> tuple[list[Row], int]:
     """Runs sorted into rows, from top to bottom; and how many were left out because they are printed twice."""
     rows: list[list[Run]] = []
@@ -139,7 +161,9 @@ def _is_marker(text: str, after: str) -> bool:
     text = text.strip()
     if text in _MARKERS:
         return True
-    numbered = len(text) <= 8 and text.strip("().").replace(".", "").isalnum() and (text[0].isdigit() or text[-1] in ").")
+    numbered = (
+        len(text) <= 8 and text.strip("().").replace(".", "").isalnum() and (text[0].isdigit() or text[-1] in ").")
+    )
     return numbered and after.lstrip()[:1].isalpha()
 
 
@@ -151,7 +175,12 @@ def in_order(rows: Sequence[Row]) -> list[Region]:
     least = _GUTTER * median(row.size for row in rows)
     for band, gutters in _bands(rows, least):
         for region in _band_in_order(band, gutters):
-            if ordered and not ordered[-1].is_table and not region.is_table and region.rows[0].y0 > ordered[-1].rows[-1].y0:
+            if (
+                ordered
+                and not ordered[-1].is_table
+                and not region.is_table
+                and region.rows[0].y0 > ordered[-1].rows[-1].y0
+            ):
                 ordered[-1].rows.extend(region.rows)
             else:
                 ordered.append(region)
