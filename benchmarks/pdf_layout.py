@@ -1,4 +1,4 @@
-"""What does the text of a page cost, and how does its order compare with PyMuPDF 2's layout model?
+"""What the text of a page costs, and how its order compares with that of PyMuPDF 2's layout model.
 
     python benchmarks/pdf_layout.py FOLDER
     python3 -m venv /tmp/v2 && /tmp/v2/bin/pip install "pymupdf>=2" && \
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, TypeVar
 
 from rapidfuzz.distance import Levenshtein
 
@@ -34,6 +34,7 @@ from datagen.pages import open_document
 
 SHORT_SIDE_PX, LONG_SIDE_PX = 1024, 4096
 REPEATS = 3
+T = TypeVar("T")
 
 OTHER = """
 import json, sys, time
@@ -89,17 +90,21 @@ def sample(paths: list[Path], count: int) -> Iterable[Sampled]:
             step = max(1, len(document) // most)
             wanted += [(path, number) for number in range(0, len(document), step)][:most]
     for path, number in wanted:
-        with open_document(str(path)) as document:
-            try:
-                page, page_ms = best(lambda: document.page(number, short_side_px=SHORT_SIDE_PX, long_side_px=LONG_SIDE_PX))  # noqa: B023
-            except PdfError as error:
-                say(f"{path.name} page {number}: {error.reason}")
-                continue
-        _, text_ms = best(lambda: read_text(page))  # noqa: B023
-        yield Sampled(str(path), number, page, text_ms, page_ms)
+        try:
+            yield measured(path, number)
+        except PdfError as error:
+            say(f"{path.name} page {number}: {error.reason}")
 
 
-def best[T](call: Callable[[], T]) -> tuple[T, float]:
+def measured(path: Path, number: int) -> Sampled:
+    """A page of a document, read and timed."""
+    with open_document(str(path)) as document:
+        page, page_ms = best(lambda: document.page(number, short_side_px=SHORT_SIDE_PX, long_side_px=LONG_SIDE_PX))
+    _, text_ms = best(lambda: read_text(page))
+    return Sampled(str(path), number, page, text_ms, page_ms)
+
+
+def best(call: Callable[[], T]) -> tuple[T, float]:
     """Its result, and the CPU time in milliseconds of the fastest of several calls."""
     fastest = float("inf")
     for _ in range(REPEATS):
@@ -115,7 +120,7 @@ def compare(pages: list[Sampled], interpreter: str, show: int) -> None:
     run = subprocess.run([interpreter, "-c", OTHER], input=asked, capture_output=True, text=True, check=True)
     answer = json.loads(run.stdout.splitlines()[-1])
     cpu, wall = zip(*(found["times"] for found in answer["pages"]), strict=True)
-    say(f"PyMuPDF {answer['version']} get_layout: {1000 * mean(cpu):.0f} ms CPU, {1000 * mean(wall):.0f} ms wall per page")
+    say(f"PyMuPDF {answer['version']} get_layout, per page: {1000 * mean(cpu):.0f} ms CPU, {1000 * mean(wall):.0f} ms")
     orders, furniture, cells = [], Counter[str](), Counter[bool]()
     for page, found in zip(pages, answer["pages"], strict=True):
         zoom = page.page.picture.width / found["width"]
@@ -127,15 +132,18 @@ def compare(pages: list[Sampled], interpreter: str, show: int) -> None:
         furniture += headers(page.page, known)
         cells += rows_kept(page.page, known)
     taus = [order[0] for order in orders]
-    say(f"order: Kendall's tau {mean(taus):.3f} (median {median(taus):.3f}; {sum(tau > 0.98 for tau in taus)} of {len(taus)} above 0.98)")
+    same = sum(tau > 0.98 for tau in taus)
+    say(f"order: Kendall's tau {mean(taus):.3f} (median {median(taus):.3f}; {same} of {len(taus)} above 0.98)")
     say(f"order: edit distance of the texts {mean(order[1] for order in orders):.3f}")
-    say(f"headers and footers, lines: both {furniture['both']}, only ours {furniture['ours']}, only the model's {furniture['theirs']}")
+    by_whom = f"both {furniture['both']}, only ours {furniture['ours']}, only the model's {furniture['theirs']}"
+    say(f"header and footer lines: {by_whom}")
     say(f"neighbouring cells of its tables on one line of ours: {cells[True]} of {cells.total()}")
     for tau, distance, name, number in sorted(orders)[:show]:
         say(f"  {name} page {number}: tau {tau:.3f}, distance {distance:.3f}")
 
 
 def seen(line: Line) -> bool:
+    """Whether the whole line is painted, upright."""
     return bool(line.text.strip()) and all(span.visible for span in line.spans) and line.direction == (1.0, 0.0)
 
 
@@ -150,6 +158,7 @@ def place(line: Line, boxes: list[list[Any]], zoom: float) -> tuple[int, str] | 
 
 
 def in_box(known: tuple[int, str, Line]) -> tuple[int, int, float]:
+    """Order by box, row in it, and x."""
     number, _, line = known
     return number, round((line.box[1] + line.box[3]) / line.spans[0].size), line.box[0]
 
@@ -158,7 +167,9 @@ def agreement(page: Page, theirs: list[Line]) -> tuple[float, float] | None:
     """Kendall's tau and normalised edit distance of two orders of the lines whose text stands once on the page."""
     ours = read_text(page, TextPolicy(paragraphs="lines", leaders="keep")).text
     counts = Counter(line.text.strip() for line in page.lines)
-    texts = [text for line in theirs if len(text := line.text.strip()) >= 6 and counts[text] == 1 and ours.count(text) == 1]
+    texts = [
+        text for line in theirs if len(text := line.text.strip()) >= 6 and counts[text] == 1 and ours.count(text) == 1
+    ]
     if len(texts) < 5:
         return None
     places = [ours.index(text) for text in texts]
@@ -182,9 +193,7 @@ def rows_kept(page: Page, known: list[tuple[int, str, Line]]) -> Counter[bool]:
     rows = read_text(page).text.splitlines()
     table = sorted((in_box(item), item[2].text.strip()) for item in known if item[1] == "table")
     return Counter(
-        any(left in row and right in row for row in rows)
-        for (a, left), (b, right) in pairwise(table)
-        if a[:2] == b[:2]
+        any(left in row and right in row for row in rows) for (a, left), (b, right) in pairwise(table) if a[:2] == b[:2]
     )
 
 

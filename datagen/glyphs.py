@@ -68,8 +68,9 @@ class Joiner:
 
         A hyphen between a letter and a small letter goes where the page has the word without it elsewhere; and else
         unless the word has another hyphen before it, the page has it with the hyphen in one piece elsewhere, or its
-        first part is "well" or "self". Between other characters the hyphen stays ("GPT-" + "4"); in neither case is there a space. Scripts without spaces between
-        words are joined without; where Chinese meets Latin it is as most often on the page.
+        first part is "well" or "self". Between other characters the hyphen stays ("GPT-" + "4"); in neither case is
+        there a space. Scripts without spaces between words are joined without; where Chinese meets Latin it is as
+        most often on the page.
         """
         before, after = before.rstrip(), after.lstrip()
         if not before or not after:

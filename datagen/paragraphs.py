@@ -64,9 +64,10 @@ def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _usual_distance(rows: Sequence[Row]) -> float:
-    """From row to row, in pixels: the smaller ones, because distances between paragraphs are among them."""
-    distances = sorted(row.middle - above.middle for above, row in pairwise(rows) if row.middle > above.middle)
-    return distances[len(distances) // 3] if distances else 0.0
+    """From row to row of a paragraph, in pixels: a small one of all, because many rows may be headings."""
+    distances = [row.middle - above.middle for above, row in pairwise(rows)]
+    within = sorted(distance for distance, row in zip(distances, rows, strict=False) if distance >= 0.9 * row.size)
+    return within[len(within) // 8] if within else 0.0
 
 
 def _right_edge(stack: Sequence[Row]) -> float:

@@ -7,9 +7,10 @@ parts look like and by the order in which the document itself writes them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from operator import attrgetter
 from statistics import median
 
@@ -91,22 +92,19 @@ class Region:
 
 
 def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
-    """Puts a capital as high as several lines before the first of them."""
-    capitals = [
-        run for run in runs if run.size >= 1.8 * body_size and len(run.text.strip()) == 1 and run.text.strip().isalpha()
-    ]
+    """Puts a capital as high as several lines before the first of them; the lines beside it lose their indent."""
+    capitals = [run for run in runs if run.size >= 1.8 * body_size and len(run.text) == 1 and run.text.isalpha()]
     if not capitals or len(capitals) > 3:  # more: a title letter by letter
         return list(runs)
     kept = [run for run in runs if run not in capitals]
     for capital in capitals:
-        near = [
-            run
-            for run in kept
-            if -0.5 < (run.x0 - capital.x1) / body_size < 1.5 and capital.y0 < run.middle < capital.middle
-        ]
+        beside = [run for run in kept if capital.y0 < run.middle < capital.y1 and run.size < 0.6 * capital.size]
+        near = [run for run in beside if -0.5 < (run.x0 - capital.x1) / body_size < 1.5]
         top = min(near, key=attrgetter("middle"), default=None)
-        if top and top.size < 0.6 * capital.size:
-            top.text, top.x0 = capital.text.strip() + top.text.lstrip(), capital.x0
+        if top and top.middle < capital.middle:
+            top.text = capital.text + top.text.lstrip()
+            for run in near:
+                run.x0 = capital.x0
         else:
             kept.append(capital)
     return kept
@@ -188,6 +186,9 @@ def in_order(rows: Sequence[Row]) -> list[Region]:
 
 
 def _band_in_order(band: list[Row], gutters: list[Interval]) -> list[Region]:
+    cut = _table_apart(band, gutters[0]) if gutters else 0
+    if cut:
+        return in_order(band[:cut]) + in_order(band[cut:])
     partings = [gutter for gutter, parts in zip(gutters, _adjacent(band, gutters), strict=True) if _are_columns(*parts)]
     if not partings:
         many = sum(len(row.runs) > 1 for row in band)
@@ -196,7 +197,7 @@ def _band_in_order(band: list[Row], gutters: list[Interval]) -> list[Region]:
     if lead:
         return in_order(band[:lead]) + in_order(band[lead:])
     found: list[Region] = []
-    edges = [float("-inf"), *(right for _, right in partings), float("inf")]
+    edges = [-math.inf, *(right for _, right in partings), math.inf]
     for left, right in pairwise(edges):
         found += in_order([part for row in band if (part := row.within(left, right))])
     return found
@@ -211,6 +212,28 @@ def _lead(band: list[Row], parting: float) -> int:
     return begin if rest is None or rest.y0 - band[begin - 1].y1 > 1.5 * rest.size else 0
 
 
+def _table_apart(band: list[Row], parting: Interval) -> int:
+    """Where a table begins or ends that lies between columns so that their gutter runs through it; 0: nowhere."""
+    cuts = [number for number, (above, row) in enumerate(pairwise(band), 1) if row.y0 - above.y1 > 0.6 * row.size]
+    for begin, end in pairwise([0, *cuts, len(band)]):
+        piece = band[begin:end]
+        if len(piece) in (1, len(band)) or any(len(row.runs) == 1 for row in piece):
+            continue
+        sides = [_side(band, piece, -math.inf, parting[1]), _side(band, piece, parting[1], math.inf)]
+        if all(short for _, short in sides) and switch_share(sides[0][0], sides[1][0]) >= 1:
+            return begin or end
+    return 0
+
+
+def _side(band: list[Row], piece: list[Row], left: float, right: float) -> tuple[list[Row], bool]:
+    """The part of `piece` between two x, and whether its rows are short there, compared with those of the band."""
+    of_band = [part for row in band if (part := row.within(left, right))]
+    of_piece = [part for row in piece if (part := row.within(left, right))]
+    width = median(part.x1 - part.x0 for part in of_band)
+    filled = [sum(run.x1 - run.x0 for run in part.runs) for part in of_piece]
+    return of_piece, bool(filled) and median(filled) < 0.6 * width
+
+
 def _bands(rows: Sequence[Row], least: float) -> list[tuple[list[Row], list[Interval]]]:
     """Runs of rows with the gutters that all rows of one leave free."""
     left, right = min(row.x0 for row in rows) - 1, max(row.x1 for row in rows) + 1
@@ -219,12 +242,12 @@ def _bands(rows: Sequence[Row], least: float) -> list[tuple[list[Row], list[Inte
     free: list[Interval] = []
     had: list[Interval] = []
     x0 = x1 = 0.0
-    for row in rows:
+    for row, below in zip_longest(rows, rows[1:]):
         if band:
             free_with = _without(free, row, least)
             x0_with, x1_with = min(x0, row.x0), max(x1, row.x1)
             has = _inner(free_with, x0_with, x1_with)
-            if has or not (had or len(row.runs) > 1):
+            if has or not (had or len(row.runs) > 1 or _beside(row, below, least)):
                 band.append(row)
                 free, had, x0, x1 = free_with, has, x0_with, x1_with
                 continue
@@ -233,6 +256,13 @@ def _bands(rows: Sequence[Row], least: float) -> list[tuple[list[Row], list[Inte
         had = _inner(free, x0, x1)
     bands.append((band, had))
     return bands
+
+
+def _beside(row: Row, below: Row | None, least: float) -> bool:
+    """Whether the next row stands beside this one, on another line: the first rows of two columns may do so."""
+    if below is None or below.y0 > row.y1 - 0.2 * row.size:
+        return False
+    return below.x0 - row.x1 >= least or row.x0 - below.x1 >= least
 
 
 def _without(free: list[Interval], row: Row, least: float) -> list[Interval]:
@@ -250,7 +280,7 @@ def _inner(free: list[Interval], x0: float, x1: float) -> list[Interval]:
 
 def _adjacent(band: list[Row], gutters: list[Interval]) -> list[tuple[list[Row | None], list[Row | None]]]:
     """For each gutter the parts of the rows to its left and right, as far as the next gutter."""
-    edges = [float("-inf"), *(right for _, right in gutters), float("inf")]
+    edges = [-math.inf, *(right for _, right in gutters), math.inf]
     parts = [[row.within(left, right) for row in band] for left, right in pairwise(edges)]
     return list(pairwise(parts))
 
@@ -264,7 +294,7 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     aligned = sum(bool(a and b) for a, b in zip(left, right, strict=True)) / fewer
     switches = switch_share(lefts, rights)
     prose = is_prose(lefts) + is_prose(rights)
-    cell_by_cell = aligned > 0.5 and 0.15 < switches < 0.7
+    cell_by_cell = aligned > 0.5 and 0.15 < switches < 0.5
     if prose == 2:
         return not (cell_by_cell and fewer > 4)
     if prose == 1:
