@@ -118,7 +118,7 @@ def _upright(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, l
             continue
         turn = _turn(line.direction)
         x0, y0, x1, y1 = _turned(box, turn, page.picture.size)
-        by_turn.setdefault(turn, []).append(Run(clean(text).strip(), x0, y0, x1, y1, size, index, index, bold, mono))
+        by_turn.setdefault(turn, []).append(Run(clean(text), x0, y0, x1, y1, size, index, index, bold, mono))
     return by_turn
 
 

@@ -15,7 +15,7 @@ from datagen.regions import Region, Row, Run, switch_share
 
 _CELL_GAP = 2.0  # of the font size: a wider gap in a row is a tab
 _ITEM = re.compile(
-    r"(?:[•‣◦▪●○■□–—*·✓]\s|[-−]\s+\S|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|\[\d{1,3}\]\s|[（(]?[一二三四五六七八九十\d]{1,3}[)）、]|第[一二三四五六七八九十\d]+[章节条])"
+    r"(?:[•‣◦▪●○■□–—*·✓\uf0b7\uf0a7\uf0d8]\s|o\s\S|[-−]\s+\S|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|\[\d{1,3}\]\s|[（(]?[一二三四五六七八九十\d]{1,3}[)）、]|第[一二三四五六七八九十\d]+[章节条])"
 )
 _LEADERS = re.compile(r"(?:\. ?){4,}|…{2,}")
 
@@ -28,23 +28,25 @@ def printed_lines(region: Region) -> list[str]:
 def paragraphs(region: Region, joiner: Joiner) -> list[str]:
     """Rows of running text put together."""
     found: list[str] = []
-    for stack in _stacks(region.rows):
-        right = _right_edge(stack)
-        text, begin = _row_text(stack[0]), 0
-        for number, (above, row) in enumerate(pairwise(stack), 1):
-            if _begins(above, row, stack[begin], right):
+    width = max(row.x1 for row in region.rows) - min(row.x0 for row in region.rows)
+    for rows in _stacks(region.rows):
+        stack = _Stack(rows, width)
+        text, first = _row_text(rows[0]), rows[0]
+        for above, row in pairwise(rows):
+            if stack.begins(above, row, first):
                 found.append(text)
-                text, begin = _row_text(row), number
+                text, first = _row_text(row), row
             else:
                 text = joiner.join(text, _row_text(row))
         found.append(text)
     return found
 
 
-def _row_text(row: Row) -> str:
+def _row_text(row: Row, table: Region | None = None) -> str:
     text, last = row.runs[0].text.strip(), row.runs[0]
     for run in row.runs[1:]:
-        text += ("\t" if run.x0 - last.x1 >= _CELL_GAP * row.size else " ") + run.text.strip()
+        apart = table is not None and _column(last, table) != _column(run, table)
+        text += ("\t" if apart or run.x0 - last.x1 >= _CELL_GAP * row.size else " ") + run.text.strip()
         last = run
     return text
 
@@ -54,7 +56,7 @@ def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
     usual = _usual_distance(rows)
     stacks = [[rows[0]]]
     for above, row in pairwise(rows):
-        alike = abs(row.size - above.size) <= 0.12 * max(row.size, above.size) and _bold(row) == _bold(above)
+        alike = abs(row.size - above.size) <= 0.15 * max(row.size, above.size) and _bold(row) == _bold(above)
         near = row.middle - above.middle <= 1.3 * max(min(usual, 2 * row.size), 1.15 * row.size)
         if alike and near and not (_mono(row) or _mono(above)):
             stacks[-1].append(row)
@@ -70,27 +72,54 @@ def _usual_distance(rows: Sequence[Row]) -> float:
     return within[len(within) // 8] if within else 0.0
 
 
-def _right_edge(stack: Sequence[Row]) -> float:
-    """How far full rows go; what sticks out into the margin is not counted."""
-    edges = sorted(row.x1 for row in stack)
-    return edges[-1 - len(edges) // 4]
+class _Stack:
+    """Rows of one distance and type, and how they are set: where paragraphs begin in them follows from that."""
 
+    def __init__(self, rows: Sequence[Row], width: float) -> None:
+        """Looks at `rows`, which stand in a column of `width` pixels."""
+        size, edges = rows[0].size, sorted(row.x1 for row in rows)
+        self.left = min(row.x0 for row in rows)
+        self.right = edges[-1 - len(edges) // 4]  # of full rows; what sticks out into the margin is not counted
+        ragged = edges[-1] - edges[0] > 2 * size
+        flush_right = edges[-1] - edges[0] < size and max(row.x0 for row in rows) - self.left > 3 * size
+        self.single = flush_right or (ragged and edges[-1] - self.left < 0.5 * width)  # addresses, signatures, lists
+        self.hanging = self._hangs(rows)
 
-def _begins(above: Row, row: Row, first: Row, right: float) -> bool:
-    """Whether `row` begins a paragraph, below the row `above` of one that began with `first`."""
-    size, text, first_above = row.size, _start(row), first is above
-    if _gapped(above) or _gapped(row) or _LEADERS.search(above.runs[-1].text) or _is_heading_line(above, row):
-        return not _is_heading_line(above, row)
-    room = right - above.x1
-    if room > _first_word_width(row, text) + 0.5 * size:
-        return True  # the first word would have fitted above
-    shift = row.x0 - above.x0
-    if shift > 0.8 * size:  # indented; or goes on below the words of an item
-        return not (first_above and _ITEM.match(_start(above)))
-    if _ITEM.match(text):
-        next_item = abs(row.x0 - first.x0) < 0.8 * size and _ITEM.match(_start(first))
-        return bool(next_item or shift < -0.8 * size or room > 0.5 * size or text[0] in "•‣◦▪●○■□✓")
-    return shift < -0.8 * size and not first_above
+    def _hangs(self, rows: Sequence[Row]) -> bool:
+        """Whether first lines stand out to the left, as in references and lists."""
+        indented = [row for row in rows if self._indented(row)]
+        if 2 * len(indented) < len(rows) or len(indented) in (0, len(rows)):
+            return False
+        if max(row.x0 for row in indented) - min(row.x0 for row in indented) > 0.5 * rows[0].size:
+            return False
+        numbered = sum(_start(row)[0] in "[(0123456789" for row in rows if not self._indented(row))
+        return not self._indented(rows[0]) or numbered > 0.6 * (len(rows) - len(indented))
+
+    def begins(self, above: Row, row: Row, first: Row) -> bool:
+        """Whether `row` begins a paragraph, below the row `above` of one that began with `first`."""
+        if _is_heading_line(above, row):
+            return False
+        if self.single or _gapped(above) or _gapped(row) or _LEADERS.search(above.runs[-1].text):
+            return True
+        if self.hanging:
+            return not self._indented(row)
+        return self._begins_by_place(above, row, first)
+
+    def _begins_by_place(self, above: Row, row: Row, first: Row) -> bool:
+        size, text = row.size, _start(row)
+        room, shift = self.right - above.x1, row.x0 - above.x0
+        item, below_item = bool(_ITEM.match(text)), first is above and bool(_ITEM.match(_start(above)))
+        if shift > 0.8 * size:  # indented; or it goes on below the words of an item
+            return item or not below_item
+        if room > _first_word_width(row, text) + 0.5 * size:
+            return True  # the first word would have fitted above
+        if item:
+            next_item = abs(row.x0 - first.x0) < 0.8 * size and _ITEM.match(_start(first))
+            return bool(next_item or shift < -0.8 * size or room > 0.5 * size or text[0] in "•‣◦▪●○■□✓")
+        return shift < -0.8 * size and (below_item or first is not above)
+
+    def _indented(self, row: Row) -> bool:
+        return row.x0 - self.left > 0.8 * row.size
 
 
 def _is_heading_line(above: Row, row: Row) -> bool:
@@ -136,6 +165,9 @@ def table_lines(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[s
     """
     lines = []
     for group in _table_rows(region, edges):
+        if len(group) == 1:
+            lines.append(_row_text(group[0], region))
+            continue
         cells: dict[int, str] = {}
         for run in sorted((run for row in group for run in row.runs), key=attrgetter("index")):
             column, text = _column(run, region), run.text.strip()
@@ -156,8 +188,9 @@ def _table_rows(region: Region, edges: Sequence[Rect]) -> list[list[Row]]:
     for row in region.rows:
         between.setdefault(bisect(cuts, row.middle), []).append(row)
     groups: list[list[Row]] = []
-    for rows in between.values():
-        groups += [rows] if _written_by_cells(rows, region) else [[row] for row in rows]
+    for number, rows in between.items():
+        whole = 0 < number < len(cuts) and _written_by_cells(rows, region)
+        groups += [rows] if whole else [[row] for row in rows]
     return groups
 
 
@@ -203,7 +236,7 @@ def _separators(region: Region, edges: Sequence[Rect]) -> list[float]:
     """Heights at which borders of cells or rules part the rows of a table; none where they part only a few of them."""
     rows = region.rows
     x0, x1 = min(row.x0 for row in rows), max(row.x1 for row in rows)
-    top, bottom = rows[0].y0, rows[-1].y1
+    top, bottom = rows[0].y0 - 2 * rows[0].size, rows[-1].y1 + 2 * rows[-1].size
     near = 0.35 * rows[0].size
     widths: list[tuple[float, float]] = []
     for box in edges:
@@ -219,5 +252,7 @@ def _separators(region: Region, edges: Sequence[Rect]) -> list[float]:
                 cuts.append(begin)
             covered, begin = 0.0, y
         covered += width
-    keys = sum(_column(row.runs[0], region) == 0 for row in rows)
-    return cuts if len(cuts) + 1 >= 0.34 * keys and len(cuts) >= 2 else []
+    if len(cuts) < 3:
+        return []
+    keys = sum(_column(row.runs[0], region) == 0 for row in rows if cuts[0] < row.middle < cuts[-1])
+    return cuts if len(cuts) - 1 >= 0.25 * keys else []

@@ -21,8 +21,9 @@ Interval = tuple[float, float]
 _SAME_ROW = 0.4  # of the font size: how far the middles of two runs of one row lie apart, at most
 _ONE_RUN = 0.5  # of the font size: a gap that is a space between words
 _MARKER_GAP = 3.0  # of the font size: between a list's marker and its text
+_NUMBER_GAP = 1.6  # the same of a number without a point or bracket; wider, and it is the cell of a table
 _GUTTER = 0.8  # of the median font size: the narrowest gutter
-_MARKERS = frozenset("•‣◦▪●○■□–—-*·∗†‡§")
+_MARKERS = frozenset("•‣◦▪●○■□✓–—-*·∗†‡§o\uf0b7\uf0a7\uf0d8")  # the last ones are bullets of symbol fonts
 
 
 @dataclass(slots=True)
@@ -93,7 +94,9 @@ class Region:
 
 def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
     """Puts a capital as high as several lines before the first of them; the lines beside it lose their indent."""
-    capitals = [run for run in runs if run.size >= 1.8 * body_size and len(run.text) == 1 and run.text.isalpha()]
+    capitals = [
+        run for run in runs if run.size >= 1.8 * body_size and len(run.text.strip()) == 1 and run.text[0].isalpha()
+    ]
     if not capitals or len(capitals) > 3:  # more: a title letter by letter
         return list(runs)
     kept = [run for run in runs if run not in capitals]
@@ -102,7 +105,7 @@ def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
         near = [run for run in beside if -0.5 < (run.x0 - capital.x1) / body_size < 1.5]
         top = min(near, key=attrgetter("middle"), default=None)
         if top and top.middle < capital.middle:
-            top.text = capital.text + top.text.lstrip()
+            top.text = capital.text.strip() + top.text.lstrip()
             for run in near:
                 run.x0 = capital.x0
         else:
@@ -138,7 +141,7 @@ def _merged(row: list[Run]) -> tuple[list[Run], int]:
         gap, size = run.x0 - last.x1, max(run.size, last.size)
         if run.text == last.text and abs(run.x0 - last.x0) < 0.3 * size:
             doubled += 1  # bold or a shadow made by printing twice
-        elif gap < _ONE_RUN * size or (gap < _MARKER_GAP * size and _is_marker(last.text, run.text)):
+        elif gap < _ONE_RUN * size or gap < _marker_gap(last.text, run.text) * size:
             _append(last, run, gap)
         else:
             merged.append(run)
@@ -154,15 +157,17 @@ def _append(last: Run, run: Run, gap: float) -> None:
     last.index, last.last = min(last.index, run.index), max(last.last, run.last)
 
 
-def _is_marker(text: str, after: str) -> bool:
-    """Whether `text` is a bullet, or the number of an item or heading, of the words `after`."""
+def _marker_gap(text: str, after: str) -> float:
+    """The widest gap, of the font size, between `text` and what it is the bullet or number of; 0 if it is none."""
     text = text.strip()
     if text in _MARKERS:
-        return True
-    numbered = (
-        len(text) <= 8 and text.strip("().").replace(".", "").isalnum() and (text[0].isdigit() or text[-1] in ").")
-    )
-    return numbered and after.lstrip()[:1].isalpha()
+        return _MARKER_GAP
+    number = text.strip("().")
+    if len(text) > 8 or not number.replace(".", "").isalnum() or not after.lstrip()[:1].isalpha():
+        return 0
+    if text[-1] in ").":
+        return _MARKER_GAP
+    return _NUMBER_GAP if number[0].isdigit() else 0
 
 
 def in_order(rows: Sequence[Row]) -> list[Region]:
@@ -170,29 +175,27 @@ def in_order(rows: Sequence[Row]) -> list[Region]:
     if not rows:
         return []
     ordered: list[Region] = []
+    flowing = False  # whether the last region is text that the next band may go on
     least = _GUTTER * median(row.size for row in rows)
     for band, gutters in _bands(rows, least):
-        for region in _band_in_order(band, gutters):
-            if (
-                ordered
-                and not ordered[-1].is_table
-                and not region.is_table
-                and region.rows[0].y0 > ordered[-1].rows[-1].y0
-            ):
-                ordered[-1].rows.extend(region.rows)
-            else:
-                ordered.append(region)
+        regions = _columns(band, gutters)
+        in_columns = bool(regions)
+        regions = regions or _table(band, gutters)
+        if flowing and not in_columns and not regions[0].is_table:
+            ordered[-1].rows.extend(regions.pop(0).rows)
+        ordered += regions
+        flowing = not in_columns and not ordered[-1].is_table
     return ordered
 
 
-def _band_in_order(band: list[Row], gutters: list[Interval]) -> list[Region]:
+def _columns(band: list[Row], gutters: list[Interval]) -> list[Region]:
+    """The columns of a band, each in reading order; none where it has none."""
     cut = _table_apart(band, gutters[0]) if gutters else 0
     if cut:
         return in_order(band[:cut]) + in_order(band[cut:])
     partings = [gutter for gutter, parts in zip(gutters, _adjacent(band, gutters), strict=True) if _are_columns(*parts)]
     if not partings:
-        many = sum(len(row.runs) > 1 for row in band)
-        return [Region(band, gutters if many > 1 else [])]
+        return []
     lead = _lead(band, partings[0][0])
     if lead:
         return in_order(band[:lead]) + in_order(band[lead:])
@@ -201,6 +204,20 @@ def _band_in_order(band: list[Row], gutters: list[Interval]) -> list[Region]:
     for left, right in pairwise(edges):
         found += in_order([part for row in band if (part := row.within(left, right))])
     return found
+
+
+def _table(band: list[Row], gutters: list[Interval]) -> list[Region]:
+    """Text, a table and text: a table begins and ends with rows that have cells on both sides of a gutter."""
+    enough = max(2, len(band) / 10)
+    gutters = [(a, b) for a, b in gutters if sum(row.x0 < a and row.x1 > b for row in band) >= enough]
+    if not gutters:
+        return [Region(band)]
+    wide = [number for number, row in enumerate(band) if len(row.runs) > 1]
+    begin, end = wide[0], wide[-1] + 1
+    while end < len(band) and band[end].y0 - band[end - 1].y1 < 0.8 * band[end].size:
+        end += 1  # cells that go on
+    parts = [Region(band[:begin]), Region(band[begin:end], gutters), Region(band[end:])]
+    return [part for part in parts if part.rows]
 
 
 def _lead(band: list[Row], parting: float) -> int:
@@ -247,6 +264,9 @@ def _bands(rows: Sequence[Row], least: float) -> list[tuple[list[Row], list[Inte
             free_with = _without(free, row, least)
             x0_with, x1_with = min(x0, row.x0), max(x1, row.x1)
             has = _inner(free_with, x0_with, x1_with)
+            if not had and len(row.runs) > 1:  # a table that begins below a line that stands across its gutters
+                alone = _inner(_without([(left, right)], row, least), row.x0, row.x1)
+                has = has if len(has) >= len(alone) else []
             if has or not (had or len(row.runs) > 1 or _beside(row, below, least)):
                 band.append(row)
                 free, had, x0, x1 = free_with, has, x0_with, x1_with
