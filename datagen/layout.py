@@ -17,7 +17,7 @@ from typing import Literal
 
 from datagen.furniture import Frame, body_size, figure_boxes, footnotes, headers_and_footers, inside
 from datagen.glyphs import RTL, Joiner, cleaner
-from datagen.page import Line, Page, Rect
+from datagen.page import Line, Page, Rect, Span
 from datagen.paragraphs import paragraphs, printed_lines, table_lines
 from datagen.regions import Region, Row, Run, in_order, join_drop_caps, rows_of, rules_of
 
@@ -112,18 +112,20 @@ def _upright(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, l
         seen = _seen(line, notes)
         if seen is None:
             continue
-        text, box, size, bold, mono = seen
+        text, box, main, bold, mono = seen
         if figures and inside(box, figures):
             notes["figure_lines"] += 1
             continue
         turn = _turn(line.direction)
         x0, y0, x1, y1 = _turned(box, turn, page.picture.size)
-        by_turn.setdefault(turn, []).append(Run(clean(text), x0, y0, x1, y1, size, index, index, bold, mono))
+        if box != main.box:  # boxes of symbols and signs reach far up and down: rows are told apart by the letters
+            _, y0, _, y1 = _turned(main.box, turn, page.picture.size)
+        by_turn.setdefault(turn, []).append(Run(clean(text), x0, y0, x1, y1, main.size, index, index, bold, mono))
     return by_turn
 
 
-def _seen(line: Line, notes: Counter[str]) -> tuple[str, Rect, float, bool, bool] | None:
-    """Text, box, size and style of what is painted of a line, if anything is."""
+def _seen(line: Line, notes: Counter[str]) -> tuple[str, Rect, Span, bool, bool] | None:
+    """What is painted of a line, if anything is: text, box, longest span, whether it is bold and monospaced."""
     spans = [span for span in line.spans if span.visible]
     box = line.box
     if len(spans) < len(line.spans):
@@ -135,7 +137,7 @@ def _seen(line: Line, notes: Counter[str]) -> tuple[str, Rect, float, bool, bool
     main = max(spans, key=lambda span: len(span.text)) if len(spans) > 1 else spans[0]
     bold = main.bold and all(span.bold for span in spans if not span.text.isspace())
     mono = _monospaced(main.font) and all(_monospaced(span.font) for span in spans if not span.text.isspace())
-    return text, box, main.size, bold, mono
+    return text, box, main, bold, mono
 
 
 @cache

@@ -56,7 +56,8 @@ def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
     usual = _usual_distance(rows)
     stacks = [[rows[0]]]
     for above, row in pairwise(rows):
-        alike = abs(row.size - above.size) <= 0.15 * max(row.size, above.size) and _bold(row) == _bold(above)
+        alike = abs(row.size - above.size) <= 0.15 * max(row.size, above.size)
+        alike = alike and (_bold(row) == _bold(above) or _start(row)[:1].islower())  # bold words may begin a paragraph
         near = row.middle - above.middle <= 1.3 * max(min(usual, 2 * row.size), 1.15 * row.size)
         if alike and near and not (_mono(row) or _mono(above)):
             stacks[-1].append(row)
@@ -82,7 +83,11 @@ class _Stack:
         self.right = edges[-1 - len(edges) // 4]  # of full rows; what sticks out into the margin is not counted
         ragged = edges[-1] - edges[0] > 2 * size
         flush_right = edges[-1] - edges[0] < size and max(row.x0 for row in rows) - self.left > 3 * size
-        self.single = flush_right or (ragged and edges[-1] - self.left < 0.5 * width)  # addresses, signatures, lists
+        centres = [row.x0 + row.x1 for row in rows]
+        centred = ragged and max(centres) - min(centres) < 2 * size
+        self.single = (
+            flush_right or centred or (ragged and edges[-1] - self.left < 0.5 * width)
+        )  # addresses, signatures, lists
         self.hanging = self._hangs(rows)
 
     def _hangs(self, rows: Sequence[Row]) -> bool:
@@ -93,7 +98,16 @@ class _Stack:
         if max(row.x0 for row in indented) - min(row.x0 for row in indented) > 0.5 * rows[0].size:
             return False
         numbered = sum(_start(row)[0] in "[(0123456789" for row in rows if not self._indented(row))
-        return not self._indented(rows[0]) or numbered > 0.6 * (len(rows) - len(indented))
+        return numbered > 0.6 * (len(rows) - len(indented)) or self._ends_above(rows, False) > self._ends_above(
+            rows, True
+        )
+
+    def _ends_above(self, rows: Sequence[Row], indented: bool) -> float:
+        """The share of the indented rows, or of the others, that stand below a short row: the end of a paragraph."""
+        short = [
+            self.right - above.x1 > 1.5 * row.size for above, row in pairwise(rows) if self._indented(row) is indented
+        ]
+        return sum(short) / max(len(short), 1)
 
     def begins(self, above: Row, row: Row, first: Row) -> bool:
         """Whether `row` begins a paragraph, below the row `above` of one that began with `first`."""

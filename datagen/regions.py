@@ -57,21 +57,18 @@ class Row:
     x1: float = field(init=False)
     y1: float = field(init=False)
     size: float = field(init=False)
+    middle: float = field(init=False)  # of the height of its longest run
 
     def __post_init__(self) -> None:
         runs = self.runs
         if len(runs) == 1:
-            (run,) = runs
-            self.x0, self.y0, self.x1, self.y1, self.size = run.x0, run.y0, run.x1, run.y1, run.size
-            return
-        self.x0, self.x1 = min(run.x0 for run in runs), max(run.x1 for run in runs)
-        self.y0, self.y1 = min(run.y0 for run in runs), max(run.y1 for run in runs)
-        self.size = max(runs, key=lambda run: len(run.text)).size
-
-    @property
-    def middle(self) -> float:
-        """Middle of its height."""
-        return (self.y0 + self.y1) / 2
+            (longest,) = runs
+            self.x0, self.y0, self.x1, self.y1 = longest.x0, longest.y0, longest.x1, longest.y1
+        else:
+            longest = max(runs, key=lambda run: len(run.text))
+            self.x0, self.x1 = min(run.x0 for run in runs), max(run.x1 for run in runs)
+            self.y0, self.y1 = min(run.y0 for run in runs), max(run.y1 for run in runs)
+        self.size, self.middle = longest.size, longest.middle
 
     def within(self, left: float, right: float) -> Row | None:
         """Its part between two x, if there is any."""
@@ -151,9 +148,9 @@ def _merged(row: list[Run]) -> tuple[list[Run], int]:
 def _append(last: Run, run: Run, gap: float) -> None:
     spaced = gap > 0.15 * run.size and not last.text.endswith(" ") and not run.text.startswith(" ")
     if len(run.text) > len(last.text):
-        last.size, last.bold, last.mono = run.size, run.bold, run.mono
+        last.size, last.bold, last.mono, last.y0, last.y1 = run.size, run.bold, run.mono, run.y0, run.y1
     last.text += (" " if spaced else "") + run.text
-    last.y0, last.x1, last.y1 = min(last.y0, run.y0), max(last.x1, run.x1), max(last.y1, run.y1)
+    last.x1 = max(last.x1, run.x1)
     last.index, last.last = min(last.index, run.index), max(last.last, run.last)
 
 
