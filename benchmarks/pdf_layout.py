@@ -34,6 +34,7 @@ from datagen.pages import open_document
 
 SHORT_SIDE_PX, LONG_SIDE_PX = 1024, 4096
 REPEATS = 3
+AS_PRINTED: dict[str, Any] = {"paragraphs": "lines", "leaders": "keep", "ligatures": "keep"}
 T = TypeVar("T")
 
 OTHER = """
@@ -165,7 +166,7 @@ def in_box(known: tuple[int, str, Line]) -> tuple[int, int, float]:
 
 def agreement(page: Page, theirs: list[Line]) -> tuple[float, float] | None:
     """Kendall's tau and normalised edit distance of two orders of the lines whose text stands once on the page."""
-    ours = read_text(page, TextPolicy(paragraphs="lines", leaders="keep")).text
+    ours = read_text(page, TextPolicy(**AS_PRINTED)).text
     counts = Counter(line.text.strip() for line in page.lines)
     texts = [
         text for line in theirs if len(text := line.text.strip()) >= 6 and counts[text] == 1 and ours.count(text) == 1
@@ -180,10 +181,14 @@ def agreement(page: Page, theirs: list[Line]) -> tuple[float, float] | None:
 
 def headers(page: Page, known: list[tuple[int, str, Line]]) -> Counter[str]:
     """Lines taken for headers or footers by both, by us, by the model."""
-    kept = read_text(page, TextPolicy(headers="drop", paragraphs="lines", leaders="keep")).text
+    everything, body = (
+        Counter(read_text(page, TextPolicy(headers=headers, **AS_PRINTED)).text.splitlines())
+        for headers in ("keep", "drop")
+    )
+    dropped = {part for row in everything - body for part in (row, *row.split("\t"))}
     found: Counter[str] = Counter()
     for _, kind, line in known:
-        ours, theirs = line.text.strip() not in kept, kind in {"page-header", "page-footer"}
+        ours, theirs = line.text.strip() in dropped, kind in {"page-header", "page-footer"}
         found[{(True, True): "both", (True, False): "ours", (False, True): "theirs"}.get((ours, theirs), "none")] += 1
     return found
 

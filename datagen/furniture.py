@@ -11,8 +11,8 @@ from itertools import pairwise
 from datagen.page import Rect
 from datagen.regions import Region, Row, Run
 
-_ZONE = 0.1  # of the height: where headers and footers stand
-_MOST_ROWS = 3  # of a header or footer
+_ZONE, _WIDE_ZONE = 0.1, 0.14  # of the height: where headers and footers stand; the wide one needs more than a gap
+_MOST_ROWS = 6  # of a header or footer
 _PAGE_NUMBER = re.compile(
     r"^\W*(?:page|p\.|第)?\s*(?:\d{1,4}|[ivxlcIVXLC]{1,7}|[A-Z]?\d{0,2}[-–.]\d{1,4})\s*页?(?:\s*(?:of|/|共)\s*\d+\s*页?)?\W*$",
     re.I,
@@ -42,8 +42,8 @@ def body_size(runs: Iterable[Run]) -> float:
 def headers_and_footers(rows: Sequence[Row], frame: Frame) -> tuple[int, int]:
     """How many rows at the top are a header, and how many at the bottom a footer.
 
-    They stand in the outermost tenth of the page, are not larger than the text, and are set apart from it: by a rule,
-    by a distance of two lines, or by a page number or parts at both margins and a distance of one line.
+    They are not larger than the text and are set apart from it: in the outermost tenth of the page by a distance of
+    two lines, in the outermost seventh by a distance of one line and a rule, a page number or parts at both margins.
     """
     top = _furniture([(row, row.y0, row.y1) for row in rows[: _MOST_ROWS + 1]], frame)
     flipped = [(row, frame.height - row.y1, frame.height - row.y0) for row in rows[: -_MOST_ROWS - 2 : -1]]
@@ -55,7 +55,7 @@ def _furniture(rows: Sequence[tuple[Row, float, float]], frame: Frame, *, upward
     """Rows from the edge inwards, each with its distances from the edge; the furthest cut that sets rows apart."""
     count, body = 0, frame.body_size
     for number, ((row, _, end), (_, begin, _)) in enumerate(pairwise(rows), 1):
-        if end > _ZONE * frame.height or row.size > 1.15 * body:
+        if end > _WIDE_ZONE * frame.height or row.size > 1.15 * body:
             break
         gap = begin - end
         between = (frame.height - begin, frame.height - end) if upwards else (end, begin)
@@ -63,11 +63,9 @@ def _furniture(rows: Sequence[tuple[Row, float, float]], frame: Frame, *, upward
         numbered = any(_PAGE_NUMBER.match(run.text.strip()) for run in (row.runs[0], row.runs[-1]))
         if upwards and ruled and not numbered and _NOTE_MARK.match(row.runs[0].text.strip()):
             break  # a footnote below its rule
-        if (
-            gap >= 2 * body
-            or ((ruled or numbered or len(row.runs) > 1) and gap >= 0.8 * body)
-            or (numbered and count == 0 and gap > 0.4 * body)
-        ):
+        marked = ruled or numbered or len(row.runs) > 1
+        alone = numbered and count == 0 and gap > 0.4 * body
+        if alone or (gap >= (0.8 if marked else 2) * body and (marked or end <= _ZONE * frame.height)):
             count = number
     return count
 

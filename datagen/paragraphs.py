@@ -56,9 +56,10 @@ def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
     usual = _usual_distance(rows)
     stacks = [[rows[0]]]
     for above, row in pairwise(rows):
-        alike = abs(row.size - above.size) <= 0.15 * max(row.size, above.size)
-        alike = alike and (_bold(row) == _bold(above) or _start(row)[:1].islower())  # bold words may begin a paragraph
-        near = row.middle - above.middle <= 1.3 * max(min(usual, 2 * row.size), 1.15 * row.size)
+        alike = _alike(above, row) and (
+            _bold(row) == _bold(above) or _start(row)[:1].islower()
+        )  # bold words may begin a paragraph
+        near = row.middle - above.middle <= 1.3 * max(min(usual, 2.0), 1.15) * row.size
         if alike and near and not (_mono(row) or _mono(above)):
             stacks[-1].append(row)
         else:
@@ -67,10 +68,17 @@ def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _usual_distance(rows: Sequence[Row]) -> float:
-    """From row to row of a paragraph, in pixels: a small one of all, because many rows may be headings."""
-    distances = [row.middle - above.middle for above, row in pairwise(rows)]
-    within = sorted(distance for distance, row in zip(distances, rows, strict=False) if distance >= 0.9 * row.size)
+    """From row to row of a paragraph, in font sizes: a small one of all, because many rows may be headings."""
+    within = sorted(
+        distance
+        for above, row in pairwise(rows)
+        if (distance := (row.middle - above.middle) / row.size) >= 0.9 and _alike(above, row) and not _mono(row)
+    )
     return within[len(within) // 8] if within else 0.0
+
+
+def _alike(above: Row, row: Row) -> bool:
+    return abs(row.size - above.size) <= 0.15 * max(row.size, above.size)
 
 
 class _Stack:

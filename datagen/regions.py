@@ -193,9 +193,9 @@ def _columns(band: list[Row], gutters: list[Interval]) -> list[Region]:
     partings = [gutter for gutter, parts in zip(gutters, _adjacent(band, gutters), strict=True) if _are_columns(*parts)]
     if not partings:
         return []
-    lead = _lead(band, partings[0][0])
-    if lead:
-        return in_order(band[:lead]) + in_order(band[lead:])
+    cut = _lead(band, partings[0][0]) or _rest(band, partings[0][0])
+    if cut:
+        return in_order(band[:cut]) + in_order(band[cut:])
     found: list[Region] = []
     edges = [-math.inf, *(right for _, right in partings), math.inf]
     for left, right in pairwise(edges):
@@ -224,6 +224,13 @@ def _lead(band: list[Row], parting: float) -> int:
         return 0
     rest = next((row for row in band[begin:] if row.x1 > parting), None)
     return begin if rest is None or rest.y0 - band[begin - 1].y1 > 1.5 * rest.size else 0
+
+
+def _rest(band: list[Row], parting: float) -> int:
+    """Where rows begin that stand alone far below the columns, at the left: a heading of what follows; 0: nowhere."""
+    end = next(number for number in range(len(band), 0, -1) if band[number - 1].x1 > parting)
+    apart = end < len(band) and band[end].y0 - band[end - 1].y1 > 3 * band[end].size
+    return end if apart else 0
 
 
 def _table_apart(band: list[Row], parting: Interval) -> int:
@@ -315,7 +322,7 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     if prose == 2:
         return not (cell_by_cell and fewer > 4)
     if prose == 1:
-        return switches <= 0.2 or aligned < 0.5 or (fewer <= 2 and switches <= 1)
+        return (switches <= 0.2 or aligned < 0.5) and (fewer > 1 or len(left) > 5)
     return (aligned < 0.3 and switches <= 0.3) or (fewer >= 4 and switches <= 0.1 and not _numeric(rights))
 
 
