@@ -28,9 +28,9 @@ def printed_lines(region: Region) -> list[str]:
 def paragraphs(region: Region, joiner: Joiner) -> list[str]:
     """Rows of running text put together."""
     found: list[str] = []
-    width = max(row.x1 for row in region.rows) - min(row.x0 for row in region.rows)
+    column = min(row.x0 for row in region.rows), _full(region.rows)
     for rows in _stacks(region.rows):
-        stack = _Stack(rows, width)
+        stack = _Stack(rows, column)
         text, first = _row_text(rows[0]), rows[0]
         for above, row in pairwise(rows):
             if stack.begins(above, row, first):
@@ -81,20 +81,28 @@ def _alike(above: Row, row: Row) -> bool:
     return abs(row.size - above.size) <= 0.15 * max(row.size, above.size)
 
 
+def _full(rows: Sequence[Row]) -> float:
+    """Where full rows end, x; what sticks out into the margin is not counted."""
+    edges = sorted(row.x1 for row in rows)
+    return edges[-1 - len(edges) // 4]
+
+
 class _Stack:
     """Rows of one distance and type, and how they are set: where paragraphs begin in them follows from that."""
 
-    def __init__(self, rows: Sequence[Row], width: float) -> None:
-        """Looks at `rows`, which stand in a column of `width` pixels."""
+    def __init__(self, rows: Sequence[Row], column: tuple[float, float]) -> None:
+        """Looks at `rows`, which stand in a column between two x."""
         size, edges = rows[0].size, sorted(row.x1 for row in rows)
         self.left = min(row.x0 for row in rows)
-        self.right = edges[-1 - len(edges) // 4]  # of full rows; what sticks out into the margin is not counted
+        self.right = _full(rows)
+        if len(rows) <= 3 and self.left - column[0] < size:  # too few to tell a margin from the end of a paragraph
+            self.right = max(self.right, column[1])
         ragged = edges[-1] - edges[0] > 2 * size
         flush_right = edges[-1] - edges[0] < size and max(row.x0 for row in rows) - self.left > 3 * size
         centres = [row.x0 + row.x1 for row in rows]
         centred = ragged and max(centres) - min(centres) < 2 * size
         self.single = (
-            flush_right or centred or (ragged and edges[-1] - self.left < 0.5 * width)
+            flush_right or centred or (ragged and edges[-1] - self.left < 0.5 * (column[1] - column[0]))
         )  # addresses, signatures, lists
         self.hanging = self._hangs(rows)
 

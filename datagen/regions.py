@@ -329,8 +329,13 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
 def switch_share(lefts: Sequence[Row], rights: Sequence[Row]) -> float:
     """How often the document goes from one side to the other and back, per row of the smaller side.
 
-    About 0 for columns written one after the other, 2 for tables written row by row.
+    About 0 for columns written one after the other, 2 for tables written row by row. Rows above or below the other
+    side do not count.
     """
+    top, bottom = max(lefts[0].middle, rights[0].middle), min(lefts[-1].middle, rights[-1].middle)
+    lefts, rights = ([row for row in rows if top <= row.y1 and row.y0 <= bottom] for rows in (lefts, rights))
+    if not lefts or not rights:
+        return 0.0
     sides = sorted((run.index, side) for side, rows in enumerate((lefts, rights)) for row in rows for run in row.runs)
     switches = sum(a[1] != b[1] for a, b in pairwise(sides)) - 1
     return switches / min(len(lefts), len(rights))

@@ -294,6 +294,15 @@ def test_a_caption_stays_with_its_figure_and_a_note_at_the_end_of_its_column() -
     assert text_of([*right, *note, *below, *caption, *left], paragraphs="lines").split("\n") == expected
 
 
+def test_what_stands_above_or_below_columns_at_one_side_is_read_there() -> None:
+    rng = random.Random(2)
+    date, heading = line("1 May 2020", 780, 300), line("What follows", 100, 800)
+    left, right = prose(rng, 100, 380, 380, 12), prose(rng, 520, 380, 380, 12)
+    below = prose(rng, 100, 840, 800, 3)
+    expected = [text.text for text in [date, *left, *right, heading, *below]]
+    assert text_of([date, *left, *right, heading, *below], paragraphs="lines").split("\n") == expected
+
+
 # --- paragraphs
 
 
@@ -310,6 +319,22 @@ def test_paragraphs_begin_at_indents_gaps_items_and_after_short_lines() -> None:
         f"• {full[2:]}", f"• {full[2:]} goes on here",
     ]  # fmt: skip
     assert text_of(lines).split("\n") == expected
+
+
+def test_references_hang_and_addresses_stay_lines() -> None:
+    references = [
+        line("[1] A. Author and an early book", 100, 100), line("of many pages, Paris, 1912.", 140, 124),
+        line("[2] B. Author and a longer one", 100, 148), line("with pictures that are large,", 140, 172),
+        line("Berlin, 1920.", 140, 196),
+    ]  # fmt: skip
+    address = [line("A. Company Limited", 720, 400), line("12 Road", 830, 424), line("Town", 860, 448)]
+    assert text_of([*references, *address]).split("\n") == [
+        "[1] A. Author and an early book of many pages, Paris, 1912.",
+        "[2] B. Author and a longer one with pictures that are large, Berlin, 1920.",
+        "A. Company Limited",
+        "12 Road",
+        "Town",
+    ]
 
 
 def test_lines_of_code_stay_lines() -> None:
