@@ -1,154 +1,111 @@
-"""Printed characters of a page → lines and spans, by their places alone; for backends that tell single characters.
-
-Pure array arithmetic: nothing here knows a PDF library. Distances are in font sizes, so that the zoom does not matter.
-"""
+"""What characters become in a label: ligatures, widths, spaces; and how two printed lines are put together."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
 
-import numpy as np
-import numpy.typing as npt
+_LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
+_FULLWIDTH = {
+    code: chr(code - 0xFEE0) for first, last in ("０９", "ＡＺ", "ａｚ") for code in range(ord(first), ord(last) + 1)
+}
+_SPACES = dict.fromkeys([0x09, 0x0A, 0x0D, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
+# Nothing of these is seen. The joiners U+200C and U+200D stay: they change the shape of Persian and Indic letters.
+_UNSEEN: dict[int, str] = dict.fromkeys([0x200B, 0x2060, 0xFEFF, *range(0xFFF9, 0xFFFC)], "")
+# Fonts map ideographs to the radicals that look the same (⼀ for 一); NFKC has the ideograph.
+_RADICALS = {code: unicodedata.normalize("NFKC", chr(code)) for code in [0x2E9F, 0x2EF3, *range(0x2F00, 0x2FD6)]}
 
-from datagen.page import Line, Rect, Span
+SOFT_HYPHEN = "\u00ad"
+RTL = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+"""A letter of a script that runs from right to left."""
 
-Floats = npt.NDArray[np.float64]
-
-_SAME_BASELINE = 0.6  # of the font size: superscripts are raised by less, lines are further apart
-_MAX_GAP = 0.8  # of the font size: further to the right is another column (MuPDF's number)
-_SPACE = 0.1  # of the font size: a gap that reads as a space; letters of one word stand closer
-_MAX_OVERLAP = 1.0  # of the font size: the letters of a ligature share one glyph, accents stand on theirs
-_LEADING = 1.6  # of the font size: lines of one block are not further apart
-_RAISED = 0.1  # of the font size: higher above the line's baseline is a superscript
-
-
-class Style(NamedTuple):
-    """What the characters of a span share."""
-
-    font: str
-    size: float  # pixels
-    color: int
-    visible: bool
-    bold: bool
-    direction: tuple[float, float]  # of writing, as seen
-    height: float  # pixels from the font's descender to its ascender
-
-
-class Characters(NamedTuple):
-    """The printed characters of a page in the order of the document, one row each (N)."""
-
-    text: list[str]
-    box: Floats  # (N, 4) pixels: from the origin to the next one, from descender to ascender
-    origin: Floats  # (N, 2) pixels: on the baseline
-    style: npt.NDArray[np.int64]  # (N,) index into `styles`
-    apart: npt.NDArray[
-        np.bool_
-    ]  # (N,) the backend sees a space or line break before it that the document does not hold
-    styles: list[Style]
-
-    @property
-    def size(self) -> Floats:
-        """(N,) pixels."""
-        return np.array([style.size for style in self.styles])[self.style]
-
-    @property
-    def direction(self) -> Floats:
-        """(N, 2) unit vectors as seen."""
-        return np.array([style.direction for style in self.styles])[self.style]
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u2e80-\u2fdf\u3000-\u30ff\u3100-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff65"
+    "\U00020000-\U0003ffff"
+)
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_UNSPACED_PUNCTUATION = re.compile(r"[\u3000-\u303f\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]")
+_MIXED_TIGHT = re.compile("[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u4e00-\u9fff]")
+_MIXED_SPACED = re.compile("[\u4e00-\u9fff] [A-Za-z0-9]|[A-Za-z0-9] [\u4e00-\u9fff]")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_LAST_WORD = re.compile(r"([\w-]*[^\W\d_])[-\u2010]$")
+_FIRST_WORD = re.compile(r"[^\W\d_]+")
+_WHOLE_PREFIXES = {"well", "self"}  # hardly ever the first syllables of a longer word
 
 
-def lines(found: Characters) -> tuple[Line, ...]:
-    """Cuts the characters, at least one, into lines where they leave the baseline, and lines into spans of a style."""
-    size, direction = found.size, found.direction
-    starts, gap = _line_starts(found, size, direction)
-    line_of = np.cumsum(starts) - 1
-    first = np.flatnonzero(starts)[line_of]
-    offset = found.origin - found.origin[first]
-    rise = offset[:, 0] * direction[:, 1] - offset[:, 1] * direction[:, 0]  # over the baseline of the line's first
-    raised = rise > _RAISED * size
-    span_starts = np.flatnonzero(starts | (np.diff(found.style, prepend=-1) != 0) | np.diff(raised, prepend=False))
-    text = _spaced(found.text, ~starts & (found.apart | (gap > _SPACE * size)))
-    stops = [*span_starts[1:].tolist(), len(text)]
-    spans = [
-        _span("".join(text[start:stop]), box, found.styles[found.style[start]], bool(raised[start]))
-        for start, stop, box in zip(span_starts.tolist(), stops, _unions(found.box, span_starts), strict=True)
-    ]
-    line_starts = np.flatnonzero(starts)
-    of_line = np.searchsorted(span_starts, [*line_starts, len(text)]).tolist()
-    boxes = _unions(found.box, line_starts)
-    blocks = _blocks(np.array(boxes), found.origin[line_starts], direction[line_starts], size[line_starts])
-    return tuple(
-        Line(spans=tuple(spans[begin:end]), box=box, direction=(x, y), block=block)
-        for begin, end, box, (x, y), block in zip(
-            of_line[:-1], of_line[1:], boxes, direction[line_starts].tolist(), blocks, strict=True
-        )
-    )
+@cache
+def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
+    """The function that brings the text of a span into the form of a label.
+
+    Always: every kind of space is a space, zero-width characters go, radicals become the ideographs they show. NFKC
+    as a whole is not applied: it would change ², ½, ① and the punctuation of Chinese, which are seen as they are.
+    """
+    table: dict[int, str] = _SPACES | _UNSEEN | _RADICALS
+    table |= _LIGATURES if ligatures == "letters" else {}
+    table |= _FULLWIDTH if fullwidth == "ascii" else {}
+
+    def clean(text: str) -> str:
+        return text if text.isascii() and text.isprintable() else text.translate(table)
+
+    return clean
 
 
-def _spaced(text: list[str], gaps: npt.NDArray[np.bool_]) -> list[str]:
-    """The characters with a space before those behind a gap, unless there is one."""
-    blank = np.array([char.isspace() for char in text])
-    spaced = text.copy()
-    for row in np.flatnonzero(gaps & ~blank & ~np.roll(blank, 1)).tolist():
-        spaced[row] = " " + text[row]
-    return spaced
+class Joiner:
+    """Puts printed lines of one paragraph together; undecided cases go by what the rest of the page does."""
 
+    def __init__(self, page_text: Callable[[], str]) -> None:
+        self._page_text = page_text
+        self._words: Counter[str] | None = None
+        self._spaced: bool | None = None
+        self.hyphens = 0  # taken out so far
 
-def _line_starts(found: Characters, size: Floats, direction: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Whether each character starts a line, and its gap to the one before in pixels along the direction of writing."""
-    step = np.diff(found.origin, axis=0, prepend=found.origin[:1])
-    along = (step * direction).sum(axis=1)
-    across = np.abs(step[:, 0] * direction[:, 1] - step[:, 1] * direction[:, 0])
-    gap = along - np.roll(_advances(found, direction), 1)
-    larger = np.maximum(size, np.roll(size, 1))
-    turned = (direction * np.roll(direction, 1, axis=0)).sum(axis=1) < 0.99
-    starts = turned | (across > _SAME_BASELINE * larger) | (gap > _MAX_GAP * larger) | (gap < -_MAX_OVERLAP * larger)
-    starts[0] = True
-    return starts, gap
+    def join(self, before: str, after: str) -> str:
+        """Two lines as one.
 
+        A hyphen between a letter and a small letter goes where the page has the word without it elsewhere; and else
+        unless the word has another hyphen before it, the page has it with the hyphen in one piece elsewhere, or its
+        first part is "well" or "self". Between other characters the hyphen stays ("GPT-" + "4"); in neither case is
+        there a space. Scripts without spaces between words are joined without; where Chinese meets Latin it is as
+        most often on the page.
+        """
+        before, after = before.rstrip(), after.lstrip()
+        if not before or not after:
+            return before + after
+        if before[-1] == SOFT_HYPHEN:
+            self.hyphens += 1
+            return before[:-1] + after
+        if before[-1] in "-\u2010" and len(before) > 1 and not before[-2].isspace() and after[0].isalnum():
+            if self._breaks_word(before, after):
+                self.hyphens += 1
+                return before[:-1] + after
+            return before + after
+        return before + self._space(before[-1], after[0]) + after
 
-def _advances(found: Characters, direction: Floats) -> Floats:
-    """(N,) widths along the direction of writing, from the upright box around the slanted glyph."""
-    cosine, sine = np.abs(direction).T
-    side = np.where(cosine >= sine, found.box[:, 2] - found.box[:, 0], found.box[:, 3] - found.box[:, 1])
-    height = np.array([style.height for style in found.styles])[found.style]
-    widths: Floats = np.maximum(side - height * np.minimum(cosine, sine), 0.0) / np.maximum(cosine, sine)
-    return widths
+    def _breaks_word(self, before: str, after: str) -> bool:
+        head, tail = _LAST_WORD.search(before), _FIRST_WORD.match(after)
+        if not head or not tail or not after[0].islower():
+            return False
+        if self._words is None:
+            self._words = Counter(word.lower() for word in _WORD.findall(self._page_text()))
+        earlier, _, first = head[1].lower().rpartition("-")
+        last = tail[0].lower()
+        if self._words[first + last]:
+            return True
+        return not earlier and not self._words[f"{first}-{last}"] and first not in _WHOLE_PREFIXES
 
-
-def _unions(boxes: Floats, starts: npt.NDArray[np.int64]) -> list[Rect]:
-    """The boxes around the rows between neighbouring `starts`."""
-    least, most = np.minimum.reduceat(boxes, starts), np.maximum.reduceat(boxes, starts)
-    return list(map(tuple, np.hstack([least[:, :2], most[:, 2:]]).tolist()))
-
-
-def _span(text: str, box: Rect, style: Style, raised: bool) -> Span:
-    if any("\ud800" <= char <= "\udfff" for char in text):  # halves of one character beyond the first plane
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return Span(
-        text=text,
-        box=box,
-        size=style.size,
-        font=style.font,
-        color=style.color,
-        visible=style.visible,
-        bold=style.bold,
-        superscript=raised,
-    )
-
-
-def _blocks(boxes: Floats, origin: Floats, direction: Floats, size: Floats) -> list[int]:
-    """A line goes on with the block of the one before where it stands next below it."""
-    step = np.diff(origin, axis=0, prepend=origin[:1])
-    down = step[:, 1] * direction[:, 0] - step[:, 0] * direction[:, 1]
-    before = np.roll(boxes, 1, axis=0)
-    upright = np.abs(direction[:, 0]) >= np.abs(direction[:, 1])
-    overlap = np.where(
-        upright,
-        np.minimum(boxes[:, 2], before[:, 2]) - np.maximum(boxes[:, 0], before[:, 0]),
-        np.minimum(boxes[:, 3], before[:, 3]) - np.maximum(boxes[:, 1], before[:, 1]),
-    )
-    same = (down > 0) & (down < _LEADING * np.maximum(size, np.roll(size, 1))) & (overlap > 0)
-    same &= (direction == np.roll(direction, 1, axis=0)).all(axis=1)
-    same[0] = True
-    return [int(number) for number in np.cumsum(~same)]
+    def _space(self, last: str, first: str) -> str:
+        if last.isascii() and first.isascii():
+            return " "
+        unspaced = bool(_IS_UNSPACED.match(last)), bool(_IS_UNSPACED.match(first))
+        if all(unspaced) or _UNSPACED_PUNCTUATION.match(last) or _UNSPACED_PUNCTUATION.match(first):
+            return ""
+        if not any(unspaced):
+            return " "
+        if self._spaced is None:
+            text = self._page_text()
+            self._spaced = len(_MIXED_SPACED.findall(text)) >= len(_MIXED_TIGHT.findall(text))
+        return " " if self._spaced else ""

@@ -59,6 +59,7 @@ class Page:
     picture: PIL.Image.Image  # RGB, as seen: rotation, crop box, annotations and form fields applied
     lines: tuple[Line, ...]  # in the document's own order; hidden text too
     rasters: tuple[Rect, ...] = ()  # where pictures (not drawings) lie
+    drawings: tuple[Rect, ...] = ()  # boxes of filled and stroked shapes; a rule is a thin one. Empty: not known
 
 
 class Document(Protocol):
@@ -77,10 +78,10 @@ class Document(Protocol):
 
         Args:
             number: index of the page.
-            short_side_px: the picture's short side has at least this many pixels …
-            long_side_px: … unless its long side would then be longer than this.
+            short_side_px: the picture's short side has this many pixels.
+            long_side_px: the most its long side may then have.
 
         Raises:
-            PdfError: the page is unreadable.
+            PdfError: `unreadable`, or `page_size` for a page too slender for both limits.
         """
         ...

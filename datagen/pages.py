@@ -12,9 +12,11 @@ from datagen.page import Line, Page, PdfError, Rect, Span
 pymupdf.TOOLS.mupdf_display_errors(False)  # failures come as exceptions; the rest is noise on stderr
 pymupdf.TOOLS.mupdf_display_warnings(False)
 
-# Ligatures as letters, spaces kept as printed; hyphens at line ends stay (they are on the page). A glyph without a
-# Unicode value comes as U+FFFD, so that the audit sees it; never as its number in the font.
-_TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP
+# Ligatures, spaces and hyphens as they are on the page: what becomes of them is `datagen.layout`'s policy. A glyph
+# without a Unicode value comes as U+FFFD, so that the audit sees it; never as its number in the font.
+_TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_MEDIABOX_CLIP
+_SHAPE_FLAGS = pymupdf.TEXT_PRESERVE_IMAGES | pymupdf.TEXT_COLLECT_VECTORS | pymupdf.TEXT_MEDIABOX_CLIP
+_MOST_SHAPES = 3000  # a map or a plot of thousands of points says no more about the text than its first ones
 _PAINTED = 16 | 32  # char_flags of MuPDF's structured text: filled, stroked
 _FAILURES = (RuntimeError, ValueError, OSError, pymupdf.mupdf.FzErrorBase)
 
@@ -57,17 +59,47 @@ class MuDocument:
         """See `datagen.page.Document`."""
         try:
             page = self._document.load_page(number)
-            width_pt, height_pt = page.rect.width, page.rect.height  # as seen: rotated, cropped
-            if width_pt < 1 or height_pt < 1:
-                raise PdfError("unreadable", f"page of {width_pt:.1f} x {height_pt:.1f} points")
-            zoom = min(short_side_px / min(width_pt, height_pt), long_side_px / max(width_pt, height_pt))
-            pixmap = page.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csRGB, alpha=False)
+            zoom = _zoom(page.rect, short_side_px, long_side_px)
+            shown = page.get_displaylist()  # interpreted once, for the picture and for the text
+            pixmap = shown.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csRGB, alpha=False)
             picture = PIL.Image.frombuffer("RGB", (pixmap.width, pixmap.height), pixmap.samples_mv, "raw", "RGB", 0, 1)
-            return Page(picture=picture, lines=_lines(page.get_text("dict", flags=_TEXT_FLAGS), zoom))
+            found = pymupdf.TextPage(shown.get_textpage(_TEXT_FLAGS)).extractDICT()
+            rasters, drawings = _shapes(shown, zoom)
+            return Page(picture=picture, lines=_lines(found, zoom), rasters=rasters, drawings=drawings)
         except _FAILURES as error:
             if isinstance(error, PdfError):
                 raise
             raise PdfError("unreadable", f"page {number}: {error}") from error
+
+
+def _zoom(page: pymupdf.Rect, short_side_px: int, long_side_px: int) -> float:
+    """Pixels per point. `page` is in points, as seen: rotated and cropped."""
+    short, long = sorted((page.width, page.height))
+    if short < 1:
+        raise PdfError("unreadable", f"page of {page.width:.1f} x {page.height:.1f} points")
+    zoom = float(short_side_px / short)
+    if round(long * zoom) > long_side_px:
+        size = f"{page.width:.0f} x {page.height:.0f} points"
+        raise PdfError("page_size", f"page of {size}: {short_side_px} pixels across are {long * zoom:.0f} along")
+    return zoom
+
+
+def _shapes(shown: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Rect, ...], tuple[Rect, ...]]:
+    """Boxes of the pictures and of the drawings.
+
+    Only boxes are read: `extractDICT` would decode every picture, which takes longer than the whole text.
+    """
+    found = shown.get_textpage(_SHAPE_FLAGS)  # alive while its blocks are walked
+    boxes: dict[int, list[Rect]] = {pymupdf.mupdf.FZ_STEXT_BLOCK_IMAGE: [], pymupdf.mupdf.FZ_STEXT_BLOCK_VECTOR: []}
+    block, left = found.m_internal.first_block, _MOST_SHAPES
+    while block and left:
+        if block.type in boxes:
+            box = block.bbox
+            boxes[block.type].append(_scaled((box.x0, box.y0, box.x1, box.y1), zoom))
+            left -= 1
+        block = block.next
+    rasters, drawings = boxes.values()
+    return tuple(rasters), tuple(drawings)
 
 
 def _lines(found: dict[str, Any], zoom: float) -> tuple[Line, ...]:

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from datagen.characters import Characters, Floats, Style, lines
 from datagen.errors import UserError
-from datagen.glyphs import Characters, Floats, Style, lines
 from datagen.page import Line, Page, PdfError, Rect
 
 try:

@@ -12,7 +12,7 @@ from datagen.pdf import PdfSource
 from datagen.runner import LocalRunner
 from datagen.sample import IMAGE_MARKER
 from datagen.shards import ShardSet
-from datagen.unit import Rejected, Written
+from datagen.unit import Failed, Rejected, Written
 from tests.trainer.test_encode import TOKENIZER
 
 LINES = ("The quick brown fox", "jumps over the lazy dog.")
@@ -51,8 +51,12 @@ def test_a_page_becomes_picture_prompt_and_text(tmp_path: Path) -> None:
 def test_size_follows_rotation_and_both_limits(tmp_path: Path) -> None:
     (turned,) = only_sample(document(tmp_path / "turned.pdf", rotation=90), short_side_px=100).samples
     assert (turned.images[0].width, turned.images[0].height) == (150, 100)
-    (capped,) = only_sample(document(tmp_path / "a.pdf"), short_side_px=500, long_side_px=600).samples
-    assert (capped.images[0].width, capped.images[0].height) == (400, 600)
+    source = PdfSource(paths=[str(document(tmp_path / "a.pdf"))], short_side_px=500, long_side_px=600)
+    units = source.units(str(tmp_path / "a.pdf"))
+    assert isinstance(units, list)
+    slender = source.make(units[0])
+    assert isinstance(slender, Failed)
+    assert slender.reason == "page_size"
 
 
 def test_every_kind_of_document_ends_in_the_ledger(tmp_path: Path) -> None:
