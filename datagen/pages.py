@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import PIL.Image
@@ -61,19 +62,45 @@ class MuDocument:
             if width_pt < 1 or height_pt < 1:
                 raise PdfError("unreadable", f"page of {width_pt:.1f} x {height_pt:.1f} points")
             zoom = min(short_side_px / min(width_pt, height_pt), long_side_px / max(width_pt, height_pt))
-            pixmap = page.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csRGB, alpha=False)
+            drawn = page.get_displaylist()  # the page is interpreted once; as seen, where page.get_text is unrotated
+            pixmap = drawn.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csRGB, alpha=False)
             picture = PIL.Image.frombuffer("RGB", (pixmap.width, pixmap.height), pixmap.samples_mv, "raw", "RGB", 0, 1)
-            return Page(picture=picture, lines=_lines(page.get_text("dict", flags=_TEXT_FLAGS), zoom))
+            found = pymupdf.TextPage(drawn.get_textpage(_TEXT_FLAGS)).extractDICT()
+            rasters, covered = _images(drawn)
+            return Page(
+                picture=picture,
+                lines=_lines(found, zoom, covered),
+                rasters=tuple(_scaled(box, zoom) for box in rasters),
+            )
         except _FAILURES as error:
             if isinstance(error, PdfError):
                 raise
             raise PdfError("unreadable", f"page {number}: {error}") from error
 
 
-def _lines(found: dict[str, Any], zoom: float) -> tuple[Line, ...]:
+def _images(drawn: pymupdf.DisplayList) -> tuple[list[Rect], dict[Rect, list[Rect]]]:
+    """Boxes of images; and of text blocks that opaque images are painted over later, with the boxes of these."""
+    page = pymupdf.TextPage(drawn.get_textpage(_TEXT_FLAGS | pymupdf.TEXT_PRESERVE_IMAGES))
+    images = page.extractIMGINFO()
+    opaque = [(image["number"], image["bbox"]) for image in images if not image["has-mask"]]
+    covered: dict[Rect, list[Rect]] = {}
+    for *box, _, number, kind in page.extractBLOCKS() if opaque else ():
+        later = [over for place, over in opaque if place > number]
+        if kind == 0 and later:
+            covered[_rounded(box)] = later
+    return [image["bbox"] for image in images], covered
+
+
+def _rounded(box: Sequence[float]) -> Rect:
+    """For looking a box up."""
+    x0, y0, x1, y1 = (round(number, 1) for number in box)
+    return (x0, y0, x1, y1)
+
+
+def _lines(found: dict[str, Any], zoom: float, covered: Mapping[Rect, list[Rect]]) -> tuple[Line, ...]:
     return tuple(
         Line(
-            spans=tuple(_span(span, zoom) for span in line["spans"]),
+            spans=tuple(_span(span, zoom, covered.get(_rounded(block["bbox"]), [])) for span in line["spans"]),
             box=_scaled(line["bbox"], zoom),
             direction=line["dir"],
             block=number,
@@ -83,14 +110,16 @@ def _lines(found: dict[str, Any], zoom: float) -> tuple[Line, ...]:
     )
 
 
-def _span(span: dict[str, Any], zoom: float) -> Span:
+def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
+    x, y = (span["bbox"][0] + span["bbox"][2]) / 2, (span["bbox"][1] + span["bbox"][3]) / 2
+    covered = any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in over)
     return Span(
         text=span["text"],
         box=_scaled(span["bbox"], zoom),
         size=span["size"] * zoom,
         font=span["font"],
         color=span["color"],
-        visible=bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0,
+        visible=bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0 and not covered,
         bold=bool(span["flags"] & pymupdf.TEXT_FONT_BOLD),
         superscript=bool(span["flags"] & pymupdf.TEXT_FONT_SUPERSCRIPT),
     )

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datagen.audit import PageGates, judge, measure
 from datagen.cli import job_parser, run_source
 from datagen.console import say
 from datagen.errors import command
 from datagen.files import sha256_file
-from datagen.gates import TextGates, judge, language_of
 from datagen.images import encode_jpeg
+from datagen.language import language_of
 from datagen.listing import list_files, name_of
 from datagen.page import PdfError
 from datagen.pages import open_document
@@ -29,7 +30,7 @@ class PdfSource:
     short_side_px: int = 1024  # the model sees 1024 x 1024
     long_side_px: int = 4096  # of skinny pages
     jpeg_quality: int = 90
-    gates: TextGates = field(default_factory=TextGates)
+    gates: PageGates = field(default_factory=PageGates)
 
     name = "pdf"
     places = ("paths",)
@@ -73,10 +74,11 @@ class PdfSource:
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
         text = "\n".join(line.text.strip() for line in page.lines if line.text.strip())
-        refused = judge(text, self.gates)
+        language = language_of(text)
+        refused = judge(measure(page, text), language, self.gates)
         if refused:
             return refused
-        key, language = make_key(self.name, unit.content), language_of(text)
+        key = make_key(self.name, unit.content)
         prompt = choose("ocr", language, key)
         sample = Sample(
             key=key,
