@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from datagen.ink import Words, doubled_share, ink_measures, within_share, words_of
+from datagen.ink import Words, doubled_share, ink_measures, share_of, within_share, words_of
 from datagen.language import read
 from datagen.page import Page
 from datagen.unit import Rejected
@@ -28,7 +28,7 @@ MEASURES = (
     "plausible",  # share of letters in words that look like one of the languages known; the worst script
     "forward",  # bits per letter by which the text reads better than backwards
     "word_letters",  # letters of the word that a letter stands in, mean
-    "lone",  # share of words of one letter
+    "lone",  # share of letters that stand alone
     # Of the page's letters and digits, the share …
     "hidden",  # … not painted, or painted over
     "outside",  # … beyond the picture's edge
@@ -39,6 +39,7 @@ MEASURES = (
     "font_px",  # size that nine tenths of the letters and digits reach
     "ink",  # share of the page that is not paper
     "ink_in_glyphs",  # share of ink that lies in words; the rest is drawings, photographs, scans
+    "ink_in_images",  # share of ink that lies in pictures, be it text in them or on them
     "ink_between",  # ink in spaces between words, relative to words: near 1 where words are not where the text says
     "ink_beside",  # ink half a line above or below the words, relative to words: above 1 where the layer is shifted
 )
@@ -61,15 +62,15 @@ class PageGates:
     max_chars: int = 20_000  # more than any model's context holds
     max_hidden: float = 0.05  # OCR layers of scans too: nobody has seen what they say. 1 takes those that lie on ink
     max_outside: float = 0.02
-    max_on_images: float = 1.0  # below 1 refuses slides on a picture
+    max_on_images: float = 1.0  # below 1 refuses slides on a picture too
     max_turned: float = 0.5
     min_font_px: float = 4.0  # smaller print cannot be read
-    max_chars_per_mpx: float = 12_000.0  # four times a densely printed page
+    max_chars_per_mpx: float = 20_000.0  # 50 square pixels for a character
     max_garbled: float = 0.02  # fonts without Unicode values
     max_mojibake: float = 0.005
-    max_lone: float = 0.6  # l e t t e r s   a p a r t; pages of formulas reach 0.3
+    max_lone: float = 0.5  # l e t t e r s   a p a r t; pages of formulas reach 0.2
     max_word_letters: float = 20.0  # wordswithoutspaces; English 6, Finnish 11
-    min_plausible: float = 0.6  # fonts with wrong Unicode values, bad OCR; lists of names and part numbers reach 0.75
+    min_plausible: float = 0.5  # fonts with wrong Unicode values, bad OCR; labels of circuit diagrams come down to 0.6
     min_forward: float = -0.1  # letters in reversed order; text is above, reversed text nearly always below
     languages: list[str] = field(default_factory=list)  # "en", "zh", …; empty: all
     max_doubled: float = 0.05
@@ -77,6 +78,7 @@ class PageGates:
     max_ink_beside: float = 1.2  # a shifted layer: 1.6 and more for half a line; tables in small print reach 0.8
     max_ink_between: float = 0.9  # the layer of another page, or of other letters; good pages are below 0.85
     min_ink_in_glyphs: float = 0.05  # pages that are pictures or drawings but for a few words
+    max_ink_in_images: float = 1.0  # 0.5 refuses slides whose text is a picture, and pages of photographs too
 
     def __post_init__(self) -> None:
         if self.min_chars < 1:
@@ -104,6 +106,7 @@ _GATES = {  # measure, and what its value means when it is refused
     "max_ink_beside": ("ink_beside", "text shifted away from its ink"),
     "max_ink_between": ("ink_between", "ink where spaces should be"),
     "min_ink_in_glyphs": ("ink_in_glyphs", "hardly any ink is text"),
+    "max_ink_in_images": ("ink_in_images", "most ink lies in pictures"),
 }
 
 
@@ -129,7 +132,7 @@ def measure(page: Page, text: str) -> dict[str, float]:
             "lone": reading.lone,
         }
         | (_layer_measures(page, words) if words else {})
-        | ink_measures(page.picture, words)
+        | ink_measures(page, words)
     )
 
 
@@ -161,10 +164,10 @@ def _layer_measures(page: Page, words: Words) -> dict[str, float]:
     tenth = np.searchsorted(np.cumsum(words.weights[order]), 0.1)
     inside = within_share(words, np.array([[0, 0, width, height]]))
     return {
-        "hidden": float(words.weights @ ~words.visible),
-        "outside": max(1 - inside, 0.0),
+        "hidden": share_of(words, ~words.visible),
+        "outside": 1 - inside,
         "on_images": within_share(words, np.array(page.rasters)) if page.rasters else 0.0,
-        "turned": float(words.weights @ words.turned),
+        "turned": share_of(words, words.turned),
         "doubled": doubled_share(words),
         "font_px": float(words.sizes[order[tenth]]),
     }

@@ -6,6 +6,7 @@ exact enough to tell words from the spaces between them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -39,6 +40,7 @@ _ADVANCES = """
 97 69 67 69 72 64 58 75 72 31 44 69 58 86 72 75 61 75 69 61 61 72 69 94 69 69 61 31 28 31 47 53
 33 50 53 47 53 50 31 53 53 25 25 50 25 81 53 53 53 53 33 44 28 53 50 72 50 50 47 41 23 41 56
 """
+_MONOSPACED = re.compile(r"mono|cour|consol|menlo|inconsolata|typewriter|fixed|terminal|code|cmtt|lmtt|[a-z]tt\d", re.I)
 _WIDE = ((0x2E80, 0xA4D0), (0xAC00, 0xD7B0), (0xF900, 0xFB00), (0xFF00, 0xFF60))  # code points of full-width letters
 
 
@@ -61,8 +63,11 @@ def words_of(page: Page) -> Words | None:
     spans = [(line, span) for line in page.lines for span in line.spans if span.text and not span.text.isspace()]
     if not spans:
         return None
-    numbers = ((*span.box, *line.direction, span.size, span.visible, len(span.text)) for line, span in spans)
-    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 9)
+    numbers = (
+        (*span.box, *line.direction, span.size, span.visible, len(span.text), _monospaced(span.font))
+        for line, span in spans
+    )
+    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 10)
     points = np.frombuffer("".join(span.text for _, span in spans).encode("utf-32-le", "surrogatepass"), np.uint32)
     codes: Ints = np.where(points < 65536, points, 0x4E00).astype(np.intp)  # mathematical letters, rare Han: wide ones
     advances, solid = _letter_tables()
@@ -74,10 +79,10 @@ def words_of(page: Page) -> Words | None:
         return None
     span = of_char[firsts]
     row, end = rows[span], np.cumsum(lengths)
-    run = np.concatenate([[0.0], np.cumsum(advances[codes])])
+    run = np.concatenate([[0.0], np.cumsum(np.where(rows[of_char, 9] > 0, 0.6, advances[codes]))])
     begin, whole = run[end - lengths][span], (run[end] - run[end - lengths])[span]
     boxes, level = _placed(row, (run[firsts] - begin) / whole, (run[lasts + 1] - begin) / whole)
-    place = np.arange(len(codes)) - np.repeat(firsts, np.diff(firsts, append=len(codes)))
+    place = np.arange(firsts[0], len(codes)) - np.repeat(firsts, np.diff(firsts, append=len(codes)))
     return Words(
         boxes=boxes,
         weights=weights / weights.sum(),
@@ -85,19 +90,25 @@ def words_of(page: Page) -> Words | None:
         sizes=row[:, 6],
         visible=row[:, 7] > 0,
         turned=(row[:, 4] < 0.7) & ~((row[:, 5] > 0.7) & (advances[codes[firsts]] == 1)),
-        hashes=np.add.reduceat(codes * (place + 1), firsts),
+        hashes=np.add.reduceat(
+            codes[firsts[0] :] * solid[codes[firsts[0] :]].astype(np.intp) * (place + 1), firsts - firsts[0]
+        ),
         gaps=np.flatnonzero(span[1:] == span[:-1]),
     )
 
 
-def ink_measures(picture: PIL.Image.Image, words: Words | None) -> dict[str, float]:
-    """What the picture says about the words: the measures from "glyphs_on_ink" on of `datagen.audit.MEASURES`."""
-    dark = _darkness(picture.getchannel("G"))  # brightness but for pure colours, at half the time
+def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
+    """What the picture says: the measures "glyphs_on_ink" and those with "ink" first of `datagen.audit.MEASURES`."""
+    dark = _darkness(page.picture.getchannel("G"))  # brightness but for pure colours, at half the time
     found = _compared(dark, words) if words else {}
     if found.get("glyphs_on_ink", 1) < _NEARLY_ALL:  # red on black, yellow on white?
-        dark = _darkness(picture.convert("L"))
+        dark = _darkness(page.picture.convert("L"))
         found = _compared(dark, words) if words else {}
-    return found | {"ink": float((dark > _INK).mean())}
+    found["ink"] = float((dark > _INK).mean())
+    if page.rasters:
+        sums, _ = _under(dark, np.array(page.rasters, np.float64))
+        found["ink_in_images"] = min(float(sums.sum()) / max(float(dark.sum()), 1.0), 1.0)
+    return found
 
 
 def _compared(dark: Levels, words: Words) -> dict[str, float]:
@@ -119,11 +130,16 @@ def _compared(dark: Levels, words: Words) -> dict[str, float]:
     around = (left + right) / 2
     inked = around > _SOME_INK
     return {
-        "glyphs_on_ink": float(words.weights @ (touched > _SOME_INK)),
+        "glyphs_on_ink": share_of(words, touched > _SOME_INK),
         "ink_in_glyphs": min(float(sums[: len(boxes)].sum()) / max(float(dark.sum()), 1.0), 1.0),
         "ink_beside": max(beside) / max(here, weights.sum()),
         "ink_between": float(np.median(spaces[inked] / around[inked])) if inked.sum() >= _FEW_GAPS else 0.0,
     }
+
+
+def share_of(words: Words, chosen: Flags) -> float:
+    """Share of letters and digits in the chosen words (n,), not above 1 by rounding."""
+    return min(float(words.weights @ chosen), 1.0)
 
 
 def doubled_share(words: Words) -> float:
@@ -134,14 +150,20 @@ def doubled_share(words: Words) -> float:
     twice = (
         (np.diff(words.hashes[order]) == 0) & (np.abs(np.diff(x[order])) < near) & (np.abs(np.diff(y[order])) < near)
     )
-    return float(words.weights[order][1:][twice].sum())
+    return min(float(words.weights[order][1:][twice].sum()), 1.0)
 
 
 def within_share(words: Words, areas: Floats) -> float:
     """Share of letters and digits in words whose middle lies in one of the areas (m, 4)."""
     middle = (words.boxes[:, None, :2] + words.boxes[:, None, 2:]) / 2
     inside: Flags = np.all((middle >= areas[None, :, :2]) & (middle <= areas[None, :, 2:]), axis=2)
-    return float(words.weights @ np.any(inside, axis=1))
+    return share_of(words, np.any(inside, axis=1))
+
+
+@cache
+def _monospaced(font: str) -> bool:
+    """Whether a font of this name gives all letters one width. It need not be right for all."""
+    return bool(_MONOSPACED.search(font))
 
 
 @cache

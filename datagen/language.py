@@ -54,7 +54,7 @@ _LANGUAGE_OF_SCRIPT = {  # the plain guess
     "Deva": "hi",
 }
 
-_WORD_BITS = -5.2  # mean log2 P(letter | letter before) of a word; below it, a word is of no language. English: -3.7
+_WORD_BITS = -5.0  # mean log2 P(letter | letter before) of a word; below it, a word is of no language. English: -3.7
 _LEAST_LETTERS = 60  # of an alphabet; fewer tell nothing
 _LEAST_CHARACTERS = 25  # of Han or hangul
 _SURELY = 0.12  # bits per letter by which another language has to beat English: names and terms look foreign
@@ -68,7 +68,7 @@ class Reading:
     plausible: float = 1.0  # share of letters in words, or of Han and hangul characters, that look like text
     forward: float = 1.0  # bits per letter by which the text reads better than backwards
     word_letters: float = 5.0  # length of the word that a letter stands in, mean
-    lone: float = 0.0  # share of words of one letter
+    lone: float = 0.0  # share of letters that are a word
 
 
 def language_of(text: str) -> str:
@@ -165,7 +165,7 @@ def _fit(symbols: Codes, scripts: Codes, script: str) -> _Fit:
         plausible=float((told * likely).sum() / told.sum()) if told.sum() >= _LEAST_LETTERS else 1.0,
         forward=float(fits.max() - backwards.max()),
         word_letters=float((lengths**2).sum() / letters),
-        lone=float((lengths == 1).sum() / len(lengths)),
+        lone=float((lengths == 1).sum() / letters),
     )
 
 
