@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from datagen.ink import Words, doubled_share, ink_measures, share_of, within_share, words_of
+from datagen.ink import Words, doubled_share, ink_measures, share_of, words_of
 from datagen.language import read
 from datagen.page import Page
 from datagen.unit import Rejected
@@ -162,11 +162,10 @@ def _layer_measures(page: Page, words: Words) -> dict[str, float]:
     width, height = page.picture.size
     order = np.argsort(words.sizes)
     tenth = np.searchsorted(np.cumsum(words.weights[order]), 0.1)
-    inside = within_share(words, np.array([[0, 0, width, height]]))
+    x, y = ((words.boxes[:, :2] + words.boxes[:, 2:]) / 2).T
     return {
         "hidden": share_of(words, ~words.visible),
-        "outside": 1 - inside,
-        "on_images": within_share(words, np.array(page.rasters)) if page.rasters else 0.0,
+        "outside": share_of(words, (x < 0) | (y < 0) | (x > width) | (y > height)),
         "turned": share_of(words, words.turned),
         "doubled": doubled_share(words),
         "font_px": float(words.sizes[order[tenth]]),

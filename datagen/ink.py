@@ -67,7 +67,7 @@ def words_of(page: Page) -> Words | None:
         (*span.box, *line.direction, span.size, span.visible, len(span.text), _monospaced(span.font))
         for line, span in spans
     )
-    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 10)
+    rows = np.nan_to_num(np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 10), posinf=1e6, neginf=-1e6)
     points = np.frombuffer("".join(span.text for _, span in spans).encode("utf-32-le", "surrogatepass"), np.uint32)
     codes: Ints = np.where(points < 65536, points, 0x4E00).astype(np.intp)  # mathematical letters, rare Han: wide ones
     advances, solid = _letter_tables()
@@ -98,7 +98,7 @@ def words_of(page: Page) -> Words | None:
 
 
 def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
-    """What the picture says: the measures "glyphs_on_ink" and those with "ink" first of `datagen.audit.MEASURES`."""
+    """What the picture says: measures about ink and images of `datagen.audit.MEASURES`, those that apply."""
     dark = _darkness(page.picture.getchannel("G"))  # brightness but for pure colours, at half the time
     found = _compared(dark, words) if words else {}
     if found.get("glyphs_on_ink", 1) < _NEARLY_ALL:  # red on black, yellow on white?
@@ -106,8 +106,9 @@ def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
         found = _compared(dark, words) if words else {}
     found["ink"] = float((dark > _INK).mean())
     if page.rasters:
-        sums, _ = _under(dark, np.array(page.rasters, np.float64))
-        found["ink_in_images"] = min(float(sums.sum()) / max(float(dark.sum()), 1.0), 1.0)
+        images = _covered(dark.shape, np.array(page.rasters))
+        found["ink_in_images"] = float(dark[images].sum()) / max(float(dark.sum()), 1.0)
+        found["on_images"] = share_of(words, _at_middle(images, words)) if words else 0.0
     return found
 
 
@@ -151,13 +152,6 @@ def doubled_share(words: Words) -> float:
         (np.diff(words.hashes[order]) == 0) & (np.abs(np.diff(x[order])) < near) & (np.abs(np.diff(y[order])) < near)
     )
     return min(float(words.weights[order][1:][twice].sum()), 1.0)
-
-
-def within_share(words: Words, areas: Floats) -> float:
-    """Share of letters and digits in words whose middle lies in one of the areas (m, 4)."""
-    middle = (words.boxes[:, None, :2] + words.boxes[:, None, 2:]) / 2
-    inside: Flags = np.all((middle >= areas[None, :, :2]) & (middle <= areas[None, :, 2:]), axis=2)
-    return share_of(words, np.any(inside, axis=1))
 
 
 @cache
@@ -242,3 +236,21 @@ def _under(dark: Levels, boxes: Floats) -> tuple[Floats, Floats]:
     sums = at[:, 1, 1] - at[:, 0, 1] - at[:, 1, 0] + at[:, 0, 0]
     areas = (cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1])
     return sums, sums / np.maximum(areas, 0.25)
+
+
+def _covered(shape: tuple[int, ...], rects: Floats) -> Flags:
+    """Cells (height, width) that one of the rectangles (m, 4) of pixels touches; there may be thousands."""
+    height, width = shape
+    x0, y0 = np.clip(np.floor(rects[:, :2] / CELL_PX), 0, (width, height)).astype(np.intp).T
+    x1, y1 = np.clip(np.ceil(rects[:, 2:] / CELL_PX), 0, (width, height)).astype(np.intp).T
+    edges = np.zeros((height + 1, width + 1), np.int32)
+    for y, x, step in ((y0, x0, 1), (y1, x1, 1), (y0, x1, -1), (y1, x0, -1)):
+        np.add.at(edges, (y, x), step)
+    return np.asarray(edges.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0)
+
+
+def _at_middle(cells: Flags, words: Words) -> Flags:
+    """The cells' value at the middle of each word (n,)."""
+    height, width = cells.shape
+    x, y = ((words.boxes[:, :2] + words.boxes[:, 2:]) / (2 * CELL_PX)).astype(np.intp).T
+    return np.asarray(cells[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)])

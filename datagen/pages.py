@@ -82,7 +82,9 @@ def _images(drawn: pymupdf.DisplayList) -> tuple[list[Rect], dict[Rect, list[Rec
     """Boxes of images; and of text blocks that opaque images are painted over later, with the boxes of these."""
     page = pymupdf.TextPage(drawn.get_textpage(_TEXT_FLAGS | pymupdf.TEXT_PRESERVE_IMAGES))
     images = page.extractIMGINFO()
-    opaque = [(image["number"], image["bbox"]) for image in images if not image["has-mask"]]
+    opaque = [  # neither masked nor a stencil, which has no colours
+        (image["number"], image["bbox"]) for image in images if image["colorspace"] and not image["has-mask"]
+    ]
     covered: dict[Rect, list[Rect]] = {}
     for *box, _, number, kind in page.extractBLOCKS() if opaque else ():
         later = [over for place, over in opaque if place > number]

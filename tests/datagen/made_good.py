@@ -6,7 +6,7 @@ import random
 
 import pymupdf
 
-from tests.datagen.made_pdfs import A4, good, lines, paragraphs, photograph, scan, short_lines, story
+from tests.datagen.made_pdfs import A4, BODY, good, lines, paragraphs, photograph, scan, short_lines, story
 from tests.datagen.made_texts import (
     CHINESE,
     CODE,
@@ -231,6 +231,16 @@ def transparent_logo_over_text(document):
     page = story(document, paragraphs(ENGLISH, 2))
     stamp = pymupdf.Pixmap(pymupdf.csRGB, 40, 40, bytes([200, 30, 30, 20] * 1600), True)
     page.insert_image(page.rect, pixmap=stamp)
+
+
+@good()
+def stencil_over_text(document):
+    page = story(document, paragraphs(ENGLISH, 2))
+    page.insert_image(pymupdf.Rect(*BODY), pixmap=pymupdf.Pixmap(pymupdf.csGRAY, 8, 8, bytes(64), False))
+    xref = page.get_images()[0][0]  # an image becomes a stencil: one bit per pixel and no colours
+    for key, value in {"ImageMask": "true", "BitsPerComponent": "1", "ColorSpace": "null"}.items():
+        document.xref_set_key(xref, key, value)
+    document.update_stream(xref, bytes([255, 255, 255, 0b11100111, 255, 255, 255, 255]))
 
 
 @good()
