@@ -24,9 +24,9 @@ from pathlib import Path
 import pymupdf
 import torch
 
+from datagen.audit import PageGates
 from datagen.console import say
 from datagen.errors import command
-from datagen.gates import TextGates
 from datagen.job import JobSettings, run_job
 from datagen.pdf import PdfSource
 from datagen.runner import LocalRunner
@@ -146,7 +146,7 @@ def main() -> int:
     started = time.monotonic()
 
     write_pages(out / "pdf", lexicon())
-    gates = TextGates(min_chars=1)
+    gates = PageGates(min_chars=1)
     source = PdfSource(paths=[str(out / "pdf")], short_side_px=PAGE_PT, gates=gates)
     run_job(source, out / "shards", JobSettings(units_per_shard=500, validation_share=0.05), LocalRunner())
     train_tokenizer([ShardSet(out / "shards")], vocabulary=LETTERS_ONLY).save_pretrained(out / "tokenizer")

@@ -15,7 +15,7 @@ from datagen.shards import ShardRecord, read_table
 from datagen.storage import Folder
 from datagen.unit import Source
 
-_BYTES_DEPEND_ON = ("varyforge", "pymupdf", "pillow", "pyarrow", "numpy")
+_BYTES_DEPEND_ON = ("varyforge", "pillow", "pyarrow", "numpy")
 _SHORT = 60
 
 Config = dict[str, Any]
@@ -28,7 +28,7 @@ def config_of(source: Source) -> Config:
         "source": source.name,
         "settings": settings,
         "prompts": digests(source.prompt_lists),
-        "versions": {package: version(package) for package in _BYTES_DEPEND_ON},
+        "versions": {package: version(package) for package in _BYTES_DEPEND_ON} | dict(source.versions),
     }
     return dict(json.loads(json.dumps(config)))  # as it will be read again: JSON knows no tuples and no numbers as keys
 

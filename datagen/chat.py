@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datagen.cli import job_parser, run_source
 from datagen.errors import command
-from datagen.gates import language_of
+from datagen.language import language_of
 from datagen.listing import list_files, name_of
 from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
 from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written

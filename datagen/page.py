@@ -32,7 +32,7 @@ class Span:
     size: float  # of the font, pixels
     font: str  # name in the document
     color: int  # 0xRRGGBB of the fill
-    visible: bool  # painted: not render mode 3, not fully transparent
+    visible: bool  # painted: not render mode 3, not fully transparent, not under an opaque picture painted later
     bold: bool = False
     superscript: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import PIL.Image
@@ -65,7 +66,8 @@ class MuDocument:
             picture = PIL.Image.frombuffer("RGB", (pixmap.width, pixmap.height), pixmap.samples_mv, "raw", "RGB", 0, 1)
             found = pymupdf.TextPage(shown.get_textpage(_TEXT_FLAGS)).extractDICT()
             rasters, drawings = _shapes(shown, zoom)
-            return Page(picture=picture, lines=_lines(found, zoom), rasters=rasters, drawings=drawings)
+            lines = _lines(found, zoom, _covered(shown) if rasters else {})
+            return Page(picture=picture, lines=lines, rasters=rasters, drawings=drawings)
         except _FAILURES as error:
             if isinstance(error, PdfError):
                 raise
@@ -102,10 +104,32 @@ def _shapes(shown: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Rect, ...], 
     return tuple(rasters), tuple(drawings)
 
 
-def _lines(found: dict[str, Any], zoom: float) -> tuple[Line, ...]:
+def _covered(shown: pymupdf.DisplayList) -> dict[Rect, list[Rect]]:
+    """Boxes of text blocks that opaque pictures are painted over later, with the boxes of these; in points."""
+    page = pymupdf.TextPage(shown.get_textpage(_TEXT_FLAGS | pymupdf.TEXT_PRESERVE_IMAGES))
+    opaque = [  # neither masked nor a stencil, which has no colours
+        (image["number"], image["bbox"])
+        for image in page.extractIMGINFO()
+        if image["colorspace"] and not image["has-mask"]
+    ]
+    covered: dict[Rect, list[Rect]] = {}
+    for *box, _, number, kind in page.extractBLOCKS() if opaque else ():
+        later = [over for place, over in opaque if place > number]
+        if kind == 0 and later:
+            covered[_rounded(box)] = later
+    return covered
+
+
+def _rounded(box: Sequence[float]) -> Rect:
+    """For looking a box up."""
+    x0, y0, x1, y1 = (round(number, 1) for number in box)
+    return (x0, y0, x1, y1)
+
+
+def _lines(found: dict[str, Any], zoom: float, covered: Mapping[Rect, list[Rect]]) -> tuple[Line, ...]:
     return tuple(
         Line(
-            spans=tuple(_span(span, zoom) for span in line["spans"]),
+            spans=tuple(_span(span, zoom, covered.get(_rounded(block["bbox"]), [])) for span in line["spans"]),
             box=_scaled(line["bbox"], zoom),
             direction=line["dir"],
             block=number,
@@ -115,14 +139,16 @@ def _lines(found: dict[str, Any], zoom: float) -> tuple[Line, ...]:
     )
 
 
-def _span(span: dict[str, Any], zoom: float) -> Span:
+def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
+    x, y = (span["bbox"][0] + span["bbox"][2]) / 2, (span["bbox"][1] + span["bbox"][3]) / 2
+    covered = any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in over)
     return Span(
         text=span["text"],
         box=_scaled(span["bbox"], zoom),
         size=span["size"] * zoom,
         font=span["font"],
         color=span["color"],
-        visible=bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0,
+        visible=bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0 and not covered,
         bold=bool(span["flags"] & pymupdf.TEXT_FONT_BOLD),
         superscript=bool(span["flags"] & pymupdf.TEXT_FONT_SUPERSCRIPT),
     )

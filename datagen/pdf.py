@@ -3,40 +3,65 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
+from datagen.audit import MEASURES, PageGates, judge, measure
 from datagen.cli import job_parser, run_source
 from datagen.console import say
-from datagen.errors import command
+from datagen.errors import UserError, command
 from datagen.files import sha256_file
-from datagen.gates import TextGates, judge, language_of
 from datagen.images import encode_jpeg
+from datagen.language import language_of
+from datagen.layout import POLICY_VERSION, TextPolicy, read_text
 from datagen.listing import list_files, name_of
-from datagen.page import PdfError
-from datagen.pages import open_document
+from datagen.page import Document, Page, PdfError
 from datagen.prompts import choose
-from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
-from datagen.unit import Failed, Outcome, Source, Unit, Written
+from datagen.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
+from datagen.storage import is_url, signature
+from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
+
+BACKENDS = {"pymupdf": "datagen.pages", "pdfium": "datagen.pdfium"}
+"""Modules with an `open_document`, by the name of the setting; docs/data.md says when to take which."""
+
+_PACKAGES = {"pymupdf": "pymupdf", "pdfium": "pypdfium2"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdfSource(Source):
     """Pages of PDFs: the picture and, as the answer, the text layer (Vary-toy, arXiv 2401.12503, section 3.2)."""
 
-    paths: list[str]  # PDF files, or folders searched for *.pdf at any depth
+    paths: list[str]  # PDF files, or folders or URLs searched for *.pdf at any depth
+    backend: Literal["pymupdf", "pdfium"] = "pymupdf"
     short_side_px: int = 1024  # the model sees 1024 x 1024
-    long_side_px: int = 4096  # of skinny pages
+    long_side_px: int = 4096  # pages that would be longer are left out
     jpeg_quality: int = 90
-    gates: TextGates = field(default_factory=TextGates)
+    text: TextPolicy = field(default_factory=TextPolicy)
+    gates: PageGates = field(default_factory=PageGates)
 
     name = "pdf"
     prompt_lists = ("ocr",)
+    measures = MEASURES
 
     def __post_init__(self) -> None:
         if not (1 <= self.short_side_px <= self.long_side_px and 1 <= self.jpeg_quality <= 95):
             raise ValueError("needs 1 <= short_side_px <= long_side_px and jpeg_quality from 1 to 95")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend is {self.backend!r}, expected one of {', '.join(BACKENDS)}")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """See `Source`."""
+        return {"text policy": str(POLICY_VERSION), _PACKAGES[self.backend]: version(_PACKAGES[self.backend])}
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        """See `Source`."""
+        return judge(measures, language, self.gates)
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
@@ -49,12 +74,12 @@ class PdfSource(Source):
     def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
         """One unit per page."""
         try:
-            with open_document(file) as opened:
+            with _open(self.backend, file) as opened:
                 pages = len(opened)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
         document, content = self.document(path), sha256_file(Path(file))
-        return [
+        return (
             Unit(
                 id=f"{document}#{number:04d}",
                 document=document,
@@ -63,31 +88,49 @@ class PdfSource(Source):
                 payload={"page": number},
             )
             for number in range(pages)
-        ]
+        )
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Renders one page and takes its text as the answer."""
-        path, number = files[0], unit.payload["page"]
+        """Renders one page, reads its text, and keeps it if the audit finds that the one says what the other shows."""
         try:
-            with open_document(path) as opened:
-                page = opened.page(number, short_side_px=self.short_side_px, long_side_px=self.long_side_px)
+            page = self._page(unit, files)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
-        text = "\n".join(line.text.strip() for line in page.lines if line.text.strip())
-        refused = judge(text, self.gates)
+        read = read_text(page, self.text)
+        language, measures = language_of(read.text), measure(page, read.text)
+        refused = self.judge(measures, language)
         if refused:
-            return refused
-        key, language = make_key(self.name, unit.content), language_of(text)
+            return replace(refused, language=language, measures=measures)
+        key = make_key(self.name, unit.content)
         prompt = choose("ocr", language, key)
         sample = Sample(
             key=key,
             task="ocr",
-            turns=(Turn(role="user", text=IMAGE_MARKER + prompt), Turn(role="assistant", text=text)),
+            turns=(Turn(role="user", text=IMAGE_MARKER + prompt), Turn(role="assistant", text=read.text)),
             images=(encode_jpeg(page.picture, self.jpeg_quality),),
             source=self.name,
-            origin={"document": unit.document, "page": number, "language": language},
+            origin={"document": unit.document, "page": unit.payload["page"], "language": language},
         )
-        return Written(samples=(sample,))
+        return Written(samples=(sample,), notes=read.notes, language=language, measures=measures)
+
+    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
+        """See `Source`."""
+        return encode_jpeg(self._page(unit, files).picture, self.jpeg_quality)
+
+    def _page(self, unit: Unit, files: Sequence[str]) -> Page:
+        document = _kept_open(self.backend, files[0], signature(files[0]))
+        size = {"short_side_px": self.short_side_px, "long_side_px": self.long_side_px}
+        return document.page(unit.payload["page"], **size)
+
+
+def _open(backend: str, path: str) -> Document:
+    opened: Document = import_module(BACKENDS[backend]).open_document(path)
+    return opened
+
+
+@lru_cache(maxsize=1)  # pages of a document come one after the other; opening takes as long as reading a page's text
+def _kept_open(backend: str, path: str, _state: str) -> Document:
+    return _open(backend, path)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,9 +142,15 @@ def parser() -> argparse.ArgumentParser:
         examples="""
   python -m datagen.pdf papers/ --out shards/pdf
   python -m datagen.pdf --out shards/                    sample documents made by the project
-  python -m datagen.pdf a.pdf b.pdf --out shards/pdf --workers 8 short_side_px=1280 gates.min_chars=50""",
+  python -m datagen.pdf a.pdf b.pdf --out shards/pdf --workers 8 short_side_px=1280 gates.min_chars=50
+  python -m datagen.pdf papers/ --out shards/pdf --languages en,zh --update    after more papers came
+  python -m datagen.pdf papers/ --out shards/pdf --retry failed:timeout --deadline 300
+  python -m datagen.pdf s3://bucket/papers --out s3://bucket/shards/pdf --address auto""",
     )
-    made.add_argument("paths", nargs="*", help="PDF files or folders (none: sample documents), then key=value settings")
+    made.add_argument(
+        "paths", nargs="*", help="PDFs, folders or URLs (none: sample documents), then key=value settings"
+    )
+    made.add_argument("--languages", metavar="EN,ZH", help="keep pages in these alone (as gates.languages=[en,zh])")
     return made
 
 
@@ -111,7 +160,11 @@ def main() -> int:
     arguments = parser().parse_intermixed_args()
     overrides = [item for item in arguments.paths if "=" in item and not Path(item).exists()]
     paths = [item for item in arguments.paths if item not in overrides]
+    if arguments.languages:
+        overrides.append(f"gates.languages=[{arguments.languages}]")
     if not paths:
+        if is_url(arguments.out):
+            raise UserError("no PDFs given; name some (sample documents are made only beside a set on this machine)")
         from datagen.examples import write_documents  # noqa: PLC0415  # not for the children that import this module
 
         folder = Path(arguments.out) / "documents"

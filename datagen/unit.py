@@ -76,6 +76,11 @@ class Source(Protocol):
     measures: ClassVar[tuple[str, ...]] = ()
     """Names of what is measured of every unit; columns of ledger and index."""
 
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of libraries and rules that the bytes of samples depend on, besides those of every source."""
+        return {}
+
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
         """The gates' verdict on recorded measures, so that a changed gate needs no unit to be made again.
 

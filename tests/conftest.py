@@ -31,7 +31,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pdf_shards(documents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shard set of pages, small pictures."""
     out = tmp_path_factory.mktemp("shards") / "pdf"
-    run_job(PdfSource(paths=[str(documents)], short_side_px=96), out, JOB, LocalRunner())
+    run_job(PdfSource(paths=[str(documents)], short_side_px=256), out, JOB, LocalRunner())
     return out
 
 

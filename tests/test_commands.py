@@ -81,7 +81,7 @@ def test_a_mistake_is_one_clear_line(words: tuple[str, ...], parts: list[str], t
 
 def test_pdf_alone_makes_its_own_documents_with_ray(tmp_path: Path) -> None:
     out = tmp_path / "shards"
-    output = run("-m", "datagen.pdf", "--out", str(out), "--limit", "10", "--units-per-shard", "4", "short_side_px=64")
+    output = run("-m", "datagen.pdf", "--out", str(out), "--limit", "10", "--units-per-shard", "4", "short_side_px=256")
     assert "no PDFs given: made" in output
     shards = ShardSet(out)
     assert sum(record.units for record in shards.records) == 10
