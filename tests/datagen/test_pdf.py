@@ -42,7 +42,7 @@ def test_a_page_becomes_picture_prompt_and_text(tmp_path: Path) -> None:
     (sample,) = only_sample(document(tmp_path / "a.pdf")).samples
     assert sample.task == "ocr"
     assert sample.turns[0].text.startswith(IMAGE_MARKER)
-    assert sample.answer == "\n".join(LINES)
+    assert sample.answer == " ".join(LINES)  # a paragraph
     assert (sample.images[0].width, sample.images[0].height) == (1024, 1536)
     assert sample.origin == {"document": "a.pdf", "page": 0, "language": "en"}
 
