@@ -1,8 +1,8 @@
 """What the text of a page costs, and how its order compares with that of PyMuPDF 2's layout model.
 
     python benchmarks/pdf_layout.py FOLDER
-    python3 -m venv /tmp/v2 && /tmp/v2/bin/pip install "pymupdf>=2" && \
-        python benchmarks/pdf_layout.py FOLDER --other /tmp/v2/bin/python --show 15
+    python3 -m venv v2 && v2/bin/pip install "pymupdf>=2"
+    python benchmarks/pdf_layout.py FOLDER --other v2/bin/python --show 15
 
 FOLDER holds PDFs; the pages are spread evenly over them. With `--other`, an interpreter with PyMuPDF 2 finds boxes with
 `page.get_layout()` (a packaged model, by onnxruntime); printed lines are put into its order by the box they lie in, and
@@ -188,7 +188,10 @@ def headers(page: Page, known: list[tuple[int, str, Line]]) -> Counter[str]:
     dropped = {part for row in everything - body for part in (row, *row.split("\t"))}
     found: Counter[str] = Counter()
     for _, kind, line in known:
-        ours, theirs = line.text.strip() in dropped, kind in {"page-header", "page-footer"}
+        text, theirs = line.text.strip(), kind in {"page-header", "page-footer"}
+        ours = text in dropped or (
+            len(text) > 3 and any(text in part for part in dropped)
+        )  # parts of a line are put together
         found[{(True, True): "both", (True, False): "ours", (False, True): "theirs"}.get((ours, theirs), "none")] += 1
     return found
 

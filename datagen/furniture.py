@@ -71,7 +71,10 @@ def _furniture(rows: Sequence[tuple[Row, float, float]], frame: Frame, *, upward
 
 
 def footnotes(region: Region, frame: Frame) -> int:
-    """How many rows at the end of a column are footnotes: smaller than the text, below a short rule or with a mark."""
+    """How many rows at the end of a column are footnotes: smaller than the text, the first with a mark or below a rule.
+
+    Small type without either is text: methods, captions, references.
+    """
     if region.is_table:
         return 0
     rows, count = region.rows, 0
@@ -79,7 +82,8 @@ def footnotes(region: Region, frame: Frame) -> int:
         if row.size > 0.94 * frame.body_size or row.y0 < 0.4 * frame.height:
             break
         above = rows[-number - 1] if number < len(rows) else None
-        if _NOTE_MARK.match(row.runs[0].text.strip()) or _rule_between(above, row, frame):
+        first = above is None or above.size > 0.94 * frame.body_size
+        if _rule_between(above, row, frame) or (first and _NOTE_MARK.match(row.runs[0].text.strip())):
             count = number
     return count
 

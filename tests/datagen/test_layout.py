@@ -125,6 +125,16 @@ def test_what_is_left_out_is_counted() -> None:
     }
 
 
+def test_small_type_without_mark_or_rule_is_no_footnote() -> None:
+    small = [
+        "Small type of the methods goes on to the end",
+        "of the column, as long as it may be; and in",
+        "(1998) there was more of it.",
+    ]
+    lines = [*stack(["The text above it is of the usual size and long,"] * 4), *stack(small, y=900, size=14)]
+    assert read_text(page_of(lines), TextPolicy(footnotes="drop")).notes == {}
+
+
 def test_an_unknown_word_of_a_policy_is_named() -> None:
     with pytest.raises(ValueError, match="headers is one of keep, drop, not 'maybe'"):
         TextPolicy(headers="maybe")  # type: ignore[arg-type]
