@@ -7,7 +7,7 @@ box applied). Layout (`datagen.layout`) and audit (`datagen.audit`) work on this
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import PIL.Image
 
@@ -23,8 +23,7 @@ class PdfError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):  # hundreds a page: a dataclass takes three times as long to make
     """A run of glyphs of one line in one font, size and colour."""
 
     text: str  # U+FFFD for a glyph without a Unicode value; never its number in the font
@@ -37,8 +36,7 @@ class Span:
     superscript: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """Spans that the backend found on one baseline, in the backend's order."""
 
     spans: tuple[Span, ...]

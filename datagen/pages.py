@@ -18,6 +18,7 @@ pymupdf.TOOLS.mupdf_display_warnings(False)
 _TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_MEDIABOX_CLIP
 _SHAPE_FLAGS = pymupdf.TEXT_PRESERVE_IMAGES | pymupdf.TEXT_COLLECT_VECTORS | pymupdf.TEXT_MEDIABOX_CLIP
 _MOST_SHAPES = 3000  # a map or a plot of thousands of points says no more about the text than its first ones
+_BOLD, _SUPERSCRIPT = int(pymupdf.TEXT_FONT_BOLD), int(pymupdf.TEXT_FONT_SUPERSCRIPT)
 _PAINTED = 16 | 32  # char_flags of MuPDF's structured text: filled, stroked
 _FAILURES = (RuntimeError, ValueError, OSError, pymupdf.mupdf.FzErrorBase)
 
@@ -127,32 +128,33 @@ def _rounded(box: Sequence[float]) -> Rect:
 
 
 def _lines(found: dict[str, Any], zoom: float, covered: Mapping[Rect, list[Rect]]) -> tuple[Line, ...]:
-    return tuple(
-        Line(
-            spans=tuple(_span(span, zoom, covered.get(_rounded(block["bbox"]), [])) for span in line["spans"]),
-            box=_scaled(line["bbox"], zoom),
-            direction=line["dir"],
-            block=number,
-        )
-        for number, block in enumerate(found["blocks"])
-        for line in block.get("lines", ())
-    )
+    lines = []
+    for number, block in enumerate(found["blocks"]):
+        over = covered.get(_rounded(block["bbox"]), []) if covered else []
+        for line in block.get("lines", ()):
+            spans = tuple([_span(span, zoom, over) for span in line["spans"]])
+            lines.append(Line(spans, _scaled(line["bbox"], zoom), line["dir"], number))
+    return tuple(lines)
 
 
 def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
-    x, y = (span["bbox"][0] + span["bbox"][2]) / 2, (span["bbox"][1] + span["bbox"][3]) / 2
-    covered = any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in over)
+    visible = bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0
+    if over and visible:
+        x, y = (span["bbox"][0] + span["bbox"][2]) / 2, (span["bbox"][1] + span["bbox"][3]) / 2
+        visible = not any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in over)
+    flags = span["flags"]
     return Span(
-        text=span["text"],
-        box=_scaled(span["bbox"], zoom),
-        size=span["size"] * zoom,
-        font=span["font"],
-        color=span["color"],
-        visible=bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0 and not covered,
-        bold=bool(span["flags"] & pymupdf.TEXT_FONT_BOLD),
-        superscript=bool(span["flags"] & pymupdf.TEXT_FONT_SUPERSCRIPT),
+        span["text"],
+        _scaled(span["bbox"], zoom),
+        span["size"] * zoom,
+        span["font"],
+        span["color"],
+        visible,
+        bool(flags & _BOLD),
+        bool(flags & _SUPERSCRIPT),
     )
 
 
 def _scaled(box: Rect, zoom: float) -> Rect:
-    return (box[0] * zoom, box[1] * zoom, box[2] * zoom, box[3] * zoom)
+    x0, y0, x1, y1 = box
+    return (x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom)
