@@ -31,6 +31,7 @@ _SOME_INK = 3.0  # mean level over a word's box that even a full stop reaches
 _MUCH_INK = 60.0  # mean level of bold text: the deeper black of a drawing counts no more
 _FEW_GAPS = 8  # fewer spaces between words than this tell nothing
 _SAMPLE = 200  # words, and spaces, that tell whether the layer is shifted
+_SMALL_IMAGES = 0.03  # of the page: logos
 _NEARLY_ALL = 0.98  # of the glyphs
 _SAME_PLACE = 0.35  # of the font size: how far apart the two prints of a doubled word stand
 
@@ -137,6 +138,8 @@ def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, flo
 
 
 def _image_measures(dark: Levels, images: Flags, words: Words) -> dict[str, float]:
+    if images.mean() < _SMALL_IMAGES:
+        return {"on_images": share_of(words, _at_middle(images, words))}
     worded = _covered(dark.shape, words.boxes)
     unread = _BLOCK**2 * int(_lined(dark, images & ~worded).sum())
     return {
@@ -262,14 +265,12 @@ def _under(dark: Levels, boxes: Floats) -> tuple[Floats, Floats]:
 
 
 def _covered(shape: tuple[int, ...], rects: Floats) -> Flags:
-    """Cells (height, width) that one of the rectangles (m, 4) of pixels touches; there may be thousands."""
-    height, width = shape
-    x0, y0 = np.clip(np.floor(rects[:, :2] / CELL_PX), 0, (width, height)).astype(np.intp).T
-    x1, y1 = np.clip(np.ceil(rects[:, 2:] / CELL_PX), 0, (width, height)).astype(np.intp).T
-    edges = np.zeros((height + 1, width + 1), np.int32)
-    for y, x, step in ((y0, x0, 1), (y1, x1, 1), (y0, x1, -1), (y1, x0, -1)):
-        np.add.at(edges, (y, x), step)
-    return np.asarray(edges.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0)
+    """Cells (height, width) that one of the rectangles (m, 4) of pixels touches."""
+    cells = np.zeros(shape, np.bool_)
+    low, high = np.floor(rects[:, :2] / CELL_PX), np.ceil(rects[:, 2:] / CELL_PX)
+    for x0, y0, x1, y1 in np.maximum(np.concatenate([low, high], axis=1), 0).astype(np.intp).tolist():
+        cells[y0:y1, x0:x1] = True
+    return cells
 
 
 def _at_middle(cells: Flags, words: Words) -> Flags:
