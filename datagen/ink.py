@@ -106,7 +106,7 @@ def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
     if found.get("glyphs_on_ink", 1) < _NEARLY_ALL:  # red on black, yellow on white?
         dark = _darkness(page.picture.convert("L"))
         found = _compared(dark, words, images) if words else {}
-    found["ink"] = float((dark > _INK).mean())
+    found["ink"] = float(np.count_nonzero(dark > _INK) / dark.size)
     return found | (_image_measures(dark, images, words) if images is not None and words else {})
 
 
@@ -128,11 +128,11 @@ def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, flo
     here, *beside = (float(weights @ np.minimum(part, _MUCH_INK)) for part in (on, before, after))
     around = (left + right) / 2
     inked = around > _SOME_INK
-    printed, drawn = float(sums[: len(boxes)].sum()), float(dark.sum() if images is None else dark[~images].sum())
+    drawn = dark.sum(dtype=np.int32) if images is None else (dark * ~images).sum(dtype=np.int32)
     return {
         "glyphs_on_ink": share_of(words, touched > _SOME_INK),
-        "ink_in_glyphs": min(printed / max(drawn, 1.0), 1.0),
-        "ink_beside": max(beside) / max(here, weights.sum()),
+        "ink_in_glyphs": min(float(sums[: len(boxes)].sum()) / max(float(drawn), 1.0), 1.0),
+        "ink_beside": max(beside) / max(here, float(weights.sum())),
         "ink_between": float(np.median(spaces[inked] / around[inked])) if inked.sum() >= _FEW_GAPS else 0.0,
     }
 
