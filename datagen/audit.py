@@ -38,8 +38,8 @@ MEASURES = (
     "glyphs_on_ink",  # … in words with ink beneath
     "font_px",  # size that nine tenths of the letters and digits reach
     "ink",  # share of the page that is not paper
-    "ink_in_glyphs",  # share of ink that lies in words; the rest is drawings, photographs, scans
-    "ink_in_images",  # share of ink that lies in pictures, be it text in them or on them
+    "ink_in_glyphs",  # share of ink outside pictures that lies in words; the rest is drawn
+    "text_in_images",  # share of the room of all text that is taken by what looks like text in pictures
     "ink_between",  # ink in spaces between words, relative to words: near 1 where words are not where the text says
     "ink_beside",  # ink half a line above or below the words, relative to words: above 1 where the layer is shifted
 )
@@ -77,8 +77,8 @@ class PageGates:
     min_glyphs_on_ink: float = 0.95  # white or covered text, the layer of another page; good pages are above 0.97
     max_ink_beside: float = 1.2  # a shifted layer: 1.6 and more for half a line; tables in small print reach 0.8
     max_ink_between: float = 0.9  # the layer of another page, or of other letters; good pages are below 0.85
-    min_ink_in_glyphs: float = 0.05  # pages that are pictures or drawings but for a few words
-    max_ink_in_images: float = 1.0  # 0.5 refuses slides whose text is a picture, and pages of photographs too
+    min_ink_in_glyphs: float = 0.05  # pages that are drawings, or letters as outlines, but for a few words
+    max_text_in_images: float = 0.6  # pictures of text below a title; pages with charts reach 0.3
 
     def __post_init__(self) -> None:
         if self.min_chars < 1:
@@ -106,7 +106,7 @@ _GATES = {  # measure, and what its value means when it is refused
     "max_ink_beside": ("ink_beside", "text shifted away from its ink"),
     "max_ink_between": ("ink_between", "ink where spaces should be"),
     "min_ink_in_glyphs": ("ink_in_glyphs", "hardly any ink is text"),
-    "max_ink_in_images": ("ink_in_images", "most ink lies in pictures"),
+    "max_text_in_images": ("text_in_images", "most text lies in pictures"),
 }
 
 

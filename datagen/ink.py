@@ -31,6 +31,7 @@ _SOME_INK = 3.0  # mean level over a word's box that even a full stop reaches
 _MUCH_INK = 60.0  # mean level of bold text: the deeper black of a drawing counts no more
 _FEW_GAPS = 8  # fewer spaces between words than this tell nothing
 _SAMPLE = 200  # words, and spaces, that tell whether the layer is shifted
+_SMALL_IMAGES = 0.03  # of the page: logos
 _NEARLY_ALL = 0.98  # of the glyphs
 _SAME_PLACE = 0.35  # of the font size: how far apart the two prints of a doubled word stand
 
@@ -100,19 +101,16 @@ def words_of(page: Page) -> Words | None:
 def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
     """What the picture says: measures about ink and images of `datagen.audit.MEASURES`, those that apply."""
     dark = _darkness(page.picture.getchannel("G"))  # brightness but for pure colours, at half the time
-    found = _compared(dark, words) if words else {}
+    images = _covered(dark.shape, np.array(page.rasters)) if page.rasters else None
+    found = _compared(dark, words, images) if words else {}
     if found.get("glyphs_on_ink", 1) < _NEARLY_ALL:  # red on black, yellow on white?
         dark = _darkness(page.picture.convert("L"))
-        found = _compared(dark, words) if words else {}
-    found["ink"] = float((dark > _INK).mean())
-    if page.rasters:
-        images = _covered(dark.shape, np.array(page.rasters))
-        found["ink_in_images"] = float(dark[images].sum()) / max(float(dark.sum()), 1.0)
-        found["on_images"] = share_of(words, _at_middle(images, words)) if words else 0.0
-    return found
+        found = _compared(dark, words, images) if words else {}
+    found["ink"] = float(np.count_nonzero(dark > _INK) / dark.size)
+    return found | (_image_measures(dark, images, words) if images is not None and words else {})
 
 
-def _compared(dark: Levels, words: Words) -> dict[str, float]:
+def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, float]:
     boxes, level = words.boxes, words.level
     some = np.arange(0, len(boxes), 1 + len(boxes) // _SAMPLE)
     gaps = words.gaps[level[words.gaps]]
@@ -130,12 +128,40 @@ def _compared(dark: Levels, words: Words) -> dict[str, float]:
     here, *beside = (float(weights @ np.minimum(part, _MUCH_INK)) for part in (on, before, after))
     around = (left + right) / 2
     inked = around > _SOME_INK
+    drawn = dark.sum(dtype=np.int32) if images is None else (dark * ~images).sum(dtype=np.int32)
     return {
         "glyphs_on_ink": share_of(words, touched > _SOME_INK),
-        "ink_in_glyphs": min(float(sums[: len(boxes)].sum()) / max(float(dark.sum()), 1.0), 1.0),
-        "ink_beside": max(beside) / max(here, weights.sum()),
+        "ink_in_glyphs": min(float(sums[: len(boxes)].sum()) / max(float(drawn), 1.0), 1.0),
+        "ink_beside": max(beside) / max(here, float(weights.sum())),
         "ink_between": float(np.median(spaces[inked] / around[inked])) if inked.sum() >= _FEW_GAPS else 0.0,
     }
+
+
+def _image_measures(dark: Levels, images: Flags, words: Words) -> dict[str, float]:
+    if images.mean() < _SMALL_IMAGES:
+        return {"on_images": share_of(words, _at_middle(images, words))}
+    worded = _covered(dark.shape, words.boxes)
+    unread = _BLOCK**2 * int(_lined(dark, images & ~worded).sum())
+    return {
+        "on_images": share_of(words, _at_middle(images, words)),
+        "text_in_images": unread / max(unread + int(worded.sum()), 1),
+    }
+
+
+def _lined(dark: Levels, free: Flags) -> Flags:
+    """Blocks of `free` cells whose ink looks like lines of text: rough rows with much ink, and rows with none.
+
+    Photographs are smooth and have no rows without ink; drawings have little ink.
+    """
+    down, across = dark.shape[0] // _BLOCK, dark.shape[1] // _BLOCK
+    tiles = (down, _BLOCK, across, _BLOCK)
+    part = np.s_[: down * _BLOCK, : across * _BLOCK]
+    rows = ((dark > _INK / 2) & free)[part].reshape(tiles).mean(axis=3)  # share of ink: (down, row, across)
+    ink, room = rows.mean(axis=1), free[part].reshape(tiles).mean(axis=(1, 3))
+    steps = np.abs(np.diff(dark, axis=1, append=dark[:, -1:]))[part].reshape(tiles).sum(axis=(1, 3))
+    rough = steps > 0.35 * dark[part].reshape(tiles).sum(axis=(1, 3))
+    lined = (rows > 0.3).any(axis=1) & (rows < 0.07).any(axis=1)
+    return np.asarray(lined & rough & (room > 0.8) & (ink > 0.12) & (ink < 0.65))
 
 
 def share_of(words: Words, chosen: Flags) -> float:
@@ -239,14 +265,12 @@ def _under(dark: Levels, boxes: Floats) -> tuple[Floats, Floats]:
 
 
 def _covered(shape: tuple[int, ...], rects: Floats) -> Flags:
-    """Cells (height, width) that one of the rectangles (m, 4) of pixels touches; there may be thousands."""
-    height, width = shape
-    x0, y0 = np.clip(np.floor(rects[:, :2] / CELL_PX), 0, (width, height)).astype(np.intp).T
-    x1, y1 = np.clip(np.ceil(rects[:, 2:] / CELL_PX), 0, (width, height)).astype(np.intp).T
-    edges = np.zeros((height + 1, width + 1), np.int32)
-    for y, x, step in ((y0, x0, 1), (y1, x1, 1), (y0, x1, -1), (y1, x0, -1)):
-        np.add.at(edges, (y, x), step)
-    return np.asarray(edges.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0)
+    """Cells (height, width) that one of the rectangles (m, 4) of pixels touches."""
+    cells = np.zeros(shape, np.bool_)
+    low, high = np.floor(rects[:, :2] / CELL_PX), np.ceil(rects[:, 2:] / CELL_PX)
+    for x0, y0, x1, y1 in np.maximum(np.concatenate([low, high], axis=1), 0).astype(np.intp).tolist():
+        cells[y0:y1, x0:x1] = True
+    return cells
 
 
 def _at_middle(cells: Flags, words: Words) -> Flags:

@@ -65,7 +65,7 @@ def letters_as_outlines_below_a_heading(document):
     document[0].insert_text((60, 40), "Harbour Gazette, 3 May 2019, page 7", fontsize=9)
 
 
-@bad("min_ink_in_glyphs")
+@bad("max_text_in_images")
 def scan_below_a_heading(document):
     page = document.new_page(width=A4[0], height=A4[1])
     page.insert_image(pymupdf.Rect(0, 50, *A4), pixmap=picture_of(ENGLISH * 3))
@@ -335,8 +335,8 @@ def slide_on_a_picture_where_not_wanted(document):
     slide_on_a_picture(document)
 
 
-@bad("max_ink_in_images", max_ink_in_images=0.5)
-def slide_whose_text_is_a_picture_where_not_wanted(document):
+@bad("max_text_in_images")
+def title_over_a_picture_of_text(document):
     page = document.new_page(width=A4[0], height=A4[1])
     page.insert_image(pymupdf.Rect(60, 120, 535, 792), pixmap=picture_of(ENGLISH * 3))
     page.insert_text((60, 100), "A long day at the harbour", fontsize=34)

@@ -176,6 +176,13 @@ def photographs_and_captions(document):
 
 
 @good()
+def large_photograph_with_a_caption(document):
+    page = document.new_page(width=A4[0], height=A4[1])
+    page.insert_image(pymupdf.Rect(60, 60, 535, 380), pixmap=photograph(900, 600))
+    story(document, paragraphs(ENGLISH[:1]), rect=pymupdf.Rect(60, 400, 535, 500), same_page=True)
+
+
+@good()
 def slide_on_a_picture(document):
     page = document.new_page(width=720, height=405)
     page.insert_image(page.rect, pixmap=pymupdf.Pixmap(pymupdf.csRGB, 8, 6, bytes([40, 60, 90] * 48), False))
