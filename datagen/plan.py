@@ -4,7 +4,7 @@ Units that belong to one document are cut into runs. A run's place is a hash of 
 leaves of a binary tree over places, each holding at most so many units, and named by the bits that lead there. So the
 plan depends on the set of inputs alone, and an input more changes one leaf per run, or splits it in two.
 
-All runs are held as numpy columns: about 50 bytes each, whatever the units carry.
+All runs are held as numpy columns: about 60 bytes each, whatever the units carry.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Runs:
     file: np.ndarray  # (N,) int32, into `files`
     row: np.ndarray  # (N,) int32, within the file
     place: np.ndarray  # (N,) uint64
+    side: np.ndarray  # (N,) uint64, `datagen.unit.split_position` of the document
     units: np.ndarray  # (N,) int32
     digest: np.ndarray  # (N,) 16 bytes: what the units are
     contents: np.ndarray  # (sum of units,) uint64: a hash per unit, run after run
@@ -57,6 +58,7 @@ class Runs:
             file=self.file[order],
             row=self.row[order],
             place=self.place[order],
+            side=self.side[order],
             units=self.units[order],
             digest=self.digest[order],
             contents=self.contents[gather + within],
@@ -95,10 +97,14 @@ def leaves(places: np.ndarray, sizes: np.ndarray, capacity: int) -> Iterator[tup
 
 
 def plan_shards(prefix: str, runs: Runs, units_per_shard: int) -> Iterator[ShardPlan]:
-    """The shards, in order of their bits; units whose content an earlier one (by place) has are marked."""
+    """The shards, in order of their bits; of units with the same content all but one are marked as duplicates.
+
+    The one that stays is of the document that is furthest from being held out: a copy that is added later never takes
+    to validation what was trained on.
+    """
     runs = runs.in_order()
     starts = np.concatenate(([0], np.cumsum(runs.units, dtype=np.int64)))
-    again, firsts = _duplicates(runs.contents)
+    again, firsts = _duplicates(runs.contents, np.repeat(runs.side, runs.units))
     for bits, start, stop in leaves(runs.place, runs.units, units_per_shard):
         low, high = np.searchsorted(again, (starts[start], starts[stop]))
         duplicates = tuple(
@@ -122,9 +128,9 @@ def shard_name(prefix: str, bits: str) -> str:
     return f"{prefix}-{bits or 'all'}"
 
 
-def _duplicates(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of contents that occurred before, and of their first occurrence; both (M,), the former sorted."""
-    order = np.argsort(contents, kind="stable")
+def _duplicates(contents: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Units that repeat a content, and the unit of that content that stays; both (M,) positions, the former sorted."""
+    order = np.lexsort((~side, contents))  # of equal contents the highest side first, then the lowest position
     ordered = contents[order]
     new = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(ordered) else np.zeros(0, bool)
     first = order[np.flatnonzero(new)[np.cumsum(new) - 1]][~new]
@@ -147,7 +153,7 @@ def join(parts: Sequence[Runs]) -> Runs:
     files = tuple(name for part in parts for name in part.files)
     offsets = np.cumsum([0, *(len(part.files) for part in parts)])
     file = np.concatenate([part.file + offset for part, offset in zip(parts, offsets[:-1], strict=True)])
-    columns = ("row", "place", "units", "digest", "contents")
+    columns = ("row", "place", "side", "units", "digest", "contents")
     return Runs(
         files=files, file=file, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
     )

@@ -24,7 +24,7 @@ from datagen.plan import RUNS_PER_SHARD, Runs, leaves, place_of
 from datagen.runner import Tick
 from datagen.shards import read_table
 from datagen.storage import Copies, Folder, signature
-from datagen.unit import Failed, Rejected, Source, Unit
+from datagen.unit import Failed, Rejected, Source, Unit, split_position
 
 PLAN = "plan"
 _INPUTS_PER_BATCH = 64
@@ -32,6 +32,7 @@ _ROWS_PER_GROUP = 64  # of parquet: what is read at least to get at one run
 _SCHEMA = pa.schema(
     [
         ("place", pa.uint64()),
+        ("side", pa.uint64()),
         ("units", pa.int32()),
         ("failed", pa.int32()),  # inputs that could not be cut into units
         ("digest", pa.binary(16)),
@@ -128,6 +129,7 @@ def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
             what = json.dumps([[u.id, u.document, u.content, _verdict(u)] for u in run])
             yield {
                 "place": place_of(document, number),
+                "side": split_position(document),
                 "units": len(run),
                 "failed": sum(isinstance(unit.verdict, Failed) for unit in run),
                 "digest": hashlib.sha256(what.encode()).digest()[:16],
@@ -139,13 +141,14 @@ def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
 
 def read_runs(folder: Folder, name: str) -> tuple[Runs, int]:
     """The small columns of a plan file, and how many of its inputs failed."""
-    table = read_table(folder, name, ["place", "units", "failed", "digest", "contents"])
+    table = read_table(folder, name, ["place", "side", "units", "failed", "digest", "contents"])
     contents = b"".join(table.column("contents").to_pylist())
     runs = Runs(
         files=(name,),
         file=np.zeros(table.num_rows, np.int32),
         row=np.arange(table.num_rows, dtype=np.int32),
         place=table.column("place").to_numpy(),
+        side=table.column("side").to_numpy(),
         units=table.column("units").to_numpy(),
         digest=np.array(table.column("digest").to_pylist(), dtype="V16"),
         contents=np.frombuffer(contents, np.uint64),

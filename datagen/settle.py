@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from datagen.console import warn
-from datagen.duplicates import cluster, group_documents, stack
+from datagen.duplicates import SIZE, cluster, group_documents, stack
 from datagen.errors import UserError
 from datagen.records import put_record
 from datagen.shards import IndexRow, ShardRecord, read_table, schema_of, table_bytes
@@ -91,31 +91,28 @@ def _all_held_out(out: Folder, records: Sequence[ShardRecord], share: float) -> 
 
 
 def _relations(out: Folder, records: Sequence[ShardRecord], share: float) -> _Relations:
-    """Clusters of samples and groups of documents. Holds about 100 bytes a sample."""
-    prints, hashes, numbers, seen = [], [], [], 0
+    """Clusters of samples and groups of documents. Holds about 150 bytes a sample."""
+    total = sum(record.samples for record in records)
+    prints = np.zeros((total, SIZE), np.uint8)  # in place: two halves joined would be twice as much for a moment
+    hashes = np.zeros(total, np.uint64)
+    number = 0
     for record in records:
         table = read_table(out, f"index/{record.name}.parquet", ["fingerprint", "document"])
-        found = table.column("fingerprint").to_pylist()
-        have = [n for n, one in enumerate(found) if one]
-        if have:
-            prints.append(stack(found[n] for n in have))
-            names = table.column("document").take(have).to_pylist()
-            hashes.append(np.fromiter(map(_hash, names), np.uint64, len(names)))
-            numbers.append(np.array(have, np.int64) + seen)
-        seen += table.num_rows
-    if not prints:
-        return _Relations()
-    sample, (documents, document) = np.concatenate(numbers), np.unique(np.concatenate(hashes), return_inverse=True)
-    twins = cluster(np.concatenate(prints))
-    groups = group_documents(twins, document)
-    return _named(out, records, share, sample, twins, documents, groups)
+        rows = slice(number, number + table.num_rows)
+        prints[rows] = stack(table.column("fingerprint").to_pylist())
+        hashes[rows] = np.fromiter(map(_hash, table.column("document").to_pylist()), np.uint64, table.num_rows)
+        number += table.num_rows
+    twins = cluster(prints)
+    del prints
+    documents, document = np.unique(hashes, return_inverse=True)
+    del hashes
+    return _named(out, records, share, twins, documents, group_documents(twins, document))
 
 
 def _named(
     out: Folder,
     records: Sequence[ShardRecord],
     share: float,
-    sample: np.ndarray,
     twins: np.ndarray,
     documents: np.ndarray,
     groups: np.ndarray,
@@ -126,15 +123,14 @@ def _named(
         out: the shard set.
         records: of its shards.
         share: of the documents to be held out.
-        sample: (N,) number of each fingerprinted sample in the set.
-        twins: (N,) first of its near duplicates, as a position in these arrays.
+        twins: (N,) number of the first of each sample's near duplicates, −1 for one without fingerprint.
         documents: (D,) hash of each document's name.
         groups: (D,) first document of its group.
     """
     together = np.bincount(groups, minlength=len(groups))[groups] > 1
     group_by_hash = dict(zip(documents[together].tolist(), groups[together].tolist(), strict=True))
-    several = np.bincount(twins, minlength=len(twins))[twins] > 1
-    twins_by_sample = dict(zip(sample[several].tolist(), twins[several].tolist(), strict=True))
+    several = (twins >= 0) & (np.bincount(twins[twins >= 0], minlength=len(twins))[twins] > 1)
+    twins_by_sample = dict(zip(np.flatnonzero(several).tolist(), twins[several].tolist(), strict=True))
     if not group_by_hash and not twins_by_sample:
         return _Relations()
     members: dict[int, set[str]] = {}

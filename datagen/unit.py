@@ -129,5 +129,9 @@ def split_of(document: str, validation_share: float) -> str:
     A function of its name alone. Documents that are near duplicates of each other are brought together in
     `datagen.settle`.
     """
-    position = int.from_bytes(hashlib.sha256(f"split\x1f{document}".encode()).digest()[:8]) / 2**64
-    return "validation" if position < validation_share else "train"
+    return "validation" if split_position(document) < validation_share * 2**64 else "train"
+
+
+def split_position(document: str) -> int:
+    """Where a document stands between validation (0) and training (2⁶⁴), whatever the share of the one may be."""
+    return int.from_bytes(hashlib.sha256(f"split\x1f{document}".encode()).digest()[:8])
