@@ -104,7 +104,10 @@ def test_more_data_moves_nothing_to_validation_that_was_trained_on(tmp_path: Pat
 
 def test_both_sides_never_share_a_near_duplicate(tmp_path: Path) -> None:
     dice = random.Random(5)
-    pages = {f"{number:04d}.txt": [page(dice.randrange(40)) for _ in range(4)] for number in range(30)}
+    pages = {
+        f"{number:04d}.txt": [f"{number} {page(dice.randrange(40))}" for _ in range(4)]  # no two quite the same
+        for number in range(30)
+    }
     run(tmp_path / "out", write(tmp_path / "in", pages), validation_share=SHARE)
     sides: dict[str, set[str]] = {}
     for row in rows(tmp_path / "out").values():
