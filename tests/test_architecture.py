@@ -25,7 +25,7 @@ FENCES = {
     "deepspeed": {"trainer/engine.py"},
     "wandb": {"trainer/journal.py"},
     "matplotlib": {"pipelines/figures.py"},
-    "jinja2": {"pipelines/report.py"},
+    "jinja2": {"pipelines/html.py"},
 }
 """Libraries and the only files that know them."""
 
