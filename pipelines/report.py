@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from datagen.console import say
 from datagen.errors import UserError, command
 from datagen.files import write_text
+from pipelines.html import render_page
 from pipelines.report_data import DataCard, read_data_card
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.report_scores import ScoreCard
 
 TITLE = "varyforge report"
-_TEMPLATE = Path(__file__).with_name("report.html.jinja")
+_TEMPLATE = "report.html.jinja"
 _SHOWN_CHARS = 600  # of a text
 _SPLITS = {"validation": "held-out samples", "train": "training samples: nothing is held out here"}
 
@@ -55,30 +54,8 @@ def write_report(
 
 
 def render(title: str, data: Sequence[DataCard], runs: Sequence[RunCard], scores: Sequence[ScoreCard]) -> str:
-    """The page as HTML. What comes from documents and models is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["duration"] = _duration
-    template = environment.get_template(_TEMPLATE.name)
-    return template.render(title=title, data=data, runs=runs, scores=scores, shown=_SHOWN_CHARS, splits=_SPLITS)
-
-
-def _duration(seconds: float) -> str:
-    """Seconds for a person.
-
-    >>> _duration(95), _duration(7260)
-    ('1 min 35 s', '2 h 01 min')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    """The page as HTML."""
+    return render_page(_TEMPLATE, title=title, data=data, runs=runs, scores=scores, shown=_SHOWN_CHARS, splits=_SPLITS)
 
 
 @command

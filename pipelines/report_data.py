@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datagen.boxes import parse_boxes
 from datagen.errors import UserError
 from datagen.ledger import LedgerSummary, summarise
 from datagen.sample import Sample, Turn
 from datagen.shards import ShardSet
-from pipelines.figures import COLOURS, Outline, thumbnail
-
-BOX_TASKS = ("detection", "referring")
-"""Tasks whose answers are boxes."""
+from pipelines.pictures import LegendEntry, draw_answer, thumbnail
 
 _SAMPLES_SHOWN = 8
 _UNITS_SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegendEntry:
-    """A colour in a picture and what it stands for."""
-
-    name: str
-    colour: str  # "#rrggbb"
-    count: int  # boxes of that colour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,18 +93,15 @@ def spread(total: int, most: int) -> list[int]:
 
 def sample_card(sample: Sample) -> SampleCard:
     """A sample with the boxes of its answer, read back from the text, drawn in its picture."""
-    boxes, not_boxes = parse_boxes(sample.answer) if sample.task in BOX_TASKS else ([], [])
-    counts = Counter(item.label for item in boxes)
-    colour_of = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(counts)}
-    outlines = [Outline(box=item.box, colour=colour_of[item.label], label=item.label) for item in boxes]
+    drawing = draw_answer(sample.task, sample.answer)
     return SampleCard(
         key=sample.key,
         task=sample.task,
         language=str(sample.origin.get("language", "")),
         turns=sample.turns,
-        pictures=[thumbnail(image.data, outlines) for image in sample.images],
-        legend=[LegendEntry(name=label, colour=colour_of[label], count=count) for label, count in counts.items()],
-        not_boxes=not_boxes,
+        pictures=[thumbnail(image.data, drawing.outlines) for image in sample.images],
+        legend=drawing.legend,
+        not_boxes=drawing.not_boxes,
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from datagen.boxes import parse_boxes
 from datagen.errors import UserError
 from datagen.sample import Sample
-from pipelines.figures import Outline, thumbnail
-from pipelines.report_data import BOX_TASKS, LegendEntry, find_samples
+from pipelines.pictures import BOX_TASKS, LegendEntry, Outline, thumbnail
+from pipelines.report_data import find_samples
 from trainer.evaluate import PREDICTIONS, SCORES, Prediction, Score
 
 TRUE_COLOUR, PREDICTED_COLOUR = "#00a04a", "#e4007c"

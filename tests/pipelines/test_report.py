@@ -19,7 +19,8 @@ from datagen.errors import UserError
 from datagen.job import JobSettings, run_job
 from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
-from pipelines.figures import COLOURS, Outline, loss_curves, thin, thumbnail
+from pipelines.figures import loss_curves, thin
+from pipelines.pictures import COLOURS, Outline, thumbnail
 from pipelines.report import write_report
 from pipelines.report_data import spread
 from pipelines.report_runs import Trend, read_run

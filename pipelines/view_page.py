@@ -1,0 +1,292 @@
+"""The viewer's page: cards of rows, the form of filters, and the links from page to page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from textwrap import wrap
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+from markupsafe import Markup, escape
+
+from datagen.errors import UserError
+from datagen.ledger import LedgerRow
+from datagen.sample import TASKS
+from datagen.shards import IndexRow
+from pipelines.html import render_page
+from pipelines.pictures import Drawing, data_url, draw_answer, shrunk
+from pipelines.view_data import Item, Library, Place
+from pipelines.view_filters import OUTCOMES, SPLITS, UNKNOWN, Filters
+from pipelines.view_search import Found, find
+
+Preview = Callable[[str, str], bytes | str]
+"""(shard set, unit id) → the unit's picture as JPEG, or one line that says why there is none."""
+
+LAYOUTS = {"cards": 24, "beside": 6}
+"""Name → rows on a page."""
+
+_CARD_PX = 640  # longer side of a picture on a card
+_EMBEDDED_PX = 1000  # the same inside a page that is written: a page of text can be read
+_KNOWN = {item.name for row_type in (IndexRow, LedgerRow) for item in fields(row_type)}
+_NOTICE_CHARS = 44  # of a line in a picture that stands for one
+
+
+class Pictures(Protocol):
+    """Where the page's pictures come from. Both return a URL."""
+
+    def of_sample(self, place: Place, number: int, longest_px: int | None) -> str:
+        """Image `number` of a sample; as stored where `longest_px` is None."""
+        ...
+
+    def of_unit(self, place: Place) -> str:
+        """What a unit without samples looks like."""
+        ...
+
+
+class Served:
+    """Pictures that the server sends when the browser asks for them."""
+
+    def of_sample(self, place: Place, number: int, longest_px: int | None) -> str:
+        """See `Pictures`."""
+        size = {} if longest_px is None else {"px": longest_px}
+        return "image?" + urlencode({"at": place, "number": number, **size})
+
+    def of_unit(self, place: Place) -> str:
+        """See `Pictures`."""
+        return "preview?" + urlencode({"at": place})
+
+
+class Embedded:
+    """Pictures inside the page, small enough for many of them."""
+
+    def __init__(self, library: Library, preview: Preview) -> None:
+        self._library, self._preview = library, preview
+
+    def of_sample(self, place: Place, number: int, longest_px: int | None) -> str:
+        """See `Pictures`; one size for all, so that each picture stands in the page once."""
+        return data_url("image/jpeg", shrunk(self._library.sample(place).images[number].data, _EMBEDDED_PX))
+
+    def of_unit(self, place: Place) -> str:
+        """See `Pictures`."""
+        return data_url(*unit_picture(self._library, place, self._preview, _EMBEDDED_PX))
+
+
+def no_preview(shard_set: str, unit: str) -> bytes | str:
+    """Stands in for a `Preview` where there is none."""
+    return "picture not available: a shard set holds pictures of written units only"
+
+
+def unit_picture(library: Library, place: Place, preview: Preview, longest_px: int | None) -> tuple[str, bytes]:
+    """Media type and bytes of what a unit without samples looks like, or of the reason why that cannot be shown."""
+    try:
+        shown = preview(*library.unit(place))
+        if isinstance(shown, bytes):
+            return "image/jpeg", shrunk(shown, longest_px) if longest_px else shown
+    except (OSError, ValueError) as error:  # inputs move, and these are the broken ones
+        shown = f"picture not available: {error}"
+    return "image/svg+xml", _notice(shown)
+
+
+def _notice(text: str) -> bytes:
+    """A picture of a line of text: the place of a picture stays one, whatever comes to stand there."""
+    pieces = wrap(text, _NOTICE_CHARS, max_lines=6)
+    lines = "".join(
+        f'<text x="20" y="{34 + 22 * number}">{escape(piece)}</text>' for number, piece in enumerate(pieces)
+    )
+    style = 'font-family="sans-serif" font-size="15" fill="#5b6675"'
+    size = f'width="420" height="{44 + 22 * len(pieces)}"'
+    back = '<rect width="100%" height="100%" fill="#f6f7f9"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{back}{lines}</svg>'.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture on the page."""
+
+    shown: str  # URL
+    full: str  # URL of the picture as stored; "" where `shown` is all there is
+    width: int  # pixels, as stored; 0 where unknown
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A row as the page shows it."""
+
+    item: Item
+    id: str  # key of the sample or id of the unit
+    outcome: str
+    cause: str  # gate or reason of a unit without samples
+    pictures: list[Picture]
+    drawing: Drawing
+    measures: dict[str, float]
+    numbers: dict[str, float]  # measures, and what else a range can be asked of
+    links: dict[str, str]  # what a name on the card leads to; "" where there is nothing
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Index row of a sample, ledger row of a unit without."""
+        return self.item.index or self.item.ledger
+
+
+def make_card(item: Item, pictures: Pictures, layout: str) -> Card:
+    """Prepares a row for the page. `layout` decides how large its pictures are."""
+    longest = None if layout == "beside" else _CARD_PX
+    shown = [
+        Picture(
+            shown=pictures.of_sample(item.place, number, longest),
+            full=pictures.of_sample(item.place, number, None) if isinstance(pictures, Served) else "",
+            width=about["width"],
+            height=about["height"],
+        )
+        for number, about in enumerate(item.sample.get("images", ()))
+    ]
+    if not item.index:
+        shown = [Picture(shown=pictures.of_unit(item.place), full="", width=0, height=0)]
+    row = item.index or item.ledger
+    measures = {name: value for name, value in row.items() if name not in _KNOWN and value is not None}
+    extra = {name: row[name] for name in ("tokens", "answer_chars", "images") if name in row}
+    turns = item.sample.get("turns", ())
+    return Card(
+        item=item,
+        id=row["key"] if item.index else row["unit"],
+        outcome="written" if item.index else row["outcome"],
+        cause="" if item.index else row["gate"] or row["reason"],
+        pictures=shown,
+        drawing=draw_answer(item.sample.get("task", ""), turns[-1]["text"] if turns else ""),
+        measures=measures,
+        numbers=measures | extra,
+        links=_links(item, row),
+    )
+
+
+def _links(item: Item, row: Mapping[str, Any]) -> dict[str, str]:
+    """Addresses of what a card names."""
+    here = {"set": item.set, "at": str(item.place), "view": "beside"}
+    unit = _address(here | {"id": row["unit"]})
+    twins, group = row.get("twins", ""), row.get("group", "")
+    return {
+        "self": _address(here | {"id": row["key"]}) if item.index else unit,
+        "unit": unit,
+        "document": _address({"document": row["document"]}),
+        "twins": _address({"twins": twins}) if twins else "",
+        "group": _address({"group": group}) if group not in ("", row["document"]) else "",
+    }
+
+
+def _address(query: Mapping[str, str]) -> str:
+    return "?" + urlencode({name: value for name, value in query.items() if value})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turning:
+    """Where the reader is, and the links to go on."""
+
+    first: int  # number of the first row shown, from 1; 0 for none
+    last: int
+    reached: int  # the row that a search came to when its time was over; 0 where it was not
+    backward: bool  # it was on its way to the start
+    total: int  # samples, and units that gave none, in the sets looked at
+    previous: str  # addresses; "" for none
+    next: str
+    start: str  # "" where this is the start
+
+
+def browse(library: Library, query: Mapping[str, str]) -> str:
+    """The page for an address's query.
+
+    Raises:
+        UserError: the query makes no sense, or a file of a set cannot be read.
+    """
+    filters = Filters.of(query)
+    layout = query.get("view") or "cards"
+    if layout not in LAYOUTS:
+        raise UserError(f"view={layout}: expected one of {', '.join(LAYOUTS)}")
+    forward = not query.get("before")
+    start = _start(library, filters, query)
+    found = find(library, filters, start, limit=LAYOUTS[layout], forward=forward)
+    kept = filters.query() | ({"view": layout} if layout != "cards" else {})
+    turning = _turning(library, filters, found, kept, forward)
+    cards = [make_card(item, Served(), layout) for item in library.items(found.places)]
+    return _render(library, cards, filters, layout, library.values, turning, kept)
+
+
+def _start(library: Library, filters: Filters, query: Mapping[str, str]) -> Place:
+    """The row that a query starts (or ends) at: one it names, a share of the way, or the first."""
+    low, high = library.span(filters.set)
+    for name in ("before", "at"):
+        if query.get(name):
+            return library.place(query[name])
+    try:
+        share = min(max(float(query.get("go") or 0) / 100, 0.0), 1.0)
+    except ValueError:
+        raise UserError(f"go={query['go']}: expected a share of the way in percent") from None
+    return library.place_at(min(low + int((high - low) * share), max(low, high - 1)))
+
+
+def _turning(library: Library, filters: Filters, found: Found, kept: dict[str, str], forward: bool) -> Turning:
+    low, high = library.span(filters.set)
+    ahead = found.next if forward else found.previous
+    return Turning(
+        first=library.offset(found.places[0]) - low + 1 if found.places else 0,
+        last=library.offset(found.places[-1]) - low + 1 if found.places else 0,
+        reached=library.offset(ahead) - low if ahead and not found.in_time else 0,
+        backward=not forward,
+        total=high - low,
+        previous=_address(kept | {"before": str(found.previous)}) if found.previous else "",
+        next=_address(kept | {"at": str(found.next)}) if found.next else "",
+        start=_address(kept) if found.previous else "",
+    )
+
+
+def static_page(library: Library, places: Sequence[Place], preview: Preview) -> str:
+    """A page of the rows at `places` that needs nothing else: pictures inside, filters by script."""
+    cards = [make_card(item, Embedded(library, preview), "cards") for item in library.items(places)]
+    menus = {
+        "language": sorted({str(card.row["language"]) for card in cards if card.row["language"]}),
+        "cause": sorted({card.cause for card in cards if card.cause}),
+    }
+    return _render(library, cards, Filters(), "cards", menus, None, {})
+
+
+def _render(
+    library: Library,
+    cards: list[Card],
+    filters: Filters,
+    layout: str,
+    menus: dict[str, list[str]],
+    turning: Turning | None,
+    kept: Mapping[str, str],
+) -> str:
+    script = _script()
+    return render_page(
+        "view.html.jinja",
+        cards=cards,
+        filters=filters,
+        layout=layout,
+        turning=turning,
+        kept=kept,
+        sets=library.counts(),
+        rows=library.span("")[1],
+        menus={
+            "set": list(library.sets) if len(library.sets) > 1 else [],
+            "outcome": OUTCOMES,
+            "task": TASKS,
+            "split": SPLITS,
+            "language": [*menus["language"], UNKNOWN],
+            "cause": menus["cause"],
+            "measure": library.measures(),
+        },
+        script=Markup(script),  # ours
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+@cache
+def _script() -> str:
+    return Path(__file__).with_name("view.js").read_text(encoding="utf-8")
