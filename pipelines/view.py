@@ -17,10 +17,11 @@ from urllib.parse import parse_qsl
 from datagen.console import say
 from datagen.errors import UserError, command
 from datagen.files import write_text
+from datagen.sources import picture_of
 from pipelines.report_data import spread
 from pipelines.view_data import Library, Place
 from pipelines.view_filters import Filters
-from pipelines.view_page import Preview, no_preview, static_page
+from pipelines.view_page import Preview, static_page
 from pipelines.view_search import find
 from pipelines.view_server import LOOPBACK, Server, Viewer
 
@@ -108,7 +109,7 @@ def main() -> int:
     given = parser().parse_args()
     if given.limit < 1:
         raise UserError(f"--limit {given.limit}: expected at least 1")
-    library, preview = Library(given.shards), no_preview
+    library, preview = Library(given.shards), picture_of
     query = given.query.removeprefix("?")
     if given.out is None:
         serve(library, preview, host=given.host, port=given.port, query=query)
