@@ -71,7 +71,7 @@ class PageGates:
     max_lone: float = 0.5  # l e t t e r s   a p a r t; pages of formulas reach 0.2
     max_word_letters: float = 20.0  # wordswithoutspaces; English 6, Finnish 11
     min_plausible: float = 0.5  # fonts with wrong Unicode values, bad OCR; labels of circuit diagrams come down to 0.6
-    min_forward: float = -0.1  # letters in reversed order; text is above, reversed text nearly always below
+    min_forward: float = -0.4  # letters in reversed order; English is near 0.8, the paths in a Chinese manual near -0.2
     languages: list[str] = field(default_factory=list)  # "en", "zh", …; empty: all
     max_doubled: float = 0.05
     min_glyphs_on_ink: float = 0.95  # white or covered text, the layer of another page; good pages are above 0.97
