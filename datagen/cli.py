@@ -11,12 +11,15 @@ from typing import Any, cast
 
 from datagen.change import config_of
 from datagen.config import load
-from datagen.console import say, show_table
+from datagen.console import say, show_table, warn
+from datagen.contents import Contents, contents_of
 from datagen.isolate import Limits
 from datagen.job import JobSettings, run_job
 from datagen.ledger import LedgerSummary
 from datagen.preview import JobPreview, preview_job
 from datagen.runner import LocalRunner, Runner
+from datagen.shards import ShardSet
+from datagen.tokens import LIMIT, LengthRow
 from datagen.track import Tracker
 from datagen.unit import Source
 
@@ -85,7 +88,10 @@ def run_source(
         if arguments.wandb:
             tracker = stack.enter_context(Tracker(arguments.wandb, arguments.out, config_of(source)))
         summary = run_job(source, arguments.out, settings, runner, tracker)
-    show_summary(arguments.out, summary)
+    contents = contents_of(ShardSet(arguments.out))
+    show_summary(arguments.out, summary, contents)
+    if summary.samples and settings.validation_share and "validation" not in contents.splits:
+        warn("no document is held out for validation; with so few, give a larger --validation-share and --update")
     return 0 if summary.samples else 1
 
 
@@ -114,18 +120,31 @@ def show_preview(preview: JobPreview) -> None:
         say(f"{len(plan.todo)} of {len(plan.shards)} shards would be made again with --update")
 
 
-def show_summary(out: str, summary: LedgerSummary) -> None:
-    """The job's end: units by outcome and cause, and where to read more."""
+def show_summary(out: str, summary: LedgerSummary, contents: Contents) -> None:
+    """The job's end: units by outcome and cause, what the samples are, and where to read more."""
     rows: list[tuple[str, object]] = [("units", summary.units)]
     for outcome, count in summary.by_outcome.items():
         rows.append((outcome, count))
         rows += [(f"    {cause}", n) for (kind, cause), n in summary.by_cause.items() if kind == outcome]
     rows += [(f"  inside written units: {note}", n) for note, n in summary.notes.items()]
     rows.append(("samples", summary.samples))
+    rows += [(f"    {language or 'language unknown'}", n) for language, n in contents.languages.items()]
+    rows += [(f"    {split}", n) for split, n in contents.splits.items()]
+    rows.append(("    near duplicates of another", contents.twins))
     show_table(out, ("", "count"), rows)
+    if summary.samples:
+        lengths = contents.lengths
+        title = f"tokens of the text (estimated); with images, {lengths.beyond:.1%} of the samples are beyond {LIMIT}"
+        show_table(title, ("tokens", "samples", "share"), [_length_row(row) for row in lengths.rows if row.texts])
     for failure in summary.failures:
         say(f"failed: {failure}")
     say(f"every unit's outcome: {out}/ledger (parquet); samples: {out}/*.tar and {out}/index")
+    say(f"look at them: python -m pipelines.view {out}")
+
+
+def _length_row(row: LengthRow) -> tuple[str, int, str]:
+    bounds = f"{row.low} – {row.high - 1}" if row.high else f"{row.low} and more"
+    return bounds, row.texts, f"{row.share:.1%}"
 
 
 def _settings_help(schema: type, prefix: str = "") -> str:

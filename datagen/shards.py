@@ -219,7 +219,11 @@ class ShardSet:
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The index: one row per sample in order of shard and offset, columns as in `IndexRow`, then the measures."""
-        return pa.concat_tables(self._tables("index", columns))
+        return pa.concat_tables(self.tables(columns))
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The index, shard by shard."""
+        return self._tables("index", columns)
 
     def ledger(self) -> pa.Table:
         """The ledger: one row per input unit, columns as in `datagen.ledger.LedgerRow`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -187,8 +187,12 @@ class LocalFolder:
             yield file
 
     def remove(self, name: str) -> None:
-        """See `Folder`."""
-        (self.path / name).unlink(missing_ok=True)
+        """See `Folder`. A subfolder goes with its last file, as behind a URL."""
+        file = self.path / name
+        file.unlink(missing_ok=True)
+        if file.parent != self.path:
+            with suppress(OSError):  # not empty
+                file.parent.rmdir()
 
     def tidy(self) -> None:
         """See `Folder`."""

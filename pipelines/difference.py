@@ -101,7 +101,7 @@ def _reason(old: _Unit | None, new: _Unit | None) -> str:
     if old.content != new.content:
         return f"input changed, {old.cause} → {new.cause}" if old.cause != new.cause else "input changed"
     if old.cause != new.cause:
-        return f"{old.cause} → {new.cause}{_threshold(old, new)}"
+        return f"{old.cause} → {new.cause}"
     if old.verdict != new.verdict:
         return f"{new.cause}{_threshold(old, new) or ', otherwise measured'}"
     if old.samples != new.samples:
