@@ -88,7 +88,7 @@ def ocr(page: Judged, cache: Path) -> str:
     stored = cache / f"{digest}-{page.number:04d}-{language}-{OCR_SHORT_SIDE_PX}.txt"
     if not stored.exists():
         picture = stored.with_suffix(".png")
-        render(page.path, page.number, OCR_SHORT_SIDE_PX).picture.save(picture)
+        render(page.path, page.number, OCR_SHORT_SIDE_PX).picture.convert("RGB").save(picture)
         command = ["tesseract", str(picture), "stdout", "-l", language, "--psm", "3"]
         limits = {**os.environ, "OMP_THREAD_LIMIT": "1"}
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=limits, timeout=300)

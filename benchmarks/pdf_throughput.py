@@ -1,4 +1,4 @@
-"""How fast are pages made, against the PDF library alone, and where does the time go?
+"""Pages per second against the PDF library alone, and where the time goes.
 
     python -m benchmarks.pdf_throughput papers/
 
@@ -171,7 +171,7 @@ def main() -> None:
     one = row("job, 1 worker", units, run(LocalRunner(1)), alone)
     two = row("job, 2 workers", units, run(LocalRunner(2)), alone)
     if arguments.ray:
-        from datagen.ray_runner import RayRunner
+        from datagen.ray_runner import RayRunner  # noqa: PLC0415  # Ray takes a second to import
 
         for workers in (1, 2):
             with RayRunner(workers=workers) as runner:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datagen.cli import job_parser, run_source
 from datagen.errors import command
 from datagen.language import language_of
 from datagen.listing import list_files, name_of
@@ -90,6 +89,8 @@ def _what_is_wrong(record: object) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
+    from datagen.cli import job_parser  # noqa: PLC0415  # not for the children that import this module
+
     made = job_parser(
         "datagen.chat",
         "Turns Alpaca-style instructions into text conversations.",
@@ -105,6 +106,8 @@ def parser() -> argparse.ArgumentParser:
 @command
 def main() -> int:
     """Parses the command line and runs the job."""
+    from datagen.cli import run_source  # noqa: PLC0415  # not for the children that import this module
+
     arguments = parser().parse_args()
     return run_source(ChatSource, {"paths": arguments.paths}, (), arguments)
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from datagen.boxes import BINS, Box, LabelledBox, clean_label, format_boxes
-from datagen.cli import job_parser, run_source
 from datagen.errors import UserError, command
 from datagen.images import read_image
 from datagen.listing import is_outside, list_files, within
@@ -256,6 +255,8 @@ def _digest(*parts: object) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
+    from datagen.cli import job_parser  # noqa: PLC0415  # not for the children that import this module
+
     made = job_parser(
         "datagen.detection",
         "Turns boxes in COCO form into detection and REC conversations.",
@@ -273,6 +274,8 @@ def parser() -> argparse.ArgumentParser:
 @command
 def main() -> int:
     """Parses the command line and runs the job."""
+    from datagen.cli import run_source  # noqa: PLC0415  # not for the children that import this module
+
     arguments = parser().parse_intermixed_args()
     inputs = {"coco": arguments.coco, "images": arguments.images}
     return run_source(DetectionSource, inputs, arguments.settings, arguments)

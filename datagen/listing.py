@@ -7,10 +7,8 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import fsspec
-
 from datagen.errors import UserError
-from datagen.storage import folder_at, is_url
+from datagen.storage import filesystem_of, folder_at, is_url
 
 
 def list_files(paths: Sequence[str], suffix: str) -> Iterator[str]:
@@ -59,7 +57,7 @@ def is_outside(path: str, folder: str) -> bool:
 def _find(url: str, suffix: str) -> list[str]:
     """The file at a URL, or those below it."""
     folder_at(url)  # says what is wrong with the URL
-    filesystem, root = fsspec.core.url_to_fs(url)
+    filesystem, root = filesystem_of(url)
     if filesystem.isfile(root):
         return [url]
     names = filesystem.find(root)

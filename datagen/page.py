@@ -54,7 +54,7 @@ class Line(NamedTuple):
 class Page:
     """A rendered page and its text layer."""
 
-    picture: PIL.Image.Image  # RGB, as seen: rotation, crop box, annotations and form fields applied
+    picture: PIL.Image.Image  # RGB or RGBX, as seen: rotation, crop box, annotations and form fields applied
     lines: tuple[Line, ...]  # in the document's own order; hidden text too
     rasters: tuple[Rect, ...] = ()  # where pictures (not drawings) lie
     drawings: tuple[Rect, ...] = ()  # boxes of filled and stroked shapes; a rule is a thin one. Empty: not known

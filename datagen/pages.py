@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import PIL.Image
 import pymupdf
+from pymupdf import mupdf
 
 from datagen.page import Line, Page, PdfError, Rect, Span
 
@@ -63,8 +65,7 @@ class MuDocument:
             page = self._document.load_page(number)
             zoom = _zoom(page.rect, short_side_px, long_side_px)
             shown = page.get_displaylist()  # interpreted once, for the picture and for the text
-            pixmap = shown.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csRGB, alpha=False)
-            picture = PIL.Image.frombuffer("RGB", (pixmap.width, pixmap.height), pixmap.samples_mv, "raw", "RGB", 0, 1)
+            picture = _picture(shown, zoom)
             found = pymupdf.TextPage(shown.get_textpage(_TEXT_FLAGS)).extractDICT()
             rasters, drawings = _shapes(shown, zoom)
             lines = _lines(found, zoom, _covered(shown) if rasters else {})
@@ -87,21 +88,37 @@ def _zoom(page: pymupdf.Rect, short_side_px: int, long_side_px: int) -> float:
     return zoom
 
 
+def _picture(shown: pymupdf.DisplayList, zoom: float) -> PIL.Image.Image:
+    """The page on white paper.
+
+    Drawn with a fourth byte a pixel (of opaque white, so that the colours are those of a picture without one): so
+    Pillow can take MuPDF's memory for its own, where three bytes would be copied into four.
+    """
+    size = mupdf.FzMatrix(zoom, 0, 0, zoom, 0, 0)
+    box = mupdf.fz_round_rect(mupdf.fz_transform_rect(mupdf.fz_bound_display_list(shown.this), size))
+    pixmap = mupdf.fz_new_pixmap_with_bbox(mupdf.fz_device_rgb(), box, mupdf.FzSeparations(), 1)
+    mupdf.fz_clear_pixmap_with_value(pixmap, 255)
+    device = mupdf.fz_new_draw_device(size, pixmap)
+    whole = mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE)
+    mupdf.fz_run_display_list(shown.this, device, mupdf.FzMatrix(), whole, mupdf.FzCookie())
+    mupdf.fz_close_device(device)
+    samples = mupdf.fz_pixmap_samples_memoryview(pixmap)
+    picture = PIL.Image.frombuffer("RGBX", (pixmap.w(), pixmap.h()), samples, "raw", "RGBX", 0, 1)
+    picture.pixmap = pixmap  # type: ignore[attr-defined]  # the memory lives as long as the picture
+    return picture
+
+
 def _shapes(shown: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Rect, ...], tuple[Rect, ...]]:
     """Boxes of the pictures and of the drawings.
 
     Only boxes are read: `extractDICT` would decode every picture, which takes longer than the whole text.
     """
-    found = shown.get_textpage(_SHAPE_FLAGS)  # alive while its blocks are walked
-    boxes: dict[int, list[Rect]] = {pymupdf.mupdf.FZ_STEXT_BLOCK_IMAGE: [], pymupdf.mupdf.FZ_STEXT_BLOCK_VECTOR: []}
-    block, left = found.m_internal.first_block, _MOST_SHAPES
-    while block and left:
-        if block.type in boxes:
-            box = block.bbox
-            boxes[block.type].append(_scaled((box.x0, box.y0, box.x1, box.y1), zoom))
-            left -= 1
-        block = block.next
-    rasters, drawings = boxes.values()
+    rasters: list[Rect] = []
+    drawings: list[Rect] = []
+    boxes = {mupdf.FZ_STEXT_BLOCK_IMAGE: rasters, mupdf.FZ_STEXT_BLOCK_VECTOR: drawings}
+    found = pymupdf.TextPage(shown.get_textpage(_SHAPE_FLAGS)).extractBLOCKS()
+    for x0, y0, x1, y1, _, _, kind in islice((block for block in found if block[-1] in boxes), _MOST_SHAPES):
+        boxes[kind].append((x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom))
     return tuple(rasters), tuple(drawings)
 
 

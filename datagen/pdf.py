@@ -7,13 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from datagen.audit import MEASURES, PageGates, judge, measure
-from datagen.cli import job_parser, run_source
-from datagen.console import say
 from datagen.errors import UserError, command
 from datagen.files import sha256_file
 from datagen.images import encode_jpeg
@@ -57,6 +54,8 @@ class PdfSource(Source):
     @property
     def versions(self) -> dict[str, str]:
         """See `Source`."""
+        from importlib.metadata import version  # noqa: PLC0415  # not for the children that import this module
+
         return {"text policy": str(POLICY_VERSION), _PACKAGES[self.backend]: version(_PACKAGES[self.backend])}
 
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
@@ -135,6 +134,8 @@ def _kept_open(backend: str, path: str, _state: str) -> Document:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
+    from datagen.cli import job_parser  # noqa: PLC0415  # not for the children that import this module
+
     made = job_parser(
         "datagen.pdf",
         "Renders PDF pages and writes them with their text as OCR samples.",
@@ -157,6 +158,9 @@ def parser() -> argparse.ArgumentParser:
 @command
 def main() -> int:
     """Parses the command line and runs the job."""
+    from datagen.cli import run_source  # noqa: PLC0415  # not for the children that import this module
+    from datagen.console import say  # noqa: PLC0415
+
     arguments = parser().parse_intermixed_args()
     overrides = [item for item in arguments.paths if "=" in item and not Path(item).exists()]
     paths = [item for item in arguments.paths if item not in overrides]

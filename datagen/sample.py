@@ -21,6 +21,7 @@ Scalar = str | int | float
 
 TASKS: tuple[str, ...] = get_args(Task)
 _KEY = re.compile(r"[a-z0-9_-]{1,64}")  # WebDataset cuts a key at the first dot and is confused by upper case
+_HALF = re.compile("[\ud800-\udfff]")  # of a character, in UTF-16
 
 
 def make_key(prefix: str, *parts: Scalar) -> str:
@@ -93,7 +94,7 @@ class Sample:
         markers = sum(turn.text.count(IMAGE_MARKER) for turn in dialogue if turn.role == "user")
         if markers != len(self.images):
             raise broken(f"{markers} {IMAGE_MARKER} markers in user turns for {len(self.images)} images")
-        if any("\ud800" <= char <= "\udfff" for turn in self.turns for char in turn.text):
+        if any(_HALF.search(turn.text) for turn in self.turns):
             raise broken("a turn holds half a character (a lone surrogate), which no file can")
         for name, value in self.origin.items():
             if not isinstance(value, str | int | float):

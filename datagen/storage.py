@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
-
-import fsspec
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from datagen.errors import UserError
 from datagen.files import atomic_file, remove_temporaries
+
+if TYPE_CHECKING:
+    import fsspec
 
 
 class Folder(Protocol):
@@ -91,6 +92,18 @@ def is_url(place: str | Path) -> bool:
     return "://" in str(place)
 
 
+def filesystem_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """What fsspec has for a URL (cached there), and what the URL's file is called in it.
+
+    Raises:
+        ImportError, ValueError: no such kind of URL, or its package is missing.
+    """
+    import fsspec  # noqa: PLC0415  # takes a while, and most files are on this machine
+
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return filesystem, str(path)
+
+
 class Copies:
     """Files on this machine for paths and URLs: the path itself, or a copy that is kept until others are asked for.
 
@@ -120,7 +133,7 @@ class Copies:
         if url not in self._kept:
             folder = tempfile.TemporaryDirectory(prefix="varyforge-")
             copy = os.path.join(folder.name, os.path.basename(url) or "file")
-            filesystem, remote = fsspec.core.url_to_fs(url)
+            filesystem, remote = filesystem_of(url)
             filesystem.get_file(remote, copy)
             self._kept[url] = (copy, folder)
         return self._kept[url][0]
@@ -133,7 +146,7 @@ def signature(path: str) -> str:
         OSError: there is no such file.
     """
     if is_url(path):
-        filesystem, remote = fsspec.core.url_to_fs(path)
+        filesystem, remote = filesystem_of(path)
         return str(filesystem.ukey(remote))
     about = os.stat(path)
     return f"{about.st_size}-{about.st_mtime_ns}"
@@ -215,12 +228,12 @@ class RemoteFolder:
             UserError: no such kind of URL, or its package is missing.
         """
         try:
-            return fsspec.core.url_to_fs(self.url)[0]
+            return filesystem_of(self.url)[0]
         except (ImportError, ValueError) as error:
             raise UserError(f"{self.url}: {error}") from error
 
     def _at(self, name: str) -> str:
-        root = str(fsspec.core.url_to_fs(self.url)[1]).rstrip("/")
+        root = filesystem_of(self.url)[1].rstrip("/")
         return f"{root}/{name}" if name else root
 
     def exists(self) -> bool:

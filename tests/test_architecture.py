@@ -25,7 +25,7 @@ FENCES = {
     "pypdfium2": {"datagen/pdfium.py"},
     "deepspeed": {"trainer/engine.py"},
     "wandb": {"trainer/journal.py", "datagen/track.py"},
-    "fsspec": {"datagen/storage.py", "datagen/listing.py"},
+    "fsspec": {"datagen/storage.py"},
     "matplotlib": {"pipelines/figures.py"},
     "jinja2": {"pipelines/html.py"},
 }

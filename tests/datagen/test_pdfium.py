@@ -90,7 +90,8 @@ def spans(page: Page) -> list[tuple[str, bool, int]]:
 
 
 def difference(ours: Page, theirs: Page) -> float:
-    return float(np.abs(np.asarray(ours.picture, dtype=float) - np.asarray(theirs.picture, dtype=float)).mean())
+    a, b = (np.asarray(page.picture.convert("RGB"), dtype=float) for page in (ours, theirs))
+    return float(np.abs(a - b).mean())
 
 
 LAYOUTS = [prose, chinese, cropped, turned_text, annotated, with_field, invisible]
