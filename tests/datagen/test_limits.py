@@ -53,6 +53,43 @@ def test_memory_of_the_parent_stays_flat_over_ten_thousand_units(tmp_path: Path)
     assert most - early < 100, (early, most)  # MiB
 
 
+PAGES = """
+import sys
+from pathlib import Path
+from datagen.job import JobSettings, run_job
+from datagen.pdf import PdfSource
+from datagen.runner import LocalRunner
+
+def resident(path: str) -> float:
+    return int(Path(path, "statm").read_text().split()[1]) * 4096 / 2**20
+
+parents, children = [], []
+class Watching(LocalRunner):
+    def run(self, task, items, tick):
+        for result in super().run(task, items, tick):
+            parents.append(resident("/proc/self"))
+            tree = Path("/proc/self/task")
+            pids = [pid for thread in tree.iterdir() for pid in (thread / "children").read_text().split()]
+            children.append(sum(resident(f"/proc/{pid}") for pid in pids))
+            yield result
+source = PdfSource(paths=[sys.argv[1]], short_side_px=512)
+run_job(source, Path(sys.argv[2]), JobSettings(units_per_shard=256, limit=10_000), Watching())
+print(parents[2], max(parents), children[2], max(children))
+"""
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_ten_thousand_pages(tmp_path: Path) -> None:
+    from tests.datagen.test_bombs import hundred_thousand_pages
+
+    hundred_thousand_pages(tmp_path / "many.pdf")
+    command = [sys.executable, "-c", PAGES, str(tmp_path / "many.pdf"), str(tmp_path / "out")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    early, most, child_early, child_most = map(float, said.split())
+    print(f"parent {early:.0f} to {most:.0f} MiB, child {child_early:.0f} to {child_most:.0f} MiB")
+    assert most - early < 100 and child_most - child_early < 200
+
+
 def test_a_child_is_replaced_after_so_many_units() -> None:
     def pid(child: Child) -> int:
         assert isinstance(child.make(unit, []), Written)

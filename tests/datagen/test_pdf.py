@@ -103,6 +103,36 @@ def test_glyphs_without_unicode_values_are_rejected_not_guessed(tmp_path: Path) 
     assert (rejected.gate, rejected.value > 0.9) == ("max_garbled", True)
 
 
+def test_either_backend_makes_the_same_samples(tmp_path: Path, documents: Path) -> None:
+    read: dict[str, dict[str, str]] = {}
+    for backend in ("pymupdf", "pdfium"):
+        source = PdfSource(paths=[str(documents)], backend=backend, short_side_px=256)  # type: ignore[arg-type]
+        run_job(source, tmp_path / backend, JobSettings(), LocalRunner())
+        shards = ShardSet(tmp_path / backend)
+        rows = shards.table(["unit", "shard", "offset", "size"]).to_pylist()
+        read[backend] = {row["unit"]: shards.read(row["shard"], row["offset"], row["size"]).answer for row in rows}
+        assert backend.removeprefix("py")[:3] in str(shards.job["config"]["versions"])
+    assert read["pymupdf"].keys() == read["pdfium"].keys()
+    same = sum("".join(text.split()) == "".join(read["pdfium"][unit].split()) for unit, text in read["pymupdf"].items())
+    assert same >= 0.9 * len(read["pymupdf"])
+
+
+def test_a_gate_is_judged_again_from_the_ledger(tmp_path: Path, documents: Path) -> None:
+    def run(**gates: float) -> tuple[dict[str, int], dict[str, int]]:
+        source = PdfSource(paths=[str(documents)], short_side_px=256, gates=PageGates(**gates))  # type: ignore[arg-type]
+        settings = JobSettings(units_per_shard=4, update=True)
+        outcome = run_job(source, tmp_path / "out", settings, LocalRunner()).by_outcome
+        return outcome, {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")}
+
+    _, before = run()
+    _, same = run(max_word_letters=40.0)  # no page comes near
+    assert same == before
+    lengths = sorted(row["printed_chars"] for row in ShardSet(tmp_path / "out").ledger().to_pylist())
+    outcome, after = run(min_chars=int(lengths[0]) + 1)
+    assert outcome["rejected"] == 1
+    assert sum(after[name] != before[name] for name in before) == 1
+
+
 def test_user_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         list(PdfSource(paths=[str(tmp_path / "gone")]).inputs())
