@@ -49,16 +49,20 @@ class Pictures(Protocol):
 
 
 class Served:
-    """Pictures that the server sends when the browser asks for them."""
+    """Pictures that the server sends when the browser asks for them, and that the browser keeps for a while."""
+
+    def __init__(self, library: Library) -> None:
+        self._shards = library.shards
 
     def of_sample(self, place: Place, number: int, longest_px: int | None) -> str:
         """See `Pictures`."""
         size = {} if longest_px is None else {"px": longest_px}
-        return "image?" + urlencode({"at": place, "number": number, **size})
+        content = self._shards[place.shard].record.tar_sha256[:8]  # another address when the set was made again
+        return "image?" + urlencode({"at": place, "number": number, **size, "of": content})
 
     def of_unit(self, place: Place) -> str:
         """See `Pictures`."""
-        return "preview?" + urlencode({"at": place})
+        return "preview?" + urlencode({"at": place, "of": self._shards[place.shard].record.ledger_sha256[:8]})
 
 
 class Embedded:
@@ -212,7 +216,7 @@ def browse(library: Library, query: Mapping[str, str]) -> str:
     found = find(library, filters, start, limit=LAYOUTS[layout], forward=forward)
     kept = filters.query() | ({"view": layout} if layout != "cards" else {})
     turning = _turning(library, filters, found, kept, forward)
-    cards = [make_card(item, Served(), layout) for item in library.items(found.places)]
+    cards = [make_card(item, Served(library), layout) for item in library.items(found.places)]
     return _render(library, cards, filters, layout, library.values, turning, kept)
 
 

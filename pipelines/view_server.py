@@ -58,15 +58,15 @@ class Viewer:
             raise UserError(f"number={number}: the sample has {len(images)} images")
         image = images[int(number)]
         if "px" not in query:
-            return Answer("image/png" if image.format == "png" else "image/jpeg", image.data, keep_s=600)
+            return Answer("image/png" if image.format == "png" else "image/jpeg", image.data, keep_s=3600)
         longest = min(max(int(query["px"]), 16), _LARGEST_PX)
-        return Answer("image/jpeg", shrunk(image.data, longest), keep_s=600)
+        return Answer("image/jpeg", shrunk(image.data, longest), keep_s=3600)
 
     def _unit(self, query: dict[str, str]) -> Answer:
         place = self._library.place(query.get("at", ""))
         with self._one_at_a_time:
             kind, body = unit_picture(self._library, place, self._preview, _UNIT_PX)
-        return Answer(kind, body, keep_s=600)
+        return Answer(kind, body, keep_s=3600)
 
 
 class Server(ThreadingHTTPServer):
