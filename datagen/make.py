@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from datagen.duplicates import fingerprint
@@ -134,7 +134,7 @@ def _index_row(unit: Unit, made: Written, sample: Sample, shard: ShardWriter, sh
         tokens=sum(estimate_tokens(turn.text) for turn in sample.turns),
         fingerprint=fingerprint(sample.answer) if sample.task in _TEXT_IS_CONTENT else b"",
     )
-    return asdict(row) | dict(made.measures)
+    return {item.name: getattr(row, item.name) for item in fields(row)} | dict(made.measures)  # asdict copies deeply
 
 
 @dataclass(frozen=True, slots=True)
