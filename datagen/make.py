@@ -22,6 +22,8 @@ from datagen.unit import Failed, Outcome, Source, Unit, Written, split_of
 
 _TEXT_IS_CONTENT = ("ocr", "markdown", "text")  # tasks in which equal answers mean equal samples
 
+_COLUMNS = tuple(item.name for item in fields(IndexRow))
+
 Row = dict[str, Any]
 
 
@@ -134,7 +136,7 @@ def _index_row(unit: Unit, made: Written, sample: Sample, shard: ShardWriter, sh
         tokens=sum(estimate_tokens(turn.text) for turn in sample.turns),
         fingerprint=fingerprint(sample.answer) if sample.task in _TEXT_IS_CONTENT else b"",
     )
-    return {item.name: getattr(row, item.name) for item in fields(row)} | dict(made.measures)  # asdict copies deeply
+    return {name: getattr(row, name) for name in _COLUMNS} | dict(made.measures)
 
 
 @dataclass(frozen=True, slots=True)
