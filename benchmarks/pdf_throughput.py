@@ -122,6 +122,14 @@ def job(source: PdfSource, out: Path, runner: Runner, units_per_shard: int) -> i
     return run_job(source, out, JobSettings(units_per_shard=units_per_shard), runner).units
 
 
+def local_job(source: PdfSource, out: Path, workers: int, units_per_shard: int) -> int:
+    """The whole job in threads of this process, to the end of its children: only then their CPU seconds are known."""
+    runner = LocalRunner(workers)
+    units = job(source, out, runner, units_per_shard)
+    runner.close()
+    return units
+
+
 def resident_of_children() -> Iterator[int]:
     """MiB held by each child process that makes units, now."""
     for entry in Path("/proc").iterdir():
@@ -166,16 +174,19 @@ def main() -> None:
 
     bare(pages, source)  # the page cache, the fonts
     alone = row("bare loop, 1 process", len(pages), best(lambda: bare(pages, source), arguments.repeats), 0)
-    units = job(source, out, LocalRunner(1), arguments.units_per_shard)
-    run = lambda runner: best(lambda: job(source, out, runner, arguments.units_per_shard), arguments.repeats)  # noqa: E731
-    one = row("job, 1 worker", units, run(LocalRunner(1)), alone)
-    two = row("job, 2 workers", units, run(LocalRunner(2)), alone)
+    units = local_job(source, out, 1, arguments.units_per_shard)
+    here = lambda workers: best(  # noqa: E731
+        lambda: local_job(source, out, workers, arguments.units_per_shard), arguments.repeats
+    )
+    one = row("job, 1 worker", units, here(1), alone)
+    two = row("job, 2 workers", units, here(2), alone)
     if arguments.ray:
         from datagen.ray_runner import RayRunner  # noqa: PLC0415  # Ray takes a second to import
 
         for workers in (1, 2):
             with RayRunner(workers=workers) as runner:
-                row(f"job on Ray, {workers} workers", units, run(runner), alone)
+                seconds = best(lambda: job(source, out, runner, arguments.units_per_shard), arguments.repeats)
+                row(f"job on Ray, {workers} workers", units, seconds, alone)
     show_table(f"{len(pages)} pages", ("", "pages/s", "CPU ms/page", "of the bare loop"), rows)
     say(f"2 workers are {two / one:.2f} times 1 worker; per worker they reach {two / 2 / alone:.2f} of the bare loop")
     spent = parts(pages, source)

@@ -22,7 +22,7 @@ CELL_PX = 4
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
-Levels = npt.NDArray[np.int16]
+Levels = npt.NDArray[np.uint8]
 
 _BLOCK = 16  # cells: wide enough that paper, not ink, fills most of it
 _FAINT = 12  # levels (of 255) off the paper's: less is grain of the paper or noise of JPEG
@@ -68,7 +68,9 @@ def words_of(page: Page) -> Words | None:
         (*span.box, *line.direction, span.size, span.visible, len(span.text), _monospaced(span.font))
         for line, span in spans
     )
-    rows = np.nan_to_num(np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 10), posinf=1e6, neginf=-1e6)
+    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 10)
+    if not np.isfinite(rows).all():
+        rows = np.nan_to_num(rows, posinf=1e6, neginf=-1e6)
     points = np.frombuffer("".join(span.text for _, span in spans).encode("utf-32-le", "surrogatepass"), np.uint32)
     codes: Ints = np.where(points < 65536, points, 0x4E00).astype(np.intp)  # mathematical letters, rare Han: wide ones
     advances, solid = _letter_tables()
@@ -158,7 +160,7 @@ def _lined(dark: Levels, free: Flags) -> Flags:
     part = np.s_[: down * _BLOCK, : across * _BLOCK]
     rows = ((dark > _INK / 2) & free)[part].reshape(tiles).mean(axis=3)  # share of ink: (down, row, across)
     ink, room = rows.mean(axis=1), free[part].reshape(tiles).mean(axis=(1, 3))
-    steps = np.abs(np.diff(dark, axis=1, append=dark[:, -1:]))[part].reshape(tiles).sum(axis=(1, 3))
+    steps = np.abs(np.diff(dark.astype(np.int16), axis=1, append=dark[:, -1:]))[part].reshape(tiles).sum(axis=(1, 3))
     rough = steps > 0.35 * dark[part].reshape(tiles).sum(axis=(1, 3))
     lined = (rows > 0.3).any(axis=1) & (rows < 0.07).any(axis=1)
     return np.asarray(lined & rough & (room > 0.8) & (ink > 0.12) & (ink < 0.65))
@@ -236,12 +238,12 @@ def _darkness(channel: PIL.Image.Image) -> Levels:
     down, across = -(-height // _BLOCK), -(-width // _BLOCK)
     padded = np.pad(cells, ((0, down * _BLOCK - height), (0, across * _BLOCK - width)), mode="edge")
     strips = padded.reshape(down, _BLOCK, across * _BLOCK)
-    lightest = strips.max(axis=1).reshape(down, across, _BLOCK).max(axis=2).astype(np.int16)
-    darkest = strips.min(axis=1).reshape(down, across, _BLOCK).min(axis=2).astype(np.int16)
-    mean = strips.sum(axis=1, dtype=np.uint32).reshape(down, across, _BLOCK).sum(axis=2) / _BLOCK**2
+    lightest = strips.max(axis=1).reshape(down, across, _BLOCK).max(axis=2)
+    darkest = strips.min(axis=1).reshape(down, across, _BLOCK).min(axis=2)
+    mean = strips.sum(axis=1, dtype=np.uint16).reshape(down, across, _BLOCK).sum(axis=2) / _BLOCK**2
     paper = np.where(lightest - mean <= mean - darkest, lightest, darkest)
     paper = paper.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[:height, :width]
-    levels: Levels = np.maximum(np.abs(cells - paper) - _FAINT, 0)
+    levels: Levels = np.maximum(np.maximum(cells, paper) - np.minimum(cells, paper), _FAINT) - np.uint8(_FAINT)
     return levels
 
 

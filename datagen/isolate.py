@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import os
 import re
 import resource
@@ -218,6 +219,7 @@ def _serve(pipe: Connection, parent: int) -> None:
             return
     faulthandler.register(signal.SIGUSR1)
     source, memory_mb = pipe.recv()
+    gc.freeze()  # what was imported stays: no collection need go through it
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     pipe.send("ready")
     while True:

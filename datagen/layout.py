@@ -82,7 +82,7 @@ def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
     lines: list[str] = []
     for turn in turns:
         width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
-        drawings = [_turned(box, turn, page.picture.size) for box in page.drawings]
+        drawings = [_turned(box, turn, page.picture.size) for box in page.drawings] if turn else page.drawings
         rules = rules_of(drawings, longest_side=max(width, height))
         frame = Frame(width, height, body_size(by_turn[turn]), rules)
         lines += _read(by_turn[turn], frame, drawings, policy, joiner, notes)
@@ -108,6 +108,7 @@ def _upright(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, l
     clean = cleaner(policy.ligatures, policy.fullwidth)
     figures = figure_boxes(page.rasters, *page.picture.size) if policy.figures == "drop" else []
     by_turn: dict[int, list[Run]] = {}
+    size = page.picture.size
     for index, line in enumerate(page.lines):
         seen = _seen(line, notes)
         if seen is None:
@@ -117,24 +118,26 @@ def _upright(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, l
             notes["figure_lines"] += 1
             continue
         turn = _turn(line.direction)
-        x0, y0, x1, y1 = _turned(box, turn, page.picture.size)
+        x0, y0, x1, y1 = _turned(box, turn, size)
         if box != main.box:  # boxes of symbols and signs reach far up and down: rows are told apart by the letters
-            _, y0, _, y1 = _turned(main.box, turn, page.picture.size)
+            _, y0, _, y1 = _turned(main.box, turn, size)
         by_turn.setdefault(turn, []).append(Run(clean(text), x0, y0, x1, y1, main.size, index, index, bold, mono))
     return by_turn
 
 
 def _seen(line: Line, notes: Counter[str]) -> tuple[str, Rect, Span, bool, bool] | None:
     """What is painted of a line, if anything is: text, box, longest span, whether it is bold and monospaced."""
-    spans = [span for span in line.spans if span.visible]
-    box = line.box
-    if len(spans) < len(line.spans):
+    spans, box = line.spans, line.box
+    if not all(span.visible for span in spans):
+        spans = tuple(span for span in spans if span.visible)
         notes["hidden_spans"] += sum(not span.visible and bool(span.text.strip()) for span in line.spans)
         box = _around([span.box for span in spans])
     text = "".join([span.text for span in spans])
     if not text or text.isspace():
         return None
-    main = max(spans, key=lambda span: len(span.text)) if len(spans) > 1 else spans[0]
+    if len(spans) == 1:
+        return text, box, spans[0], spans[0].bold, _monospaced(spans[0].font)
+    main = max(spans, key=lambda span: len(span.text))
     bold = main.bold and all(span.bold for span in spans if not span.text.isspace())
     mono = _monospaced(main.font) and all(_monospaced(span.font) for span in spans if not span.text.isspace())
     return text, box, main, bold, mono

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from datagen.duplicates import fingerprint
@@ -21,6 +21,8 @@ from datagen.tokens import estimate_tokens
 from datagen.unit import Failed, Outcome, Source, Unit, Written, split_of
 
 _TEXT_IS_CONTENT = ("ocr", "markdown", "text")  # tasks in which equal answers mean equal samples
+
+_COLUMNS = tuple(item.name for item in fields(IndexRow))
 
 Row = dict[str, Any]
 
@@ -134,7 +136,7 @@ def _index_row(unit: Unit, made: Written, sample: Sample, shard: ShardWriter, sh
         tokens=sum(estimate_tokens(turn.text) for turn in sample.turns),
         fingerprint=fingerprint(sample.answer) if sample.task in _TEXT_IS_CONTENT else b"",
     )
-    return asdict(row) | dict(made.measures)
+    return {name: getattr(row, name) for name in _COLUMNS} | dict(made.measures)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,13 +66,17 @@ class Row:
             self.x0, self.y0, self.x1, self.y1 = longest.x0, longest.y0, longest.x1, longest.y1
         else:
             longest = max(runs, key=lambda run: len(run.text))
-            self.x0, self.x1 = min(run.x0 for run in runs), max(run.x1 for run in runs)
-            self.y0, self.y1 = min(run.y0 for run in runs), max(run.y1 for run in runs)
+            self.x0, self.x1 = min([run.x0 for run in runs]), max([run.x1 for run in runs])
+            self.y0, self.y1 = min([run.y0 for run in runs]), max([run.y1 for run in runs])
         self.size, self.middle = longest.size, longest.middle
 
     def within(self, left: float, right: float) -> Row | None:
         """Its part between two x, if there is any."""
+        if left <= self.x0 and self.x1 < right:  # most often
+            return self
         runs = [run for run in self.runs if left <= run.x0 < right]
+        if len(runs) == len(self.runs):
+            return self
         return Row(runs) if runs else None
 
 
@@ -292,9 +296,17 @@ def _beside(row: Row, below: Row | None, least: float) -> bool:
 def _without(free: list[Interval], row: Row, least: float) -> list[Interval]:
     """What the runs of `row` leave of the free strips, as far as it is wide enough."""
     for run in row.runs:
-        if any(left < run.x1 and run.x0 < right for left, right in free):
-            cut = [part for left, right in free for part in ((left, min(right, run.x0)), (max(left, run.x1), right))]
-            free = [(left, right) for left, right in cut if right - left >= least]
+        x0, x1 = run.x0, run.x1
+        left_free: list[Interval] = []
+        for left, right in free:
+            if x1 <= left or right <= x0:
+                left_free.append((left, right))
+                continue
+            if x0 - left >= least:
+                left_free.append((left, x0))
+            if right - x1 >= least:
+                left_free.append((x1, right))
+        free = left_free
     return free
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 Item = TypeVar("Item")
@@ -29,10 +30,25 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """Tasks in `workers` threads of this process; the units' work is done by their children, so threads suffice."""
+    """Tasks in `workers` threads of this process; the units' work is done by their children, so threads suffice.
+
+    The threads live as long as the runner, and with each its child (see `datagen.isolate.child_of`): what scans the
+    inputs goes on to make the shards.
+    """
 
     def __init__(self, workers: int = 1) -> None:
         self._workers = workers
+        self._threads: list[threading.Thread] = []
+        self._asked = queue.SimpleQueue[Callable[[], None] | None]()
+
+    def __del__(self) -> None:
+        self._end()
+
+    def close(self) -> None:
+        """Waits until the threads and their children are gone. Without, they go by themselves after the runner."""
+        self._end()
+        while self._threads:
+            self._threads.pop().join()
 
     def run(self, task: Task[Item, Result], items: Sequence[Item], tick: Tick) -> Iterator[Result]:
         """See `Runner`."""
@@ -42,7 +58,7 @@ class LocalRunner:
         def tick_alone(done: Mapping[str, int]) -> None:
             with lock:
                 if stopped.is_set():
-                    raise SystemExit  # nobody waits for this task any more; ends the thread
+                    raise SystemExit  # nobody waits for this task any more
                 tick(done)
 
         def work() -> None:
@@ -56,9 +72,8 @@ class LocalRunner:
                 except Exception as error:  # raised again where the results are taken
                     ended.put((False, error))
 
-        for number in range(min(self._workers, len(items))):
-            # Daemons: Ctrl-C need not wait for them. Their children die with them.
-            threading.Thread(target=work, name=f"worker {number}", daemon=True).start()
+        for _ in range(min(self._workers, len(items))):
+            self._ask(work)
         try:
             for _ in items:
                 good, result = ended.get()
@@ -68,6 +83,27 @@ class LocalRunner:
         finally:
             stopped.set()
 
+    def _end(self) -> None:
+        for _ in self._threads:
+            self._asked.put(None)
+
+    def _ask(self, work: Callable[[], None]) -> None:
+        self._asked.put(work)
+        if len(self._threads) < self._workers:
+            # Daemons: Ctrl-C need not wait for them. Their children die with them.
+            name = f"worker {len(self._threads)}"
+            thread = threading.Thread(target=_do, args=(self._asked,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
     def state(self) -> str:
         """See `Runner`."""
         return f"{self._workers} threads of this process"
+
+
+def _do(asked: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    """What a thread does: no reference to the runner, so that it can go."""
+    while work := asked.get():
+        with suppress(SystemExit):
+            work()
+        del work  # and what it refers to

@@ -133,7 +133,8 @@ class ShardWriter:
         info = tarfile.TarInfo(name)  # mtime, uid, gid 0 and no names: nothing of this machine
         info.size = len(data)
         info.mode = 0o644
-        self._tar.addfile(info, io.BytesIO(data))
+        header = info.tobuf(tarfile.USTAR_FORMAT)
+        self.copy(header + data + bytes(-len(data) % _BLOCK))  # at once: tarfile would write it in small pieces
 
 
 class _Hashing:
