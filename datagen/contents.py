@@ -37,5 +37,5 @@ def contents_of(shards: ShardSet) -> Contents:
         languages=dict(languages.most_common()),
         splits=dict(splits.most_common()),
         twins=twins,
-        lengths=length_histogram(np.concatenate(tokens).tolist(), np.concatenate(images).tolist()),
+        lengths=length_histogram(np.concatenate(tokens), np.concatenate(images)),
     )

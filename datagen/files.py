@@ -75,8 +75,8 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Removes what a killed process left half-written in `folder` and below."""
-    for temp in folder.rglob(f".*{TEMP_SUFFIX}"):
+    """Removes what a killed process left half-written directly in `folder`."""
+    for temp in folder.glob(f".*{TEMP_SUFFIX}"):
         temp.unlink(missing_ok=True)
 
 

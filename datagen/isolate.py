@@ -14,24 +14,30 @@ import os
 import re
 import resource
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 from datagen.errors import UserError
 from datagen.sample import Image
-from datagen.unit import Failed, Outcome, Source, Unit
+from datagen.unit import Failed, Outcome, Source, Unit, check_outcome
 
 _DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG of prctl(2)
 _START_ALLOWANCE_S = 60  # a cold interpreter on a loaded machine
 _WHOLE_FILE = 10  # cutting a file into units reads all of it; each batch may take so many times a unit's deadline
 _UNITS_PER_MESSAGE = 1000
+_COMPLAINTS = 64 << 10  # bytes of stderr that are looked at, from its end
+_FILE_SIZE = 1 << 30  # bytes that a child may write to one file, stderr among them
+_STARTS = 3
 _FRAME = re.compile(r'File "(?:.*/)?([^"/]+)", line (\d+) in (\S+)')
 
 
@@ -67,7 +73,8 @@ class Child:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
-        self._stderr = tempfile.TemporaryFile()
+        self._end = -1  # descriptor that is ready when the process has ended
+        self._stderr = tempfile.TemporaryFile(mode="a+b")  # appended to, so that it can be emptied in between
         self._made = 0
 
     def __enter__(self) -> Child:
@@ -131,6 +138,7 @@ class Child:
         if self._process is None:
             self._start()
         assert self._pipe is not None
+        self._stderr.truncate(0)
         try:
             self._pipe.send((method, arguments))
         except OSError:
@@ -139,64 +147,93 @@ class Child:
     def _receive(self, deadline_s: float) -> Any:
         assert self._pipe is not None
         try:
-            if self._pipe.poll(deadline_s):
+            ready = wait([self._pipe, self._end], deadline_s)  # its end too: what it forked may hold the pipe open
+            if self._pipe in ready:
+                _set_timeout(self._pipe, deadline_s)  # half an answer may have come
                 return self._pipe.recv()
-        except (EOFError, OSError):
+            if ready:
+                raise EOFError
+        except BlockingIOError:
+            pass
+        except Exception:  # closed, or no answer of ours: whatever was made of it cannot be trusted
             raise _Broken("crash", self._kill()) from None
-        where = self._where()
+        from datagen.console import say  # noqa: PLC0415  # not for the child, which starts quicker without
+
+        say(f"{self._source.name}: no result after {deadline_s:g} s{self._where()}")
         self._kill()
-        raise _Broken("timeout", f"no result after {deadline_s:g} s{where}")
+        raise _Broken("timeout", f"no result after {deadline_s:g} s")
 
     def _where(self) -> str:
-        """The code that the child is stuck in, innermost first."""
+        """The code that the child is stuck in, innermost first. Not for the ledger: next time it may be elsewhere."""
         assert self._process is not None
         self._process.send_signal(signal.SIGUSR1)  # faulthandler writes the stack even from within a C library
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(0.3)
-        except subprocess.TimeoutExpired:
-            pass
         frames = _FRAME.findall(self._complaints())
         return ", in " + " < ".join(f"{file}:{line} {name}" for file, line, name in frames[:3]) if frames else ""
 
     def _start(self) -> None:
-        ours, theirs = Pipe()
-        self._stderr.seek(0)
-        self._stderr.truncate()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "datagen.isolate", str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._stderr,
-        )
-        theirs.close()
-        self._pipe, self._made = ours, 0
-        try:
-            ours.send((self._source, self._limits.memory_mb))
-            if ours.poll(_START_ALLOWANCE_S) and ours.recv() == "ready":
-                return
-        except (EOFError, OSError):
-            pass
-        raise RuntimeError(f"the child process for {self._source.name!r} did not start: {self._kill()}")
+        """Starts the child.
+
+        Raises:
+            UserError: it does not start, in several tries.
+        """
+        for attempt in range(_STARTS):
+            ours, theirs = Pipe()
+            self._stderr.truncate(0)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "datagen.isolate", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                start_new_session=True,  # what it starts ends with it
+            )
+            theirs.close()
+            self._pipe, self._end, self._made = ours, os.pidfd_open(self._process.pid), 0
+            try:
+                ours.send((self._source, self._limits.memory_mb))
+                if ours.poll(_START_ALLOWANCE_S) and ours.recv() == "ready":
+                    return
+            except (EOFError, OSError):
+                pass
+            ended = self._kill()
+            if attempt == _STARTS - 1:
+                raise UserError(f"the process that makes units of {self._source.name!r} does not start: {ended}")
 
     def _kill(self) -> str:
-        """Ends the child, if there is one; says how it ended and its last line on stderr."""
+        """Ends the child, if there is one, with all it started; says how it ended and its last line on stderr."""
         if self._process is None or self._pipe is None:
             return "no process"
         self._pipe.close()
-        try:
-            status = self._process.wait(0.2)  # it may be dying by itself: keep its own signal
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
+        os.close(self._end)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)  # it may be dying by itself: keep its own signal
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        status = self._process.wait()
         self._process = self._pipe = None
         lines = self._complaints().strip().splitlines()
-        ended = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        ended = f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
         return f"{ended}: {lines[-1][:200]}" if lines else ended
 
     def _complaints(self) -> str:
-        self._stderr.seek(0)
-        return self._stderr.read(1 << 20).decode(errors="replace")
+        end = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(end - _COMPLAINTS, 0))
+        return self._stderr.read().decode(errors="replace")
+
+
+def _set_timeout(pipe: Connection, seconds: float) -> None:
+    """A read that waits longer raises BlockingIOError. `Pipe` gives sockets."""
+    with socket.socket(fileno=os.dup(pipe.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 _own = threading.local()
@@ -221,6 +258,7 @@ def _serve(pipe: Connection, parent: int) -> None:
     source, memory_mb = pipe.recv()
     gc.freeze()  # what was imported stays: no collection need go through it
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_SIZE, _FILE_SIZE))
     pipe.send("ready")
     while True:
         try:
@@ -234,6 +272,8 @@ def _serve(pipe: Connection, parent: int) -> None:
 def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[Any]:
     try:
         answer = getattr(source, method)(*arguments)
+        if method == "make":
+            check_outcome(answer)
         if method != "units" or isinstance(answer, Failed):
             yield answer
             return
@@ -244,7 +284,8 @@ def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[
     except MemoryError:
         yield Failed(reason="memory", detail="over the memory cap")
     except Exception as error:  # the boundary: whatever a unit raises is its ledger row
-        yield Failed(reason=_reason(error), detail=" ".join(str(error).split())[:200])
+        detail = " ".join(str(error).split())[:200].encode(errors="backslashreplace").decode()
+        yield Failed(reason=_reason(error), detail=detail)
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ or settings change, only the shards that the change concerns are made again.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,9 +26,9 @@ from datagen.isolate import Limits
 from datagen.ledger import LedgerSummary, summarise
 from datagen.make import ShardMaker, Work, matches
 from datagen.plan import ShardPlan, join, plan_shards
-from datagen.records import close, is_closed, read_records, reopen
+from datagen.records import close, is_closed, read_records, reopen, tidy
 from datagen.runner import Runner
-from datagen.scan import PLAN, Scan, batches, failed_input, read_runs
+from datagen.scan import PLAN, Scan, batches, failed_input, fails_as, is_plan_file, read_runs
 from datagen.settle import settle
 from datagen.shards import JOB, ShardRecord, ShardSet, is_whole, read_job, read_table
 from datagen.storage import Folder, LocalFolder, folder_at, write
@@ -67,7 +68,7 @@ class JobPlan:
     todo: tuple[Work, ...]
     changes: tuple[str, ...]  # from the job.json that is there; empty where it is the same or none is there
     records: tuple[ShardRecord, ...]  # of shards that were finished before, whatever they are good for now
-    plan_files: frozenset[str]
+    plan_files: Mapping[str, str]  # with their SHA-256
 
     @property
     def units(self) -> int:
@@ -102,6 +103,9 @@ def run_job(
             say(f"{out}: {len(plan.kept)} of {len(plan.shards)} shards are finished; {len(plan.todo)} to do")
         if plan.todo or plan.changes or not is_closed(folder) or len(plan.records) > len(plan.kept):
             _make(source, folder, settings, runner, plan, monitor)
+        elif plan.job != read_job(folder):  # an input was touched, or lies elsewhere now
+            write(folder, JOB, _job_text(plan.job))
+        _remove_strays(folder, source.name, plan)
     return summarise(ShardSet(out).ledgers())
 
 
@@ -117,13 +121,14 @@ def plan_job(source: Source, folder: Folder, settings: JobSettings, runner: Runn
         "plan": {
             "units": sum(shard.units for shard in shards),
             "shards": len(shards),
-            "sha256": digest_of({shard.name: shard.units_sha256 for shard in shards}),
+            "sha256": plan_digest(shards),
+            "files": plan_files,
         },
         "inputs": {name: getattr(source, name) for name in source.places},
     }
     if not shards:
         raise UserError(f"{folder}: nothing to do: the inputs hold no unit")
-    changes = () if there is None else _changes(there, job, settings.retry is not None)
+    changes = () if there is None else _changes(there, job, settings.retry)
     records = read_records(folder)
     old = there["config"] if there else config
     kept, todo = _sort_out(source, folder, shards, records, old, config, settings.retry)
@@ -138,13 +143,19 @@ def plan_job(source: Source, folder: Folder, settings: JobSettings, runner: Runn
     )
 
 
-def _changes(there: Config, job: Config, retry: bool) -> tuple[str, ...]:
-    """What differs, one line each. A retry may find more units without that being a change."""
+def plan_digest(shards: Sequence[ShardPlan]) -> str:
+    """SHA-256 of what all shards are made of."""
+    return digest_of({shard.name: shard.units_sha256 for shard in shards})
+
+
+def _changes(there: Config, job: Config, retry: str | None) -> tuple[str, ...]:
+    """What differs, one line each. A retry may find more units in the same inputs without that being a change."""
     parts = ("config", "job")
     found = differences({part: there.get(part) for part in parts}, {part: job[part] for part in parts})
     changes = [f"{key.partition('.')[2]} {change}" for key, change in found]
     old, new = there.get("plan", {}), job["plan"]
-    if not retry and old != new:
+    same_inputs = old.get("files", {}).keys() == new["files"].keys()
+    if old.get("sha256") != new["sha256"] and not (retry and same_inputs):
         more = old.get("units") != new["units"]
         changes.append(f"inputs {old.get('units')} → {new['units']} units" if more else "inputs have other contents")
     return tuple(changes)
@@ -152,28 +163,27 @@ def _changes(there: Config, job: Config, retry: bool) -> tuple[str, ...]:
 
 def _scan(
     source: Source, folder: Folder, settings: JobSettings, runner: Runner, monitor: Monitor, config: str
-) -> tuple[list[ShardPlan], frozenset[str]]:
-    """The shards to be, and the plan files they are made from.
+) -> tuple[list[ShardPlan], dict[str, str]]:
+    """The shards to be, and the plan files they are made from with their SHA-256.
 
     Raises:
         UserError: not one input could be cut into units.
     """
     wanted = batches(source, config, settings.units_per_shard, settings.limit)
     here = set(folder.names(".parquet", PLAN))
-    if settings.retry:
-        here -= {name for name in here if read_runs(folder, name)[1]}  # with inputs that failed
-    todo = [batch for batch in wanted if batch.name not in here]
+    todo = [b for b in wanted if b.name not in here or (settings.retry and fails_as(folder, b.name, settings.retry))]
     with monitor.watch("planning", sum(len(batch.inputs) for batch in todo), "file"):
         for _ in runner.run(Scan(source, folder, settings.limits), todo, monitor.tick):
             pass
     found = [read_runs(folder, batch.name) for batch in wanted]
-    runs = join([one for one, _ in found])
-    failed = sum(count for _, count in found)
+    runs = join([one for one, _, _ in found])
+    failed = sum(count for _, count, _ in found)
     if failed and failed == int(runs.units.sum()):
-        first = failed_input(folder, next(batch.name for batch, (_, count) in zip(wanted, found, strict=True) if count))
+        first = failed_input(folder, next(b.name for b, (_, count, _) in zip(wanted, found, strict=True) if count))
         assert isinstance(first.verdict, Failed)
         raise UserError(f"{first.id}: {first.verdict.reason}: {first.verdict.detail}; none of the inputs can be used")
-    return list(plan_shards(source.name, runs, settings.units_per_shard)), frozenset(batch.name for batch in wanted)
+    hashes = {batch.name: digest for batch, (_, _, digest) in zip(wanted, found, strict=True)}
+    return list(plan_shards(source.name, runs, settings.units_per_shard)), dict(sorted(hashes.items()))
 
 
 def _sort_out(
@@ -194,10 +204,11 @@ def _sort_out(
         record = by_name.get(shard.name)
         if record and not is_whole(folder, record):
             record = None
-        if record and record.config_sha256 == was != now and not change.concerns(folder, record):
+        same_units = record and record.units_sha256 == shard.units_sha256
+        if record and same_units and record.config_sha256 == was != now and not change.concerns(folder, record):
             record = replace(record, config_sha256=now)
         again = bool(record and retry and record.failed and _any_matches(folder, record, retry))
-        if record and (record.config_sha256, record.units_sha256) == (now, shard.units_sha256) and not again:
+        if record and same_units and record.config_sha256 == now and not again:
             kept.append(record)
         else:
             usable = record if record and record.config_sha256 == now else None
@@ -218,7 +229,7 @@ def _make(
     again = {work.plan.name for work in plan.todo}
     stale = (replace(record, units_sha256="") for record in plan.records if record.name in again)  # for reuse only
     reopen(folder, [*kept.values(), *stale])
-    write(folder, JOB, (json.dumps(plan.job, indent=2, ensure_ascii=False) + "\n").encode())
+    write(folder, JOB, _job_text(plan.job))
     maker = ShardMaker(
         source=source,
         out=folder,
@@ -231,11 +242,14 @@ def _make(
             kept[record.name] = record
             monitor.shard_done(record)
         monitor.made()
-    records = settle(folder, [kept[name] for name in sorted(kept)], source.measures, settings.validation_share)
+    records = [kept[name] for name in sorted(kept)]
+    records = settle(folder, records, source.measures, settings.validation_share, monitor.alive)
     _check_sums(plan, records)
-    _remove_strays(folder, kept, plan.plan_files)
-    folder.tidy()  # what workers left that died on the way
     close(folder, records)
+
+
+def _job_text(job: Config) -> bytes:
+    return (json.dumps(job, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _check_sums(plan: JobPlan, records: Sequence[ShardRecord]) -> None:
@@ -244,18 +258,20 @@ def _check_sums(plan: JobPlan, records: Sequence[ShardRecord]) -> None:
         raise AssertionError(f"{plan.units} units planned, {ended} in the ledger: a defect of ours")
 
 
-def _remove_strays(folder: Folder, kept: Mapping[str, ShardRecord], plan_files: frozenset[str]) -> None:
-    """Files of shards that are no longer planned."""
-    for name in folder.names(".tar"):
-        if name.removesuffix(".tar") not in kept:
-            folder.remove(name)
-    for below in ("index", "ledger"):
-        for name in folder.names(".parquet", below):
-            if name.removeprefix(f"{below}/").removesuffix(".parquet") not in kept:
+def _remove_strays(folder: Folder, source: str, plan: JobPlan) -> None:
+    """What is left of shards and inputs that are no longer planned, and of workers that died. Nothing of others'."""
+    ours = re.compile(rf"{re.escape(source)}-(all|[01]+)")
+    planned = {shard.name for shard in plan.shards}
+    for below, ending in (("", ".tar"), ("index", ".parquet"), ("ledger", ".parquet")):
+        for name in folder.names(ending, below):
+            stem = name.removeprefix(f"{below}/").removesuffix(ending)
+            if ours.fullmatch(stem) and stem not in planned:
                 folder.remove(name)
     for name in folder.names(".parquet", PLAN):
-        if name not in plan_files:
+        if is_plan_file(name) and name not in plan.plan_files:
             folder.remove(name)
+    folder.tidy()
+    tidy(folder)
 
 
 def _read_there(folder: Folder) -> Config | None:
@@ -266,8 +282,8 @@ def _read_there(folder: Folder) -> Config | None:
     """
     if folder.size(JOB) is not None:
         return read_job(folder)
-    if folder.names(".tar"):
-        raise UserError(f"{folder}: holds tar files that no job of ours wrote; choose an empty folder for --out")
+    if folder.names(".tar") or folder.names(below="index") or folder.names(below="ledger"):
+        raise UserError(f"{folder}: holds files that no job of ours wrote; choose an empty folder for --out")
     return None
 
 
@@ -318,6 +334,10 @@ class Monitor:
         self._watchdog.fed()
         if self._tracker:
             self._tracker.shard(record)
+
+    def alive(self) -> None:
+        """Something moves that no unit counts for."""
+        self._watchdog.fed()
 
     def made(self) -> None:
         """All shards are there."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datagen.errors import UserError
+from datagen.shards import JOB
 from datagen.storage import filesystem_of, folder_at, is_url
 
 
@@ -74,4 +75,8 @@ def _walk(folder: Path, suffix: str) -> Iterator[str]:
             below.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
+        if JOB in names and "plan" in below:  # a shard set, perhaps this job's own
+            below.clear()
+            continue
+        below.sort()  # of links to one folder the first in order is followed, on every machine
         yield from (os.path.join(here, name) for name in names if name.lower().endswith(suffix))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datagen.isolate import Limits, child_of
@@ -49,7 +49,7 @@ def preview_job(source: Source, out: str | Path, settings: JobSettings, runner: 
     """
     folder = folder_at(out)
     with Monitor(runner, settings, None) as monitor:
-        plan = plan_job(source, folder, settings, runner, monitor)
+        plan = plan_job(source, folder, replace(settings, retry=None), runner, monitor)  # keeps plan files as they are
     units = [unit for unit in _some(folder, plan) if unit.verdict is None]
     seconds, size = _try(source, settings.limits, units)
     return JobPreview(

@@ -26,6 +26,7 @@ from datagen.watchdog import Watchdog
 
 _OBJECT_STORE_BYTES = 128 << 20  # ample for plans; Ray's default is 30 % of the memory
 _TELL_EVERY_S = 1.0
+_RETRIES = 20  # of a task whose worker or node died
 
 
 class RayRunner:
@@ -65,20 +66,20 @@ class RayRunner:
     def run(self, task: Task[Item, Result], items: Sequence[Item], tick: Tick) -> Iterator[Result]:
         """See `datagen.runner.Runner`. A task whose worker or node dies is run again; its shard comes out the same."""
         desk: Any = ray.remote(_Desk).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-        remote: Any = ray.remote(num_cpus=1, max_retries=-1)(_call)
+        remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)(_call)
         shared = ray.put(task)  # the source's settings travel once, not with every plan
         waiting = iter(items)
         running: list[Any] = []
         while True:
-            # Twice as many as run: a worker that ends one finds the next already there, and no more wait in memory.
-            room = 2 * (self._workers or int(ray.cluster_resources().get("CPU", 1))) - len(running)
+            # Without a number of workers, twice as many as run: one that ends finds the next already there.
+            room = (self._workers or 2 * int(ray.cluster_resources().get("CPU", 1))) - len(running)
             running += [remote.remote(shared, item, desk, self._stall_s) for item in islice(waiting, max(room, 0))]
             if not running:
                 break
             done, running = ray.wait(running, num_returns=1, timeout=_TELL_EVERY_S)
             self._tell(desk, tick)
             for result in done:
-                yield ray.get(result)
+                yield _got(result)
         self._tell(desk, tick)
         ray.kill(desk)
 
@@ -97,6 +98,16 @@ class RayRunner:
             tick(done)
         for stall in stalls:
             warn(stall)
+
+
+def _got(result: Any) -> Any:
+    """A task's result; raises what the task raised, without Ray's wrapping."""
+    try:
+        return ray.get(result)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+        raise UserError(f"a worker died {_RETRIES + 1} times over one shard, perhaps of hunger: {error}") from error
 
 
 class _Desk:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 
 from datagen.shards import MANIFEST, ShardRecord, read_manifest
@@ -27,8 +28,9 @@ def read_records(folder: Folder) -> list[ShardRecord]:
         return read_manifest(folder)
     found = {record.name: record for record in read_manifest(folder, _UNFINISHED)}
     for name in folder.names(".json", _DONE):
-        record = ShardRecord(**json.loads(folder.read(name)))
-        found[record.name] = record
+        with suppress(ValueError, TypeError):  # a broken one counts as none: its shard is made again
+            record = ShardRecord(**json.loads(folder.read(name)))
+            found[record.name] = record
     return [found[name] for name in sorted(found)]
 
 
@@ -48,6 +50,11 @@ def reopen(folder: Folder, records: Iterable[ShardRecord]) -> None:
 def close(folder: Folder, records: Iterable[ShardRecord]) -> None:
     """From here on the set is finished and holds just these shards."""
     write(folder, MANIFEST, _lines(records))
+    tidy(folder)
+
+
+def tidy(folder: Folder) -> None:
+    """Removes what the manifest has made superfluous."""
     folder.remove(_UNFINISHED)
     for name in folder.names(".json", _DONE):
         folder.remove(name)

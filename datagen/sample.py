@@ -97,13 +97,21 @@ class Sample:
         if any(_HALF.search(turn.text) for turn in self.turns):
             raise broken("a turn holds half a character (a lone surrogate), which no file can")
         for name, value in self.origin.items():
-            if not isinstance(value, str | int | float):
-                raise broken(f"origin[{name!r}] is a {type(value).__name__}, expected text or a number")
+            wrong = _wrong_with(value)
+            if wrong:
+                raise broken(f"origin[{name!r}] {wrong}")
 
     @property
     def answer(self) -> str:
         """Text of the last assistant turn."""
         return self.turns[-1].text
+
+
+def _wrong_with(value: object) -> str:
+    """What keeps a value from being one of `Sample.origin`; "" where nothing does."""
+    if not isinstance(value, str | int | float):
+        return f"is a {type(value).__name__}, expected text or a number"
+    return "holds half a character, which no file can" if isinstance(value, str) and _HALF.search(value) else ""
 
 
 def to_json(sample: Sample) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, islice
@@ -22,7 +23,7 @@ from datagen.errors import UserError
 from datagen.isolate import Limits, child_of
 from datagen.plan import RUNS_PER_SHARD, Runs, leaves, place_of
 from datagen.runner import Tick
-from datagen.shards import read_table
+from datagen.shards import parse_table, read_table
 from datagen.storage import Copies, Folder, signature
 from datagen.unit import Failed, Rejected, Source, Unit, split_position
 
@@ -96,7 +97,7 @@ class Scan:
 
     def __call__(self, batch: Batch, tick: Tick) -> str:
         """Cuts the batch's inputs into units and writes the plan file. Returns its name."""
-        units = islice(_units(self.source, self.limits, batch.inputs, tick), batch.limit)
+        units = _units(self.source, self.limits, batch, tick)
         table = pa.Table.from_pylist(list(_rows(units, batch.run_units)), schema=_SCHEMA)
         out = io.BytesIO()
         pq.write_table(table, out, compression="zstd", row_group_size=_ROWS_PER_GROUP)
@@ -105,17 +106,20 @@ class Scan:
         return batch.name
 
 
-def _units(source: Source, limits: Limits, inputs: Iterable[str], tick: Tick) -> Iterator[Unit]:
-    """Units of all inputs. An input that cannot be cut into units is itself one unit, failed."""
-    child, copies = child_of(source, limits), Copies()
-    for path in inputs:
+def _units(source: Source, limits: Limits, batch: Batch, tick: Tick) -> Iterator[Unit]:
+    """Units of all inputs, up to the limit. An input that cannot be cut into units is itself one unit, failed."""
+    child, copies, left = child_of(source, limits), Copies(), batch.limit
+    for path in batch.inputs:
+        if left == 0:
+            return
         name = source.document(path)
         try:
             with copies:
-                found = list(child.units(path, *copies.of([path])))
+                found = list(islice(child.units(path, *copies.of([path])), left))
         except OSError as error:
             found = [Failed(reason="unreadable", detail=str(error))]
         tick({"scanned": 1})
+        left = None if left is None else left - len(found)
         if found and isinstance(found[-1], Failed):
             yield Unit(id=name, document=name, content=name, verdict=found[-1])
         else:
@@ -139,9 +143,11 @@ def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
             number += 1
 
 
-def read_runs(folder: Folder, name: str) -> tuple[Runs, int]:
-    """The small columns of a plan file, and how many of its inputs failed."""
-    table = read_table(folder, name, ["place", "side", "units", "failed", "digest", "contents"])
+def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:
+    """The small columns of a plan file, how many of its inputs failed, and its SHA-256."""
+    data = folder.read(name)
+    columns = ["place", "side", "units", "failed", "digest", "contents"]
+    table = parse_table(data, f"{folder}/{name}", columns)
     contents = b"".join(table.column("contents").to_pylist())
     runs = Runs(
         files=(name,),
@@ -153,7 +159,21 @@ def read_runs(folder: Folder, name: str) -> tuple[Runs, int]:
         digest=np.array(table.column("digest").to_pylist(), dtype="V16"),
         contents=np.frombuffer(contents, np.uint64),
     )
-    return runs, int(table.column("failed").to_numpy().sum())
+    return runs, int(table.column("failed").to_numpy().sum()), hashlib.sha256(data).hexdigest()
+
+
+def is_plan_file(name: str) -> bool:
+    """Whether a file is called as plan files are."""
+    return re.fullmatch(rf"{PLAN}/(all|limit|[01]+)-[0-9a-f]{{16}}\.parquet", name) is not None
+
+
+def fails_as(folder: Folder, name: str, retry: str) -> bool:
+    """Whether a plan file holds an input that failed as `retry` ("failed", "failed:timeout") says."""
+    rows = np.flatnonzero(read_table(folder, name, ["failed"]).column("failed").to_numpy())
+    runs = read_units(folder, [(name, int(row)) for row in rows])
+    reason = retry.partition(":")[2]
+    verdicts = (unit.verdict for run in runs for unit in run if isinstance(unit.verdict, Failed))
+    return any(not reason or verdict.reason == reason for verdict in verdicts)
 
 
 def read_units(folder: Folder, runs: Iterable[tuple[str, int]]) -> list[list[Unit]]:

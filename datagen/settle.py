@@ -12,7 +12,7 @@ Rules, each a function of the whole set and of nothing else, so that a set that 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from datagen.console import warn
 from datagen.duplicates import SIZE, cluster, group_documents, stack
 from datagen.errors import UserError
 from datagen.records import put_record
-from datagen.shards import IndexRow, ShardRecord, read_table, schema_of, table_bytes
+from datagen.shards import IndexRow, ShardRecord, parse_table, read_table, schema_of, table_bytes
 from datagen.storage import Folder, write
 from datagen.unit import split_of
 
@@ -38,7 +38,11 @@ class _Relations:
 
 
 def settle(
-    out: Folder, records: Sequence[ShardRecord], measures: Sequence[str], validation_share: float
+    out: Folder,
+    records: Sequence[ShardRecord],
+    measures: Sequence[str],
+    validation_share: float,
+    alive: Callable[[], None] = lambda: None,
 ) -> list[ShardRecord]:
     """Brings group, twins and split of all index files up to date; rewrites only those that change.
 
@@ -47,6 +51,7 @@ def settle(
         records: of all its shards, in order.
         measures: of its source.
         validation_share: of the documents, to be held out.
+        alive: called now and then.
 
     Returns:
         The records, with the index's new SHA-256 where it was rewritten.
@@ -57,8 +62,9 @@ def settle(
     schema, settled, number = schema_of(IndexRow, measures), [], 0
     for record in records:
         name = f"index/{record.name}.parquet"
-        rows, found = read_table(out, name).to_pylist(), hashlib.sha256(out.read(name)).hexdigest()
-        changed = False
+        found = out.read(name)
+        rows, changed = parse_table(found, f"{out}/{name}").to_pylist(), False
+        alive()
         for row in rows:
             group = relations.group_of.get(row["document"], row["document"])
             split = relations.split_of.get(group) or split_of(group, validation_share)
@@ -67,13 +73,16 @@ def settle(
             changed |= any(row[column] != value for column, value in right.items())
             row.update(right)
             number += 1
+        data = table_bytes(rows, schema) if changed else found
         if changed:
-            data = table_bytes(rows, schema)
             record = replace(record, index_sha256=hashlib.sha256(data).hexdigest())  # noqa: PLW2901  # its new self
             put_record(out, record)  # first: a record without its file is noticed, a file without its record is not
             write(out, name, data)
-        elif found != record.index_sha256:
-            raise UserError(f"{out}/{name} is damaged; delete it and run the same command again")
+        elif hashlib.sha256(found).hexdigest() != record.index_sha256:
+            if table_bytes(rows, schema) != found:
+                raise UserError(f"{out}/{name} is damaged; delete it and run the same command again")
+            record = replace(record, index_sha256=hashlib.sha256(found).hexdigest())  # noqa: PLW2901  # killed in between
+            put_record(out, record)
         settled.append(record)
     return settled
 

@@ -261,9 +261,23 @@ def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) 
     """A parquet file as a table.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: it is missing or broken.
+        OSError: it is missing.
+        UserError: it is broken.
     """
-    return pq.read_table(pa.BufferReader(folder.read(name)), columns=columns)
+    return parse_table(folder.read(name), f"{folder}/{name}", columns)
+
+
+def parse_table(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The bytes of a parquet file as a table.
+
+    Raises:
+        UserError: they are broken; the message begins with `where`.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(data), columns=columns)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"{where}: broken ({reason}); delete it and run the datagen command again") from error
 
 
 def read_job(folder: Folder) -> dict[str, Any]:

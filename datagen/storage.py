@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import fsspec
 
 
+SUBFOLDERS = ("index", "ledger", "plan", "done")
+"""Of a shard set."""
+
+
 class Folder(Protocol):
     """A folder of files named by relative paths with "/". Small, picklable."""
 
@@ -76,7 +80,12 @@ def folder_at(place: str | Path) -> Folder:
     """
     if not is_url(place):
         return LocalFolder(Path(place).absolute())  # Ray's workers have their own working folder
-    folder = RemoteFolder(str(place).rstrip("/"))
+    kind, _, path = str(place).rstrip("/").partition("://")
+    if kind == "file":
+        return LocalFolder(Path("/" + path.lstrip("/")))
+    if not path:
+        raise UserError(f"{place}: a URL without a path")
+    folder = RemoteFolder(f"{kind}://{path}")
     folder.filesystem()
     return folder
 
@@ -209,7 +218,8 @@ class LocalFolder:
 
     def tidy(self) -> None:
         """See `Folder`."""
-        remove_temporaries(self.path)
+        for below in ("", *SUBFOLDERS):  # others' files below are none of our business
+            remove_temporaries(self.path / below)
 
 
 class RemoteFolder:

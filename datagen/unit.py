@@ -43,6 +43,29 @@ class Failed:
 Outcome = Written | Rejected | Failed
 
 
+def check_outcome(outcome: object) -> None:
+    """Whether a source's answer is one that a ledger can hold; called where a mistake costs one unit.
+
+    Raises:
+        TypeError, ValueError: it is none, or holds what is neither number nor text.
+    """
+    if not isinstance(outcome, Written | Rejected | Failed):
+        raise TypeError(f"make gave a {type(outcome).__name__}, expected Written, Rejected or Failed")
+    if isinstance(outcome, Written):
+        numbers: list[object] = [*outcome.notes.values(), *outcome.measures.values()]
+        texts = [*outcome.notes, outcome.language]
+    elif isinstance(outcome, Rejected):
+        numbers = [outcome.value, outcome.threshold, *outcome.measures.values()]
+        texts = [outcome.gate, outcome.detail, outcome.language]
+    else:
+        numbers, texts = [], [outcome.reason, outcome.detail]
+    wrong = [number for number in numbers if not isinstance(number, int | float)]
+    if wrong:
+        raise TypeError(f"make gave {wrong[0]!r} for a number")
+    for text in texts:
+        text.encode()  # half a character cannot be written
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """One piece of input that ends in exactly one ledger row: a page, an image with its boxes, a conversation."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from datagen.change import digest_of
 from datagen.console import Progress
 from datagen.errors import UserError
+from datagen.job import plan_digest
 from datagen.plan import ShardPlan, join, plan_shards
 from datagen.scan import PLAN, read_runs, read_units
-from datagen.shards import MANIFEST, ShardRecord, decode_sample, read_job, read_manifest, read_table
+from datagen.shards import JOB, MANIFEST, ShardRecord, decode_sample, parse_table, read_job, read_manifest
 from datagen.storage import Folder, folder_at
 
 _CHUNK = 8 << 20
+_CHANGED = "changed since it was written (SHA-256 differs); delete it and run the datagen command again to mend it"
 _NAMED = 5  # of the same kind in one shard
 
 
@@ -45,15 +49,19 @@ def check(place: str | Path) -> Findings:
     if not records:
         raise UserError(f"{place}: no {MANIFEST}: its job has not finished; run the datagen command once more")
     found, keys = Findings(shards=len(records)), []
-    planned = {plan.name: plan for plan in _plans(folder, job)}
-    if not planned:
-        found.problems.append(f"{PLAN}/: missing, so that the inputs cannot be compared; run the datagen command again")
-    elif planned.keys() != {record.name for record in records}:
-        odd = sorted(planned.keys() ^ {record.name for record in records})
-        found.problems.append(f"{MANIFEST}: not the shards that are planned: {', '.join(odd[:_NAMED])}")
+    config_sha256 = digest_of(job["config"])
+    planned = {plan.name: plan for plan in _plans(folder, job, found)}
+    if planned.keys() - {record.name for record in records}:
+        odd = sorted(planned.keys() - {record.name for record in records})
+        found.problems.append(f"{MANIFEST}: shards are missing that are planned: {', '.join(odd[:_NAMED])}")
     with Progress(f"checking {place}", total=len(records), unit="shard") as progress:
         for record in records:
-            keys.append(_check_shard(folder, record, planned.get(record.name), found))
+            plan = planned.get(record.name)
+            if record.config_sha256 != config_sha256:
+                found.problems.append(f"{record.name}: made with other settings than {JOB} says")
+            if planned and (plan is None or plan.units_sha256 != record.units_sha256):
+                found.problems.append(f"{record.name}: made of other units than planned")
+            keys.append(_check_shard(folder, record, plan, found))
             progress.advance(1, f"{len(found.problems)} problems")
     every_key = np.concatenate(keys)
     if len(np.unique(every_key)) < len(every_key):
@@ -65,11 +73,21 @@ def check(place: str | Path) -> Findings:
     return found
 
 
-def _plans(folder: Folder, job: Mapping[str, dict[str, int]]) -> Iterator[ShardPlan]:
-    names = folder.names(".parquet", PLAN)
-    if names:
-        runs = join([read_runs(folder, name)[0] for name in names])
-        yield from plan_shards(str(job["source"]), runs, job["job"]["units_per_shard"])
+def _plans(folder: Folder, job: Mapping[str, Any], found: Findings) -> list[ShardPlan]:
+    """The shards that job.json and the plan files say there are; none (and a problem) where these are not whole."""
+    try:
+        read = {name: read_runs(folder, name) for name in job["plan"]["files"]}
+        changed = [name for name, (_, _, digest) in read.items() if digest != job["plan"]["files"][name]]
+        found.problems += [f"{name}: {_CHANGED}" for name in changed]
+        runs = join([runs for runs, _, _ in read.values()])
+        plans = list(plan_shards(str(job["source"]), runs, int(job["job"]["units_per_shard"])))
+    except (UserError, OSError, KeyError, TypeError, ValueError) as error:
+        found.problems.append(f"{PLAN}/: the inputs cannot be compared: {type(error).__name__}: {error}")
+        return []
+    if plan_digest(plans) != job["plan"].get("sha256"):
+        found.problems.append(f"{PLAN}/: changed since it was written; run the datagen command again")
+        return []
+    return plans
 
 
 def _check_shard(folder: Folder, record: ShardRecord, plan: ShardPlan | None, found: Findings) -> np.ndarray:
@@ -107,12 +125,14 @@ def _table(folder: Folder, name: str, digest: str, found: Findings) -> pa.Table 
         found.problems.append(f"{name}: missing")
         return None
     if hashlib.sha256(data).hexdigest() == digest:
-        return read_table(folder, name)
-    found.problems.append(f"{name}: changed since it was written (SHA-256 differs from the manifest's)")
-    try:
-        return read_table(folder, name)  # to say which rows are missing
-    except (OSError, pa.ArrowInvalid):
+        return parse_table(data, name)
+    found.problems.append(f"{name}: {_CHANGED}")
+    try:  # to say which rows are missing
+        table = parse_table(data, name)
+        table.to_pylist()
+    except (UserError, ValueError, pa.ArrowException):
         return None
+    return table if {"unit", "outcome", "samples"} <= set(table.column_names) or "key" in table.column_names else None
 
 
 def _check_tar(folder: Folder, record: ShardRecord, found: Findings) -> bool:
@@ -129,7 +149,7 @@ def _check_tar(folder: Folder, record: ShardRecord, found: Findings) -> bool:
     if size != record.tar_bytes:
         found.problems.append(f"{name}: cut: {size} of {record.tar_bytes} bytes")
     elif digest.hexdigest() != record.tar_sha256:
-        found.problems.append(f"{name}: changed since it was written (SHA-256 differs from the manifest's)")
+        found.problems.append(f"{name}: {_CHANGED}")
     return digest.hexdigest() == record.tar_sha256
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,7 +38,7 @@ class FaultySource(Source):
         numbers = range(start, start + self.units_per_input)
         return [Unit(id=f"u{n:03d}", document=f"u{n:03d}", content=str(n), payload={"n": n}) for n in numbers]
 
-    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:  # noqa: C901  # a list
         number = unit.payload["n"]
         match self.faults.get(number):
             case "sleep":
@@ -51,6 +53,28 @@ class FaultySource(Source):
                     eaten.append(bytearray(64 << 20))
             case "raise":
                 raise KeyError("a defect")
+            case "nothing":
+                return None  # type: ignore[return-value]  # a mistake of a source
+            case "no text":
+                return Failed(reason="half", detail="a character \ud800")
+            case "no number":
+                return Rejected(gate="taste", value="much", threshold=1)  # type: ignore[arg-type]
+            case "garbage":
+                for descriptor in range(3, 20):
+                    with suppress(OSError):
+                        os.write(descriptor, b"\0\0\0\x05hello")
+            case "half":
+                for descriptor in range(3, 20):
+                    with suppress(OSError):
+                        os.write(descriptor, b"\0\0\xff\xffhalf")
+                time.sleep(3600)
+            case "chatter":
+                sys.stderr.write("x" * (3 << 20) + "\nlast words\n")
+                os.abort()
+            case "fork":
+                if os.fork() == 0:
+                    time.sleep(3600)
+                os.abort()
             case "reject":
                 return Rejected(gate="taste", value=number, threshold=0.5)
         time.sleep(self.nap_s)
@@ -66,7 +90,10 @@ class LengthGates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinesSource(Source):
-    """Text files, a unit per line. "wait FILE" hangs until FILE is there; "touch FILE x" leaves a trace there."""
+    """Text files, a unit per line. "wait FILE" hangs until FILE is there; "touch FILE x" leaves a trace there.
+
+    A file that begins with "needs FILE" cannot be read until FILE is there.
+    """
 
     paths: list[str]
     gates: LengthGates = field(default_factory=LengthGates)
@@ -84,7 +111,10 @@ class LinesSource(Source):
 
     def units(self, path: str, file: str) -> Iterator[Unit]:
         name = self.document(path)
-        for number, line in enumerate(Path(file).read_text().splitlines()):
+        lines = Path(file).read_text().splitlines()
+        if lines and lines[0].startswith("needs ") and not Path(lines[0].split()[1]).exists():
+            raise OSError("what it needs is not there")
+        for number, line in enumerate(lines):
             content = f"{name}#{number}#{line}" if line.startswith(("wait", "touch")) else line
             yield Unit(id=f"{name}#{number}", document=name, content=content, files=(path,), payload={"line": number})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from datagen.job import JobSettings, run_job
 from datagen.ledger import LedgerSummary
 from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
+from pipelines.check import check
 from tests.datagen.sources import LengthGates, LinesSource
 from tests.datagen.test_job import hashes
 
@@ -137,12 +139,79 @@ def test_retry_makes_failed_units_again_and_no_others(tmp_path: Path) -> None:
 
 
 def test_retry_reads_inputs_again_that_could_not_be_read(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
     source = write_inputs(tmp_path / "in", range(3))
+    (tmp_path / "in" / "later.txt").write_text(f"needs {flag}\nand a line more")
     (tmp_path / "in" / "broken.txt").write_bytes(b"\xff\xfe")
-    assert run(tmp_path / "out", source).by_cause == {("failed", "unreadable"): 1}
-    (tmp_path / "in" / "broken.txt").write_text("mended")
-    summary = run(tmp_path / "out", source, retry="failed")
-    assert summary.by_outcome == {"written": 13, "rejected": 0, "failed": 0}
+    assert run(tmp_path / "out", source).by_cause == {("failed", "unreadable"): 2}
+    flag.touch()
+    assert run(tmp_path / "out", source).by_outcome["failed"] == 2
+    assert run(tmp_path / "out", source, retry="failed:timeout").by_outcome["failed"] == 2
+    summary = run(tmp_path / "out", source, retry="failed:unreadable")
+    assert summary.by_outcome == {"written": 14, "rejected": 0, "failed": 1}
+    assert check(tmp_path / "out").problems == []
+    run(tmp_path / "fresh", source)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "fresh")
+
+
+def test_a_retry_is_no_update(tmp_path: Path) -> None:
+    source = write_inputs(tmp_path / "in", range(10))
+    (tmp_path / "in" / "broken.txt").write_bytes(b"\xff\xfe")
+    run(tmp_path / "out", source)
+    before = bytes_of(tmp_path / "out")
+    for number in range(2, 10):
+        (tmp_path / "in" / f"{number:03d}.txt").unlink()
+    with pytest.raises(UserError, match="inputs 41 → 9 units"):
+        run(tmp_path / "out", source, retry="failed")
+    assert bytes_of(tmp_path / "out") == before
+
+
+def test_a_touched_input_and_a_refused_run_leave_a_sound_set(tmp_path: Path) -> None:
+    source = write_inputs(tmp_path / "in", range(10))
+    run(tmp_path / "out", source)
+    os.utime(tmp_path / "in" / "003.txt", (1, 1))
+    with pytest.raises(UserError, match="min_length 3 → 9"):
+        run(tmp_path / "out", replace(source, gates=LengthGates(min_length=9)))
+    assert check(tmp_path / "out").problems == []
+    run(tmp_path / "out", source)
+    assert check(tmp_path / "out").problems == []
+    assert len(list((tmp_path / "out" / "plan").iterdir())) == 1
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    source = write_inputs(tmp_path / "in", range(10))
+    strange = ["backup.tar", "plan/mine.parquet", "index/mine.parquet", "other/.x.123.tmp", "lines-01x.tar"]
+    run(tmp_path / "out", source)
+    for name in strange:
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_bytes(b"not ours")
+    write_inputs(tmp_path / "in", range(12))
+    run(tmp_path / "out", source, update=True)
+    assert all((tmp_path / "out" / name).read_bytes() == b"not ours" for name in strange)
+    for name in ("index/mine.parquet", "ledger/mine.parquet"):
+        (tmp_path / "else" / name).parent.mkdir(parents=True)
+        (tmp_path / "else" / name).write_bytes(b"not ours")
+    with pytest.raises(UserError, match="no job of ours"):
+        run(tmp_path / "else", source)
+
+
+def test_a_set_among_its_own_inputs_is_no_input(tmp_path: Path) -> None:
+    source = write_inputs(tmp_path / "in", range(3))
+    run(tmp_path / "in" / "out", source)
+    (tmp_path / "in" / "out" / "index" / "notes.txt").write_text("not an input")
+    assert run(tmp_path / "in" / "out", source).units == 12
+
+
+def test_broken_state_is_one_clear_line(tmp_path: Path) -> None:
+    source = write_inputs(tmp_path / "in", range(10))
+    run(tmp_path / "out", source)
+    for below in ("plan", "ledger"):
+        file = next((tmp_path / "out" / below).iterdir())
+        data = file.read_bytes()
+        file.write_bytes(b"PAR1 nothing")
+        with pytest.raises(UserError, match=f"{file.name}: broken .* delete it and run the datagen command again"):
+            run(tmp_path / "out", source, validation_share=0.5, update=True, retry="failed")
+        file.write_bytes(data)
 
 
 def test_an_interrupted_update_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from datagen.isolate import Child, Limits
@@ -14,11 +16,18 @@ def unit(number: int) -> Unit:
 @pytest.mark.parametrize(
     ("fault", "reason", "detail"),
     [
-        ("sleep", "timeout", "4 s, in sources.py:"),
+        ("sleep", "timeout", "no result after 4 s"),
         ("abort", "crash", "SIGABRT"),
         ("exit", "crash", "exit status 3"),
         ("eat", "memory", "memory cap"),
         ("raise", "KeyError", "a defect"),
+        ("nothing", "TypeError", "make gave a NoneType"),
+        ("no text", "unreadable", "surrogates not allowed"),
+        ("no number", "TypeError", "'much' for a number"),
+        ("garbage", "crash", ""),
+        ("half", "timeout", "4 s"),
+        ("chatter", "crash", "SIGABRT: last words"),
+        ("fork", "crash", "SIGABRT"),
     ],
 )
 def test_a_fault_costs_one_unit(fault: str, reason: str, detail: str) -> None:
@@ -46,3 +55,23 @@ def test_a_source_that_cannot_be_imported_is_a_clear_error() -> None:
 
     with Child(Local(), Limits()) as child, pytest.raises((AttributeError, RuntimeError)):
         child.make(unit(0), [])
+
+
+def test_where_a_unit_hangs_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    with Child(FaultySource(faults={1: "sleep"}), Limits(deadline_s=1)) as child:
+        child.make(unit(1), [])
+    assert "no result after 1 s, in sources.py:" in capfd.readouterr().err
+
+
+def test_what_a_unit_starts_ends_with_its_child() -> None:
+    def groups() -> set[str]:
+        """Of processes that live."""
+        stats = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
+        return {group for state, _, group, *_ in stats if state != "Z"}
+
+    with Child(FaultySource(faults={1: "fork"}), Limits(deadline_s=20)) as child:
+        assert isinstance(child.make(unit(0), []), Written)
+        process = child._process
+        assert process is not None
+        child.make(unit(1), [])
+        assert str(process.pid) not in groups()

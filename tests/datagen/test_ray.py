@@ -16,6 +16,7 @@ import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
+from datagen.errors import UserError
 from datagen.isolate import Limits
 from datagen.job import JobSettings, run_job
 from datagen.pdf import PdfSource
@@ -102,6 +103,37 @@ def test_a_task_that_stands_still_reports_its_stacks(tmp_path: Path, capfd: pyte
     said = capfd.readouterr().err
     assert "in a task, pid" in said and "isolate.py" in said  # of the worker
     assert "this process stands here" in said and "of 1 CPUs free" in said  # of the driver
+
+
+def full_disk(item: int, tick: Tick) -> None:
+    raise OSError(28, "No space left on device", "/out/x.tar")
+
+
+def users_mistake(item: int, tick: Tick) -> None:
+    raise UserError("one line")
+
+
+def stamp(item: Path, tick: Tick) -> float:
+    item.touch()
+    time.sleep(0.5)
+    running = len(list(item.parent.iterdir()))
+    item.unlink()
+    return running
+
+
+def test_errors_come_as_they_were_raised_and_workers_are_not_exceeded(tmp_path: Path) -> None:
+    with RayRunner(workers=1) as runner:
+        with pytest.raises(OSError) as raised:
+            list(runner.run(full_disk, [1], lambda _: None))
+        assert raised.value.filename == "/out/x.tar"
+        with pytest.raises(UserError, match=r"^one line$"):
+            list(runner.run(users_mistake, [1], lambda _: None))
+    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        tasks = [tmp_path / str(number) for number in range(8)]
+        assert max(RayRunner(workers=2).run(stamp, tasks, lambda _: None)) <= 2
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.slow

@@ -46,6 +46,12 @@ def drop_row(path: Path) -> None:
     pq.write_table(pq.read_table(path).slice(1), path)
 
 
+def alter(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a flipped byte in a tar": (lambda out: flip(next(out.glob("*.tar")), 700), r"\.tar: changed since"),
     "a flipped byte in an index": (lambda out: flip(next(out.glob("index/*")), 300), r"index/.*: changed since"),
@@ -56,6 +62,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a ledger row gone": (lambda out: drop_row(next(out.glob("ledger/*"))), r"ledger/.*: no row for unit \S+\.txt#"),
     "an index row gone": (lambda out: drop_row(next(out.glob("index/*"))), r"not as many samples as the ledger says"),
     "a tar too many": (lambda out: (out / "lines-x.tar").touch(), r"lines-x\.tar: not in the manifest"),
+    "another configuration": (
+        lambda out: alter(out / "job.json", '"style": "plain"', '"style": "bold"'),
+        "other settings",
+    ),
+    "a manifest of other units": (
+        lambda out: alter(out / "manifest.jsonl", '"units_sha256": "', '"units_sha256": "0'),
+        "units",
+    ),
+    "a flipped byte in the plan": (
+        lambda out: flip(next(out.glob("plan/*")), 200),
+        "inputs cannot be compared|changed",
+    ),
     "no plan": (lambda out: shutil.rmtree(out / "plan"), "inputs cannot be compared"),
 }
 
