@@ -3,9 +3,9 @@
 Rules, each a function of the whole set and of nothing else, so that a set that grew equals one made afresh:
 
 - Documents that share near-duplicate pages (see `datagen.duplicates`) form a group, called by the first of their names.
-- A group is held out for validation if every document in it is chosen for that by the hash of its own name. So what
-  was once trained on is never held out later; a held-out document moves to training only when a near duplicate of it
-  that belongs there is added.
+- A group is held out for validation if every document in it is chosen for that by the hash of its own name. So a
+  held-out document moves to training when a near duplicate of it that belongs there is added; the other way it goes
+  only when its group falls apart. Where all would be held out, none is.
 - A page that is held out but has a near duplicate in training is "excluded": on neither side.
 """
 

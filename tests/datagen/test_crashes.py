@@ -1,7 +1,7 @@
 """Random histories of a set: inputs, gates, prompts and settings change, and the driver dies at any write or removal.
 
 Whatever happened, the set ends as one made afresh, byte for byte, and `check` finds it sound. Units are made in this
-process, so that hundreds of runs take seconds; that real processes are killed too is for `test_job.py` and `test_ray.py`.
+process, so that hundreds of runs take seconds; `test_job.py` and `test_ray.py` kill real processes.
 """
 
 from __future__ import annotations
