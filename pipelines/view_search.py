@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from datagen.errors import UserError
 from datagen.storage import is_url
 from pipelines.view_data import Library, Place, Shard, conversation
 from pipelines.view_filters import Condition, Filters, Words
@@ -48,8 +49,10 @@ def find(
         budget_s: seconds after which the search stops where it is.
 
     Raises:
-        UserError: there is no such set, or its index or ledger cannot be read.
+        UserError: there is no such set or measure, or an index or ledger cannot be read.
     """
+    if filters.measure not in ("", *library.measures()):
+        raise UserError(f"measure={filters.measure}: no such number here; there is {', '.join(library.measures())}")
     ends = library.span(filters.set)
     deadline = time.monotonic() + budget_s
     found: list[Place] = []
@@ -60,8 +63,8 @@ def find(
         if len(found) > limit:
             go_on = found[limit] if forward else found[limit - 1]
             break
-        if filters.id and found:
-            break  # there is only one
+        if filters.id and filters.set and found and not reached.row:
+            break  # a set has a key or a unit once, in one shard
         if time.monotonic() > deadline and library.offset(reached) not in ends:
             go_on, in_time = reached, False
             break
