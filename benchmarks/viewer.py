@@ -1,4 +1,4 @@
-"""Does the viewer stay quick on a million rows? Writes a made-up set of that size and asks a real viewer for pages of it.
+"""Is the viewer quick on a million rows? Writes a made-up set of that size and asks a real viewer for pages of it.
 
     python -m benchmarks.viewer --out /tmp/million        a few minutes and 0.5 GB the first time; then it is kept
 
@@ -159,16 +159,21 @@ def measure(url: str) -> None:
     _, page = ask(url, "?outcome=rejected&go=50")
     for preview in re.findall(r'src="(preview\?[^"]+)"', page)[:3]:
         print(f"a rejected page's picture: {ask(url, html.unescape(preview))[0]:.2f} s (its file is missing)")
-    for what, query in (("rare language", f"?language={RARE[0]}"), ("rare word", f"?text={RARE[1]}")):
-        total, asked, first = 0.0, 0, ""
-        while True:
-            seconds, page = ask(url, query)
-            total, asked = total + seconds, asked + 1
-            first = first or f"{seconds:.2f} s to the first answer, {searched_up_to(page):,} rows searched"
-            if "<article" in page or not searched_up_to(page):
-                break
-            query = html.unescape(re.findall(r'<a rel="next" href="([^"]+)"', page)[0])
-        print(f"{what}: {first}; found after {asked} answers, {total:.1f} s", flush=True)
+    search("rare language", url, f"?language={RARE[0]}")
+    search("rare word", url, f"?text={RARE[1]}")
+
+
+def search(what: str, url: str, query: str) -> None:
+    """Asks, and goes on with the search where its time was over, until it has found something."""
+    total, asked, first = 0.0, 0, ""
+    while True:
+        seconds, page = ask(url, query)
+        total, asked = total + seconds, asked + 1
+        first = first or f"{seconds:.2f} s to the first answer, {searched_up_to(page):,} rows searched"
+        if "<article" in page or not searched_up_to(page):
+            break
+        query = html.unescape(re.findall(r'<a rel="next" href="([^"]+)"', page)[0])
+    print(f"{what}: {first}; found after {asked} answers, {total:.1f} s", flush=True)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ LAYOUTS = {"cards": 24, "beside": 6}
 _CARD_PX = 640  # longer side of a picture on a card
 _EMBEDDED_PX = 1000  # the same inside a page that is written: a page of text can be read
 _KNOWN = {item.name for row_type in (IndexRow, LedgerRow) for item in fields(row_type)}
-_NOTICE_CHARS = 44  # of a line in a picture that stands for one
+_NOTICE_CHARS = 46  # of a line in a picture that stands for one; half as many where they may be Chinese
 NOTICE = "image/svg+xml"
 """Media type of `notice`."""
 
@@ -111,7 +111,7 @@ def unit_picture(library: Library, place: Place, preview: Preview, longest_px: i
 def notice(text: str) -> bytes:
     """A picture of a line of text: the place of a picture stays one, whatever comes to stand there."""
     text = "".join(letter if letter.isprintable() else " " for letter in text)  # XML has no control characters
-    pieces = wrap(text, _NOTICE_CHARS, max_lines=6)
+    pieces = wrap(text, _NOTICE_CHARS if text.isascii() else _NOTICE_CHARS // 2, max_lines=6)
     lines = "".join(
         f'<text x="20" y="{34 + 22 * number}">{escape(piece)}</text>' for number, piece in enumerate(pieces)
     )

@@ -80,8 +80,8 @@ def _steps(
 ) -> Iterator[tuple[Place, list[Place]]]:
     """Searched pieces in order: how far it got, and the (first `enough`) rows that passed there."""
     words = Words(filters.text) if filters.text else None
-    last = len(library.shards) - 1
-    for number in range(start.shard, last + 1) if forward else range(min(start.shard, last), -1, -1):
+    last = start.shard if start.row else start.shard - 1  # nothing of a shard is before its first row
+    for number in range(start.shard, len(library.shards)) if forward else range(last, -1, -1):
         if filters.set not in ("", library.shards[number].name):
             continue
         rows = _passing(library, number, filters)

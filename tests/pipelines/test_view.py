@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from datagen.errors import UserError
 from datagen.shards import MANIFEST
@@ -44,6 +46,7 @@ def library(world: list[str]) -> Library:
 # What a plain scan gives.
 
 
+@cache
 def scan(library: Library) -> dict[Place, dict[str, Any]]:
     """Every row, read without the viewer: the index row or ledger row, and what is said in it."""
     rows: dict[Place, dict[str, Any]] = {}
@@ -82,7 +85,8 @@ def passes(row: dict[str, Any], asked: Filters) -> bool:
     if not asked.measure or asked.low is asked.high is None:
         return True
     value = row.get(asked.measure)
-    return value is not None and (asked.low is None or value >= asked.low) and (asked.high is None or value <= asked.high)
+    low, high = (end if bound is None else bound for bound, end in ((asked.low, -FOREVER), (asked.high, FOREVER)))
+    return value is not None and low <= value <= high
 
 
 def walk(library: Library, asked: Filters, limit: int, budget_s: float = FOREVER) -> list[Place]:
@@ -103,6 +107,7 @@ def walk(library: Library, asked: Filters, limit: int, budget_s: float = FOREVER
     return there
 
 
+@cache
 def values(library: Library, name: str) -> list[str]:
     """What a filter can be asked for here, and something that is nowhere."""
     rows = scan(library).values()
@@ -113,7 +118,7 @@ def values(library: Library, name: str) -> list[str]:
             said = ["page 1", "CHARACTER  recognition\n turns", "神经网络", "question", "the ink", HOSTILE, '"', "\\"]
             return [*said, "[", "neural network reads", "not said anywhere"]
         case "id":
-            return sorted({row["key"] for row in rows} | {row["unit"] for row in rows}) + ["nowhere"]
+            return [*sorted({row[of] for row in rows for of in ("key", "unit")})[::5], "nowhere"]
         case "language":
             return ["en", "zh", "unknown", "fr"]
         case "outcome":
@@ -122,7 +127,7 @@ def values(library: Library, name: str) -> list[str]:
             return list(library.sets)
         case "split":
             return [*SPLITS, "nowhere"]
-    return sorted({row.get(name) or "" for row in rows} - {""}) + ["nowhere"]
+    return [*sorted({row.get(name) or "" for row in rows} - {""}), "nowhere"]
 
 
 NAMES = ("set", "outcome", "task", "split", "language", "cause", "document", "text", "twins", "group", "id")
@@ -135,7 +140,7 @@ def test_each_filter_gives_what_a_plain_scan_gives(library: Library, name: str) 
     for value in values(library, name):
         asked = Filters.of({name: f" {value} "})
         expected = [place for place, row in rows.items() if passes(row, asked)]
-        for limit in (1, 4, 100) if name != "id" else (2,):
+        for limit in (1, 4) if name != "id" else (2,):
             assert walk(library, asked, limit) == expected, (value, limit)
         counts.append(len(expected))
     assert any(counts)  # the world has what is asked for
@@ -199,7 +204,7 @@ def test_a_share_of_the_way(library: Library) -> None:
     for share, first in ((0, 0), (50, len(rows) // 2), (100, len(rows) - 1), (-5, 0), (1e9, len(rows) - 1)):
         shown = browse(library, {"go": str(share)})
         assert f"rows {first + 1} – " in shown
-        assert f'at={rows[first][0]}.{rows[first][1]}&amp;number=0' in shown or f"at={rows[first]}" in shown
+        assert f"at={rows[first][0]}.{rows[first][1]}&amp;number=0" in shown or f"at={rows[first]}" in shown
     low, high = library.span(list(library.sets)[1])
     within = browse(library, {"go": "50", "set": list(library.sets)[1]})
     assert f"rows {(high - low) // 2 + 1} – {high - low} of {high - low}" in within
@@ -241,25 +246,27 @@ def test_a_card_shows_conversation_measures_and_both_rows(library: Library) -> N
     assert "glyphs_on_ink <b>0.5</b>" in shown
 
 
-@pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", "\"'><img src=x>", "</textarea></title></style>", "{{7*7}}"])
+BREAKING_OUT = ["<script>alert(1)</script>", "\"'><img src=x>", "</textarea></title></style>", "{{7*7}}"]
+
+
+@pytest.mark.parametrize("hostile", BREAKING_OUT)
 def test_hostile_text_is_escaped_wherever_it_stands(tmp_path: Path, hostile: str) -> None:
     entry = page(1, text=hostile, document=hostile, language=hostile, twins=hostile, group=hostile, split=hostile)
     refused = rejected(2, gate=hostile, document=hostile, detail=hostile)
     place = str(tmp_path / "a set")
     write_set(place, "pdf", [[entry, refused, photo(1, labels=[hostile.replace(":", "")])]], ["glyphs_on_ink", "chars"])
     library = Library([place])
-    named = ("language", "cause", "document", "text", "id", "measure", "task", "split")
-    pages = [browse(library, {}), *(browse(library, {name: hostile}) for name in named if name != "measure")]
+    named = ("language", "cause", "document", "text", "id", "task", "split", "twins", "group")
+    pages = [browse(library, {}), *(browse(library, {name: hostile}) for name in named)]
     write_page(tmp_path / "page.html", library, lambda *_: hostile, limit=9)
     pages.append((tmp_path / "page.html").read_text())
-    tags = len(re.findall(r"<(script|style|title|img)\b", pages[0])), pages[0].count("<textarea")
     for shown in pages:
-        assert hostile not in shown.replace("{{7*7}}", "" if hostile[0] != "{" else "{{7*7}}") or hostile[0] == "{"
-        assert "49" not in shown or hostile[0] != "{" or ">49<" not in shown
-        assert shown.count("<script") == shown.count("</script>") == 1
-        assert shown.count("<title>") == shown.count("</title>") == shown.count("</style>") == 1
-        assert shown.count("<img ") <= tags[0] and "src=x" not in re.sub(r"&[^;]+;[^<]*", "", shown)
-    assert html.escape(hostile, quote=False).split("&")[0] in pages[0]
+        assert escape(hostile) in shown
+        assert hostile not in shown or hostile[0] == "{"
+        for tag in ("script", "title", "style"):
+            assert len(re.findall(rf"<{tag}[ >]", shown)) == shown.count(f"</{tag}>") == 1
+        assert "<textarea" not in shown and "</textarea" not in shown
+        assert shown.count("<img") == len(re.findall(r'<img src="(image\?|preview\?|data:image/)', shown))
 
 
 def test_numbers_that_json_does_not_have_are_left_out(tmp_path: Path) -> None:
@@ -347,9 +354,9 @@ def test_errors_of_the_command_line_are_one_line(world: list[str], tmp_path: Pat
         "no such shard set": command(tmp_path / "nowhere"),
         "unfinished: its job has not finished": command(tmp_path / "set"),
         f"127.0.0.1:{taken}: cannot listen there": command(world[0], "--port", taken),
-        "given twice": command(world[0], world[0]),
-        "--limit 0: expected at least 1": command(world[0], "--limit", 0),
     }
+    with pytest.raises(UserError, match="given twice"):
+        Library([world[0], world[0]])
     for expected, line in said.items():
         assert expected in line and line.startswith("error: ") and line.count("\n") == 1
 
