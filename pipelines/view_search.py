@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from datagen.errors import UserError
@@ -92,9 +93,10 @@ def _steps(
         if words is None:
             yield end, [Place(number, int(row)) for row in rows[:enough]]
             continue
+        index = library.table(number, "index", ["offset", "shard", "size"]) if len(rows) else None
         for first in range(0, len(rows), _TEXTS_AT_ONCE):
             piece = [int(row) for row in rows[first : first + _TEXTS_AT_ONCE]]
-            hits = [Place(number, row) for row in _saying(library, number, piece, words)]
+            hits = [Place(number, row) for row in _saying(library.shards[number], index, piece, words)]
             yield Place(number, piece[-1] + 1 if forward else piece[-1]), hits
         yield end, []
 
@@ -126,11 +128,10 @@ def _met(library: Library, number: int, kind: str, conditions: list[Condition], 
     return np.asarray(pc.indices_nonzero(passed), np.int64)
 
 
-def _saying(library: Library, number: int, rows: list[int], words: Words) -> list[int]:
+def _saying(shard: Shard, index: pa.Table, rows: list[int], words: Words) -> list[int]:
     """The rows among `rows` whose conversation holds the words. Units were searched by their detail."""
-    shard = library.shards[number]
-    samples = sorted(row for row in rows if row < shard.record.samples)
-    cells = library.table(number, "index", ["offset", "shard", "size"]).take(samples).to_pylist() if samples else []
+    samples = [row for row in rows if row < shard.record.samples]
+    cells = index.take(pa.array(samples, pa.int64())).to_pylist()
     each: Callable[..., Iterable[bool]] = _pool.map if is_url(shard.name) else map
     said = dict(zip(samples, each(lambda cell: _says(shard, cell, words), cells), strict=True))
     return [row for row in rows if said.get(row, True)]
