@@ -237,6 +237,13 @@ def test_units_without_samples_say_why_beside_their_picture(library: Library) ->
     assert "<b>timeout</b>" in article(browse(library, {"outcome": "failed"}), "broken.pdf#0098")
 
 
+def test_large_numbers_are_written_out(tmp_path: Path) -> None:
+    entry = rejected(1, gate="max_chars")
+    entry.outcome = replace(entry.outcome, value=123456.7, threshold=20000)  # type: ignore[type-var]
+    write_set(tmp_path / "set", "pdf", [[entry]], ["glyphs_on_ink", "chars"])
+    assert "<b>max_chars</b>: 123,457, threshold 20,000" in browse(Library([str(tmp_path / "set")]), {})
+
+
 def test_a_card_shows_conversation_measures_and_both_rows(library: Library) -> None:
     shown = browse(library, {"id": "report.pdf#0000"})
     assert shown.count("<article") == 1
