@@ -192,9 +192,11 @@ def read_units(folder: Folder, runs: Iterable[tuple[str, int]]) -> list[list[Uni
 
 
 def find_unit(folder: Folder, unit_id: str) -> Unit | None:
-    """The unit called `unit_id`; looks through the plan files one after the other."""
+    """The unit called `unit_id`; looks through the plan files, first where a unit called DOCUMENT#NUMBER should be."""
     needle = json.dumps(unit_id)
-    for name in folder.names(".parquet", PLAN):
+    bits = f"{place_of(unit_id.rpartition('#')[0] or unit_id, 0):064b}"
+    names = folder.names(".parquet", PLAN)
+    for name in sorted(names, key=lambda name: not bits.startswith(name.removeprefix(f"{PLAN}/").split("-")[0])):
         for text in read_table(folder, name, ["data"]).column("data").to_pylist():
             if needle in text:
                 for one in json.loads(text):

@@ -12,7 +12,7 @@ for (const image of document.querySelectorAll(".picture img")) {
 }
 
 // A click shows a picture as large as it is, boxes and all. Without script the link does, without the boxes.
-const large = document.querySelector("#large");
+const large = document.querySelector("dialog"); // cards have ids of their own: any
 document.addEventListener("click", (event) => {
   const picture = event.target.closest("main .picture");
   if (!picture || event.ctrlKey || event.metaKey || event.shiftKey) return;

@@ -21,7 +21,7 @@ from datagen.sources import picture_of
 from pipelines.report_data import spread
 from pipelines.view_data import Library, Place
 from pipelines.view_filters import Filters
-from pipelines.view_page import Preview, static_page
+from pipelines.view_page import Preview, start_of, static_page
 from pipelines.view_search import find
 from pipelines.view_server import LOOPBACK, Server, Viewer
 
@@ -50,7 +50,7 @@ def serve(library: Library, preview: Preview, *, host: str, port: int, query: st
 
 
 def write_page(out: Path, library: Library, preview: Preview, *, limit: int, query: str = "") -> int:
-    """Writes a page of up to `limit` rows: the first that a query finds, or rows from all over the sets.
+    """Writes a page of up to `limit` rows: those that a query finds, or rows from all over the sets.
 
     Returns:
         How many rows it holds.
@@ -59,9 +59,10 @@ def write_page(out: Path, library: Library, preview: Preview, *, limit: int, que
         UserError: the query makes no sense, or a file of a set cannot be read.
     """
     if query:
-        filters = Filters.of(dict(parse_qsl(query)))
-        start = library.place_at(library.span(filters.set)[0])
-        places = find(library, filters, start, limit=limit, budget_s=float("inf")).places
+        asked = dict(parse_qsl(query))
+        filters = Filters.of(asked)
+        start, forward = start_of(library, filters, asked)
+        places = find(library, filters, start, limit=limit, forward=forward, budget_s=float("inf")).places
     else:
         places = from_all_over(library, limit)
     write_text(out, static_page(library, places, preview))

@@ -269,13 +269,12 @@ def conversation(shard: Shard, cells: dict[str, Any]) -> bytes:
     """
     folder, offset, size = shard.shards.folder, cells["offset"], cells["size"]
     head = folder.read(cells["shard"], offset, min(size, _HEAD_BYTES))
-    try:
-        member = tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "strict")
-    except tarfile.HeaderError as error:
-        raise ValueError(f"broken tar header at byte {offset}: {error}") from error
-    end = tarfile.BLOCKSIZE + member.size
-    if not member.name.endswith(".json") or end > size:
+    name, digits = head[:100].rstrip(b"\0"), head[124:135]  # tarfile takes longer than all the rest of a search
+    if not name.endswith(b".json") or not digits.isdigit():
         raise ValueError(f"no sample at byte {offset}")
+    end = tarfile.BLOCKSIZE + int(digits, 8)
+    if end > size:
+        raise ValueError(f"the sample at byte {offset} is cut")
     if end > len(head):
         head += folder.read(cells["shard"], offset + len(head), end - len(head))
     return head[tarfile.BLOCKSIZE : end]

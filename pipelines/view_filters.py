@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -65,7 +66,7 @@ class Filters:
         texts = {name: query.get(name, "").strip() for name in cls.__dataclass_fields__ if name not in ("low", "high")}
         if texts["outcome"] not in ("", *OUTCOMES):
             raise UserError(f"outcome={texts['outcome']}: expected one of {', '.join(OUTCOMES)}")
-        return cls(**texts, low=_number("low", query), high=_number("high", query))
+        return cls(**texts, low=number_in("low", query), high=number_in("high", query))
 
     def query(self) -> dict[str, str]:
         """The inverse of `of`, without what asks for nothing."""
@@ -95,7 +96,7 @@ class Filters:
         if self.id:
             conditions.append(Condition(("unit",), partial(_equal, value=self.id)))
         if self.text:
-            conditions.append(Condition(("detail",), partial(_contains, part=self.text)))
+            conditions.append(Condition(("detail",), partial(_contains, part=" ".join(self.text.split()))))
         return conditions + self._for_both()
 
     def _for_both(self) -> list[Condition]:
@@ -128,12 +129,20 @@ def _at_most(column: pa.ChunkedArray, bound: float) -> pa.ChunkedArray:
     return pc.less_equal(column, bound)
 
 
-def _number(name: str, query: Mapping[str, str]) -> float | None:
+def number_in(name: str, query: Mapping[str, str]) -> float | None:
+    """The number that a query gives for `name`; None where it gives none.
+
+    Raises:
+        UserError: it is no number.
+    """
     text = query.get(name, "").strip()
     try:
-        return float(text) if text else None
+        value = float(text) if text else None
     except ValueError:
         raise UserError(f"{name}={text}: expected a number") from None
+    if value is not None and math.isnan(value):
+        raise UserError(f"{name}={text}: expected a number")
+    return value
 
 
 class Words:

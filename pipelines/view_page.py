@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -21,7 +22,7 @@ from datagen.shards import IndexRow
 from pipelines.html import render_page
 from pipelines.pictures import Drawing, data_url, draw_answer, shrunk
 from pipelines.view_data import Item, Library, Place
-from pipelines.view_filters import OUTCOMES, SPLITS, UNKNOWN, Filters
+from pipelines.view_filters import OUTCOMES, SPLITS, UNKNOWN, Filters, number_in
 from pipelines.view_search import Found, find
 
 Preview = Callable[[str, str], bytes | str]
@@ -33,7 +34,9 @@ LAYOUTS = {"cards": 24, "beside": 6}
 _CARD_PX = 640  # longer side of a picture on a card
 _EMBEDDED_PX = 1000  # the same inside a page that is written: a page of text can be read
 _KNOWN = {item.name for row_type in (IndexRow, LedgerRow) for item in fields(row_type)}
-_NOTICE_CHARS = 44  # of a line in a picture that stands for one
+_NOTICE_CHARS = 46  # of a line in a picture that stands for one; half as many where they may be Chinese
+NOTICE = "image/svg+xml"
+"""Media type of `notice`."""
 
 
 class Pictures(Protocol):
@@ -73,7 +76,11 @@ class Embedded:
 
     def of_sample(self, place: Place, number: int, longest_px: int | None) -> str:
         """See `Pictures`; one size for all, so that each picture stands in the page once."""
-        return data_url("image/jpeg", shrunk(self._library.sample(place).images[number].data, _EMBEDDED_PX))
+        try:
+            data = shrunk(self._library.sample(place).images[number].data, _EMBEDDED_PX)
+        except (OSError, ValueError) as error:  # one damaged sample among those that can be read
+            return data_url(NOTICE, notice(f"picture not available: {error}"))
+        return data_url("image/jpeg", data)
 
     def of_unit(self, place: Place) -> str:
         """See `Pictures`."""
@@ -86,19 +93,25 @@ def no_preview(shard_set: str, unit: str) -> bytes | str:
 
 
 def unit_picture(library: Library, place: Place, preview: Preview, longest_px: int | None) -> tuple[str, bytes]:
-    """Media type and bytes of what a unit without samples looks like, or of the reason why that cannot be shown."""
+    """Media type and bytes of what a unit without samples looks like, or of the reason why that cannot be shown.
+
+    Raises:
+        UserError: there is no such unit.
+    """
+    shard_set, unit = library.unit(place)
     try:
-        shown = preview(*library.unit(place))
+        shown = preview(shard_set, unit)
         if isinstance(shown, bytes):
             return "image/jpeg", shrunk(shown, longest_px) if longest_px else shown
     except (OSError, ValueError) as error:  # inputs move, and these are the broken ones
         shown = f"picture not available: {error}"
-    return "image/svg+xml", _notice(shown)
+    return NOTICE, notice(shown)
 
 
-def _notice(text: str) -> bytes:
+def notice(text: str) -> bytes:
     """A picture of a line of text: the place of a picture stays one, whatever comes to stand there."""
-    pieces = wrap(text, _NOTICE_CHARS, max_lines=6)
+    text = "".join(letter if letter.isprintable() else " " for letter in text)  # XML has no control characters
+    pieces = wrap(text, _NOTICE_CHARS if text.isascii() else _NOTICE_CHARS // 2, max_lines=6)
     lines = "".join(
         f'<text x="20" y="{34 + 22 * number}">{escape(piece)}</text>' for number, piece in enumerate(pieces)
     )
@@ -153,7 +166,7 @@ def make_card(item: Item, pictures: Pictures, layout: str) -> Card:
     if not item.index:
         shown = [Picture(shown=pictures.of_unit(item.place), full="", width=0, height=0)]
     row = item.index or item.ledger
-    measures = {name: value for name, value in row.items() if name not in _KNOWN and value is not None}
+    measures = {name: value for name, value in row.items() if name not in _KNOWN and _is_finite(value)}
     extra = {name: row[name] for name in ("tokens", "answer_chars", "images") if name in row}
     turns = item.sample.get("turns", ())
     return Card(
@@ -181,6 +194,10 @@ def _links(item: Item, row: Mapping[str, Any]) -> dict[str, str]:
         "twins": _address({"twins": twins}) if twins else "",
         "group": _address({"group": group}) if group not in ("", row["document"]) else "",
     }
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)  # JSON, which the page's script reads, has no other numbers
 
 
 def _address(query: Mapping[str, str]) -> str:
@@ -211,8 +228,7 @@ def browse(library: Library, query: Mapping[str, str]) -> str:
     layout = query.get("view") or "cards"
     if layout not in LAYOUTS:
         raise UserError(f"view={layout}: expected one of {', '.join(LAYOUTS)}")
-    forward = not query.get("before")
-    start = _start(library, filters, query)
+    start, forward = start_of(library, filters, query)
     found = find(library, filters, start, limit=LAYOUTS[layout], forward=forward)
     kept = filters.query() | ({"view": layout} if layout != "cards" else {})
     turning = _turning(library, filters, found, kept, forward)
@@ -220,17 +236,20 @@ def browse(library: Library, query: Mapping[str, str]) -> str:
     return _render(library, cards, filters, layout, library.values, turning, kept)
 
 
-def _start(library: Library, filters: Filters, query: Mapping[str, str]) -> Place:
-    """The row that a query starts (or ends) at: one it names, a share of the way, or the first."""
+def start_of(library: Library, filters: Filters, query: Mapping[str, str]) -> tuple[Place, bool]:
+    """The row that a query starts at, and True; or the one that it ends before, and False.
+
+    It names the row, or gives a share of the way; otherwise it is the first.
+
+    Raises:
+        UserError: there is no such row or set, or the share is no number.
+    """
     low, high = library.span(filters.set)
     for name in ("before", "at"):
         if query.get(name):
-            return library.place(query[name])
-    try:
-        share = min(max(float(query.get("go") or 0) / 100, 0.0), 1.0)
-    except ValueError:
-        raise UserError(f"go={query['go']}: expected a share of the way in percent") from None
-    return library.place_at(min(low + int((high - low) * share), max(low, high - 1)))
+            return library.place(query[name]), name == "at"
+    share = min(max((number_in("go", query) or 0.0) / 100, 0.0), 1.0)
+    return library.place_at(min(low + int((high - low) * share), max(low, high - 1))), True
 
 
 def _turning(library: Library, filters: Filters, found: Found, kept: dict[str, str], forward: bool) -> Turning:

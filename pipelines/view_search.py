@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from datagen.errors import UserError
 from datagen.storage import is_url
 from pipelines.view_data import Library, Place, Shard, conversation
 from pipelines.view_filters import Condition, Filters, Words
@@ -48,8 +50,10 @@ def find(
         budget_s: seconds after which the search stops where it is.
 
     Raises:
-        UserError: there is no such set, or its index or ledger cannot be read.
+        UserError: there is no such set or measure, or an index or ledger cannot be read.
     """
+    if filters.measure not in ("", *library.measures()):
+        raise UserError(f"measure={filters.measure}: no such number here; there is {', '.join(library.measures())}")
     ends = library.span(filters.set)
     deadline = time.monotonic() + budget_s
     found: list[Place] = []
@@ -60,8 +64,8 @@ def find(
         if len(found) > limit:
             go_on = found[limit] if forward else found[limit - 1]
             break
-        if filters.id and found:
-            break  # there is only one
+        if filters.id and filters.set and found and not reached.row:
+            break  # a set has a key or a unit once, in one shard
         if time.monotonic() > deadline and library.offset(reached) not in ends:
             go_on, in_time = reached, False
             break
@@ -77,8 +81,8 @@ def _steps(
 ) -> Iterator[tuple[Place, list[Place]]]:
     """Searched pieces in order: how far it got, and the (first `enough`) rows that passed there."""
     words = Words(filters.text) if filters.text else None
-    last = len(library.shards) - 1
-    for number in range(start.shard, last + 1) if forward else range(min(start.shard, last), -1, -1):
+    last = start.shard if start.row else start.shard - 1  # nothing of a shard is before its first row
+    for number in range(start.shard, len(library.shards)) if forward else range(last, -1, -1):
         if filters.set not in ("", library.shards[number].name):
             continue
         rows = _passing(library, number, filters)
@@ -89,9 +93,10 @@ def _steps(
         if words is None:
             yield end, [Place(number, int(row)) for row in rows[:enough]]
             continue
+        index = library.table(number, "index", ["offset", "shard", "size"]) if len(rows) else None
         for first in range(0, len(rows), _TEXTS_AT_ONCE):
             piece = [int(row) for row in rows[first : first + _TEXTS_AT_ONCE]]
-            hits = [Place(number, row) for row in _saying(library, number, piece, words)]
+            hits = [Place(number, row) for row in _saying(library.shards[number], index, piece, words)]
             yield Place(number, piece[-1] + 1 if forward else piece[-1]), hits
         yield end, []
 
@@ -123,11 +128,10 @@ def _met(library: Library, number: int, kind: str, conditions: list[Condition], 
     return np.asarray(pc.indices_nonzero(passed), np.int64)
 
 
-def _saying(library: Library, number: int, rows: list[int], words: Words) -> list[int]:
+def _saying(shard: Shard, index: pa.Table, rows: list[int], words: Words) -> list[int]:
     """The rows among `rows` whose conversation holds the words. Units were searched by their detail."""
-    shard = library.shards[number]
-    samples = sorted(row for row in rows if row < shard.record.samples)
-    cells = library.table(number, "index", ["offset", "shard", "size"]).take(samples).to_pylist() if samples else []
+    samples = [row for row in rows if row < shard.record.samples]
+    cells = index.take(pa.array(samples, pa.int64())).to_pylist()
     each: Callable[..., Iterable[bool]] = _pool.map if is_url(shard.name) else map
     said = dict(zip(samples, each(lambda cell: _says(shard, cell, words), cells), strict=True))
     return [row for row in rows if said.get(row, True)]

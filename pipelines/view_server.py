@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
 import traceback
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from datagen.errors import UserError
 from pipelines.pictures import shrunk
 from pipelines.view_data import Library
-from pipelines.view_page import Preview, browse, unit_picture
+from pipelines.view_filters import number_in
+from pipelines.view_page import NOTICE, Preview, browse, notice, unit_picture
 
 LOOPBACK = "127.0.0.1"
+_TEXT = "text/plain; charset=utf-8"
 _UNIT_PX = 1280  # longer side of a rejected unit's picture
 _LARGEST_PX = 4096
 
@@ -39,14 +43,14 @@ class Viewer:
 
     def answer(self, address: str) -> Answer:
         """The answer to a GET of `address` (path and query). What cannot be answered is one clear line."""
-        parts = urlsplit(address)
+        path, _, query = address.partition("?")
         routes = {"/": self._page, "/image": self._image, "/preview": self._unit}
-        if parts.path not in routes:
-            return Answer("text/plain; charset=utf-8", b"no such page", HTTPStatus.NOT_FOUND)
+        if path not in routes:
+            return Answer(_TEXT, b"no such page", HTTPStatus.NOT_FOUND)
         try:
-            return routes[parts.path](dict(parse_qsl(parts.query, max_num_fields=64)))
-        except (UserError, ValueError) as error:
-            return Answer("text/plain; charset=utf-8", f"error: {error}".encode(), HTTPStatus.BAD_REQUEST)
+            return routes[path](dict(parse_qsl(query, max_num_fields=64)))
+        except ValueError as error:  # a UserError, or more fields than any link of ours has
+            return Answer(_TEXT, f"error: {error}".encode(), HTTPStatus.BAD_REQUEST)
 
     def _page(self, query: dict[str, str]) -> Answer:
         return Answer("text/html; charset=utf-8", browse(self._library, query).encode())
@@ -59,14 +63,17 @@ class Viewer:
         image = images[int(number)]
         if "px" not in query:
             return Answer("image/png" if image.format == "png" else "image/jpeg", image.data, keep_s=3600)
-        longest = min(max(int(query["px"]), 16), _LARGEST_PX)
-        return Answer("image/jpeg", shrunk(image.data, longest), keep_s=3600)
+        longest = min(max(number_in("px", query) or 0, 16), _LARGEST_PX)
+        try:
+            return Answer("image/jpeg", shrunk(image.data, int(longest)), keep_s=3600)
+        except OSError as error:
+            return Answer(NOTICE, notice(f"the picture cannot be read: {error}"))
 
     def _unit(self, query: dict[str, str]) -> Answer:
         place = self._library.place(query.get("at", ""))
         with self._one_at_a_time:
             kind, body = unit_picture(self._library, place, self._preview, _UNIT_PX)
-        return Answer(kind, body, keep_s=3600)
+        return Answer(kind, body, keep_s=0 if kind == NOTICE else 3600)  # the file may come back
 
 
 class Server(ThreadingHTTPServer):
@@ -82,6 +89,11 @@ class Server(ThreadingHTTPServer):
         self.viewer = viewer
         self.host = host
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a reader who has turned the page; the rest is a defect, and shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     @property
     def url(self) -> str:
         """Where the page is."""
@@ -92,7 +104,10 @@ class Server(ThreadingHTTPServer):
 
         On this machine only: a page elsewhere whose name is made to lead here must not read the data.
         """
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         return self.host not in (LOOPBACK, "localhost") or name == "localhost" or _is_address(name)
 
 
@@ -112,10 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", f"private, max-age={answer.keep_s}" if answer.keep_s else "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
-        try:
-            self.wfile.write(answer.body)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the reader has turned the page
+        self.wfile.write(answer.body)
 
     def _answer(self) -> Answer:
         try:
