@@ -149,8 +149,7 @@ class Child:
         try:
             ready = wait([self._pipe, self._end], deadline_s)  # its end too: what it forked may hold the pipe open
             if self._pipe in ready:
-                _set_timeout(self._pipe, deadline_s)  # half an answer may have come
-                return self._pipe.recv()
+                return self._pipe.recv()  # which does not wait for ever either: half an answer may have come
             if ready:
                 raise EOFError
         except BlockingIOError:
@@ -194,6 +193,7 @@ class Child:
             try:
                 ours.send((self._source, self._limits.memory_mb))
                 if ours.poll(_START_ALLOWANCE_S) and ours.recv() == "ready":
+                    _set_timeout(ours, self._limits.deadline_s)
                     return
             except (EOFError, OSError):
                 pass
