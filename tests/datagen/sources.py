@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -60,13 +59,9 @@ class FaultySource(Source):
             case "no number":
                 return Rejected(gate="taste", value="much", threshold=1)  # type: ignore[arg-type]
             case "garbage":
-                for descriptor in range(3, 20):
-                    with suppress(OSError):
-                        os.write(descriptor, b"\0\0\0\x05hello")
+                os.write(int(sys.argv[1]), b"\0\0\0\x05hello")  # the pipe to the parent
             case "half":
-                for descriptor in range(3, 20):
-                    with suppress(OSError):
-                        os.write(descriptor, b"\0\0\xff\xffhalf")
+                os.write(int(sys.argv[1]), b"\0\0\xff\xffhalf")
                 time.sleep(3600)
             case "chatter":
                 sys.stderr.write("x" * (3 << 20) + "\nlast words\n")
