@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from datagen.ink import Words, doubled_share, ink_measures, share_of, words_of
-from datagen.language import read
+from datagen.language import known_languages, read
 from datagen.page import Page
 from datagen.unit import Rejected
 
@@ -83,6 +83,17 @@ class PageGates:
     def __post_init__(self) -> None:
         if self.min_chars < 1:
             raise ValueError(f"min_chars is {self.min_chars}, needs at least 1: a page without text is no sample")
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars {self.min_chars} is above max_chars {self.max_chars}: no page would be kept")
+        for name in ("min_plausible", "min_glyphs_on_ink", "min_ink_in_glyphs"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, a share is from 0 to 1")
+        wrong = [item.name for item in fields(self) if getattr(self, item.name) != getattr(self, item.name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not a number")
+        unknown = [language for language in self.languages if language not in known_languages()]
+        if unknown:
+            raise ValueError(f"languages: {unknown[0]!r} is never told; there are {', '.join(known_languages())}")
 
 
 _GATES = {  # measure, and what its value means when it is refused

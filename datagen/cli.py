@@ -13,6 +13,7 @@ from datagen.change import config_of
 from datagen.config import load
 from datagen.console import say, show_table, warn
 from datagen.contents import Contents, contents_of
+from datagen.errors import UserError
 from datagen.isolate import Limits
 from datagen.job import JobSettings, run_job
 from datagen.ledger import LedgerSummary
@@ -26,11 +27,12 @@ from datagen.unit import Source
 
 def job_parser(program: str, description: str, source: type, examples: str) -> argparse.ArgumentParser:
     """A parser with the options that every data job has; the source adds its inputs."""
+    known = _settings_help(source)
     parser = argparse.ArgumentParser(
         prog=f"python -m {program}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"settings (key=value, with their defaults):\n{_settings_help(source)}\n\nexamples:{examples}",
+        epilog=(f"settings (key=value, with their defaults):\n{known}\n\n" if known else "") + f"examples:{examples}",
     )
     defaults, limits = JobSettings(), Limits()
     add = parser.add_argument
@@ -72,6 +74,8 @@ def run_source(
     )
     source = cast(Source, load(source_type, None, overrides, given=inputs))
     workers = arguments.workers or (None if arguments.address else len(os.sched_getaffinity(0)))
+    if arguments.address and arguments.runner == "local":
+        raise UserError("--address is for Ray; leave out --runner local")
     with ExitStack() as stack:
         runner: Runner
         if arguments.runner == "local" or arguments.dry_run:
@@ -159,7 +163,6 @@ def _settings_help(schema: type, prefix: str = "") -> str:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)

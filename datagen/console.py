@@ -74,6 +74,8 @@ class Progress:
 
     def advance(self, count: int, note: str = "") -> None:
         """`count` more are done; `note` replaces the last one."""
+        if count == 0:
+            return
         self._done += count
         now = time.monotonic()
         speed = self._done / max(now - self._started, 1e-9)

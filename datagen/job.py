@@ -99,6 +99,8 @@ def run_job(
                 f"{out} was made otherwise: {'; '.join(plan.changes)}. {len(plan.todo)} of {len(plan.shards)} shards "
                 "would be made again: add --update for that, or write to another folder with --out"
             )
+        if settings.retry and not plan.todo:
+            warn(f"{out}: nothing to retry: no unit {settings.retry.replace(':', ' as ', 1)}")
         if plan.kept:
             say(f"{out}: {len(plan.kept)} of {len(plan.shards)} shards are finished; {len(plan.todo)} to do")
         if plan.todo or plan.changes or not is_closed(folder) or len(plan.records) > len(plan.kept):
@@ -112,6 +114,8 @@ def run_job(
 def plan_job(source: Source, folder: Folder, settings: JobSettings, runner: Runner, monitor: Monitor) -> JobPlan:
     """Scans the inputs and says what there is to do. Writes nothing but plan files, which later runs use too."""
     there = _read_there(folder)
+    if there and there["source"] != source.name:
+        raise UserError(f"{folder}: holds a set made by {there['source']!r}; choose another --out")
     config = config_of(source)
     shards, plan_files = _scan(source, folder, settings, runner, monitor, digest_of(config))
     job = {
@@ -181,7 +185,8 @@ def _scan(
     if failed and failed == int(runs.units.sum()):
         first = failed_input(folder, next(b.name for b, (_, count, _) in zip(wanted, found, strict=True) if count))
         assert isinstance(first.verdict, Failed)
-        raise UserError(f"{first.id}: {first.verdict.reason}: {first.verdict.detail}; none of the inputs can be used")
+        why = f"{first.id}: {first.verdict.reason}: {first.verdict.detail}"
+        raise UserError(why + (f"; none of the {failed} inputs can be used" if failed > 1 else "; it cannot be used"))
     hashes = {batch.name: digest for batch, (_, _, digest) in zip(wanted, found, strict=True)}
     return list(plan_shards(source.name, runs, settings.units_per_shard)), dict(sorted(hashes.items()))
 
@@ -212,7 +217,7 @@ def _sort_out(
             kept.append(record)
         else:
             usable = record if record and record.config_sha256 == now else None
-            todo.append(Work(plan=shard, previous=usable, retry=retry))
+            todo.append(Work(plan=shard, previous=usable, retry=retry if again else None))
     return tuple(kept), tuple(todo)
 
 

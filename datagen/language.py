@@ -81,6 +81,12 @@ def language_of(text: str) -> str:
     return read(text).language
 
 
+def known_languages() -> tuple[str, ...]:
+    """All that `language_of` may say."""
+    paired = {language for script in ALPHABETS for language in _pairs(script)[0]}
+    return tuple(sorted(paired | set(_LANGUAGE_OF_SCRIPT.values()) | {"zh", "ja", "ko"}))
+
+
 @lru_cache(maxsize=1)  # a page's text is read for its language, then for its measures
 def read(text: str) -> Reading:
     """Reads a text. Takes about a tenth of a millisecond per page."""

@@ -75,7 +75,7 @@ def _walk(folder: Path, suffix: str) -> Iterator[str]:
             below.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        if JOB in names and "plan" in below:  # a shard set, perhaps this job's own
+        if here != str(folder) and JOB in names and "plan" in below:  # a shard set, perhaps this job's own
             below.clear()
             continue
         below.sort()  # of links to one folder the first in order is followed, on every machine

@@ -6,6 +6,7 @@ box applied). Layout (`datagen.layout`) and audit (`datagen.audit`) work on this
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -58,6 +59,21 @@ class Page:
     lines: tuple[Line, ...]  # in the document's own order; hidden text too
     rasters: tuple[Rect, ...] = ()  # where pictures (not drawings) lie
     drawings: tuple[Rect, ...] = ()  # boxes of filled and stroked shapes; a rule is a thin one. Empty: not known
+
+
+def picture_size(width_pt: float, height_pt: float, short_side_px: int, long_side_px: int) -> tuple[int, int]:
+    """Pixels of a page's picture, from its size in points as seen.
+
+    Raises:
+        PdfError: `unreadable` for a page without a size, `page_size` for one too slender for both limits.
+    """
+    if not (1 <= width_pt < math.inf and 1 <= height_pt < math.inf):
+        raise PdfError("unreadable", f"page of {width_pt:.1f} x {height_pt:.1f} points")
+    zoom = short_side_px / min(width_pt, height_pt)
+    width, height = (math.ceil(side * zoom - 0.001) for side in (width_pt, height_pt))  # less rounding errors
+    if max(width, height) > long_side_px:
+        raise PdfError("page_size", f"{width} x {height} pixels, the long side allows {long_side_px}")
+    return width, height
 
 
 class Document(Protocol):

@@ -10,7 +10,7 @@ import PIL.Image
 import pymupdf
 from pymupdf import mupdf
 
-from datagen.page import Line, Page, PdfError, Rect, Span
+from datagen.page import Line, Page, PdfError, Rect, Span, picture_size
 
 pymupdf.TOOLS.mupdf_display_errors(False)  # failures come as exceptions; the rest is noise on stderr
 pymupdf.TOOLS.mupdf_display_warnings(False)
@@ -33,6 +33,8 @@ def open_document(path: str) -> MuDocument:
     """
     try:
         document = pymupdf.open(path, filetype="pdf")
+        if not document.is_pdf:  # the library opens pictures, web pages and more, whatever they are called
+            raise PdfError("unreadable", "no PDF")
         if document.needs_pass:
             raise PdfError("encrypted", "the document asks for a password")
         if len(document) == 0:
@@ -78,14 +80,8 @@ class MuDocument:
 
 def _zoom(page: pymupdf.Rect, short_side_px: int, long_side_px: int) -> float:
     """Pixels per point. `page` is in points, as seen: rotated and cropped."""
-    short, long = sorted((page.width, page.height))
-    if short < 1:
-        raise PdfError("unreadable", f"page of {page.width:.1f} x {page.height:.1f} points")
-    zoom = float(short_side_px / short)
-    if round(long * zoom) > long_side_px:
-        size = f"{page.width:.0f} x {page.height:.0f} points"
-        raise PdfError("page_size", f"page of {size}: {short_side_px} pixels across are {long * zoom:.0f} along")
-    return zoom
+    picture_size(page.width, page.height, short_side_px, long_side_px)
+    return float(short_side_px / min(page.width, page.height))
 
 
 def _picture(shown: pymupdf.DisplayList, zoom: float) -> PIL.Image.Image:

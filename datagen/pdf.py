@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,8 +22,10 @@ from datagen.listing import list_files, name_of
 from datagen.page import Document, Page, PdfError
 from datagen.prompts import choose
 from datagen.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
-from datagen.storage import is_url, signature
+from datagen.storage import LocalFolder, folder_at, signature
 from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
+
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # and not s3://bucket/date=2024
 
 BACKENDS = {"pymupdf": "datagen.pages", "pdfium": "datagen.pdfium"}
 """Modules with an `open_document`, by the name of the setting; docs/data.md says when to take which."""
@@ -162,12 +166,12 @@ def main() -> int:
     from datagen.console import say  # noqa: PLC0415
 
     arguments = parser().parse_intermixed_args()
-    overrides = [item for item in arguments.paths if "=" in item and not Path(item).exists()]
+    overrides = [item for item in arguments.paths if _SETTING.fullmatch(item) and not Path(item).exists()]
     paths = [item for item in arguments.paths if item not in overrides]
     if arguments.languages:
-        overrides.append(f"gates.languages=[{arguments.languages}]")
+        overrides.append(f"gates.languages={json.dumps(arguments.languages.split(','))}")  # quoted: "no" is Norwegian
     if not paths:
-        if is_url(arguments.out):
+        if not isinstance(folder_at(arguments.out), LocalFolder):
             raise UserError("no PDFs given; name some (sample documents are made only beside a set on this machine)")
         from datagen.examples import write_documents  # noqa: PLC0415  # not for the children that import this module
 

@@ -24,7 +24,7 @@ import PIL.Image
 
 from datagen.characters import Characters, Floats, Style, lines
 from datagen.errors import UserError
-from datagen.page import Line, Page, PdfError, Rect
+from datagen.page import Line, Page, PdfError, Rect, picture_size
 
 try:
     import pypdfium2
@@ -54,7 +54,7 @@ def open_document(path: str) -> PdfiumDocument:
     if not handle:
         code = raw.FPDF_GetLastError()
         locked = code in {raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY}
-        raise PdfError("encrypted" if locked else "unreadable", f"PDFium's error {code}")
+        raise PdfError("encrypted" if locked else "unreadable", _ERRORS.get(code, f"PDFium's error {code}"))
     document = pypdfium2.PdfDocument(handle)
     if len(document) < 1:
         document.close()
@@ -113,6 +113,9 @@ def _has_drawn_annotation(page: Any) -> bool:
     return False
 
 
+_ERRORS = {2: "cannot be opened", 3: "no PDF, or damaged", 4: "asks for a password", 5: "of an unknown encryption"}
+
+
 class _View(NamedTuple):
     """The picture's size, and the way from page coordinates to its pixels: x' = a x + c y + e, y' = b x + d y + f."""
 
@@ -123,12 +126,7 @@ class _View(NamedTuple):
     @classmethod
     def of(cls, page: Any, *, short_side_px: int, long_side_px: int) -> _View:
         width_pt, height_pt = page.get_size()  # as seen: rotated, cropped
-        if not (1 <= width_pt < math.inf and 1 <= height_pt < math.inf):
-            raise PdfError("unreadable", f"page of {width_pt:.1f} x {height_pt:.1f} points")
-        zoom = short_side_px / min(width_pt, height_pt)
-        width, height = (math.ceil(side * zoom - 0.001) for side in (width_pt, height_pt))  # less rounding errors
-        if max(width, height) > long_side_px:
-            raise PdfError("page_size", f"{width} x {height} pixels, the long side allows {long_side_px}")
+        width, height = picture_size(width_pt, height_pt, short_side_px, long_side_px)
         left, bottom, right, top = page.get_bbox()
         x, y = width / width_pt, height / height_pt
         matrix = {

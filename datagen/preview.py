@@ -66,12 +66,12 @@ def preview_job(source: Source, out: str | Path, settings: JobSettings, runner: 
 
 def _some(folder: Folder, plan: JobPlan) -> list[Unit]:
     """Units spread over the shards to make."""
-    step = max(len(plan.todo) // _TRIED, 1)
-    found: list[Unit] = []
-    for number, work in enumerate(plan.todo[::step][:_TRIED]):
-        (units,) = read_units(folder, work.plan.runs[:1])
-        found.append(units[number % len(units)])
-    return found
+    step, found = max(len(plan.todo) // _TRIED, 1), []
+    chosen = plan.todo[::step][:_TRIED]
+    for work in chosen:
+        units = [unit for run in read_units(folder, work.plan.runs) for unit in run]
+        found += units[:: max(len(units) * len(chosen) // _TRIED, 1)]
+    return found[:_TRIED]
 
 
 def _try(source: Source, limits: Limits, units: list[Unit]) -> tuple[float, int]:

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Tick = Callable[[Mapping[str, int]], None]
-"""Told what got done since the last call, by name: {"written": 1}, {"rejected: blank": 1}. Cheap to call."""
+"""Told what got done since the last call, by name: {"written": 1}, {"rejected: min_chars": 1}. Cheap to call."""
 
 Task = Callable[[Item, Tick], Result]
 

@@ -59,11 +59,12 @@ def batches(source: Source, config: str, units_per_shard: int, limit: int | None
     Raises:
         UserError: there is no input, or two are called the same.
     """
-    paths = list(source.inputs())
+    paths = list(dict.fromkeys(source.inputs()))  # named twice, it is one
     names = [source.document(path) for path in paths]
     if len(set(names)) < len(names):
         twice = next(name for name, group in groupby(sorted(names)) if len(list(group)) > 1)
-        raise UserError(f"two inputs have the same name {twice!r}; rename one, or give a folder that holds both")
+        first, second, *_ = (path for path, name in zip(paths, names, strict=True) if name == twice)
+        raise UserError(f"{first} and {second} have the same name; rename one, or give a folder that holds both")
     run_units = -(-units_per_shard // RUNS_PER_SHARD)
     if limit is not None:  # the first so many units, in order of the inputs
         return [_batch("limit", paths, config, run_units, limit)]

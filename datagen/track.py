@@ -31,7 +31,7 @@ class Tracker:
         self._run.finish(exit_code=0 if error is None else 1)
 
     def units(self, done: Mapping[str, int]) -> None:
-        """Counts of units by cause since the start ("written", "rejected: blank" …); logged every few seconds."""
+        """Counts of units by cause since the start ("written", "rejected: min_chars" …); logged every few seconds."""
         now = time.monotonic()
         if now - self._logged >= _EVERY_S:
             self._log(done, now)

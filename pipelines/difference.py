@@ -30,7 +30,7 @@ class Difference:
 @dataclass(frozen=True, slots=True)
 class _Unit:
     document: str
-    cause: str  # "written", "rejected: blank" …
+    cause: str  # "written", "rejected: min_chars" …
     verdict: tuple[Any, ...]
     content: str
     samples: str  # digest of their bytes

@@ -16,7 +16,7 @@ from datagen.ledger import LedgerSummary
 from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
 from pipelines.check import check
-from tests.datagen.sources import LengthGates, LinesSource
+from tests.datagen.sources import FaultySource, LengthGates, LinesSource
 from tests.datagen.test_job import hashes
 
 SETTINGS = JobSettings(units_per_shard=8, validation_share=0.2, limits=Limits(deadline_s=5))
@@ -193,6 +193,19 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
         (tmp_path / "else" / name).write_bytes(b"not ours")
     with pytest.raises(UserError, match="no job of ours"):
         run(tmp_path / "else", source)
+
+
+def test_a_set_of_another_source_is_never_taken_over(tmp_path: Path) -> None:
+    source = write_inputs(tmp_path / "in", range(3))
+    run(tmp_path / "out", source)
+    with pytest.raises(UserError, match="holds a set made by 'lines'; choose another --out"):
+        run_job(FaultySource(), tmp_path / "out", replace(SETTINGS, update=True), LocalRunner())
+
+
+def test_an_input_named_twice_is_one(tmp_path: Path) -> None:
+    write_inputs(tmp_path / "in", range(3))
+    twice = LinesSource(paths=[str(tmp_path / "in"), str(tmp_path / "in" / "001.txt")])
+    assert run(tmp_path / "out", twice).units == 12
 
 
 def test_a_set_among_its_own_inputs_is_no_input(tmp_path: Path) -> None:

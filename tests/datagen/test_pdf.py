@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import PIL.Image
 import pymupdf
 import pytest
 
@@ -131,6 +132,28 @@ def test_a_gate_is_judged_again_from_the_ledger(tmp_path: Path, documents: Path)
     outcome, after = run(min_chars=int(lengths[0]) + 1)
     assert outcome["rejected"] == 1
     assert sum(after[name] != before[name] for name in before) == 1
+
+
+@pytest.mark.parametrize("backend", ["pymupdf", "pdfium"])
+def test_what_is_only_called_pdf_is_none(tmp_path: Path, backend: str) -> None:
+    (tmp_path / "page.pdf").write_text("<html><body><h1>404 Not Found</h1><p>nothing here but this</p></body></html>")
+    PIL.Image.new("RGB", (40, 40)).save(tmp_path / "picture.pdf", "PNG")
+    (tmp_path / "notes.pdf").write_text("# Notes\n\nthat some library would typeset")
+    source = PdfSource(paths=[str(tmp_path)], backend=backend)  # type: ignore[arg-type]
+    for path in source.inputs():
+        failed = source.units(path, path)
+        assert isinstance(failed, Failed) and failed.reason == "unreadable", path
+
+
+def test_gates_that_make_no_sense_are_refused() -> None:
+    for wrong, message in (
+        ({"languages": ["english"]}, "'english' is never told; there are ar"),
+        ({"max_hidden": float("nan")}, "max_hidden is not a number"),
+        ({"min_glyphs_on_ink": 95}, "a share is from 0 to 1"),
+        ({"max_chars": 10}, "min_chars 20 is above max_chars 10"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PageGates(**wrong)  # type: ignore[arg-type]
 
 
 def test_user_mistakes(tmp_path: Path) -> None:
