@@ -80,8 +80,7 @@ class RayRunner:
             self._tell(desk, tick)
             for result in done:
                 yield _got(result)
-        self._tell(desk, tick)
-        ray.kill(desk)
+        self._tell(desk, tick)  # and with that its last handle is gone, and so is the actor
 
     def state(self) -> str:
         """See `datagen.runner.Runner`."""
