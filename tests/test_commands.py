@@ -58,7 +58,7 @@ def test_help_has_an_example(words: tuple[str, ...]) -> None:
         (("-m", "datagen.pdf", "recipes", "--out", "OUT"), ["recipes", "no *.pdf"]),
         (("-m", "datagen.detection", "--coco", "x.json", "--images", ".", "--out", "OUT"), ["x.json: no such file"]),
         (("-m", "datagen.chat", "gone.json", "--out", "OUT"), ["gone.json: no such file"]),
-        (("-m", "datagen.pdf", "file:///gone/date=2024", "--out", "OUT"), ["file:///gone/date=2024: no such file"]),
+        (("-m", "datagen.pdf", "memory://gone/date=2024", "--out", "OUT"), ["memory://gone/date=2024: no such file"]),
         (("-m", "datagen.pdf", "recipes", "--languages", "english", "--out", "OUT"), ["'english' is never told"]),
         (("-m", "pipelines.verify", "check", "gone"), ["gone: no such shard set"]),
         (("-m", "trainer.tokenizer", "gone", "--out", "OUT"), ["gone: no such shard set"]),
