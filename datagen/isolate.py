@@ -86,7 +86,10 @@ class Child:
 
     def __del__(self) -> None:
         if self._process is not None:  # a worker's own child (see `child_of`) ends with the worker's thread
-            self._kill()
+            try:
+                self._kill()
+            except (TypeError, AttributeError):  # the interpreter ends, and modules are half gone; so is the child soon
+                pass
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """`source.make(unit, files)`, or `Failed`: timeout, memory, crash, or the exception's name.
