@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -52,7 +53,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """From one configuration to another.
 
@@ -64,12 +65,15 @@ class Change:
     old: Config
     new: Config
 
+    @cached_property  # asked for every shard
+    def _keys(self) -> list[str]:
+        return [key for key, _ in differences(self.old, self.new)]
+
     def concerns(self, folder: Folder, record: ShardRecord) -> bool:
         """Whether a shard made with the old configuration would come out otherwise with the new one."""
-        keys = [key for key, _ in differences(self.old, self.new)]
-        gates = [key for key in keys if key.startswith("settings.gates.")]
-        prompts = [key.removeprefix("prompts.") for key in keys if key.startswith("prompts.")]
-        if len(gates) + len(prompts) < len(keys):
+        gates = [key for key in self._keys if key.startswith("settings.gates.")]
+        prompts = [key.removeprefix("prompts.") for key in self._keys if key.startswith("prompts.")]
+        if len(gates) + len(prompts) < len(self._keys):
             return True
         return bool((gates and self._judged_otherwise(folder, record)) or _draws_from(folder, record, prompts))
 

@@ -68,7 +68,12 @@ class JobPlan:
     todo: tuple[Work, ...]
     changes: tuple[str, ...]  # from the job.json that is there; empty where it is the same or none is there
     records: tuple[ShardRecord, ...]  # of shards that were finished before, whatever they are good for now
-    plan_files: Mapping[str, str]  # with their SHA-256
+
+    @property
+    def plan_files(self) -> Mapping[str, str]:
+        """Names of the plan files, with their SHA-256."""
+        files: Mapping[str, str] = self.job["plan"]["files"]
+        return files
 
     @property
     def units(self) -> int:
@@ -143,7 +148,6 @@ def plan_job(source: Source, folder: Folder, settings: JobSettings, runner: Runn
         todo=todo,
         changes=changes,
         records=tuple(records),
-        plan_files=plan_files,
     )
 
 

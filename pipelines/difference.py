@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen.change import differences
+from datagen.make import cause_of
 from datagen.shards import ShardRecord, ShardSet, read_table
 
 _PLACES = ("shard", "offset", "size")  # where a sample lies is no part of what it is
@@ -85,7 +86,7 @@ def _units(one: ShardSet, record: ShardRecord) -> Iterator[tuple[str, _Unit]]:
             row["unit"],
             _Unit(
                 document=row["document"],
-                cause=": ".join(filter(None, (row["outcome"], row["gate"] or row["reason"]))),
+                cause=cause_of(row),
                 verdict=(row["value"], row["threshold"], row["detail"]),
                 content=row["content"],
                 samples=digest.hexdigest(),
