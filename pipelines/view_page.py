@@ -87,11 +87,6 @@ class Embedded:
         return data_url(*unit_picture(self._library, place, self._preview, _EMBEDDED_PX))
 
 
-def no_preview(shard_set: str, unit: str) -> bytes | str:
-    """Stands in for a `Preview` where there is none."""
-    return "picture not available: a shard set holds pictures of written units only"
-
-
 def unit_picture(library: Library, place: Place, preview: Preview, longest_px: int | None) -> tuple[str, bytes]:
     """Media type and bytes of what a unit without samples looks like, or of the reason why that cannot be shown.
 
