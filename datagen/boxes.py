@@ -49,6 +49,17 @@ class Box:
         """From the top left corner and the size in pixels (COCO)."""
         return cls.from_xyxy_px(x, y, x + w, y + h, width=width, height=height)
 
+    def upright(self, orientation: int) -> Box:
+        """Where a box of the stored pixels lies in the image as seen; `orientation` is EXIF's, 1 to 8."""
+        x1, y1, x2, y2 = self.x1, self.y1, self.x2, self.y2
+        if orientation in (5, 6, 7, 8):
+            x1, y1, x2, y2 = y1, x1, y2, x2
+        if orientation in (2, 3, 6, 7):
+            x1, x2 = 1 - x2, 1 - x1
+        if orientation in (3, 4, 7, 8):
+            y1, y2 = 1 - y2, 1 - y1
+        return Box(x1=x1, y1=y1, x2=x2, y2=y2)
+
     def bins(self) -> tuple[int, int, int, int]:
         """Corners as the text form writes them, 0 to 1000."""
         return (round(self.x1 * BINS), round(self.y1 * BINS), round(self.x2 * BINS), round(self.y2 * BINS))

@@ -13,11 +13,11 @@ from datagen.errors import command
 from datagen.language import language_of
 from datagen.listing import list_files, name_of
 from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
-from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
+from datagen.unit import Failed, Outcome, Rejected, SourceSettings, Unit, Written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatSource(Source):
+class ChatSource(SourceSettings):
     """Pure text: JSON lists of {"instruction", "input", "output"}; the original words are the prompt."""
 
     paths: list[str]  # JSON files, or folders searched for *.json

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from datagen.boxes import BINS, Box, LabelledBox, clean_label, format_boxes
-from datagen.errors import UserError, command
-from datagen.images import read_image
-from datagen.listing import is_outside, list_files, within
-from datagen.prompts import choose, join_names, wordings
-from datagen.sample import IMAGE_MARKER, Image, Sample, Task, Turn, make_key
-from datagen.storage import is_url
-from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
+from datagen.errors import command
+from datagen.image_source import ImageSource, exchange
+from datagen.images import Picture
+from datagen.listing import list_files
+from datagen.prompts import choose, join_names
+from datagen.sample import Image, Sample, Task, make_key
+from datagen.unit import Failed, Outcome, Rejected, Unit, Written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectionSource(Source):
+class DetectionSource(ImageSource):
     """Images with boxes.
 
     Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
@@ -38,24 +38,20 @@ class DetectionSource(Source):
     """
 
     coco: str  # annotations in COCO form: images, annotations (bbox = x, y, width, height in pixels), categories
-    images: str  # folder that holds the file_name of each image
     max_boxes: int = 30
-    language: str = "en"  # of the prompts; the class names are the data set's
-    jpeg_quality: int = 95  # of images that cannot pass through unchanged
 
     name = "detection"
     places = ("coco", "images")
     prompt_lists = ("detection", "referring")
 
     def __post_init__(self) -> None:
-        if self.max_boxes < 1 or not 1 <= self.jpeg_quality <= 95:
-            raise ValueError("needs max_boxes of 1 or more and jpeg_quality from 1 to 95")
-        wordings("detection", self.language)  # ValueError for what is no language tag
+        ImageSource.__post_init__(self)
+        if self.max_boxes < 1:
+            raise ValueError("needs max_boxes of 1 or more")
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
-        if not is_url(self.images) and not Path(self.images).is_dir():
-            raise UserError(f"{self.images}: no such folder (--images)")
+        self.check_folder()
         return list_files([self.coco], ".json")
 
     def document(self, path: str) -> str:
@@ -87,19 +83,22 @@ class DetectionSource(Source):
             id=f"{name}#{number}",
             document=name,
             content=f"{name}#{number}#{_digest(image, boxes)}",
-            files=(within(self.images, name),),
+            files=(self.place_of(name),),
             payload={"image_id": number, "width": image["width"], "height": image["height"], "boxes": boxes, **counts},
         )
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """Checks the image and asks for its objects, in one sample or several."""
         about = unit.payload
-        if is_outside(unit.files[0], self.images):
-            return Failed(reason="outside", detail="file_name leads out of the folder of the images")
-        image = _read(Path(files[0]), (about["width"], about["height"]), self.jpeg_quality)
-        if isinstance(image, Failed):
-            return image
-        boxes, notes = _usable(about["boxes"], image.width, image.height)
+        picture = self.read(unit, files)
+        if not isinstance(picture, Picture):
+            return picture
+        image = picture.image
+        if picture.seen != (about["width"], about["height"]):
+            found, said = "x".join(map(str, picture.seen)), f"{about['width']}x{about['height']}"
+            return Failed(reason="image_size", detail=f"the image is {found} px, the annotations say {said}")
+        boxes, notes = _usable(about["boxes"], *picture.seen)
+        notes.update(picture.changes)
         notes["crowd_boxes"], notes["malformed_annotations"] = about["crowd"], about["malformed"]
         if not boxes:
             return Rejected(gate="boxes", value=0, threshold=1)
@@ -114,12 +113,6 @@ class DetectionSource(Source):
         notes = Counter({reason: count for reason, count in notes.items() if count})
         return Written(samples=samples, notes=notes, language=self.language)
 
-    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
-        """See `Source`."""
-        if is_outside(unit.files[0], self.images):
-            return None
-        return read_image(Path(files[0]).read_bytes(), jpeg_quality=self.jpeg_quality)
-
     def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
         key = make_key(self.name, unit.content, number)
         task: Task = "detection" if everything else "referring"
@@ -129,33 +122,21 @@ class DetectionSource(Source):
             else {"classes": join_names(list(dict.fromkeys(item.label for item in boxes)), self.language)}
         )
         prompt = choose(task, self.language, key, **fields)
-        return Sample(
+        return exchange(
             key=key,
             task=task,
-            turns=(Turn(role="user", text=IMAGE_MARKER + prompt), Turn(role="assistant", text=format_boxes(boxes))),
-            images=(image,),
+            question=prompt.text,
+            answer=format_boxes(boxes),
+            image=image,
             source=self.name,
             origin={
                 "document": unit.document,
                 "image_id": unit.payload["image_id"],
                 "language": self.language,
+                "prompt": prompt.name,
                 "boxes": len(boxes),
             },
         )
-
-
-def _read(path: Path, size: tuple[int, int], jpeg_quality: int) -> Image | Failed:
-    """The image at `path`, which must have the `size` that the annotations say."""
-    try:
-        image = read_image(path.read_bytes(), jpeg_quality=jpeg_quality)
-    except FileNotFoundError:
-        return Failed(reason="missing_image", detail="no such file")
-    except (ValueError, OSError) as error:
-        return Failed(reason="broken_image", detail=str(error))
-    if (image.width, image.height) != size:
-        found, said = f"{image.width}x{image.height}", f"{size[0]}x{size[1]}"
-        return Failed(reason="image_size", detail=f"the image is {found} px, the annotations say {said}")
-    return image
 
 
 def _usable(raw: Sequence[Sequence[Any]], width: int, height: int) -> tuple[list[LabelledBox], Counter[str]]:

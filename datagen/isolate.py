@@ -23,18 +23,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 from datagen.errors import UserError
 from datagen.sample import Image
-from datagen.unit import Failed, Outcome, Source, Unit, check_outcome
+from datagen.unit import Failed, Outcome, Source, Unit, check_outcome, under_licence
 
 _DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG of prctl(2)
 _START_ALLOWANCE_S = 60  # a cold interpreter on a loaded machine
 _WHOLE_FILE = 10  # cutting a file into units reads all of it; each batch may take so many times a unit's deadline
 _UNITS_PER_MESSAGE = 1000
+_END = ()  # of the messages with units
 _COMPLAINTS = 64 << 10  # bytes of stderr that are looked at, from its end
 _FILE_SIZE = 1 << 30  # bytes that a child may write to one file, stderr among them
 _STARTS = 3
@@ -118,12 +118,12 @@ class Child:
             return error.failure
         return answer
 
-    def units(self, path: str, file: str) -> Iterator[Unit | Failed]:
+    def units(self, path: str, file: str) -> Iterator[Unit | Failed | None]:
         """What `source.units(path, file)` gives; a `Failed` comes last and says that the whole input is no good."""
         in_answer = True
         try:
             self._send("units", path, file)
-            while message := self._receive(_WHOLE_FILE * self._limits.deadline_s):
+            while (message := self._receive(_WHOLE_FILE * self._limits.deadline_s)) != _END:
                 if isinstance(message, Failed):
                     in_answer = False
                     yield message
@@ -277,13 +277,17 @@ def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[
         answer = getattr(source, method)(*arguments)
         if method == "make":
             check_outcome(answer)
+            answer = under_licence(source, answer)
         if method != "units" or isinstance(answer, Failed):
             yield answer
             return
-        units = iter(answer)
-        while batch := tuple(islice(units, _UNITS_PER_MESSAGE)):
-            yield batch
-        yield ()
+        batch: list[Unit | None] = []
+        for unit in answer:
+            batch.append(unit)
+            if unit is None or len(batch) == _UNITS_PER_MESSAGE:
+                yield tuple(batch)
+                batch.clear()
+        yield from (tuple(batch), _END) if batch else (_END,)
     except MemoryError:
         yield Failed(reason="memory", detail="over the memory cap")
     except Exception as error:  # the boundary: whatever a unit raises is its ledger row

@@ -14,6 +14,7 @@ from typing import Literal
 
 from datagen.audit import MEASURES, PageGates, judge, measure
 from datagen.errors import UserError, command
+from datagen.escape import escape
 from datagen.files import sha256_file
 from datagen.images import encode_jpeg
 from datagen.language import language_of
@@ -23,7 +24,7 @@ from datagen.page import Document, Page, PdfError
 from datagen.prompts import choose
 from datagen.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
 from datagen.storage import LocalFolder, folder_at, signature
-from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
+from datagen.unit import Failed, Outcome, Rejected, SourceSettings, Unit, Written
 
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # and not s3://bucket/date=2024
 
@@ -34,7 +35,7 @@ _PACKAGES = {"pymupdf": "pymupdf", "pdfium": "pypdfium2"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PdfSource(Source):
+class PdfSource(SourceSettings):
     """Pages of PDFs: the picture and, as the answer, the text layer (Vary-toy, arXiv 2401.12503, section 3.2)."""
 
     paths: list[str]  # PDF files, or folders or URLs searched for *.pdf at any depth
@@ -106,13 +107,14 @@ class PdfSource(Source):
             return replace(refused, language=language, measures=measures)
         key = make_key(self.name, unit.content)
         prompt = choose("ocr", language, key)
+        origin = {"document": unit.document, "page": unit.payload["page"], "language": language, "prompt": prompt.name}
         sample = Sample(
             key=key,
             task="ocr",
-            turns=(Turn(role="user", text=IMAGE_MARKER + prompt), Turn(role="assistant", text=read.text)),
+            turns=(Turn(role="user", text=IMAGE_MARKER + prompt.text), Turn(role="assistant", text=escape(read.text))),
             images=(encode_jpeg(page.picture, self.jpeg_quality),),
             source=self.name,
-            origin={"document": unit.document, "page": unit.payload["page"], "language": language},
+            origin=origin,
         )
         return Written(samples=(sample,), notes=read.notes, language=language, measures=measures)
 

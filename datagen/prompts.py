@@ -1,8 +1,9 @@
 """The prompts per task: one registry for data, training, evaluation and demo; a model is asked as it was taught.
 
 The wordings lie in `data/prompts.toml`. Vary-toy gives each task at least ten (arXiv 2401.12503, section 3.2.2); the
-first of a list is the paper's own, and the one to evaluate with. Two lists serve the task "referring": "referring"
-names classes, "referring_phrase" describes one object. The tasks "text" and "instruct" bring their own user turns.
+first of a list is the paper's own, and the one to evaluate with. Three lists serve the task "referring": "referring"
+names classes, "referring_phrase" describes one object, "referring_box" gives a box and asks for words. The tasks "text"
+and "instruct" bring their own user turns.
 """
 
 from __future__ import annotations
@@ -14,8 +15,19 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from string import Formatter
+from typing import NamedTuple
+
+from datagen.escape import escape
 
 FALLBACK_LANGUAGE = "en"
+
+
+class Prompt(NamedTuple):
+    """What a sample is asked."""
+
+    text: str
+    name: str  # which wording that is: list, language and place in the list, as in "ocr.en.3"
+
 
 _LANGUAGE_TAG = re.compile(r"([a-z]{2,8})(-[A-Za-z0-9]{1,8})*|")  # BCP 47 or nothing; the group leaves out the region
 _NAME_SEPARATORS = {"en": ", ", "zh": "、"}
@@ -52,7 +64,7 @@ def wordings(task: str, language: str = FALLBACK_LANGUAGE) -> tuple[str, ...]:
     return _lists()[task][_known(language)]
 
 
-def choose(task: str, language: str, key: str, **fields: str) -> str:
+def choose(task: str, language: str, key: str, **fields: str) -> Prompt:
     """The prompt of the sample `key`: which wording it gets depends on task, language and key alone.
 
     Args:
@@ -60,18 +72,20 @@ def choose(task: str, language: str, key: str, **fields: str) -> str:
         language: as for `wordings`.
         key: the sample's key.
         fields: text for the task's placeholders: `classes` (see `join_names`) for "referring", `phrase` for
-            "referring_phrase", `question` for "vqa"; none for the others.
+            "referring_phrase", `box` for "referring_box", `question` for "vqa"; none for the others. It is escaped.
 
     Raises:
         ValueError: no such list, not a language tag, or `fields` are not exactly the task's placeholders.
     """
     candidates = wordings(task, language)
     digest = hashlib.sha256(f"{task}\x1f{key}".encode()).digest()  # hash() would change with every process
-    wording = candidates[int.from_bytes(digest[:8]) % len(candidates)]
+    place = int.from_bytes(digest[:8]) % len(candidates)
+    wording = candidates[place]
     expected = {name for _, name, _, _ in Formatter().parse(wording) if name is not None}
     if set(fields) != expected:
         raise ValueError(f"prompts for task {task!r} take the fields {sorted(expected)}, found {sorted(fields)}")
-    return wording.format(**fields)
+    text = wording.format(**{name: escape(value) for name, value in fields.items()})
+    return Prompt(text, f"{task}.{_known(language)}.{place}")
 
 
 def digests(lists: Sequence[str]) -> dict[str, str]:

@@ -7,11 +7,13 @@ state, it was made; the driver reads only its small columns, a task only the row
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import pickle
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import groupby, islice
 from typing import Any
 
@@ -24,7 +26,7 @@ from datagen.isolate import Limits, child_of
 from datagen.plan import RUNS_PER_SHARD, Runs, leaves, place_of
 from datagen.runner import Tick
 from datagen.shards import parse_table, read_table
-from datagen.storage import Copies, Folder, signature
+from datagen.storage import Copies, Folder, folder_at, signature
 from datagen.unit import Failed, Rejected, Source, Unit, split_position
 
 PLAN = "plan"
@@ -97,34 +99,79 @@ class Scan:
     limits: Limits
 
     def __call__(self, batch: Batch, tick: Tick) -> str:
-        """Cuts the batch's inputs into units and writes the plan file. Returns its name."""
-        units = _units(self.source, self.limits, batch, tick)
-        table = pa.Table.from_pylist(list(_rows(units, batch.run_units)), schema=_SCHEMA)
-        out = io.BytesIO()
-        pq.write_table(table, out, compression="zstd", row_group_size=_ROWS_PER_GROUP)
-        with self.folder.writer(batch.name) as file:
-            file.write(out.getbuffer())
+        """Cuts the batch's inputs into units and writes the plan file, in order of place. Returns its name."""
+        with _Spool() as spool:
+            for path in batch.inputs:
+                if batch.limit is not None and spool.units >= batch.limit:
+                    break
+                self._spool(spool, path, batch, tick)
+                tick({"scanned": 1})
+            with self.folder.writer(batch.name) as file, pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
+                rows = spool.in_order()
+                while group := list(islice(rows, _ROWS_PER_GROUP)):
+                    writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
+        _footer.cache_clear()  # a file read again, for a retry, may keep its name and size
         return batch.name
 
+    def _spool(self, spool: _Spool, path: str, batch: Batch, tick: Tick) -> None:
+        """An input's units. One that cannot be cut into units is itself one unit, failed."""
+        failure, name, before = None, self.source.document(path), spool.mark()
+        left = None if batch.limit is None else batch.limit - spool.units
 
-def _units(source: Source, limits: Limits, batch: Batch, tick: Tick) -> Iterator[Unit]:
-    """Units of all inputs, up to the limit. An input that cannot be cut into units is itself one unit, failed."""
-    child, copies, left = child_of(source, limits), Copies(), batch.limit
-    for path in batch.inputs:
-        if left == 0:
-            return
-        name = source.document(path)
-        try:
-            with copies:
-                found = list(islice(child.units(path, *copies.of([path])), left))
-        except OSError as error:
-            found = [Failed(reason="unreadable", detail=str(error))]
-        tick({"scanned": 1})
-        left = None if left is None else left - len(found)
-        if found and isinstance(found[-1], Failed):
-            yield Unit(id=name, document=name, content=name, verdict=found[-1])
-        else:
-            yield from found  # type: ignore[misc]  # a Failed comes last
+        def found() -> Iterator[Unit]:
+            nonlocal failure
+            for unit in child_of(self.source, self.limits).units(path, *copies.of([path])):
+                if isinstance(unit, Failed):
+                    failure = unit
+                elif unit is None:
+                    tick({})
+                else:
+                    yield unit
+
+        with Copies() as copies:
+            try:
+                for row in _rows(islice(found(), left), batch.run_units):
+                    spool.add(row)
+            except OSError as error:
+                failure = Failed(reason="unreadable", detail=str(error))
+        if failure:
+            spool.back_to(before)
+            for row in _rows([Unit(id=name, document=name, content=name, verdict=failure)], batch.run_units):
+                spool.add(row)
+
+
+class _Spool:
+    """Rows of a plan file on their way to their order: on disk, as an annotation file may hold millions of units."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="varyforge-")
+        self._places: list[tuple[int, int, int]] = []  # place, offset, units
+        self.units = 0
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._places.append((row["place"], self._file.tell(), row["units"]))
+        self.units += row["units"]
+        pickle.dump(row, self._file)
+
+    def mark(self) -> int:
+        return len(self._places)
+
+    def back_to(self, mark: int) -> None:
+        """Forgets the rows after `mark`."""
+        self.units -= sum(units for _, _, units in self._places[mark:])
+        del self._places[mark:]
+
+    def in_order(self) -> Iterator[dict[str, Any]]:
+        """All rows by place: those of a shard then stand together."""
+        for _, offset, _ in sorted(self._places):
+            self._file.seek(offset)
+            yield pickle.load(self._file)
 
 
 def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
@@ -183,13 +230,20 @@ def read_units(folder: Folder, runs: Iterable[tuple[str, int]]) -> list[list[Uni
     found: dict[tuple[str, int], list[Unit]] = {}
     for name in dict.fromkeys(name for name, _ in wanted):
         rows = sorted({row for of, row in wanted if of == name})
-        with folder.open(name) as opened, pq.ParquetFile(opened) as file:
+        footer = _footer(str(folder), name, folder.size(name))
+        with folder.open(name) as opened, pq.ParquetFile(opened, metadata=footer) as file:
             for group, members in groupby(rows, key=lambda row: row // _ROWS_PER_GROUP):
                 column = file.read_row_group(group, columns=["data"]).column("data")
                 for row in members:
                     data = json.loads(column[row % _ROWS_PER_GROUP].as_py())
                     found[name, row] = [_from_json(one) for one in data]
     return [found[run] for run in wanted]
+
+
+@lru_cache(maxsize=8)  # of a plan with a million rows it is 20 MB, and each shard asks for it
+def _footer(place: str, name: str, size: int | None) -> pq.FileMetaData:
+    with folder_at(place).open(name) as opened:
+        return pq.read_metadata(opened)
 
 
 def find_unit(folder: Folder, unit_id: str) -> Unit | None:

@@ -55,7 +55,12 @@ class IndexRow:
     twins: str  # key of the first of the samples that are near duplicates of each other; "" where it is alone
     split: str  # "train", "validation", or "excluded": in a held-out document, but with a near duplicate in training
     language: str  # "en", "zh", … or "" where unknown
+    licence: str  # as the data set or its user states it; "" where unknown
+    prompt: str  # which wording it was asked with (datagen.prompts); "" where the words are its own
     images: int
+    width: int  # pixels of the first image; 0 where there is none
+    height: int  # pixels
+    boxes: int  # in question and answer
     answer_chars: int  # characters of all assistant turns
     tokens: int  # of all turns, estimated without a tokenizer (datagen.tokens); images not counted
     fingerprint: bytes  # datagen.duplicates.fingerprint of the answer; empty where there is none

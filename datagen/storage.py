@@ -7,6 +7,7 @@ then one upload (object stores show an object when it is whole).
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -113,8 +114,32 @@ def filesystem_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return filesystem, str(path)
 
 
+_PIECE = re.compile(r"(.*)#(\d+)\+(\d+)", re.DOTALL)
+
+
+def piece_of(path: str, offset: int, size: int) -> str:
+    """What stands in `Unit.files` for a part of a file, such as a member of a tar: only these bytes are fetched."""
+    return f"{path}#{offset}+{size}"
+
+
+def read_piece(file: str) -> bytes:
+    """The bytes of a local file, or of the part of it that `piece_of` names.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    piece = None if os.path.exists(file) else _PIECE.fullmatch(file)
+    if piece is None:
+        with open(file, "rb", buffering=0) as opened:
+            return opened.read()
+    with open(piece[1], "rb", buffering=0) as opened:
+        return os.pread(opened.fileno(), int(piece[3]), int(piece[2]))
+
+
 class Copies:
     """Files on this machine for paths and URLs: the path itself, or a copy that is kept until others are asked for.
+
+    Of a file behind a URL of which only a piece is asked for, the copy is that piece.
 
     A context manager; one unit after the other asks, and the pages of a document ask for the same file.
     """
@@ -142,8 +167,13 @@ class Copies:
         if url not in self._kept:
             folder = tempfile.TemporaryDirectory(prefix="varyforge-")
             copy = os.path.join(folder.name, os.path.basename(url) or "file")
-            filesystem, remote = filesystem_of(url)
-            filesystem.get_file(remote, copy)
+            piece = _PIECE.fullmatch(url)
+            filesystem, remote = filesystem_of(piece[1] if piece else url)
+            if piece:
+                start, size = int(piece[2]), int(piece[3])
+                Path(copy).write_bytes(filesystem.cat_file(remote, start=start, end=start + size))
+            else:
+                filesystem.get_file(remote, copy)
             self._kept[url] = (copy, folder)
         return self._kept[url][0]
 

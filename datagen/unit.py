@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from datagen.sample import Image, Sample
@@ -98,6 +98,10 @@ class Source(Protocol):
     """Prompt lists (see `datagen.prompts`) that the samples draw from."""
     measures: ClassVar[tuple[str, ...]] = ()
     """Names of what is measured of every unit; columns of ledger and index."""
+    licence: str = ""
+    """Of samples that say none of their own."""
+    licences: Sequence[str] = ()
+    """Keep samples under these alone; none: all."""
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -123,8 +127,8 @@ class Source(Protocol):
         """What ledger and samples call an input, wherever it lies."""
         ...
 
-    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
-        """Cuts one input into units.
+    def units(self, path: str, file: str) -> Iterable[Unit | None] | Failed:
+        """Cuts one input into units. None among them is a sign of life, where reading takes long before the first.
 
         Args:
             path: the input, as `inputs` gave it.
@@ -144,6 +148,28 @@ class Source(Protocol):
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
         """What a person sees of a unit from which nothing was written; None where there is nothing to see."""
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings(Source):
+    """Settings that every source of foreign data has."""
+
+    licence: str = ""  # of samples whose data set does not say one for each
+    licences: list[str] = field(default_factory=list)  # keep samples under these alone; none: all
+
+
+def under_licence(source: Source, outcome: Outcome) -> Outcome:
+    """The outcome with a licence on each sample, or rejected where one is not among those to keep."""
+    if not isinstance(outcome, Written) or not (source.licence or source.licences):
+        return outcome
+    samples = []
+    for sample in outcome.samples:
+        licence = str(sample.origin.get("licence") or source.licence)
+        if source.licences and licence not in source.licences:
+            detail = f"licence {licence!r}" if licence else "no licence is stated"
+            return Rejected(gate="licences", value=0, threshold=1, detail=detail, language=outcome.language)
+        samples.append(replace(sample, origin={**sample.origin, "licence": licence}))
+    return replace(outcome, samples=tuple(samples))
 
 
 def split_of(document: str, validation_share: float) -> str:

@@ -15,7 +15,7 @@ import pytest
 from trainer import settings
 
 ROOT = Path(__file__).parents[1]
-CONTRACT = {"sample", "boxes", "prompts", "shards", "config", "files", "errors", "console", "storage"}
+CONTRACT = {"sample", "boxes", "prompts", "shards", "config", "files", "errors", "console", "storage", "escape"}
 """Modules of `datagen` that others may import; they import only each other."""
 
 FENCES = {

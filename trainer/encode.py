@@ -13,6 +13,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from datagen.errors import UserError
+from datagen.escape import unescape
 from datagen.sample import IMAGE_MARKER, Sample, Turn
 from trainer.batch import IGNORE_INDEX, Encoded
 
@@ -181,5 +182,7 @@ class ConversationEncoder:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids) if text else []
 
     def _plain(self, text: str) -> list[int]:
-        """A sample's own text: special tokens in it are characters like any other."""
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids) if text else []
+        """A sample's own text, as it was before it was escaped: special tokens in it are characters like any other."""
+        if not text:
+            return []
+        return list(self.tokenizer(unescape(text), add_special_tokens=False, split_special_tokens=True).input_ids)

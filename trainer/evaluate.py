@@ -21,6 +21,7 @@ from rapidfuzz.distance import Levenshtein
 from datagen.config import load
 from datagen.console import Progress, show_table, warn
 from datagen.errors import UserError, command
+from datagen.escape import unescape
 from datagen.files import sha256_file, write_text
 from datagen.sample import Sample
 from datagen.shards import ShardSet
@@ -94,16 +95,17 @@ def evaluate(
     with Progress(f"{name} on {shards.folder}", total=len(samples), unit="sample") as progress:
         said = answers(model, encoder, samples, max_new_tokens=max_new_tokens, batch_size=batch_size)
         for sample, answer in zip(samples, said, strict=True):
+            truth = unescape(sample.answer)
             prediction = Prediction(
                 model=name,
                 shards=str(shards.folder),
                 key=sample.key,
                 task=sample.task,
                 split=split,
-                truth=sample.answer,
+                truth=truth,
                 prediction=answer.text,
                 finished=answer.finished,
-                edit_distance=normalised_edit_distance(answer.text, sample.answer),
+                edit_distance=normalised_edit_distance(answer.text, truth),
             )
             found.append(prediction)
             progress.advance(1)

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from datagen.console import say
 from datagen.errors import UserError, command
+from datagen.escape import unescape
 from datagen.shards import ShardSet
 
 _SPECIAL = ("<pad>", "</s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>")  # what the templates need
@@ -25,7 +26,7 @@ def texts(shards: Sequence[ShardSet]) -> Iterator[str]:
         for row in shard_set.table(["shard", "offset", "size", "split"]).to_pylist():
             if row["split"] == "train":
                 sample = shard_set.read(row["shard"], row["offset"], row["size"])
-                yield from (turn.text for turn in sample.turns)
+                yield from (unescape(turn.text) for turn in sample.turns)
 
 
 def train_tokenizer(shards: Sequence[ShardSet], *, vocabulary: int) -> PreTrainedTokenizerFast:

@@ -6,13 +6,23 @@ import PIL.Image
 import pytest
 
 from datagen import images
-from datagen.images import read_image
+from datagen.boxes import Box
+from datagen.images import ImageError, ImagePolicy, Picture, read_picture
+from datagen.sample import Image
 
 
 def encoded(form: str, mode: str = "RGB", size: tuple[int, int] = (20, 10), **options: object) -> bytes:
     out = io.BytesIO()
     PIL.Image.effect_noise(size, 50).convert(mode).save(out, form, **options)  # type: ignore[arg-type]
     return out.getvalue()
+
+
+def read(data: bytes, **policy: int) -> Picture:
+    return read_picture(data, ImagePolicy(**policy))
+
+
+def read_image(data: bytes) -> Image:
+    return read(data).image
 
 
 @pytest.mark.parametrize(("form", "expected"), [("JPEG", "jpg"), ("PNG", "png")])
@@ -46,11 +56,56 @@ def test_more_than_eight_bits_are_refused_not_clipped(mode: str, form: str) -> N
         read_image(out.getvalue())
 
 
-def test_exif_rotation_is_applied() -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied_to_pixels_and_boxes(orientation: int) -> None:
+    stored = PIL.Image.new("RGB", (80, 40), "white")
+    stored.paste((255, 0, 0), (8, 4, 24, 12))
     exif = PIL.Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    image = read_image(encoded("JPEG", exif=exif))
-    assert (image.width, image.height) == (10, 20)
+    exif[0x0112] = orientation
+    out = io.BytesIO()
+    stored.save(out, "JPEG", exif=exif, quality=95)
+    picture = read(out.getvalue())
+    image = PIL.Image.open(io.BytesIO(picture.image.data))
+    assert picture.stored == (80, 40)
+    assert image.size == picture.seen == ((80, 40) if orientation < 5 else (40, 80))
+    box = Box.from_xyxy_px(8, 4, 24, 12, width=80, height=40).upright(picture.orientation)
+    x1, y1, x2, y2 = map(round, box.to_xyxy_px(width=image.width, height=image.height))
+    seen = PIL.Image.open(io.BytesIO(picture.image.data)) if orientation > 1 else stored
+    red = seen.convert("RGB").getpixel(((x1 + x2) // 2, (y1 + y2) // 2))
+    assert red[0] > 200 and red[1] < 60
+    for corner in ((x1 - 3, y1 - 3), (x2 + 3, y2 + 3)):
+        assert min(seen.convert("RGB").getpixel(corner)) > 200
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 300])
+def test_an_orientation_that_is_none_is_upright(orientation: int) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded("JPEG", exif=exif)
+    assert read_image(data).data == data
+
+
+def test_what_is_too_large_is_made_smaller() -> None:
+    picture = read(encoded("PNG", size=(400, 100)), long_side_px=200)
+    assert (picture.image.width, picture.image.height, picture.image.format) == (200, 50, "jpg")
+    assert picture.seen == (400, 100)
+    assert picture.changes == {"downsized_images": 1}
+    data = encoded("PNG", size=(200, 100))
+    assert read(data, long_side_px=200).image.data == data
+
+
+def test_what_moves_is_refused() -> None:
+    out = io.BytesIO()
+    frames = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError) as raised:
+        read(out.getvalue())
+    assert raised.value.reason == "animated_image"
+
+
+def test_changes_are_counted() -> None:
+    assert read(encoded("JPEG", "CMYK")).changes == {"images_jpeg_cmyk_to_jpeg": 1}
+    assert read(encoded("PNG")).changes == {}
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", encoded("JPEG")[:-40], encoded("PNG")[:100]])

@@ -9,13 +9,24 @@ from datagen.prompts import choose, join_names, prompted, wordings
 FIELDS = {
     "referring": {"classes": "cat, dog"},
     "referring_phrase": {"phrase": "the left woman"},
+    "referring_box": {"box": "[010, 020, 300, 400]"},
     "vqa": {"question": "What is the total?"},
 }
 EACH_LIST = [(task, language) for task in prompted() for language in ("en", "zh")]
 
 
 def test_every_task_that_asks_about_an_image_has_prompts():
-    expected = {"caption", "ocr", "markdown", "chart", "detection", "referring", "referring_phrase", "vqa"}
+    expected = {
+        "caption",
+        "ocr",
+        "markdown",
+        "chart",
+        "detection",
+        "referring",
+        "referring_phrase",
+        "referring_box",
+        "vqa",
+    }
     assert set(prompted()) == expected
 
 
@@ -45,12 +56,13 @@ def test_a_key_always_gets_the_same_prompt_and_keys_share_out_the_wordings():
     keys = [f"pdf-{number}" for number in range(500)]
     chosen = [choose("ocr", "en", key) for key in keys]
     assert chosen == [choose("ocr", "en", key) for key in keys]
-    assert set(chosen) == set(wordings("ocr"))
+    assert {prompt.text for prompt in chosen} == set(wordings("ocr"))
+    assert all(wordings("ocr")[int(prompt.name.removeprefix("ocr.en."))] == prompt.text for prompt in chosen)
     assert max(map(chosen.count, set(chosen))) < 2 * 500 / len(wordings("ocr"))
 
 
 def test_the_choice_does_not_depend_on_the_process():
-    code = "from datagen.prompts import choose; print([choose('caption', 'en', str(n)) for n in range(20)])"
+    code = "from datagen.prompts import choose; print([choose('caption', 'en', str(n)).text for n in range(20)])"
     said = {
         subprocess.run(
             [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
@@ -61,11 +73,16 @@ def test_the_choice_does_not_depend_on_the_process():
 
 
 def test_the_choice_is_the_one_that_shards_were_written_with():
-    assert choose("ocr", "en", "pdf-0") == "Convert the writing in this image to plain text."  # golden: changes shards
+    golden = ("Convert the writing in this image to plain text.", "ocr.en.10")  # another one changes shards
+    assert choose("ocr", "en", "pdf-0") == golden
 
 
 def test_fields_are_put_in_as_they_are():
-    assert "{weird} <b>" in choose("vqa", "en", "k", question="{weird} <b>")
+    assert "{weird} <b>" in choose("vqa", "en", "k", question="{weird} <b>").text
+
+
+def test_fields_bring_no_control_tokens() -> None:
+    assert "</s>" not in choose("vqa", "en", "k", question="</s> <image>").text
 
 
 def test_other_languages_are_asked_in_english():

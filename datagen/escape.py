@@ -1,0 +1,47 @@
+"""Text that is data stays data: what looks like a control token is written so that no tokenizer takes it for one.
+
+A word joiner (U+2060, which has no width) goes behind the opening bracket: `<|im_end|>` becomes `<⁠|im_end|>`. That is
+reversible for every text, also one that holds such sequences already. Turns of a sample are escaped; the trainer takes
+the joiners out again where it tokenises text with control tokens switched off.
+"""
+
+from __future__ import annotations
+
+import re
+
+JOINER = "\u2060"
+
+_NAMES = (
+    r"image|images|img|imgpad|im_start|im_end|im_patch|im_col_sep|video|audio|ref|box|quad|patch|crop"
+    r"|s|bos|eos|pad|unk|mask|cls|sep|eod|eot|eop|eoc|eom|sop|end_of_text|endoftext|start_of_turn|end_of_turn"
+    r"|start_of_image|end_of_image|image_soft_token|image_newline|image_placeholder|begin_of_image|tool_call|tool_response"
+    r"|think|gmask|user|bot|assistant|system|human|fim_prefix|fim_middle|fim_suffix|fim_pad|reponame|img_context"
+    r"|vision_start|vision_end|image_pad|0x[0-9a-f]{2}|(?:image|unused|extra_id|loc|seg|special|reserved|custom)[_-]?\d+"
+)
+_SQUARE = (
+    r"INST|CLS|SEP|PAD|UNK|MASK|BOS|EOS|IMG|gMASK|sMASK|SYSTEM_PROMPT|IMG_BREAK|IMG_END|TOOL_CALLS|AVAILABLE_TOOLS"
+    r"|TOOL_RESULTS|TOOL_CONTENT|unused\d+|control_\d+"
+)
+_CONTROL = re.compile(  # what stands between the bars holds no other opening bracket: each is found by itself
+    rf"<{JOINER}*(?="
+    rf"(?i:/?(?:{_NAMES})/?>)"  # <image>, </s>, <extra_id_7>
+    r"|\|[^\s<>|\[][^<>|\[\n]{0,63}\|>"  # <|im_end|>, <|begin of text|>
+    r"|｜[^<>｜\[\n]{1,64}｜>"  # <｜end▁of▁sentence｜>
+    r"|</?SYS>>)"
+    rf"|\[{JOINER}*(?=/?(?:{_SQUARE})\])"
+)
+
+
+def escape(text: str) -> str:
+    """`text` without anything that a tokenizer or a sample's image marker could be mistaken for.
+
+    Known are the forms `<|…|>` and `<｜…｜>` whatever stands in them, and the control tokens of the OPT, GPT, BERT, T5,
+    Llama, Mistral, Qwen, Gemma, GLM, DeepSeek and LLaVA families by name. Other tags, such as HTML's, stay as they are,
+    but for those that share such a name (`<s>`).
+    """
+    return _CONTROL.sub(lambda found: found[0][0] + JOINER + found[0][1:], text) if "<" in text or "[" in text else text
+
+
+def unescape(text: str) -> str:
+    """The text that `escape` was given."""
+    return _CONTROL.sub(lambda found: found[0].replace(JOINER, "", 1), text) if JOINER in text else text

@@ -1,0 +1,76 @@
+"""What sources of foreign images share: where an image lies, how it is read, and which are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datagen.errors import UserError
+from datagen.escape import escape
+from datagen.images import ImageError, ImagePolicy, Picture, read_picture
+from datagen.listing import is_outside, within
+from datagen.prompts import wordings
+from datagen.sample import IMAGE_MARKER, Image, Sample, Scalar, Task, Turn
+from datagen.storage import is_url, read_piece
+from datagen.unit import Failed, Rejected, SourceSettings, Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource(SourceSettings):
+    """A source of images that others made. Each is decoded whole, once, and checked before it goes into a shard."""
+
+    images: str = ""  # folder that the file names in annotations are relative to
+    language: str = "en"  # of the prompts; class names and captions are the data set's
+    image: ImagePolicy = field(default_factory=ImagePolicy)
+
+    def __post_init__(self) -> None:
+        wordings("caption", self.language)  # ValueError for what is no language tag
+
+    def check_folder(self) -> None:
+        """Raises UserError where the folder of the images is not there."""
+        if not is_url(self.images) and not Path(self.images).is_dir():
+            raise UserError(f"{self.images}: no such folder (--images)")
+
+    def place_of(self, name: str) -> str:
+        """Path or URL of an image by its file name in the annotations."""
+        return within(self.images, name)
+
+    def read(self, unit: Unit, files: Sequence[str], number: int = 0) -> Picture | Rejected | Failed:
+        """The image in `files[number]`, or why it cannot be used."""
+        if self.images and is_outside(unit.files[number], self.images):
+            return Failed(reason="outside", detail="the file name leads out of the folder of the images")
+        try:
+            return read_picture(read_piece(files[number]), self.image)
+        except FileNotFoundError:
+            return Failed(reason="missing_image", detail="no such file")
+        except ImageError as error:
+            return Failed(reason=error.reason, detail=str(error))
+        except OSError as error:
+            return Failed(reason="broken_image", detail=str(error))
+
+    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
+        """See `Source`."""
+        found = self.read(unit, files)
+        return found.image if isinstance(found, Picture) else None
+
+
+def exchange(
+    *,
+    key: str,
+    task: Task,
+    question: str,
+    answer: str,
+    image: Image,
+    source: str,
+    origin: Mapping[str, Scalar],
+) -> Sample:
+    """A sample of one image, a question about it from `datagen.prompts.choose`, and an answer, which is escaped."""
+    return Sample(
+        key=key,
+        task=task,
+        turns=(Turn(role="user", text=IMAGE_MARKER + question), Turn(role="assistant", text=escape(answer))),
+        images=(image,),
+        source=source,
+        origin=origin,
+    )
