@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, cast
 
+from datagen.card import CARD_HTML, write_card
 from datagen.change import config_of
 from datagen.config import load
 from datagen.console import say, show_table, warn
@@ -92,6 +93,7 @@ def run_source(
         if arguments.wandb:
             tracker = stack.enter_context(Tracker(arguments.wandb, arguments.out, config_of(source)))
         summary = run_job(source, arguments.out, settings, runner, tracker)
+    write_card(arguments.out)
     contents = contents_of(ShardSet(arguments.out))
     show_summary(arguments.out, summary, contents)
     if summary.samples and settings.validation_share and "validation" not in contents.splits:
@@ -143,7 +145,7 @@ def show_summary(out: str, summary: LedgerSummary, contents: Contents) -> None:
     for failure in summary.failures:
         say(f"failed: {failure}")
     say(f"every unit's outcome: {out}/ledger (parquet); samples: {out}/*.tar and {out}/index")
-    say(f"look at them: python -m pipelines.view {out}")
+    say(f"data card: {out}/{CARD_HTML}; look at all of them: python -m pipelines.view {out}")
 
 
 def _length_row(row: LengthRow) -> tuple[str, int, str]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.pictures import COLOURS
+from datagen.pictures import COLOURS
 
 ALL_TASKS = "all tasks"
 """Name of the curve over all tasks."""

@@ -12,19 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datagen.card import SHOWN_CHARS, DataCard, read_data_card
 from datagen.console import say
 from datagen.errors import UserError, command
 from datagen.files import write_text
-from pipelines.html import render_page
-from pipelines.report_data import DataCard, read_data_card
+from datagen.html import render_page
 
 if TYPE_CHECKING:
     from pipelines.report_runs import RunCard
     from pipelines.report_scores import ScoreCard
 
 TITLE = "varyforge report"
-_TEMPLATE = "report.html.jinja"
-_SHOWN_CHARS = 600  # of a text
+_TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _SPLITS = {"validation": "held-out samples", "train": "training samples: nothing is held out here"}
 
 
@@ -55,7 +54,7 @@ def write_report(
 
 def render(title: str, data: Sequence[DataCard], runs: Sequence[RunCard], scores: Sequence[ScoreCard]) -> str:
     """The page as HTML."""
-    return render_page(_TEMPLATE, title=title, data=data, runs=runs, scores=scores, shown=_SHOWN_CHARS, splits=_SPLITS)
+    return render_page(_TEMPLATE, title=title, data=data, runs=runs, scores=scores, shown=SHOWN_CHARS, splits=_SPLITS)
 
 
 @command

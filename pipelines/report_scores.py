@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from datagen.boxes import parse_boxes
+from datagen.card import read_sample
 from datagen.errors import UserError
+from datagen.pictures import BOX_TASKS, LegendEntry, Outline, thumbnail
 from datagen.sample import Sample
-from pipelines.pictures import BOX_TASKS, LegendEntry, Outline, thumbnail
-from pipelines.report_data import find_samples
+from datagen.shards import ShardSet
 from trainer.evaluate import PREDICTIONS, SCORES, Prediction, Score
 
 TRUE_COLOUR, PREDICTED_COLOUR = "#00a04a", "#e4007c"
@@ -74,7 +78,7 @@ def read_scores(folder: Path, shards: Sequence[Path]) -> ScoreCard:
     for score in _read_rows(folder, SCORES, Score):
         groups.setdefault((score.shards, score.task), []).append(score)
     shown = _first_predictions(_read_rows(folder, PREDICTIONS, Prediction))
-    samples = find_samples(shards, {key for by_key in shown.values() for key in by_key})
+    samples = _find_samples(shards, {key for by_key in shown.values() for key in by_key})
     return ScoreCard(
         folder=folder,
         tasks=[
@@ -139,3 +143,15 @@ def _prediction_card(predictions: Sequence[Prediction], sample: Sample | None) -
         pictures=[thumbnail(image.data, outlines) for image in sample.images] if sample else [],
         legend=legend if first.task in BOX_TASKS else [],
     )
+
+
+def _find_samples(folders: Sequence[Path], keys: Collection[str]) -> dict[str, Sample]:
+    """The samples among `keys` that the shard sets hold, by key."""
+    found: dict[str, Sample] = {}
+    wanted = pa.array(sorted(keys), pa.string())
+    for folder in folders:
+        shards = ShardSet(folder)
+        for table in shards.tables(["key", "shard", "offset", "size"]):
+            places = table.filter(pc.is_in(table.column("key"), value_set=wanted)).to_pylist()
+            found |= {place["key"]: read_sample(shards, place) for place in places}
+    return found

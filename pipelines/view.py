@@ -14,11 +14,11 @@ from itertools import accumulate
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from datagen.card import spread
 from datagen.console import say
 from datagen.errors import UserError, command
 from datagen.files import write_text
 from datagen.sources import picture_of
-from pipelines.report_data import spread
 from pipelines.view_data import Library, Place
 from pipelines.view_filters import Filters
 from pipelines.view_page import Preview, start_of, static_page

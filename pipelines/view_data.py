@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from datagen.card import spread
 from datagen.errors import UserError
 from datagen.ledger import LedgerRow
 from datagen.sample import Sample
 from datagen.shards import IndexRow, ShardRecord, ShardSet
-from pipelines.report_data import spread
 
 NUMBERS = ("tokens", "answer_chars", "images")
 """Columns of every index that a range can be asked of, beside the source's measures."""

@@ -16,11 +16,11 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from datagen.errors import UserError
+from datagen.html import render_page
 from datagen.ledger import LedgerRow
+from datagen.pictures import Drawing, data_url, draw_answer, shrunk
 from datagen.sample import TASKS
 from datagen.shards import IndexRow
-from pipelines.html import render_page
-from pipelines.pictures import Drawing, data_url, draw_answer, shrunk
 from pipelines.view_data import Item, Library, Place
 from pipelines.view_filters import OUTCOMES, SPLITS, UNKNOWN, Filters, number_in
 from pipelines.view_search import Found, find
@@ -283,7 +283,7 @@ def _render(
 ) -> str:
     script = _script()
     return render_page(
-        "view.html.jinja",
+        Path(__file__).with_name("view.html.jinja"),
         cards=cards,
         filters=filters,
         layout=layout,

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from datagen.errors import UserError
-from pipelines.pictures import shrunk
+from datagen.pictures import shrunk
 from pipelines.view_data import Library
 from pipelines.view_filters import number_in
 from pipelines.view_page import NOTICE, Preview, browse, notice, unit_picture

@@ -45,7 +45,9 @@ def test_a_page_becomes_picture_prompt_and_text(tmp_path: Path) -> None:
     assert sample.turns[0].text.startswith(IMAGE_MARKER)
     assert sample.answer == " ".join(LINES)  # a paragraph
     assert (sample.images[0].width, sample.images[0].height) == (1024, 1536)
-    assert sample.origin == {"document": "a.pdf", "page": 0, "language": "en"}
+    origin = {"document": "a.pdf", "page": 0, "language": "en"}
+    assert {**sample.origin, "prompt": ""} == {**origin, "prompt": ""}
+    assert str(sample.origin["prompt"]).startswith("ocr.en.")
 
 
 def test_size_follows_rotation_and_both_limits(tmp_path: Path) -> None:

@@ -13,16 +13,16 @@ import PIL.Image
 import pytest
 
 from datagen.boxes import Box
+from datagen.card import spread
 from datagen.chat import ChatSource
 from datagen.detection import DetectionSource
 from datagen.errors import UserError
 from datagen.job import JobSettings, run_job
+from datagen.pictures import COLOURS, Outline, thumbnail
 from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
 from pipelines.figures import loss_curves, thin
-from pipelines.pictures import COLOURS, Outline, thumbnail
 from pipelines.report import write_report
-from pipelines.report_data import spread
 from pipelines.report_runs import Trend, read_run
 from pipelines.report_scores import PREDICTED_COLOUR, TRUE_COLOUR
 from trainer.evaluate import Prediction, Score, normalised_edit_distance

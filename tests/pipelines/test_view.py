@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from datagen.errors import UserError
+from datagen.pictures import COLOURS
 from datagen.shards import MANIFEST
-from pipelines.pictures import COLOURS
 from pipelines.view import from_all_over, write_page
 from pipelines.view_data import Library, Place
 from pipelines.view_filters import OUTCOMES, SPLITS, Filters

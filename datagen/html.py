@@ -1,4 +1,4 @@
-"""Pages of HTML from the templates beside this file. What comes from documents and models is escaped."""
+"""Pages of HTML from templates. What comes from documents and models is escaped."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
-def render_page(template: str, **values: object) -> str:
-    """The page that a template makes of `values`; a value it asks for and does not get is an error."""
-    return _environment().get_template(template).render(**values)
+def render_page(template: Path, **values: object) -> str:
+    """The page that a template makes of `values`; a value it asks for and does not get is an error.
+
+    What the template includes lies beside it or beside this module.
+    """
+    return _environment(template.parent).get_template(template.name).render(**values)
 
 
 @cache
-def _environment() -> Environment:
+def _environment(folder: Path) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
