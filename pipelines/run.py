@@ -1,9 +1,11 @@
-"""Whole runs: the stages of a recipe in order, each a command that a user could type.
+"""Whole runs: the data sets and the stages of a recipe in order, each a command that a user could type.
 
     python -m pipelines.run recipes/demo.yaml pdfs=my/papers
+    python -m pipelines.run recipes/data/stage2.yaml --root /data
 
 A stage that is done is skipped; one that was stopped goes on where it was; one whose command, recipes or inputs have
-changed is done again from the start.
+changed is done again from the start. Of the data sets those are built whose files lie below the root; the command of
+each does what is not done yet. What is missing is listed, with where it is obtained, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datagen.config import files_of, load
@@ -25,6 +27,7 @@ from datagen.console import say, show_table
 from datagen.errors import UserError, command
 from datagen.files import locked, sha256_file, write_text
 from datagen.shards import MANIFEST
+from pipelines.sets import DataSet, build
 from trainer.settings import EXPORT_FILE
 
 RECORDS = "stages"
@@ -44,35 +47,56 @@ class Pipeline:
     """A recipe of stages."""
 
     out: str  # everything the stages write is below it
-    pdfs: str  # folder of PDFs to train on
-    stages: dict[str, Stage]
+    root: str = ""  # folder of published data sets
+    pdfs: str = ""  # folder of PDFs to train on
+    sets: dict[str, DataSet] = field(default_factory=dict)
+    stages: dict[str, Stage] = field(default_factory=dict)
 
 
-def run(pipeline: Pipeline) -> None:
-    """Runs the stages that are not done.
+def run(pipeline: Pipeline, *, dry_run: bool = False) -> bool:
+    """Builds the data sets that are there and runs the stages that are not done.
+
+    Returns:
+        Whether nothing is missing.
 
     Raises:
         UserError: a stage failed, would overwrite what no earlier run of this pipeline made, or names something that
             is not there or not below `out`; or this pipeline is already running.
     """
-    times: list[tuple[str, str]] = []
+    if pipeline.sets and not Path(pipeline.root).is_dir():
+        raise UserError(f"root: {pipeline.root or 'not given'}: no such folder; --root names that of the data sets")
     with locked(Path(pipeline.out)) as lock:
-        for number, (name, stage) in enumerate(pipeline.stages.items(), start=1):
-            title = f"[{number}/{len(pipeline.stages)}] {name}"
-            record = Path(pipeline.out) / RECORDS / f"{name}.json"
-            now = identity(name, stage)
-            then = json.loads(record.read_bytes()) if record.is_file() else None
-            if then == {"identity": now, "done": True} and all(Path(path).exists() for path in stage.writes):
-                say(f"{title}: done before")
-                times.append((name, "done before"))
-                continue
-            if then is None or then["identity"] != now:
-                _clear(name, stage, pipeline.out, ours=then is not None)
-                write_text(record, json.dumps({"identity": now, "done": False}) + "\n")
-            say(f"{title}: {shlex.join(stage.command)}")
-            seconds = _run_command(name, stage, lock)
-            write_text(record, json.dumps({"identity": now, "done": True}) + "\n")
-            times.append((name, f"{seconds:.0f} s"))
+        whole = not pipeline.sets or build(
+            pipeline.sets, lambda name, words: _run_command(name, words, lock), dry_run=dry_run
+        )
+        if pipeline.stages and whole and not dry_run:
+            _run_stages(pipeline, lock)
+    return whole
+
+
+def _run_stages(pipeline: Pipeline, lock: int) -> None:
+    times: list[tuple[str, str]] = []
+    for number, (name, stage) in enumerate(pipeline.stages.items(), start=1):
+        title = f"[{number}/{len(pipeline.stages)}] {name}"
+        record = Path(pipeline.out) / RECORDS / f"{name}.json"
+        now = identity(name, stage)
+        then = json.loads(record.read_bytes()) if record.is_file() else None
+        if then == {"identity": now, "done": True} and all(Path(path).exists() for path in stage.writes):
+            say(f"{title}: done before")
+            times.append((name, "done before"))
+            continue
+        if then is None or then["identity"] != now:
+            _clear(name, stage, pipeline.out, ours=then is not None)
+            write_text(record, json.dumps({"identity": now, "done": False}) + "\n")
+        say(f"{title}: {shlex.join(stage.command)}")
+        started = time.monotonic()
+        _run_command(name, stage.command, lock)
+        missing = [path for path in stage.writes if not Path(path).exists()]
+        if missing:
+            raise UserError(f"stage {name} did not write {', '.join(missing)}")
+        seconds = time.monotonic() - started
+        write_text(record, json.dumps({"identity": now, "done": True}) + "\n")
+        times.append((name, f"{seconds:.0f} s"))
     show_table("stages", ("stage", "time"), times)
 
 
@@ -110,31 +134,29 @@ def _clear(name: str, stage: Stage, out: str, *, ours: bool) -> None:
             path.unlink(missing_ok=True)
 
 
-def _run_command(name: str, stage: Stage, lock: int) -> float:
-    """Runs the command with this interpreter's programs first on the path.
+def _run_command(name: str, words: list[str], lock: int) -> None:
+    """Runs a stage's command with this interpreter's programs first on the path.
 
     The command shares the pipeline's lock: should the pipeline be killed, nobody starts the stage a second time while
     the first one lives.
 
-    Returns:
-        Seconds taken.
+    Raises:
+        UserError: there is no such program, or it ended with an exit status other than 0.
     """
-    started = time.monotonic()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    program = shutil.which(stage.command[0], path=path)
+    program = shutil.which(words[0], path=path)
     if program is None:
-        raise UserError(f"stages.{name}.command: no program {stage.command[0]!r} on the path")
-    process = subprocess.Popen([program, *stage.command[1:]], env={**os.environ, "PATH": path}, pass_fds=[lock])
+        raise UserError(f"stages.{name}.command: no program {words[0]!r} on the path")
+    process = subprocess.Popen([program, *words[1:]], env={**os.environ, "PATH": path}, pass_fds=[lock])
     try:
         status = process.wait()
     except KeyboardInterrupt:
         process.wait()  # the terminal has told it too; let it end in its own way
         raise
-    missing = [path for path in stage.writes if not Path(path).exists()]
-    if status or missing:
-        what = f"ended with exit status {status}" if status else f"did not write {', '.join(missing)}"
-        raise UserError(f"stage {name} {what}; mend what it says above and run the same command again")
-    return time.monotonic() - started
+    if status:
+        raise UserError(
+            f"stage {name} ended with exit status {status}; mend what it says above and run the same command again"
+        )
 
 
 @command
@@ -145,13 +167,16 @@ def main() -> int:
     )
     parser.add_argument("recipe", type=Path, help="YAML with stages; see recipes/demo.yaml")
     parser.add_argument("overrides", nargs="*", help="key=value, e.g. pdfs=my/papers")
-    arguments = parser.parse_args()
-    if any(item.startswith("out=") for item in arguments.overrides):
+    parser.add_argument("--root", help="folder of the data sets (as root=FOLDER)")
+    parser.add_argument("--dry-run", action="store_true", help="only say which data sets are there and which are not")
+    arguments = parser.parse_intermixed_args()
+    given = {"root": arguments.root} if arguments.root else {}
+    pipeline = load(Pipeline, arguments.recipe, arguments.overrides, given=given)
+    if pipeline.stages and any(item.startswith("out=") for item in arguments.overrides):
         raise UserError(
             "command line: out: the recipes of the stages name the same folder; copy the recipes to move it"
         )
-    run(load(Pipeline, arguments.recipe, arguments.overrides))
-    return 0
+    return 0 if run(pipeline, dry_run=arguments.dry_run) or arguments.dry_run else 1
 
 
 if __name__ == "__main__":
