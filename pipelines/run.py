@@ -53,7 +53,7 @@ class Pipeline:
     stages: dict[str, Stage] = field(default_factory=dict)
 
 
-def run(pipeline: Pipeline, *, dry_run: bool = False) -> bool:
+def run(pipeline: Pipeline) -> bool:
     """Builds the data sets that are there and runs the stages that are not done.
 
     Returns:
@@ -63,13 +63,9 @@ def run(pipeline: Pipeline, *, dry_run: bool = False) -> bool:
         UserError: a stage failed, would overwrite what no earlier run of this pipeline made, or names something that
             is not there or not below `out`; or this pipeline is already running.
     """
-    if pipeline.sets and not Path(pipeline.root).is_dir():
-        raise UserError(f"root: {pipeline.root or 'not given'}: no such folder; --root names that of the data sets")
     with locked(Path(pipeline.out)) as lock:
-        whole = not pipeline.sets or build(
-            pipeline.sets, lambda name, words: _run_command(name, words, lock), dry_run=dry_run
-        )
-        if pipeline.stages and whole and not dry_run:
+        whole = not pipeline.sets or build(pipeline.sets, lambda name, words: _run_command(name, words, lock))
+        if pipeline.stages and whole:
             _run_stages(pipeline, lock)
     return whole
 
@@ -176,7 +172,12 @@ def main() -> int:
         raise UserError(
             "command line: out: the recipes of the stages name the same folder; copy the recipes to move it"
         )
-    return 0 if run(pipeline, dry_run=arguments.dry_run) or arguments.dry_run else 1
+    if pipeline.sets and not Path(pipeline.root).is_dir():
+        raise UserError(f"root: {pipeline.root or 'not given'}: no such folder; --root names that of the data sets")
+    if arguments.dry_run:
+        build(pipeline.sets, None)
+        return 0
+    return 0 if run(pipeline) else 1
 
 
 if __name__ == "__main__":

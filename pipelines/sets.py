@@ -39,17 +39,16 @@ class _Row:
 
     name: str
     of: DataSet
-    state: str  # "built", "missing" or "failed"
+    state: str  # "built", "to build", "missing" or "failed"
     missing: list[Need] = field(default_factory=list)
 
 
-def build(sets: Mapping[str, DataSet], run: Callable[[str, list[str]], None], *, dry_run: bool = False) -> bool:
+def build(sets: Mapping[str, DataSet], run: Callable[[str, list[str]], None] | None) -> bool:
     """Runs the commands of all sets whose files are there, one after the other; one that fails stops no other.
 
     Args:
         sets: by name.
-        run: runs a set's command; raises UserError where it fails.
-        dry_run: only say what would be built.
+        run: runs a set's command; raises UserError where it fails. None: only say what would be built.
 
     Returns:
         Whether all were built.
@@ -57,10 +56,10 @@ def build(sets: Mapping[str, DataSet], run: Callable[[str, list[str]], None], *,
     rows = []
     for number, (name, of) in enumerate(sets.items(), start=1):
         missing = [need for need in of.needs if not _is_there(need.path)]
-        state = "missing" if missing else "to build" if dry_run else "built"
+        state = "missing" if missing else "built" if run else "to build"
         if not missing:
             say(f"[{number}/{len(sets)}] {name}: {shlex.join(of.command)}")
-            if not dry_run:
+            if run:
                 try:
                     run(name, of.command)
                 except UserError as error:
