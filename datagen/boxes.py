@@ -5,17 +5,27 @@ divided by the image's width or height, times 1000, at least three digits:
 
     Person: [535, 544, 568, 591];
     Car: [009, 552, 058, 737], [682, 598, 999, 976].
+
+The one object that a phrase asks for stands without a class, as in the paper's figure 1: `[035, 024, 847, 901]`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 BINS = 1000
 _QUAD = r"\[\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\]"
-_GROUP = re.compile(rf"\s*([^\[\];]+?)\s*:\s*({_QUAD}(?:\s*,\s*{_QUAD})*)\s*")
+_GROUP = re.compile(rf"\s*(?:([^\[\];]+?)\s*:\s*)?({_QUAD}(?:\s*,\s*{_QUAD})*)\s*")
+
+Convention = Literal[
+    "xyxy_px", "xywh_px", "cxcywh_px", "xyxy_unit", "xywh_unit", "cxcywh_unit", "xyxy_1000", "xywh_1000", "cxcywh_1000"
+]
+"""What four numbers say of a box: corners, top left corner and size, or centre and size; in pixels, or as parts of the
+image's width and height that run to 1 or to 1000."""
+_ALMOST = 1e-6  # of the image: what sums of decimals are off by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +79,30 @@ class Box:
         return self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height
 
 
+def clipped_box(
+    numbers: Sequence[float], convention: Convention, *, width: int, height: int
+) -> tuple[Box | None, bool]:
+    """The part of a box that lies in an image of `width` x `height` pixels, and whether that is not all of it.
+
+    None where that part is less than a bin wide or high: nothing, or corners the wrong way round.
+    """
+    form, scale = convention.split("_")
+    a, b, c, d = numbers
+    if form == "xywh":
+        c, d = a + c, b + d
+    elif form == "cxcywh":
+        a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
+    across, down = {"px": (width, height), "unit": (1, 1), "1000": (1000, 1000)}[scale]
+    whole = (a / across, b / down, c / across, d / down)
+    x1, y1, x2, y2 = (min(max(side, 0.0), 1.0) for side in whole)
+    if round(x1 * BINS) >= round(x2 * BINS) or round(y1 * BINS) >= round(y2 * BINS):
+        return None, False
+    return Box(x1=x1, y1=y1, x2=x2, y2=y2), min(whole) < -_ALMOST or max(whole) > 1 + _ALMOST
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledBox:
-    """A box and the class it belongs to (`clean_label` of the data set's name)."""
+    """A box and the class it belongs to (`clean_label` of the data set's name; "" for a box that stands alone)."""
 
     label: str
     box: Box
@@ -80,6 +111,11 @@ class LabelledBox:
 def clean_label(name: str) -> str:
     """A class name with the characters that the text form uses ( : ; , [ ] ) and line breaks turned into spaces."""
     return " ".join(re.sub(r"[:;,\[\]]", " ", name).split())
+
+
+def format_box(box: Box) -> str:
+    """One box as text, without a class; `parse_boxes` reads it."""
+    return "[" + ", ".join(f"{side:03d}" for side in box.bins()) + "]"
 
 
 def format_boxes(boxes: Iterable[LabelledBox]) -> str:
@@ -92,7 +128,7 @@ def format_boxes(boxes: Iterable[LabelledBox]) -> str:
     for item in boxes:
         if not item.label or clean_label(item.label) != item.label:
             raise ValueError(f"label {item.label!r} cannot stand in box text; use clean_label")
-        groups.setdefault(item.label, []).append("[" + ", ".join(f"{b:03d}" for b in item.box.bins()) + "]")
+        groups.setdefault(item.label, []).append(format_box(item.box))
     if not groups:
         raise ValueError("no boxes to write")
     return ";\n".join(f"{label}: {', '.join(quads)}" for label, quads in groups.items()) + "."
@@ -116,7 +152,7 @@ def parse_boxes(text: str) -> tuple[list[LabelledBox], list[str]]:
         for quad in re.finditer(_QUAD, group[2]):
             x1, y1, x2, y2 = (int(bin_) / BINS for bin_ in quad.groups())
             try:
-                found.append(LabelledBox(label=group[1], box=Box(x1=x1, y1=y1, x2=x2, y2=y2)))
+                found.append(LabelledBox(label=group[1] or "", box=Box(x1=x1, y1=y1, x2=x2, y2=y2)))
             except ValueError:
                 refused.append(quad[0])
     return found, refused
