@@ -182,12 +182,12 @@ def _value(record: Mapping[str, Any], key: str, kind: Any) -> Any:
 def _box(record: Mapping[str, Any]) -> tuple[float, float, float, float]:
     numbers = _value(record, "bbox", list)
     try:
-        a, b, c, d = (float(side) for side in numbers if isinstance(side, int | float))
-    except (ValueError, OverflowError):
-        raise _Wrong("key 'bbox' is not four numbers") from None
-    if len(numbers) != 4 or not all(map(math.isfinite, (a, b, c, d))):
+        sides = [float(side) for side in numbers if isinstance(side, int | float) and not isinstance(side, bool)]
+    except OverflowError:
+        sides = []
+    if not len(sides) == len(numbers) == 4 or not all(map(math.isfinite, sides)):
         raise _Wrong("key 'bbox' is not four numbers")
-    return a, b, c, d
+    return sides[0], sides[1], sides[2], sides[3]
 
 
 def _size(record: Mapping[str, Any]) -> tuple[int, int]:

@@ -142,9 +142,8 @@ class ReferringSource(ImageSource):
             return Failed(reason="image_size", detail=f"the image is {width}x{height} px, the annotations say {w}x{h}")
         box, clipped = clipped_box(about["box"], about["convention"], width=said[0], height=said[1])
         if box is None:
-            detail = (
-                f"{about['box']} as {about['convention']} is less than a bin wide or high in {said[0]}x{said[1]} px"
-            )
+            numbers = ", ".join(f"{number:g}" for number in about["box"])
+            detail = f"{about['convention']} {numbers} in {said[0]}x{said[1]} px is less than a bin wide or high"
             return Rejected(gate="box", value=0, threshold=1, detail=detail)
         if said != picture.seen:
             box = box.upright(picture.orientation)
