@@ -156,3 +156,9 @@ def parse_boxes(text: str) -> tuple[list[LabelledBox], list[str]]:
             except ValueError:
                 refused.append(quad[0])
     return found, refused
+
+
+def boxes_within(text: str) -> list[Box]:
+    """The boxes that stand in a sentence, such as the question "Describe the object at [035, 024, 847, 901]."."""
+    found, _ = parse_boxes(";".join(quad[0] for quad in re.finditer(_QUAD, text)))
+    return [item.box for item in found]

@@ -11,6 +11,7 @@ from datagen.boxes import (
     Box,
     Convention,
     LabelledBox,
+    boxes_within,
     clean_label,
     clipped_box,
     format_box,
@@ -68,6 +69,12 @@ def test_every_convention_comes_back_within_one_bin(
     assert box is not None and not clipped
     assert box.bins() == (x1, y1, x2, y2)
     assert parse_boxes(format_box(box))[0][0].box.bins() == box.bins()
+
+
+def test_boxes_in_a_sentence() -> None:
+    boxes = [Box(x1=0.035, y1=0.024, x2=0.847, y2=0.901), Box(x1=0, y1=0, x2=1, y2=0.5)]
+    assert boxes_within("What is at [035, 024, 847, 901] and [0, 0, 1000, 500], not [9, 9, 1, 1]?") == boxes
+    assert boxes_within("What is in this image?") == []
 
 
 def test_clipping() -> None:
