@@ -12,7 +12,7 @@ The one object that a phrase asks for stands without a class, as in the paper's 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,12 +20,22 @@ BINS = 1000
 _QUAD = r"\[\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\]"
 _GROUP = re.compile(rf"\s*(?:([^\[\];]+?)\s*:\s*)?({_QUAD}(?:\s*,\s*{_QUAD})*)\s*")
 
-Convention = Literal[
-    "xyxy_px", "xywh_px", "cxcywh_px", "xyxy_unit", "xywh_unit", "cxcywh_unit", "xyxy_1000", "xywh_1000", "cxcywh_1000"
-]
-"""What four numbers say of a box: corners, top left corner and size, or centre and size; in pixels, or as parts of the
-image's width and height that run to 1 or to 1000."""
-_ALMOST = 1e-6  # of the image: what sums of decimals are off by
+Numbers = tuple[float, float, float, float]
+Convention = Literal["xywh_px", "xyxy_px", "xyxy_voc", "xyxy", "cxcywh", "xyxy_1000"]
+_TO_CORNERS: Mapping[Convention, Callable[[Numbers, int, int], Numbers]] = {
+    "xywh_px": lambda n, w, h: (n[0] / w, n[1] / h, (n[0] + n[2]) / w, (n[1] + n[3]) / h),
+    "xyxy_px": lambda n, w, h: (n[0] / w, n[1] / h, n[2] / w, n[3] / h),
+    "xyxy_voc": lambda n, w, h: ((n[0] - 1) / w, (n[1] - 1) / h, n[2] / w, n[3] / h),
+    "xyxy": lambda n, w, h: n,
+    "cxcywh": lambda n, w, h: (n[0] - n[2] / 2, n[1] - n[3] / 2, n[0] + n[2] / 2, n[1] + n[3] / 2),
+    "xyxy_1000": lambda n, w, h: (n[0] / 1000, n[1] / 1000, n[2] / 1000, n[3] / 1000),
+}
+"""From four numbers and an image's width and height in pixels to corners as shares of the image.
+
+xywh_px: top left corner and size in pixels (COCO). xyxy_px: corners in pixels, as points between 0 and the size.
+xyxy_voc: the first and the last pixel, counted from 1 (Pascal VOC). xyxy: corners as shares. cxcywh: centre and size as
+shares (YOLO). xyxy_1000: corners in thousandths, as in answers.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,25 +89,17 @@ class Box:
         return self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height
 
 
-def clipped_box(
-    numbers: Sequence[float], convention: Convention, *, width: int, height: int
-) -> tuple[Box | None, bool]:
+def clipped_box(numbers: Numbers, convention: Convention, *, width: int, height: int) -> tuple[Box | None, bool]:
     """The part of a box that lies in an image of `width` x `height` pixels, and whether that is not all of it.
 
     None where that part is less than a bin wide or high: nothing, or corners the wrong way round.
     """
-    form, scale = convention.split("_")
-    a, b, c, d = numbers
-    if form == "xywh":
-        c, d = a + c, b + d
-    elif form == "cxcywh":
-        a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
-    across, down = {"px": (width, height), "unit": (1, 1), "1000": (1000, 1000)}[scale]
-    whole = (a / across, b / down, c / across, d / down)
-    x1, y1, x2, y2 = (min(max(side, 0.0), 1.0) for side in whole)
+    corners = _TO_CORNERS[convention](numbers, width, height)
+    x1, y1, x2, y2 = inside = tuple(min(max(side, 0.0), 1.0) for side in corners)
     if round(x1 * BINS) >= round(x2 * BINS) or round(y1 * BINS) >= round(y2 * BINS):
         return None, False
-    return Box(x1=x1, y1=y1, x2=x2, y2=y2), min(whole) < -_ALMOST or max(whole) > 1 + _ALMOST
+    clipped = any(abs(a - b) * BINS > 0.5 for a, b in zip(corners, inside, strict=True))  # less would not be seen
+    return Box(x1=x1, y1=y1, x2=x2, y2=y2), clipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from datagen.boxes import Convention
+from datagen.boxes import Convention, Numbers
 from datagen.sample import Scalar
 from datagen.unit import Failed
 
@@ -25,7 +25,7 @@ class Reference:
 
     image: str  # file name
     phrases: tuple[str, ...]  # as they are found
-    box: tuple[float, float, float, float]
+    box: Numbers
     convention: Convention  # of `box`
     size: tuple[int, int] | None = None  # width and height of the image that was annotated, pixels
     split: str = ""  # that the data set puts it in; "" where it says none
@@ -179,7 +179,7 @@ def _value(record: Mapping[str, Any], key: str, kind: Any) -> Any:
     return value
 
 
-def _box(record: Mapping[str, Any]) -> tuple[float, float, float, float]:
+def _box(record: Mapping[str, Any]) -> Numbers:
     numbers = _value(record, "bbox", list)
     try:
         sides = [float(side) for side in numbers if isinstance(side, int | float) and not isinstance(side, bool)]

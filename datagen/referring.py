@@ -47,7 +47,8 @@ class ReferringSource(ImageSource):
     jsonl: list[str] = field(default_factory=list)  # files, or folders searched for *.jsonl
     split_by: list[str] = field(default_factory=list)  # where a folder has several refs: "unc", "google", "umd"
     splits: list[str] = field(default_factory=lambda: ["train"])  # of those that the data set names
-    boxes: Literal[Convention, ""] = ""  # what the numbers of a bbox in JSON Lines are; never guessed
+    convention: Literal[Convention, ""] = ""  # what the numbers of a bbox in JSON Lines are
+    boxes_of: Literal["seen", "stored"] = "seen"  # the image after EXIF turns it, or before: what boxes were drawn on
     reverse: Literal["none", "also", "only"] = "none"  # box → phrase
 
     name = "referring"
@@ -56,9 +57,9 @@ class ReferringSource(ImageSource):
 
     def __post_init__(self) -> None:
         ImageSource.__post_init__(self)
-        if self.jsonl and not self.boxes:
+        if self.jsonl and not self.convention:
             known = ", ".join(get_args(Convention))
-            raise ValueError(f"--jsonl needs boxes=… to say what the four numbers of a bbox are: one of {known}")
+            raise ValueError(f"--jsonl needs convention=… to say what the four numbers of a bbox are: one of {known}")
 
     def inputs(self) -> Iterator[str]:
         """See `Source`. instances.json is an input without units, so that a change of it is seen."""
@@ -106,7 +107,7 @@ class ReferringSource(ImageSource):
 
     def _units_of_lines(self, path: str, file: str) -> Iterator[Unit]:
         with Path(file).open("rb") as lines:
-            read = read_lines(lines, self.boxes)  # type: ignore[arg-type]  # not "" where there are lines
+            read = read_lines(lines, self.convention)  # type: ignore[arg-type]  # not "" where there are lines
             yield from (self._unit(f"{self.document(path)}#{number:06d}", reference) for number, reference in read)
 
     def _unit(self, name: str, reference: Reference | Failed) -> Unit:
@@ -136,16 +137,18 @@ class ReferringSource(ImageSource):
         picture = self.read(unit, files)
         if not isinstance(picture, Picture):
             return picture
-        said = tuple(about["size"]) if about["size"] else picture.seen
-        if said not in (picture.seen, picture.stored):
-            (width, height), (w, h) = picture.seen, said
-            return Failed(reason="image_size", detail=f"the image is {width}x{height} px, the annotations say {w}x{h}")
-        box, clipped = clipped_box(about["box"], about["convention"], width=said[0], height=said[1])
+        stored = self.boxes_of == "stored"
+        width, height = picture.stored if stored else picture.seen
+        if about["size"] and tuple(about["size"]) != (width, height):
+            said = "x".join(map(str, about["size"]))
+            detail = f"the image is {width}x{height} px as {self.boxes_of}, the annotations say {said}"
+            return Failed(reason="image_size", detail=detail)
+        box, clipped = clipped_box(about["box"], about["convention"], width=width, height=height)
         if box is None:
             numbers = ", ".join(f"{number:g}" for number in about["box"])
-            detail = f"{about['convention']} {numbers} in {said[0]}x{said[1]} px is less than a bin wide or high"
+            detail = f"{about['convention']} {numbers} in {width}x{height} px is less than a bin wide or high"
             return Rejected(gate="box", value=0, threshold=1, detail=detail)
-        if said != picture.seen:
+        if stored:
             box = box.upright(picture.orientation)
         ways = {"none": (False,), "also": (False, True), "only": (True,)}[self.reverse]
         samples = [self._sample(unit, picture.image, phrase, box, way) for phrase in about["phrases"] for way in ways]
@@ -215,7 +218,7 @@ def parser() -> argparse.ArgumentParser:
         ReferringSource,
         examples="""
   python -m datagen.referring --refs refcoco refcoco+ --images train2014/ --out shards/refcoco split_by=[unc]
-  python -m datagen.referring --jsonl own.jsonl --images photos/ --out shards/own boxes=xyxy_px reverse=also""",
+  python -m datagen.referring --jsonl own.jsonl --images photos/ --out shards/own convention=xyxy_px reverse=also""",
     )
     made.add_argument("--refs", nargs="+", default=[], help="folders as published: refs(….p) and instances.json")
     made.add_argument("--jsonl", nargs="+", default=[], help="files or folders: {image, phrase, bbox} a line")

@@ -55,19 +55,18 @@ def test_a_box_that_stands_alone() -> None:
 def test_every_convention_comes_back_within_one_bin(
     x: tuple[int, int], y: tuple[int, int], convention: Convention, size: tuple[int, int]
 ) -> None:
-    (x1, x2), (y1, y2) = x, y
-    form, scale = convention.split("_")
-    across, down = {"px": size, "unit": (1, 1), "1000": (BINS, BINS)}[scale]
-    sizes = (x2 - x1, y2 - y1)
-    first, last = {
-        "xyxy": ((x1, y1), (x2, y2)),
-        "xywh": ((x1, y1), sizes),
-        "cxcywh": (((x1 + x2) / 2, (y1 + y2) / 2), sizes),
-    }[form]
-    numbers = [n / BINS * side for n, side in zip((*first, *last), (across, down) * 2, strict=True)]
-    box, clipped = clipped_box(numbers, convention, width=size[0], height=size[1])
+    (x1, x2), (y1, y2), (w, h) = [n / BINS for n in x], [n / BINS for n in y], size
+    numbers = {
+        "xywh_px": (x1 * w, y1 * h, (x2 - x1) * w, (y2 - y1) * h),
+        "xyxy_px": (x1 * w, y1 * h, x2 * w, y2 * h),
+        "xyxy_voc": (x1 * w + 1, y1 * h + 1, x2 * w, y2 * h),
+        "xyxy": (x1, y1, x2, y2),
+        "cxcywh": ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1),
+        "xyxy_1000": (x[0], y[0], x[1], y[1]),
+    }[convention]
+    box, clipped = clipped_box(numbers, convention, width=w, height=h)
     assert box is not None and not clipped
-    assert box.bins() == (x1, y1, x2, y2)
+    assert box.bins() == (x[0], y[0], x[1], y[1])
     assert parse_boxes(format_box(box))[0][0].box.bins() == box.bins()
 
 
@@ -79,7 +78,8 @@ def test_boxes_in_a_sentence() -> None:
 
 def test_clipping() -> None:
     def clip(*numbers: float) -> tuple[Box | None, bool]:
-        return clipped_box(numbers, "xyxy_px", width=100, height=100)
+        a, b, c, d = numbers
+        return clipped_box((a, b, c, d), "xyxy_px", width=100, height=100)
 
     assert clip(-10, 0, 50, 120) == (Box(x1=0, y1=0, x2=0.5, y2=1), True)
     assert clip(0, 0, 100.00000001, 50) == (Box(x1=0, y1=0, x2=1, y2=0.5), False)  # a sum of decimals

@@ -17,6 +17,7 @@ from datagen.references import MAX_LINE_BYTES
 from datagen.referring import MAX_PHRASE_CHARS, ReferringSource, clean_phrase
 from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
+from datagen.storage import folder_at, write
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
 
 SIZE = (200, 100)
@@ -71,12 +72,12 @@ def published(
     return ReferringSource(refs=[str(folder / name)], images=str(images))
 
 
-def lines(folder: Path, *records: Any, boxes: Any = "xyxy_px", **settings: Any) -> ReferringSource:
+def lines(folder: Path, *records: Any, convention: Any = "xyxy_px", **settings: Any) -> ReferringSource:
     """JSON Lines and one image, a.jpg of 200 x 100."""
     PIL.Image.new("RGB", SIZE, "white").save(folder / "a.jpg")
     text = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
     (folder / "own.jsonl").write_bytes(b"\n".join(text) + b"\n")
-    return ReferringSource(jsonl=[str(folder / "own.jsonl")], images=str(folder), boxes=boxes, **settings)
+    return ReferringSource(jsonl=[str(folder / "own.jsonl")], images=str(folder), convention=convention, **settings)
 
 
 def units(source: ReferringSource) -> list[Unit]:
@@ -222,25 +223,19 @@ def test_a_set_of_the_wrong_form(tmp_path: Path, refs: bytes, instances: bytes |
     assert (failed.reason, failed.detail[: len(said)]) == ("wrong_form", said)
 
 
-BOX = (0.1, 0.1, 0.6, 0.9)
-
-
 @pytest.mark.parametrize(
     ("convention", "numbers"),
     [
         ("xyxy_px", [20, 10, 120, 90]),
         ("xywh_px", [20, 10, 100, 80]),
-        ("cxcywh_px", [70, 50, 100, 80]),
-        ("xyxy_unit", [0.1, 0.1, 0.6, 0.9]),
-        ("xywh_unit", [0.1, 0.1, 0.5, 0.8]),
-        ("cxcywh_unit", [0.35, 0.5, 0.5, 0.8]),
+        ("xyxy_voc", [21, 11, 120, 90]),
+        ("xyxy", [0.1, 0.1, 0.6, 0.9]),
+        ("cxcywh", [0.35, 0.5, 0.5, 0.8]),
         ("xyxy_1000", [100, 100, 600, 900]),
-        ("xywh_1000", [100, 100, 500, 800]),
-        ("cxcywh_1000", [350, 500, 500, 800]),
     ],
 )
 def test_conventions_of_boxes(tmp_path: Path, convention: Any, numbers: list[float]) -> None:
-    made = written(lines(tmp_path, {"image": "a.jpg", "phrase": "it", "bbox": numbers}, boxes=convention))
+    made = written(lines(tmp_path, {"image": "a.jpg", "phrase": "it", "bbox": numbers}, convention=convention))
     assert made.samples[0].answer == "[100, 100, 600, 900]"
     assert not made.notes
 
@@ -257,21 +252,24 @@ def test_boxes_that_leave_the_image(tmp_path: Path) -> None:
     assert refused[0].detail == "xyxy_px 120, 10, 20, 90 in 200x100 px is less than a bin wide or high"
 
 
-def test_a_turned_image(tmp_path: Path) -> None:
-    """Stored 200 x 100 and seen 100 x 200, turned clockwise: the box is of the pixels that the record's size names."""
-    record = {"image": "a.jpg", "phrase": "it"}
-    stored = record | {"bbox": [20, 10, 120, 90], "width": 200, "height": 100}
-    seen = record | {"bbox": [10, 20, 90, 120], "width": 100, "height": 200}
-    silent = record | {"bbox": [10, 20, 90, 120]}
-    source = lines(tmp_path, stored, seen, silent, seen | {"width": 101})
+@pytest.mark.parametrize(
+    ("boxes_of", "size", "bbox"), [("seen", (100, 200), [40, 20, 90, 120]), ("stored", (200, 100), [20, 10, 120, 60])]
+)
+def test_a_turned_image(tmp_path: Path, boxes_of: Any, size: tuple[int, int], bbox: list[int]) -> None:
+    """Stored 200 x 100, seen 100 x 200: turned clockwise."""
+    silent = {"image": "a.jpg", "phrase": "it", "bbox": bbox}
+    sized = silent | {"width": size[0], "height": size[1]}
+    source = lines(tmp_path, silent, sized, silent | {"width": size[1], "height": size[0]}, boxes_of=boxes_of)
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     PIL.Image.new("RGB", SIZE, "white").save(tmp_path / "a.jpg", exif=exif)
     *good, bad = outcomes(source)
-    answers = [made.samples[0].answer for made in good if isinstance(made, Written)]
-    assert answers == ["[100, 100, 900, 600]", "[100, 100, 900, 600]", "[100, 100, 900, 600]"]
+    for made in good:
+        assert isinstance(made, Written)
+        assert made.samples[0].answer == "[400, 100, 900, 600]"
+        assert made.notes == {"rotated_images": 1}
     assert isinstance(bad, Failed) and bad.reason == "image_size"
-    assert "the image is 100x200 px, the annotations say 101x200" in bad.detail
+    assert f"is {size[0]}x{size[1]} px as {boxes_of}, the annotations say {size[1]}x{size[0]}" in bad.detail
 
 
 def test_lines_that_are_no_records(tmp_path: Path) -> None:
@@ -334,6 +332,16 @@ def test_two_sets_in_one_job(tmp_path: Path) -> None:
     assert {row["document"] for row in index} == {"coco/000000000001", "coco/000000000002"}
 
 
+def test_a_set_behind_a_url(tmp_path: Path) -> None:
+    local = published(tmp_path, [ref(1, "left")], [annotation(1, [10, 10, 50, 50])])
+    for name in ("refs(unc).p", "instances.json"):
+        write(folder_at("memory://data/refcoco"), name, (tmp_path / "refcoco" / name).read_bytes())
+    source = ReferringSource(refs=["memory://data/refcoco/"], images=local.images)
+    (path, _), (copy, _) = source.inputs(), local.inputs()
+    assert source.document(path) == local.document(copy) == "refcoco/refs(unc).p"
+    assert list(source.units(path, copy)) == units(local)  # type: ignore[arg-type]
+
+
 def test_a_changed_annotation_file_is_seen(tmp_path: Path) -> None:
     source = published(tmp_path, [ref(1, "left")], [annotation(1, [10, 10, 50, 50])])
     run_job(source, tmp_path / "out", JobSettings(), LocalRunner())
@@ -393,9 +401,9 @@ def test_user_mistakes(tmp_path: Path) -> None:
     assert "no such folder (--images)" in refused(images=str(tmp_path / "gone"), refs=source.refs)
     assert "no folder with refs(….p) and instances.json" in refused(refs=[str(tmp_path)])
     assert "no folder with refs" in refused(refs=[str(tmp_path / "gone")])
-    assert "needs boxes=…" in refused(jsonl=[str(tmp_path / "own.jsonl")])
-    assert "no such file" in refused(jsonl=[str(tmp_path / "own.jsonl")], boxes="xyxy_px")
-    assert "boxes" in refused(refs=source.refs, boxes="corners")
+    assert "needs convention=…" in refused(jsonl=[str(tmp_path / "own.jsonl")])
+    assert "no such file" in refused(jsonl=[str(tmp_path / "own.jsonl")], convention="xyxy_px")
+    assert "convention" in refused(refs=source.refs, convention="corners")
     (folder / "refs(google).p").write_bytes(b"].")
     said = refused(refs=source.refs)
     assert "refs(google).p, refs(unc).p: choose one, as in split_by=[google]" in said
