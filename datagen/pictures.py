@@ -12,7 +12,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from datagen.boxes import Box, parse_boxes
+from datagen.boxes import Box, LabelledBox, boxes_within, parse_boxes
 
 BOX_TASKS = ("detection", "referring")
 """Tasks whose answers are boxes."""
@@ -52,14 +52,22 @@ class Drawing:
     not_boxes: list[str]  # pieces of a detection answer that cannot be read as boxes
 
 
-def draw_answer(task: str, answer: str) -> Drawing:
-    """The boxes of an answer, read back from the text, a colour per class; nothing where the task has no boxes."""
-    boxes, not_boxes = parse_boxes(answer) if task in BOX_TASKS else ([], [])
+def draw_answer(task: str, answer: str, question: str = "") -> Drawing:
+    """The boxes of an answer, read back from the text, a colour per class; nothing where the task has no boxes.
+
+    Where the question gives the box and asks for words, that box, called by the answer.
+    """
+    asked = boxes_within(question) if task in BOX_TASKS else []
+    boxes, not_boxes = parse_boxes(answer) if task in BOX_TASKS and not asked else ([], [])
+    boxes += [LabelledBox(label=answer, box=box) for box in asked]
     counts = Counter(item.label for item in boxes)
     colour_of = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(counts)}
     return Drawing(
         outlines=[Outline(box=item.box, colour=colour_of[item.label], label=item.label) for item in boxes],
-        legend=[LegendEntry(name=label, colour=colour_of[label], count=count) for label, count in counts.items()],
+        legend=[
+            LegendEntry(name=label or "the object", colour=colour_of[label], count=count)
+            for label, count in counts.items()
+        ],
         not_boxes=not_boxes,
     )
 

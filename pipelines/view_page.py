@@ -163,14 +163,14 @@ def make_card(item: Item, pictures: Pictures, layout: str) -> Card:
     row = item.index or item.ledger
     measures = {name: value for name, value in row.items() if name not in _KNOWN and _is_finite(value)}
     extra = {name: row[name] for name in ("tokens", "answer_chars", "images") if name in row}
-    turns = item.sample.get("turns", ())
+    question, answer = [turn["text"] for turn in item.sample.get("turns", ())[-2:]] or ["", ""]
     return Card(
         item=item,
         id=row["key"] if item.index else row["unit"],
         outcome="written" if item.index else row["outcome"],
         cause="" if item.index else row["gate"] or row["reason"],
         pictures=shown,
-        drawing=draw_answer(item.sample.get("task", ""), turns[-1]["text"] if turns else ""),
+        drawing=draw_answer(item.sample.get("task", ""), answer, question),
         measures=measures,
         numbers=measures | extra,
         links=_links(item, row),
