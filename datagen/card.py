@@ -121,7 +121,7 @@ def spread(total: int, most: int) -> list[int]:
 
 def sample_card(sample: Sample) -> SampleCard:
     """A sample with the boxes of its answer, read back from the text, drawn in its picture."""
-    drawing = draw_answer(sample.task, sample.answer)
+    drawing = draw_answer(sample.task, sample.answer, sample.turns[-2].text)
     return SampleCard(
         key=sample.key,
         task=sample.task,

@@ -52,7 +52,7 @@ class Drawing:
     not_boxes: list[str]  # pieces of a detection answer that cannot be read as boxes
 
 
-def draw_answer(task: str, answer: str, question: str = "") -> Drawing:
+def draw_answer(task: str, answer: str, question: str) -> Drawing:
     """The boxes of an answer, read back from the text, a colour per class; nothing where the task has no boxes.
 
     Where the question gives the box and asks for words, that box, called by the answer.

@@ -17,6 +17,7 @@ from datagen.unit import Failed, Source
 SOURCES = {
     "pdf": "datagen.pdf.PdfSource",
     "detection": "datagen.detection.DetectionSource",
+    "referring": "datagen.referring.ReferringSource",
     "chat": "datagen.chat.ChatSource",
 }
 """By the name that shard sets carry; imported when needed, since each has libraries of its own."""

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from datagen.boxes import Box
 from pipelines.pictures import draw_answer
+
+from datagen.boxes import Box
 
 BOX = Box(x1=0.035, y1=0.024, x2=0.847, y2=0.901)
 
