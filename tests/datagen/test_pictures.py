@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipelines.pictures import draw_answer
+from datagen.pictures import draw_answer
 
 from datagen.boxes import Box
 
