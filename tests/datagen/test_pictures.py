@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from datagen.pictures import draw_answer
-
 from datagen.boxes import Box
+from datagen.pictures import draw_answer
 
 BOX = Box(x1=0.035, y1=0.024, x2=0.847, y2=0.901)
 
