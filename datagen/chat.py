@@ -11,10 +11,10 @@ from typing import Any
 
 from datagen.conversations import RawTurn, digest, read_turns, tidy
 from datagen.errors import WrongForm, command
-from datagen.json_records import SUFFIXES, Record, kind_of, records
+from datagen.json_records import SUFFIXES, Record, failed_record, records
 from datagen.listing import list_files, name_of
 from datagen.sample import Sample, make_key
-from datagen.unit import Failed, Outcome, Rejected, SourceSettings, Unit, Written
+from datagen.unit import Outcome, Rejected, SourceSettings, Unit, Written
 
 _PART = re.compile(r"([A-Za-z0-9]{7})_\d+")
 
@@ -62,17 +62,15 @@ class ChatSource(SourceSettings):
 def _unit(file: str, record: Record) -> Unit:
     name = f"{file}#{record.number:06d}"
     try:
-        if record.wrong or not isinstance(record.value, dict):
-            raise WrongForm(record.wrong or f"expected an object, found {kind_of(record.value)}")
-        form, turns = read_turns(record.value)
+        form, turns = read_turns(record.fields)
     except WrongForm as error:
-        return Unit(id=name, document=name, content=name, verdict=Failed(reason="wrong_form", detail=str(error)))
+        return failed_record(name, error)
     return Unit(
         id=name,
-        document=_document(file, form, record.value) or name,
+        document=_document(file, form, record.fields) or name,
         content=digest(turns),
         payload={"form": form, "turns": turns},
-        verdict=_about_images(record.value, turns),
+        verdict=_about_images(record.fields, turns),
     )
 
 

@@ -83,7 +83,7 @@ def tidy(turns: Sequence[RawTurn]) -> Dialogue | Rejected:
             return Rejected(gate="roles", value=strange, threshold=0, detail=f"a turn of the role {role[:40]!r}")
     notes: Counter[str] = Counter()
     texts = [(role, _text(pieces)) for role, pieces in turns]
-    system = [text for role, text in _opening(texts) if _is_seen(text)]
+    system = [text for role, text in _opening(texts) if is_seen(text)]
     dialogue = texts[len(list(_opening(texts))) :]
     first = next((place for place, (role, _) in enumerate(dialogue) if role == "user"), len(dialogue))
     notes["leading_answers"] = first
@@ -121,7 +121,7 @@ def _opening(texts: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 def _ends_it(role: str, text: str) -> bool:
-    return role == "system" or not _is_seen(text)
+    return role == "system" or not is_seen(text)
 
 
 def _nothing_left(dialogue: Sequence[tuple[str, str]], end: int) -> Rejected:
@@ -135,7 +135,7 @@ def _text(pieces: Sequence[str]) -> str:
     return IMAGE_MARKER.join(map(escape, pieces)).strip()
 
 
-def _is_seen(text: str) -> bool:
+def is_seen(text: str) -> bool:
     """Whether anything of a text has a shape: spaces have none, nor have zero-width characters."""
     return any(char.isprintable() and not char.isspace() for char in text)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import codecs
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from datagen.errors import WrongForm
+from datagen.unit import Failed, Unit
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 """What such files are called."""
@@ -37,6 +38,17 @@ class Record:
     value: Any = None  # what the JSON says
     wrong: str = ""  # "" where it is JSON
 
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The object that the record should be.
+
+        Raises:
+            WrongForm: it is none.
+        """
+        if self.wrong or not isinstance(self.value, dict):
+            raise WrongForm(self.wrong or f"expected an object, found {kind_of(self.value)}")
+        return self.value
+
 
 def records(path: Path, key: str = "") -> Iterator[Record]:
     """The records of a file, in order.
@@ -56,6 +68,11 @@ def records(path: Path, key: str = "") -> Iterator[Record]:
         else:
             for number, value in enumerate(_Text(file).items(key)):
                 yield Record(number=number, value=value)
+
+
+def failed_record(name: str, error: WrongForm) -> Unit:
+    """The unit of a record that is not of its form."""
+    return Unit(id=name, document=name, content=name, verdict=Failed(reason="wrong_form", detail=str(error)))
 
 
 def kind_of(value: object) -> str:
@@ -143,9 +160,7 @@ class _Text:
         found = self._peek()
         if not found or found not in characters:
             wanted = " or ".join(map(repr, characters))
-            raise WrongForm(
-                f"{self._place()}: expected {wanted}, " + (f"found {found!r}" if found else "the file ends")
-            )
+            raise WrongForm(f"{self._place()}: expected {wanted}, found {repr(found) if found else 'the end'}")
         self._at += 1
         return found
 
