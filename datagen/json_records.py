@@ -170,7 +170,7 @@ class _Text:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._window, self._at)
-                if end < len(self._window) or self._ended:  # else it may be a number of which more is to come
+                if end + len("e+5") <= len(self._window) or self._ended:  # else there may be more of a number
                     self._at = end
                     return value
             except json.JSONDecodeError as error:
