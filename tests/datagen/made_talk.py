@@ -1,4 +1,4 @@
-"""Miniature copies of chats and of questions about images, in the layout and the bytes' form in which they are published."""
+"""Miniature copies of chats and of questions about images, laid out and written as they are published."""
 
 from __future__ import annotations
 

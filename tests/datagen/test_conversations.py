@@ -195,7 +195,7 @@ def test_whatever_is_said_roles_alternate_and_no_text_is_a_control_token(turns: 
     dialogue = tidy(turns)
     if isinstance(dialogue, Rejected):
         return
-    assert set(role for role, _ in turns) <= set(ROLES.values())
+    assert {role for role, _ in turns} <= set(ROLES.values())
     pixel = Image(data=b"x", format="png", width=1, height=1)
     questions = sum(turn.text.count(IMAGE_MARKER) for turn in dialogue.turns if turn.role == "user")
     assert dialogue.images == questions
