@@ -173,8 +173,9 @@ class VqaSource(ImageSource):
         turns[0] = Turn(role="user", text=IMAGE_MARKER * len(images) + turns[0].text)
         origin = _origin(unit, language, prompt=prompt.name)
         if len(questions) == 1:
-            origin["question"] = questions[0]["id"]
             origin["answers"] = json.dumps(questions[0]["answers"], ensure_ascii=False)
+            if questions[0]["id"] != "":
+                origin["question"] = questions[0]["id"]
         return Sample(key=key, task="vqa", turns=tuple(turns), images=images, source=self.name, origin=origin)
 
     def _pictures(self, unit: Unit, files: Sequence[str]) -> list[Picture] | Rejected | Failed:

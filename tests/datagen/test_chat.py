@@ -117,6 +117,19 @@ def test_one_conversation_in_two_forms_is_one(tmp_path: Path) -> None:
     assert sorted(causes(rows).values()) == ["rejected:duplicate", "written:"]
 
 
+def test_near_duplicates_are_told_by_all_answers(tmp_path: Path) -> None:
+    def told(*answers: str) -> dict[str, Any]:
+        turns = [({"from": "human", "value": "Go on."}, {"from": "gpt", "value": answer}) for answer in answers]
+        return {"conversations": [turn for pair in turns for turn in pair]}
+
+    ducks, seas, end = (" ".join(f"{word}{n}" for n in range(60)) for word in ("duck", "sea", "farewell"))
+    write_json(tmp_path / "in" / "a.json", [told(ducks, end), told(seas, end), told(ducks + " and", end)])
+    run(tmp_path / "in")
+    twins = {row["unit"]: row["twins"] for row in ShardSet(tmp_path / "out").table().to_pylist()}
+    assert twins["a.json#000001"] == ""
+    assert twins["a.json#000000"] == twins["a.json#000002"] != ""
+
+
 def test_a_file_that_breaks_off_is_one_failed_unit(tmp_path: Path) -> None:
     whole = json.dumps([{"instruction": f"Say {number}.", "output": str(number)} for number in range(1500)])
     (tmp_path / "in").mkdir()
