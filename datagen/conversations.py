@@ -81,15 +81,13 @@ def tidy(turns: Sequence[RawTurn]) -> Dialogue | Rejected:
         if role not in ROLES.values():
             strange = sum(role not in ROLES.values() for role, _ in turns)
             return Rejected(gate="roles", value=strange, threshold=0, detail=f"a turn of the role {role[:40]!r}")
-    notes: Counter[str] = Counter()
-    texts = [(role, _text(pieces)) for role, pieces in turns]
-    system = [text for role, text in _opening(texts) if is_seen(text)]
-    dialogue = texts[len(list(_opening(texts))) :]
-    first = next((place for place, (role, _) in enumerate(dialogue) if role == "user"), len(dialogue))
-    notes["leading_answers"] = first
-    dialogue = dialogue[first:]
-    end = next((place for place, turn in enumerate(dialogue) if _ends_it(*turn)), len(dialogue))
-    notes["turns_after_a_gap"] = len(dialogue) - end
+    said = [(role, _text(pieces)) for role, pieces in turns]
+    opening = _first(said, lambda role, _: role != "system")
+    system = [text for _, text in said[:opening] if is_seen(text)]
+    asked = opening + _first(said[opening:], lambda role, _: role == "user")
+    dialogue = said[asked:]
+    end = _first(dialogue, lambda role, text: role == "system" or not is_seen(text))
+    notes = Counter({"leading_answers": asked - opening, "turns_after_a_gap": len(dialogue) - end})
     merged = [(role, [text for _, text in group]) for role, group in groupby(dialogue[:end], key=lambda turn: turn[0])]
     notes["merged_turns"] = end - len(merged)
     if merged and merged[-1][0] == "user":
@@ -112,16 +110,9 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _opening(texts: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """The system turns that stand first."""
-    for role, text in texts:
-        if role != "system":
-            return
-        yield role, text
-
-
-def _ends_it(role: str, text: str) -> bool:
-    return role == "system" or not is_seen(text)
+def _first(said: Sequence[tuple[str, str]], is_it: Callable[[str, str], bool]) -> int:
+    """The place of the first turn that it is; behind the last where it is none."""
+    return next((place for place, turn in enumerate(said) if is_it(*turn)), len(said))
 
 
 def _nothing_left(dialogue: Sequence[tuple[str, str]], end: int) -> Rejected:

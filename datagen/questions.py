@@ -68,23 +68,20 @@ def question_of(record: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     answers = given if isinstance(given, list) else [] if given is None else [given]
     name = record.get(fields.id)
     return {
-        "question": text_of(record, fields.question),
+        "question": _text(record, fields.question),
         "answers": [_answer(answer, fields.answers) for answer in answers],
         "id": name if isinstance(name, str | int) else "",
     }
 
 
-def text_of(record: Mapping[str, Any], key: str) -> str:
-    """The text under a key.
+def image_question(record: Mapping[str, Any], fields: Fields) -> tuple[str, dict[str, Any]]:
+    """The name of the image that a data set's question is about, and the question with its document and split.
 
     Raises:
-        WrongForm: there is none.
+        WrongForm: the image's name is no text, or as for `question_of`.
     """
-    if key not in record:
-        raise WrongForm(f"key {key!r} is missing")
-    if not isinstance(record[key], str):
-        raise WrongForm(f"key {key!r} is {kind_of(record[key])}, expected text")
-    return str(record[key])
+    more = {"document": str(record.get(fields.document, "")), "split": str(record.get("data_split", ""))}
+    return _text(record, fields.image), {**question_of(record, fields), **more}
 
 
 def images_of(record: Mapping[str, Any]) -> list[str]:
@@ -126,6 +123,14 @@ def usable(questions: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]]
             notes["other_answers"] += len(answers) - 1
             kept.append({**one, "question": question, "answers": answers})
     return kept, +notes
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    if key not in record:
+        raise WrongForm(f"key {key!r} is missing")
+    if not isinstance(record[key], str):
+        raise WrongForm(f"key {key!r} is {kind_of(record[key])}, expected text")
+    return str(record[key])
 
 
 def _answer(found: Any, key: str) -> str:

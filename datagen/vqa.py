@@ -23,7 +23,7 @@ from datagen.json_records import SUFFIXES, Record, failed_record, records
 from datagen.language import language_of
 from datagen.listing import list_files, name_of, within
 from datagen.prompts import choose
-from datagen.questions import FIELDS, LAYOUTS, Layout, images_of, question_of, text_of, usable
+from datagen.questions import FIELDS, LAYOUTS, Layout, image_question, images_of, question_of, usable
 from datagen.sample import IMAGE_MARKER, Image, Sample, Scalar, Turn, make_key
 from datagen.storage import folder_at
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
@@ -88,7 +88,7 @@ class VqaSource(ImageSource):
         return Unit(
             id=name,
             document=document_of_image(images[0]) if images else name,
-            content=digest(images, payload),
+            content=digest(images, payload["turns"] if "turns" in payload else _said(payload["questions"])),
             files=tuple(map(self.place_of, images)),
             payload={**payload, "image": images[0] if images else ""},
             verdict=verdict,
@@ -97,31 +97,22 @@ class VqaSource(ImageSource):
     def _image_units(self, name: str, file: Path) -> Iterator[Unit]:
         """Questions about an image need not stand together; the files are small enough to be held (DocVQA's 20 MB)."""
         split, layout = self._layouts()[name]
-        fields = FIELDS[self.form]
-        questions: dict[str, list[dict[str, Any]]] = {}
-        documents: dict[str, str] = {}
-        strange: Counter[str] = Counter()  # by image: questions that are not of the file's split
+        by_image: dict[str, list[dict[str, Any]]] = {}
         for record in records(file, layout.key):
             try:
-                about = record.fields
-                image = text_of(about, fields.image)
-                questions.setdefault(image, []).append(question_of(about, fields))
-                documents.setdefault(image, f"{self.form}/{about.get(fields.document) or image}")
-                strange[image] += about.get("data_split", split) != split
+                image, question = image_question(record.fields, FIELDS[self.form])
+                by_image.setdefault(image, []).append(question)
             except WrongForm as error:
                 yield failed_record(f"{name}#{record.number:06d}", error)
         folder = layout.images.format(split=split)
-        for image, asked in questions.items():
-            detail = f"questions in a file of the split {split!r} that say they are of another"
+        for image, questions in by_image.items():
             yield Unit(
                 id=f"{name}#{image}",
-                document=documents[image],
-                content=digest(self.form, image, [[one["question"], one["answers"]] for one in asked]),
+                document=f"{self.form}/{questions[0]['document'] or image}",
+                content=digest(self.form, image, _said(questions)),
                 files=(self.place_of(f"{folder}/{image.removeprefix('documents/')}"),),
-                payload={"questions": asked, "image": image, "subset": layout.subset},
-                verdict=Rejected(gate="splits", value=strange[image], threshold=0, detail=detail)
-                if strange[image]
-                else None,
+                payload={"questions": questions, "image": image, "subset": layout.subset},
+                verdict=_of_other_splits(questions, split),
             )
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
@@ -197,6 +188,17 @@ def _content(record: Mapping[str, Any], images: Sequence[str]) -> tuple[dict[str
         return {"questions": [question_of(record, FIELDS[key])]}, None if images else none
     form, turns = read_turns(record, marked=True)
     return {"form": form, "turns": turns}, _markers(turns, len(images))
+
+
+def _said(questions: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    return [[one["question"], one["answers"]] for one in questions]
+
+
+def _of_other_splits(questions: Sequence[Mapping[str, Any]], split: str) -> Rejected | None:
+    """The verdict where questions in a split's file say that they are of another."""
+    others = [one["split"] for one in questions if one["split"] not in ("", split)]
+    detail = f"in a file of the split {split!r}, of {others[0]!r}" if others else ""
+    return Rejected(gate="splits", value=len(others), threshold=0, detail=detail) if others else None
 
 
 def _markers(turns: Sequence[RawTurn], images: int) -> Rejected | None:
