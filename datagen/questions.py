@@ -134,8 +134,7 @@ def _text(record: Mapping[str, Any], key: str) -> str:
 
 
 def _answer(found: Any, key: str) -> str:
-    number = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
-    if not isinstance(found, str) and not number:
-        shown = found if isinstance(found, float) else kind_of(found)
-        raise WrongForm(f"key {key!r} holds {shown}, expected text or a number")
-    return str(found)
+    if isinstance(found, str) or type(found) is int or (isinstance(found, float) and math.isfinite(found)):
+        return str(found)
+    shown = found if isinstance(found, float) else kind_of(found)
+    raise WrongForm(f"key {key!r} holds {shown}, expected text or a number")

@@ -95,7 +95,7 @@ class VqaSource(ImageSource):
         )
 
     def _image_units(self, name: str, file: Path) -> Iterator[Unit]:
-        """Questions about an image need not stand together; the files are small enough to be held (DocVQA's 20 MB)."""
+        """Questions about an image need not stand together; the files (some ten thousand questions) can be held."""
         split, layout = self._layouts()[name]
         by_image: dict[str, list[dict[str, Any]]] = {}
         for record in records(file, layout.key):

@@ -16,7 +16,7 @@ from datagen.runner import LocalRunner
 from datagen.sample import IMAGE_MARKER, Sample
 from datagen.shards import ShardSet
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
-from datagen.vqa import VqaSource
+from datagen.vqa import VqaSource, main
 from tests.datagen.made_talk import write_chartqa, write_docvqa, write_image, write_json, write_llava
 
 
@@ -194,13 +194,15 @@ def test_own_questions(tmp_path: Path) -> None:
         {"image": "a.jpg", "question": "  How many\n are there? ", "answer": 3, "id": "q1"},
         {"images": ["a.jpg", "b.jpg"], "question": "这两张图片有什么区别？", "answers": ["颜色", "顏色", "颜色"]},
         {"image": "a.jpg", "question": "3.5 + 1 =", "answer": 4.5},
+        {"image": "a.jpg", "question": "How much is that?", "answer": 10**400},
         language="zh",
     )
-    number, chinese, unknown = (written(outcome)[0] for outcome in outcomes(source).values())
+    number, chinese, unknown, large = (written(outcome)[0] for outcome in outcomes(source).values())
     assert (number.answer, number.origin["question"], number.origin["language"]) == ("3", "q1", "en")
     assert "How many are there?" in number.turns[0].text
     assert (chinese.answer, chinese.origin["answers"], chinese.origin["language"]) == ("颜色", '["颜色", "顏色"]', "zh")
     assert chinese.turns[0].text.startswith("<image><image>") and len(chinese.images) == 2
+    assert len(large.answer) == 401
     assert (unknown.answer, str(unknown.origin["prompt"])[:7]) == ("4.5", "vqa.zh.")  # `language` where none is seen
 
 
@@ -279,6 +281,25 @@ def test_a_job(tmp_path: Path) -> None:
         ("instruct", 1, "a.jpg"),
         ("vqa", 1, "b.jpg"),
     }
+
+
+def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["vqa", *words, "--runner", "local", "--workers", "1"])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0)
+
+    write_docvqa(tmp_path / "DocVQA")
+    out = str(tmp_path / "out")
+    assert run("--docvqa", str(tmp_path / "DocVQA"), "turns=all", "--out", out, "licence=own") == 0
+    shards = ShardSet(out)
+    assert shards.table().column("licence").to_pylist() == ["own"] * 3
+    assert shards.job["config"]["settings"]["form"] == "docvqa"
+    assert run("--llava", "a.json", "--out", out) == 2
+    assert "--llava and --jsonl need --images" in capsys.readouterr().err
+    assert run("--chartqa", str(tmp_path), "--images", str(tmp_path), "--out", out) == 2
+    assert run("--chartqa", str(tmp_path), "--docvqa", str(tmp_path), "--out", out) == 2
 
 
 def test_user_mistakes(tmp_path: Path) -> None:
