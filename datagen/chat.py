@@ -82,7 +82,7 @@ def _document(file: str, form: str, record: Mapping[str, Any]) -> str:
 
 def _about_images(record: Mapping[str, Any], turns: Sequence[RawTurn]) -> Rejected | None:
     """The verdict on a conversation about images, which is none without them."""
-    images = sum(len(pieces) - 1 for _, pieces in turns) or bool(record.get("image") or record.get("images"))
+    images = sum(len(pieces) - 1 for _, pieces in turns) or int(bool(record.get("image") or record.get("images")))
     detail = "the record is about images; datagen.vqa reads such"
     return Rejected(gate="images", value=images, threshold=0, detail=detail) if images else None
 

@@ -1,8 +1,8 @@
 """The records of a JSON file, one at a time: memory holds a record and not the file, which may have gigabytes.
 
 A file is what its name says: `.jsonl` and `.ndjson` hold one JSON text a line, any other file is one JSON text, a list
-of records or an object that has the list under a key. Python's own parser reads them: what streaming parsers do to half
-a character (a lone surrogate becomes "?") or to nesting without end would go unnoticed.
+of records or an object that has the list under a key. Python's own parser reads them: a streaming one makes half a
+character (a lone surrogate) a "?" and takes all memory for nesting without end.
 """
 
 from __future__ import annotations

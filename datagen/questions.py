@@ -80,7 +80,7 @@ def image_question(record: Mapping[str, Any], fields: Fields) -> tuple[str, dict
     Raises:
         WrongForm: the image's name is no text, or as for `question_of`.
     """
-    more = {"document": str(record.get(fields.document, "")), "split": str(record.get("data_split", ""))}
+    more = {"document": str(record.get(fields.document) or ""), "split": str(record.get("data_split") or "")}
     return _text(record, fields.image), {**question_of(record, fields), **more}
 
 

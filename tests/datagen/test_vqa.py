@@ -229,7 +229,7 @@ def test_questions_of_one_image_that_cannot_be_asked_are_counted(tmp_path: Path)
     form = json.loads(path.read_text())
     questions = [("A?", ["1"]), (" ", ["1"]), ("B?", None), ("B?", [" "]), ("A? ", ["1"]), ("A?", ["2"])]
     image = form["data"][0]["image"]
-    form["data"] = [{"image": image, "question": question, "answers": answers} for question, answers in questions]
+    form["data"] = [{"image": image, "question": q, "answers": answers, "data_split": None} for q, answers in questions]
     form["data"] += [{"question": "C?", "answers": ["1"]}, 3, {"image": image, "question": "D?", "answers": [{}]}]
     path.write_text(json.dumps(form))
     outcome, *failed = sorted(outcomes(VqaSource(form="docvqa", images=str(tmp_path))).values(), key=str, reverse=True)
