@@ -1,90 +1,90 @@
-"""Alpaca-style instructions → text conversations: `python -m datagen.chat alpaca.json --out shards/chat`."""
+"""Chats → text conversations: `python -m datagen.chat sharegpt.json baize.json alpaca.json --out shards/chat`."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from datagen.errors import command
-from datagen.language import language_of
+from datagen.conversations import RawTurn, digest, read_turns, tidy
+from datagen.errors import WrongForm, command
+from datagen.json_records import SUFFIXES, Record, failed_record, records
 from datagen.listing import list_files, name_of
-from datagen.sample import IMAGE_MARKER, Sample, Turn, make_key
-from datagen.unit import Failed, Outcome, Rejected, SourceSettings, Unit, Written
+from datagen.sample import Sample, make_key
+from datagen.unit import Outcome, Rejected, SourceSettings, Unit, Written
+
+_PART = re.compile(r"([A-Za-z0-9]{7})_\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatSource(SourceSettings):
-    """Pure text: JSON lists of {"instruction", "input", "output"}; the original words are the prompt."""
+    """Pure text: conversations as ShareGPT, Baize, Alpaca and OpenAI publish them; the original words are the prompt.
 
-    paths: list[str]  # JSON files, or folders searched for *.json
+    A unit is a record. `datagen.conversations` tells its form by its keys, and says what becomes of its turns.
+    """
+
+    paths: list[str]  # JSON or JSON Lines files, or folders searched for them
 
     name = "chat"
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
-        return list_files(self.paths, ".json")
+        return list_files(self.paths, *SUFFIXES)
 
     def document(self, path: str) -> str:
         """See `Source`."""
         return name_of(path, self.paths)
 
-    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
-        """One unit per record."""
-        try:
-            records = json.loads(Path(file).read_bytes())
-        except ValueError as error:
-            return Failed(reason="wrong_form", detail=f"not JSON: {error}")
-        if not isinstance(records, list):
-            return Failed(reason="wrong_form", detail=f"expected a list of records, found {type(records).__name__}")
-        return [_unit(self.document(path), number, record) for number, record in enumerate(records)]
+    def units(self, path: str, file: str) -> Iterator[Unit]:
+        """One unit per record; a file that is no list of records, or breaks off, costs itself."""
+        return (_unit(self.document(path), record) for record in records(Path(file)))
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """One conversation of one exchange."""
-        record = unit.payload
-        question = record["instruction"] + (f"\n{record['input']}" if record.get("input") else "")
-        answer = record["output"]
-        for gate, value in (("question_chars", len(question.strip())), ("answer_chars", len(answer.strip()))):
-            if value == 0:
-                return Rejected(gate=gate, value=0, threshold=1)
-        if IMAGE_MARKER in question + answer:
-            detail = f"the text holds the marker {IMAGE_MARKER}, but there is no image"
-            return Rejected(
-                gate="image_markers", value=(question + answer).count(IMAGE_MARKER), threshold=0, detail=detail
-            )
+        """One conversation."""
+        dialogue = tidy(unit.payload["turns"])
+        if isinstance(dialogue, Rejected):
+            return dialogue
+        form = unit.payload["form"]
         sample = Sample(
             key=make_key(self.name, unit.content),
             task="text",
-            turns=(Turn(role="user", text=question), Turn(role="assistant", text=answer)),
+            turns=dialogue.turns,
             source=self.name,
-            origin={"document": unit.document, "language": language_of(question + answer)},
+            origin={"document": unit.document, "form": form, "language": dialogue.language},
         )
-        return Written(samples=(sample,), language=language_of(question + answer))
+        notes = {f"{form}_records": 1, **dialogue.notes}
+        return Written(samples=(sample,), notes=notes, language=dialogue.language)
 
 
-def _unit(document: str, number: int, record: object) -> Unit:
-    name = f"{document}#{number:06d}"
-    content = hashlib.sha256(
-        json.dumps(record, sort_keys=True, ensure_ascii=False).encode(errors="backslashreplace")
-    ).hexdigest()
-    wrong = _what_is_wrong(record)
-    if wrong:
-        return Unit(id=name, document=name, content=content, verdict=Failed(reason="wrong_form", detail=wrong))
-    return Unit(id=name, document=name, content=content, payload=record)  # type: ignore[arg-type]  # a dict, checked above
+def _unit(file: str, record: Record) -> Unit:
+    name = f"{file}#{record.number:06d}"
+    try:
+        form, turns = read_turns(record.fields)
+    except WrongForm as error:
+        return failed_record(name, error)
+    return Unit(
+        id=name,
+        document=_document(file, form, record.fields) or name,
+        content=digest(turns),
+        payload={"form": form, "turns": turns},
+        verdict=_about_images(record.fields, turns),
+    )
 
 
-def _what_is_wrong(record: object) -> str:
-    if not isinstance(record, dict):
-        return f"expected an object, found {type(record).__name__}"
-    for key, needed in (("instruction", True), ("output", True), ("input", False)):
-        if needed and key not in record:
-            return f"key {key!r} is missing; Alpaca form has instruction, input, output"
-        if not isinstance(record.get(key, ""), str):
-            return f"key {key!r} is a {type(record[key]).__name__}, expected text"
-    return ""
+def _document(file: str, form: str, record: Mapping[str, Any]) -> str:
+    """What the parts of one conversation share; ShareGPT cuts long ones into the ids "QWJhYvA_0", "QWJhYvA_17" etc."""
+    part = _PART.fullmatch(str(record.get("id"))) if form == "sharegpt" else None
+    return f"{file}#{part[1]}" if part else ""
+
+
+def _about_images(record: Mapping[str, Any], turns: Sequence[RawTurn]) -> Rejected | None:
+    """The verdict on a conversation about images, which is none without them."""
+    images = sum(len(pieces) - 1 for _, pieces in turns) or int(bool(record.get("image") or record.get("images")))
+    detail = "the record is about images; datagen.vqa reads such"
+    return Rejected(gate="images", value=images, threshold=0, detail=detail) if images else None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,23 +93,25 @@ def parser() -> argparse.ArgumentParser:
 
     made = job_parser(
         "datagen.chat",
-        "Turns Alpaca-style instructions into text conversations.",
+        "Turns chats (ShareGPT, Baize, Alpaca, OpenAI's messages) into text conversations.",
         ChatSource,
         examples="""
-  python -m datagen.chat alpaca_en.json alpaca_zh.json --out shards/chat
+  python -m datagen.chat ShareGPT_V3_unfiltered_cleaned_split.json --out shards/sharegpt
+  python -m datagen.chat alpaca_en.json alpaca_zh.json --out shards/alpaca licence=cc-by-nc-4.0
   python -m datagen.chat chats/ --out shards/chat --limit 1000""",
     )
-    made.add_argument("paths", nargs="+", help="JSON files or folders")
+    made.add_argument("paths", nargs="+", help="JSON or JSON Lines files or folders, then key=value settings")
     return made
 
 
 @command
 def main() -> int:
     """Parses the command line and runs the job."""
-    from datagen.cli import run_source  # noqa: PLC0415  # not for the children that import this module
+    from datagen.cli import paths_and_settings, run_source  # noqa: PLC0415  # not for the children that import this
 
-    arguments = parser().parse_args()
-    return run_source(ChatSource, {"paths": arguments.paths}, (), arguments)
+    arguments = parser().parse_intermixed_args()
+    paths, settings = paths_and_settings(arguments.paths)
+    return run_source(ChatSource, {"paths": paths}, settings, arguments)
 
 
 if __name__ == "__main__":  # by its real name, so that what travels to workers is datagen.chat.ChatSource

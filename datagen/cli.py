@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from datagen.card import CARD_HTML, write_card
@@ -24,6 +26,8 @@ from datagen.shards import ShardSet
 from datagen.tokens import LIMIT, LengthRow
 from datagen.track import Tracker
 from datagen.unit import Source
+
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # and not s3://bucket/date=2024
 
 
 def job_parser(program: str, description: str, source: type, examples: str) -> argparse.ArgumentParser:
@@ -54,6 +58,12 @@ def job_parser(program: str, description: str, source: type, examples: str) -> a
     add("--stall-minutes", type=float, default=defaults.stall_minutes, metavar="MIN", help=stall)
     add("--wandb", metavar="PROJECT", help="log throughput and reasons to this Weights & Biases project")
     return parser
+
+
+def paths_and_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What a command line names: paths, and `key=value` settings, which are no files that exist."""
+    settings = [word for word in words if _SETTING.fullmatch(word) and not Path(word).exists()]
+    return [word for word in words if word not in settings], settings
 
 
 def run_source(
@@ -156,6 +166,8 @@ def _length_row(row: LengthRow) -> tuple[str, int, str]:
 def _settings_help(schema: type, prefix: str = "") -> str:
     lines = []
     for item in fields(schema):
+        if item.name in getattr(schema, "places", ()):  # options of the command line
+            continue
         default = item.default if item.default_factory is MISSING else item.default_factory()
         if is_dataclass(default):
             lines.append(_settings_help(type(default), f"{prefix}{item.name}."))

@@ -120,6 +120,7 @@ def matches(row: Row, retry: str | None) -> bool:
 
 def _index_row(unit: Unit, made: Written, sample: Sample, shard: ShardWriter, share: float) -> Row:
     offset, size = shard.add(sample)
+    answers = [turn.text for turn in sample.turns if turn.role == "assistant"]
     row = IndexRow(
         key=sample.key,
         task=sample.task,
@@ -138,9 +139,9 @@ def _index_row(unit: Unit, made: Written, sample: Sample, shard: ShardWriter, sh
         width=sample.images[0].width if sample.images else 0,
         height=sample.images[0].height if sample.images else 0,
         boxes=int(sample.origin.get("boxes", 0)),
-        answer_chars=sum(len(turn.text) for turn in sample.turns if turn.role == "assistant"),
+        answer_chars=sum(map(len, answers)),
         tokens=sum(estimate_tokens(turn.text) for turn in sample.turns),
-        fingerprint=fingerprint(sample.answer) if sample.task in _TEXT_IS_CONTENT else b"",
+        fingerprint=fingerprint("\n".join(answers)) if sample.task in _TEXT_IS_CONTENT else b"",
     )
     return {name: getattr(row, name) for name in _COLUMNS} | dict(made.measures)
 

@@ -149,7 +149,7 @@ def test_data_card_repeats_the_ledger(world: Path, page: str) -> None:
     assert "failed, wrong_form: 2; rejected, answer_chars: 1" in text
     assert "units that were not written: 3 of 3" in text
     assert "answer_chars: 0, threshold 1" in text
-    assert "key 'instruction' is a int, expected text" in text
+    assert "key 'instruction' is a number, expected text" in text
     assert "degenerate_boxes 1" in text
     for split, count in Counter(ShardSet(world / "chat").table().column("split").to_pylist()).items():
         assert f"{split} {count}" in text
