@@ -19,6 +19,7 @@ SOURCES = {
     "detection": "datagen.detection.DetectionSource",
     "referring": "datagen.referring.ReferringSource",
     "chat": "datagen.chat.ChatSource",
+    "vqa": "datagen.vqa.VqaSource",
 }
 """By the name that shard sets carry; imported when needed, since each has libraries of its own."""
 
