@@ -24,9 +24,10 @@ from matplotlib.font_manager import FontEntry, FontProperties, fontManager
 from matplotlib.ft2font import __freetype_version__ as freetype_version
 from matplotlib.legend import Legend
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from datagen.chart_data import READABLE, Chart, Panel, Scale
-from datagen.chart_fit import Label, Layout, Slab
+from datagen.chart_fit import Label, Layout, Rect, Slab
 from datagen.chart_look import Look
 from datagen.chart_marks import Marks, Pen, draw_bars, draw_lines, draw_slices
 from datagen.files import atomic_file
@@ -36,6 +37,7 @@ _BOLD = {"STIXGeneral": "STIXGeneralBol"}  # others add "-Bold"
 _CHINESE = "varyforge Droid Sans Fallback"
 _NOT_STYLE = ("backend", "backend_fallback", "interactive", "toolbar", "timezone", "date.epoch", "webagg")
 _PAD_PX = 12
+_LEAST_SHARE = 0.1  # of the picture's width and height that axes have
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,6 @@ def draw(chart: Chart, look: Look, language: str) -> Drawing:
     pen = Pen(look)
     with warnings.catch_warnings(), matplotlib.rc_context(_style(look, language)):
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "Tight layout not applied")  # then text is cut off, which is found
         size = look.width_px / look.dpi, look.height_px / look.dpi
         figure = Figure(figsize=size, dpi=look.dpi)
         canvas = FigureCanvasAgg(figure)
@@ -83,7 +84,8 @@ def _add_fonts() -> None:
         bold = _BOLD.get(name, f"{name}-Bold")
         for file, weight in ((name, 400), (bold, 700)):
             fontManager.ttflist.append(FontEntry(str(shipped / f"{file}.ttf"), name=f"varyforge {name}", weight=weight))
-    fontManager.ttflist.append(FontEntry(str(_chinese_font()), name=_CHINESE, weight=400))
+    for weight in (400, 700):  # it has no bold one
+        fontManager.ttflist.append(FontEntry(str(_chinese_font()), name=_CHINESE, weight=weight))
 
 
 def _chinese_font() -> Path:
@@ -100,10 +102,9 @@ def _chinese_font() -> Path:
 
 def _style(look: Look, language: str) -> dict[str, Any]:
     """All of matplotlib's settings, so that none of the machine's own gets in."""
-    latin = f"varyforge {_LATIN[look.font % len(_LATIN)]}"
-    families = [latin]
-    if language == "zh":
-        families = [latin, _CHINESE] if look.font < len(_LATIN) and not look.true_minus else [_CHINESE, latin]
+    families = [f"varyforge {_LATIN[look.font % len(_LATIN)]}"]
+    if language == "zh":  # digits and Latin letters from either font
+        families.insert(look.font // len(_LATIN), _CHINESE)
     pen = Pen(look)
     return _defaults() | {
         "font.family": families,
@@ -151,9 +152,39 @@ def _draw_panels(figure: Figure, chart: Chart, pen: Pen) -> list[_Drawn]:
         box = legend.get_window_extent()
         right -= (box.width + _PAD_PX) / look.width_px * (look.legend == "right")
         bottom += (box.height + _PAD_PX) / look.height_px * (look.legend == "below")
-    pad = _PAD_PX / look.font_px
-    figure.tight_layout(pad=pad, w_pad=2.2, h_pad=2.2, rect=(0, bottom, right, top))
+    _give_room(figure, drawn, beside, (0.0, bottom, right, top))
     return drawn
+
+
+def _give_room(figure: Figure, drawn: list[_Drawn], beside: bool, rect: Rect) -> None:
+    """Moves the panels so that what stands around their axes has room in `rect`, a part of the unit square.
+
+    As `Figure.tight_layout` does, which measures all text twice where a `rect` is given.
+    """
+    width, height = figure.canvas.get_width_height()
+    pad = (_PAD_PX / width, _PAD_PX / height)
+    lefts, bottoms, rights, tops = zip(*(_overhang(figure, one) for one in drawn), strict=True)
+    if beside:
+        left, right, bottom, top = lefts[0], rights[-1], max(bottoms), max(tops)
+        between = max((a + b for a, b in zip(rights, lefts[1:], strict=False)), default=0) + 2 * pad[0]
+    else:
+        left, right, bottom, top = max(lefts), max(rights), bottoms[-1], tops[0]
+        between = max((a + b for a, b in zip(bottoms, tops[1:], strict=False)), default=0) + 2 * pad[1]
+    left, right = rect[0] + left + pad[0], rect[2] - right - pad[0]
+    bottom, top = rect[1] + bottom + pad[1], rect[3] - top - pad[1]
+    each = ((right - left if beside else top - bottom) - (len(drawn) - 1) * between) / len(drawn)
+    if right - left < _LEAST_SHARE or top - bottom < _LEAST_SHARE or each < _LEAST_SHARE:
+        return  # text takes all the room; it will be found cut off
+    space = between / each
+    figure.subplots_adjust(left=left, bottom=bottom, right=right, top=top, wspace=space, hspace=space)
+
+
+def _overhang(figure: Figure, drawn: _Drawn) -> Rect:
+    """How far text stands out of a panel's axes on the left, below, on the right and above, in parts of the figure."""
+    around = Bbox.union([axes.get_tightbbox() for axes in drawn.axes]).transformed(figure.transFigure.inverted())
+    inner = drawn.axes[0].get_position()
+    x1, y1 = max(inner.x0 - around.x0, 0.0), max(inner.y0 - around.y0, 0.0)
+    return x1, y1, max(around.x1 - inner.x1, 0.0), max(around.y1 - inner.y1, 0.0)
 
 
 def _draw_panel(axes: Axes, panel: Panel, pen: Pen, room_px: float) -> _Drawn:
@@ -243,7 +274,7 @@ def _legend(on: Figure | Axes, marks: Marks, pen: Pen, room_px: float, place: st
     upright = place in ("right", "inside")
     spots: dict[str, dict[str, Any]] = {
         "right": {"loc": "center right"},
-        "inside": {"loc": "best" if False else "upper right"},
+        "inside": {"loc": "upper right"},
         "below": {"loc": "lower center"},
         "above": {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)},
     }

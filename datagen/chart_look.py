@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from datagen.chart_data import Chart
+from datagen.chart_data import Chart, Panel
 
 LegendPlace = Literal["right", "below", "above", "inside"]
 SlicePlace = Literal["outside", "inside", "legend"]
@@ -24,7 +25,7 @@ _PALETTES = (
     ("#003f5c", "#58508d", "#bc5090", "#ff6361", "#ffa600", "#2f4b7c", "#665191", "#a05195", "#d45087", "#f95d6a"),
     ("#66c2a5", "#fc8d62", "#8da0cb", "#e78ac3", "#a6d854", "#ffd92f", "#e5c494", "#b3b3b3", "#80b1d3", "#fb8072"),
     ("#0b3954", "#087e8b", "#bfd7ea", "#ff5a5f", "#c81d25", "#3d5a80", "#98c1d9", "#ee6c4d", "#293241", "#6d597a"),
-    ("#222222", "#666666", "#999999", "#bbbbbb", "#444444", "#777777", "#aaaaaa", "#cccccc", "#333333", "#888888"),
+    ("#222222", "#555555", "#888888", "#bbbbbb"),
 )
 _FACES = (  # (figure, axes, ink)
     ("#ffffff", "#ffffff", "#000000"),
@@ -38,6 +39,7 @@ _FACES = (  # (figure, axes, ink)
     ("#1e1e2e", "#1e1e2e", "#e6e6e6"),
     ("#100c2a", "#100c2a", "#d8d8e6"),
 )
+_LEAST_DIFFERENCE = 70.0  # of two colours, see `_difference`
 _HATCHES = ("", "//", "\\\\", "xx", "..", "--")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":")
@@ -87,15 +89,12 @@ class Look:
             turn=self.turn if attempt < 3 else 90,
             label_turn=90 if attempt >= 2 else 0,
             legend="below" if self.legend == "inside" or attempt >= 3 else self.legend,
-            slices="legend" if attempt >= 3 else self.slices,
         )
 
 
 def choose_look(rng: random.Random, chart: Chart, long_side_px: int) -> Look:
     """A look that suits the chart: a function of the state of `rng`."""
     width, height = _size(rng, chart, long_side_px)
-    palette = rng.choice(_PALETTES)
-    colours = palette[:1] + tuple(rng.sample(palette[1:], len(palette) - 1))
     face, axes_face, ink = rng.choice(_FACES if rng.random() < 0.6 else _FACES[:3])
     hatched = rng.random() < 0.12
     return Look(
@@ -108,7 +107,7 @@ def choose_look(rng: random.Random, chart: Chart, long_side_px: int) -> Look:
         title_bold=rng.random() < 0.4,
         title_left=rng.random() < 0.2,
         true_minus=rng.random() < 0.5,
-        palette=colours,
+        palette=_colours(rng, axes_face, max(map(_colour_count, chart.panels))),
         face=face,
         axes_face=axes_face,
         ink=ink,
@@ -125,7 +124,7 @@ def choose_look(rng: random.Random, chart: Chart, long_side_px: int) -> Look:
         turn=rng.choice((30, 45, 45, 60, 90)),
         bare=rng.random() < 0.25,
         minor=rng.random() < 0.35,
-        slices=rng.choice(("outside", "outside", "inside", "legend")),
+        slices=rng.choice(("outside", "outside", "inside", "legend" if len(chart.panels) == 1 else "inside")),
         hole=rng.uniform(0.4, 0.68),
     )
 
@@ -145,3 +144,27 @@ def _size(rng: random.Random, chart: Chart, long_side_px: int) -> tuple[int, int
     else:
         aspect = rng.uniform(1.0, 1.9)
     return (long, round(long / aspect)) if aspect >= 1 else (round(long * aspect), long)
+
+
+def _colour_count(panel: Panel) -> int:
+    """How many colours a panel tells apart."""
+    return len(panel.categories) if panel.kind in ("pie", "donut") else len(panel.series)
+
+
+def _colours(rng: random.Random, ground: str, count: int) -> tuple[str, ...]:
+    """At least `count` colours of a palette that can be told from each other and from the ground they are on."""
+    best: list[str] = []
+    for palette in rng.sample(_PALETTES, len(_PALETTES)):
+        found: list[str] = []
+        for colour in rng.sample(palette, len(palette)):
+            if all(_difference(colour, other) >= _LEAST_DIFFERENCE for other in (ground, *found)):
+                found.append(colour)
+        if len(found) >= count:
+            return tuple(found)
+        best = max(best, found, key=len)
+    return tuple(best)
+
+
+def _difference(one: str, other: str) -> float:
+    """Of two colours "#rrggbb": the distance of their channels, 0 to 442."""
+    return math.dist(*([int(colour[n : n + 2], 16) for n in (1, 3, 5)] for colour in (one, other)))

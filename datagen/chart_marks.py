@@ -106,7 +106,7 @@ def _bar_label(
     away = 0.0 if inside else math.copysign(pen.points(3), high - low)
     style: dict[str, Any] = {"fontsize": pen.small(), "ha": "center", "va": "center"}
     if inside:
-        style["color"] = _ink_on(colour)
+        style |= {"color": _ink_on(colour), "bbox": {"facecolor": colour, "edgecolor": "none", "pad": pen.points(1)}}
     elif panel.horizontal:
         style["ha"] = "left" if away > 0 else "right"
     else:

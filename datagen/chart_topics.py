@@ -143,11 +143,11 @@ class _Author:
         bars, line = shown == "bars", shown == "line"
         apart = bars or line  # the line runs above the bars, so that nothing lies on a printed number
         left, values = fit_scale(
-            rng, [column[1:] for column in raw], quantity, printed=bars, from_zero=True, room=(0, 0.8 if apart else 0)
+            rng, [column[1:] for column in raw], quantity, printed=bars, from_zero=True, room=(0, 0.9 if apart else 0)
         )
         percent = Quantity(unit=self.words["growth_unit"], low=0, high=0, whole=False)
         right, (rates,) = fit_scale(
-            rng, [growth(raw)], percent, printed=line, from_zero=False, room=(1.6, 0.15) if apart else (0, 0)
+            rng, [growth(raw)], percent, printed=line, from_zero=False, room=(2.4, 0.15) if apart else (0, 0)
         )
         title, left = self._titles(words, span.period, left)
         name = rng.choice(self.words["growth"])
@@ -192,6 +192,8 @@ class _Author:
     def _items(self, words: Mapping[str, Any]) -> _Span:
         most = min(self.most, len(words["items"]))
         names = tuple(self.rng.sample(words["items"], self.rng.randint(3, most)))
+        if any(character.isdecimal() for character in names[0]):  # ages
+            names = tuple(sorted(names, key=words["items"].index))
         return _Span(words["by"], names, False, self.fill("year", year=self.year()))
 
     def _times(self, axes: Sequence[str]) -> _Span:
@@ -259,7 +261,8 @@ class _Author:
         return self.fill("measured", quantity=quantity, unit=unit) if unit else quantity
 
     def _with_unit(self, title: str, unit: str) -> str:
-        return str(self.words["with_unit"]).format(title=title, unit=unit) if unit else title
+        bracketed = title.endswith((")", "）"))
+        return str(self.words["with_unit"][bracketed]).format(title=title, unit=unit) if unit else title
 
 
 _NAMES = {"city": "cities", "company": "companies"}
