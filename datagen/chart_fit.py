@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 Point = tuple[float, float]
 Rect = tuple[float, float, float, float]  # x1, y1, x2, y2
@@ -123,7 +123,7 @@ def _lies_on_lines(label: Label, lines: Sequence[Sequence[Point]]) -> bool:
         label.slab.is_crossed_by(start, end)
         for number, line in enumerate(lines)
         if number != label.line
-        for start, end in zip(line, line[1:], strict=False)
+        for start, end in pairwise(line)
     )
 
 
@@ -135,7 +135,7 @@ def _hides(legend: Rect, layout: Layout) -> bool:
     return (
         any(_meet(legend, bar) for bar in layout.bars)
         or any(slab.meets(number) for number in numbers)
-        or any(slab.is_crossed_by(a, b) for line in layout.lines for a, b in zip(line, line[1:], strict=False))
+        or any(slab.is_crossed_by(a, b) for line in layout.lines for a, b in pairwise(line))
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from datagen.chart_data import Chart, Kind, Numbers, Panel, Scale, Series
 from datagen.chart_values import Column, Quantity, columns, fit_scale, growth, printed_decimals, shares, slices
 
+LANGUAGES = ("en", "zh")
+
 _KINDS: Mapping[Kind, int] = {  # how often each
     "bar": 22,
     "grouped_bar": 16,
@@ -36,8 +38,8 @@ def make_chart(rng: random.Random, language: str) -> Chart:
     """A chart in `language` ("en" or "zh"): a function of the state of `rng`."""
     if rng.random() >= _SHARE_OF_PANELS:
         kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
-        return Chart(panels=(_Author(rng, language, most=12).panel(kind),))
-    author = _Author(rng, language, most=6)
+        return Chart(panels=(_Author(rng, language, is_panel=False).panel(kind),))
+    author = _Author(rng, language, is_panel=True)
     panels = tuple(author.panel(rng.choice(_PANEL_KINDS)) for _ in range(rng.choice((2, 2, 3))))
     return Chart(title=author.fill("panels", year=author.year()) if rng.random() < 0.6 else "", panels=panels)
 
@@ -55,11 +57,12 @@ class _Span:
 class _Author:
     """Chooses a topic, its words in one language and its numbers."""
 
-    def __init__(self, rng: random.Random, language: str, most: int) -> None:
+    def __init__(self, rng: random.Random, language: str, *, is_panel: bool) -> None:
         self.rng = rng
         self.words: Mapping[str, Any] = _bank()[language]  # those of every topic
         self.language = language
-        self.most = most  # categories
+        self.is_panel = is_panel  # one of several: simpler
+        self.most = 6 if is_panel else 12  # categories
         self.names = {name: rng.choice(self.words[plural]) for name, plural in _NAMES.items()}
 
     def fill(self, pattern: str, **fields: object) -> str:
@@ -89,7 +92,7 @@ class _Author:
     def _plain(self, kind: Kind, words: Mapping[str, Any], quantity: Quantity, span: _Span) -> Panel:
         """Bars or lines over one axis."""
         rng, stacked = self.rng, kind == "stacked_bar"
-        names = self._series_names(kind, words, span)
+        names, shown = self._series_names(kind, words, span)
         few = len(names) * len(span.names) <= 18
         log = kind == "line" and quantity.spans_decades and rng.random() < 0.25
         printed = stacked or log or rng.random() < (0.55 if few else 0.1)
@@ -104,8 +107,9 @@ class _Author:
             scale, values = fit_scale(
                 rng, raw, quantity, printed=printed, from_zero=from_zero and not log, log=log, room=(below, above)
             )
-        title, scale = self._titles(words, span.period, scale)
-        if names == [""] and rng.random() < 0.2:
+        period = "" if shown == "years" else span.period
+        title, scale = self._titles(words, scale, period, by_item=not span.is_time or shown == "items")
+        if not shown and rng.random() < 0.2:
             names = [words["quantity"]]
         horizontal = kind != "line" and rng.random() < (0.1 if span.is_time else 0.4)
         return Panel(
@@ -136,7 +140,9 @@ class _Author:
     def _composite(self, words: Mapping[str, Any], quantity: Quantity, span: _Span) -> Panel:
         """Bars on the left axis; how fast their sum grows, as a line on the right one."""
         rng = self.rng
-        names = [words["quantity"]] if rng.random() < 0.7 else [name.format(**self.names) for name in words["groups"]][:2]
+        names = (
+            [words["quantity"]] if rng.random() < 0.7 else [name.format(**self.names) for name in words["groups"]][:2]
+        )
         mild = replace(quantity, low=max(quantity.low, quantity.high / 4))
         raw = columns(rng, mild, count=len(names), length=len(span.names) + 1, is_time=True, log=False)
         shown = rng.choice(("bars", "line", "none", "none"))
@@ -149,7 +155,7 @@ class _Author:
         right, (rates,) = fit_scale(
             rng, [growth(raw)], percent, printed=line, from_zero=False, room=(2.4, 0.15) if apart else (0, 0)
         )
-        title, left = self._titles(words, span.period, left)
+        title, left = self._titles(words, left, span.period, by_item=False)
         name = rng.choice(self.words["growth"])
         if not right.numbers.percent or rng.random() < 0.5:
             right = replace(right, title=self._measured(name, "" if right.numbers.percent else percent.unit))
@@ -172,13 +178,13 @@ class _Author:
         if quantity.unit == "%" or rng.random() < 0.6:
             decimals = rng.choice((0, 1, 1, 2))
             values, numbers = shares(raw, decimals), Numbers(decimals=decimals, percent=True)
-            title = self._headline(words, span.period)
+            title = self._headline(words, span.period, by_item=True)
         else:
             largest = rng.uniform(quantity.high / 4, quantity.high)
             decimals = 0 if quantity.whole else printed_decimals(rng, largest)
             values = tuple(round(largest * size / max(raw), decimals) for size in raw)
             numbers = Numbers(decimals=decimals, separator=largest >= 1000 and rng.random() < 0.6)
-            title = self._with_unit(self._headline(words, span.period), quantity.unit)
+            title = self._with_unit(self._headline(words, span.period, by_item=True), quantity.unit)
         return Panel(
             kind=kind,
             title=title,
@@ -230,31 +236,34 @@ class _Author:
         count = self.rng.randint(4, min(self.most, 8))
         return tuple(f"{first + n * step:02d}:00" for n in range(count))
 
-    def _series_names(self, kind: Kind, words: Mapping[str, Any], span: _Span) -> list[str]:
-        """Names of the series; [""] for one without."""
+    def _series_names(self, kind: Kind, words: Mapping[str, Any], span: _Span) -> tuple[list[str], str]:
+        """Names of the series, and what they are: "items", "years", "groups"; [""] and "" for one without."""
         rng = self.rng
         if kind == "stacked_bar":
-            return rng.sample(words["items"], rng.randint(2, 5))
+            return rng.sample(words["items"], rng.randint(2, 5)), "items"
         if kind == "bar" or (kind == "line" and rng.random() < 0.45):
-            return [""]
+            return [""], ""
         if span.is_time and rng.random() < 0.5:
-            return rng.sample(words["items"], rng.randint(2, 4 if kind == "grouped_bar" else 5))
+            return rng.sample(words["items"], rng.randint(2, 4 if kind == "grouped_bar" else 5)), "items"
         if not span.is_time and rng.random() < 0.35:
             first, pattern = rng.choice(_YEARS[:-4]), rng.choice(self.words["year"])
-            return [pattern.format(year=first + n) for n in range(rng.randint(2, 4))]
+            return [pattern.format(year=first + n) for n in range(rng.randint(2, 4))], "years"
+        return self._groups(words), "groups"
+
+    def _groups(self, words: Mapping[str, Any]) -> list[str]:
         return [name.format(**self.names) for name in words["groups"]]
 
-    def _titles(self, words: Mapping[str, Any], period: str, scale: Scale) -> tuple[str, Scale]:
+    def _titles(self, words: Mapping[str, Any], scale: Scale, period: str, *, by_item: bool) -> tuple[str, Scale]:
         """The title, and the scale with its own: one of the two says in what unit, unless a percent sign does."""
         rng, unit = self.rng, "" if scale.numbers.percent else words["unit"]
-        headline = self._headline(words, period) if rng.random() < 0.9 or self.most < 12 else ""
+        headline = self._headline(words, period, by_item=by_item) if self.is_panel or rng.random() < 0.9 else ""
         if not headline or rng.random() < 0.7:
             return headline, replace(scale, title=self._measured(words["quantity"], unit))
         return self._with_unit(headline, unit), scale
 
-    def _headline(self, words: Mapping[str, Any], period: str) -> str:
-        subject = self.rng.choice(words["subject"]).format(**self.names)
-        pattern = "title" if period else "title_without_period"
+    def _headline(self, words: Mapping[str, Any], period: str, *, by_item: bool) -> str:
+        subject = self.rng.choice(words["subject"] if by_item else words["subject"][1:]).format(**self.names)
+        pattern = "title_of_panel" if self.is_panel else "title" if period else "title_without_period"
         return self.fill(pattern, subject=subject, period=period, number=self.rng.randint(1, 40))
 
     def _measured(self, quantity: str, unit: str) -> str:

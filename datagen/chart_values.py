@@ -32,7 +32,9 @@ class Quantity:
         return self.low > 0 and self.high >= _LOG_RATIO * self.low
 
 
-def columns(rng: random.Random, quantity: Quantity, *, count: int, length: int, is_time: bool, log: bool) -> list[Column]:
+def columns(
+    rng: random.Random, quantity: Quantity, *, count: int, length: int, is_time: bool, log: bool
+) -> list[Column]:
     """Raw values of `count` series. Over time, neighbours are alike."""
     low, high = (quantity.low, quantity.high) if log else _window(rng, quantity)
     shapes = [_walk(rng, length) if is_time else [rng.random() for _ in range(length)] for _ in range(count)]

@@ -18,6 +18,7 @@ SOURCES = {
     "pdf": "datagen.pdf.PdfSource",
     "detection": "datagen.detection.DetectionSource",
     "chat": "datagen.chat.ChatSource",
+    "chart": "datagen.chart.ChartSource",
 }
 """By the name that shard sets carry; imported when needed, since each has libraries of its own."""
 
