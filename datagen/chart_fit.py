@@ -11,7 +11,7 @@ from itertools import combinations, pairwise
 Point = tuple[float, float]
 Rect = tuple[float, float, float, float]  # x1, y1, x2, y2
 
-_SLACK_PX = 1.0
+_GAP_PX = 1.5  # what is nearer to each other counts as overlapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Slab:
         return min(xs), min(ys), max(xs), max(ys)
 
     def meets(self, other: Slab) -> bool:
-        """Whether the two share more than an edge: no line along a side of either parts them."""
+        """Whether the two overlap, or nearly so: no line along a side of either parts them."""
         for turn in (self.turn, self.turn + 90, other.turn, other.turn + 90):
             c, s = _direction(turn)
             mine = [c * x + s * y for x, y in self.corners]
             theirs = [c * x + s * y for x, y in other.corners]
-            if min(mine) >= max(theirs) - _SLACK_PX or min(theirs) >= max(mine) - _SLACK_PX:
+            if min(mine) >= max(theirs) + _GAP_PX or min(theirs) >= max(mine) + _GAP_PX:
                 return False
         return True
 
@@ -51,7 +51,7 @@ class Slab:
         length = math.dist(start, end)
         turn = math.degrees(math.atan2(end[1] - start[1], end[0] - start[0]))
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-        return self.meets(Slab(middle, length + 2 * _SLACK_PX, 2 * _SLACK_PX + 0.1, turn))
+        return self.meets(Slab(middle, length, 0.0, turn))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def _is_within(inner: Rect, outer: Rect) -> bool:
 def _meetings(slabs: Sequence[Slab]) -> int:
     """Pairs that overlap."""
     bounds = [slab.bounds for slab in slabs]
-    near = ((a, b) for a, b in combinations(range(len(slabs)), 2) if _meet(bounds[a], bounds[b]))
+    near = ((a, b) for a, b in combinations(range(len(slabs)), 2) if _meet(_grown(bounds[a]), bounds[b]))
     return sum(slabs[a].meets(slabs[b]) for a, b in near)
 
 
@@ -114,7 +114,7 @@ def _lies_on_bars(label: Label, bars: Sequence[Rect]) -> bool:
     box = label.slab.bounds
     if label.inside and label.bar is not None:
         return not _is_within(box, bars[label.bar])
-    return any(_meet(_shrunk(box), bar) for number, bar in enumerate(bars) if number != label.bar)
+    return any(_meet(box, bar) for number, bar in enumerate(bars) if number != label.bar)
 
 
 def _lies_on_lines(label: Label, lines: Sequence[Sequence[Point]]) -> bool:
@@ -139,5 +139,5 @@ def _hides(legend: Rect, layout: Layout) -> bool:
     )
 
 
-def _shrunk(rect: Rect) -> Rect:
-    return rect[0] + _SLACK_PX, rect[1] + _SLACK_PX, rect[2] - _SLACK_PX, rect[3] - _SLACK_PX
+def _grown(rect: Rect) -> Rect:
+    return rect[0] - _GAP_PX, rect[1] - _GAP_PX, rect[2] + _GAP_PX, rect[3] + _GAP_PX

@@ -85,7 +85,7 @@ class Look:
             return self
         return replace(
             self,
-            font_px=self.font_px * (1 - 0.08 * attempt),
+            font_px=self.font_px * (1 - 0.06 * attempt),
             turn=self.turn if attempt < 3 else 90,
             label_turn=90 if attempt >= 2 else 0,
             legend="below" if self.legend == "inside" or attempt >= 3 else self.legend,

@@ -93,8 +93,8 @@ class _Author:
         """Bars or lines over one axis."""
         rng, stacked = self.rng, kind == "stacked_bar"
         names, shown = self._series_names(kind, words, span)
-        few = len(names) * len(span.names) <= 18
-        log = kind == "line" and quantity.spans_decades and rng.random() < 0.25
+        few = len(names) * len(span.names) <= (18 if kind != "line" or len(names) == 1 else 10)
+        log = kind == "line" and quantity.spans_decades and rng.random() < 0.4
         printed = stacked or log or rng.random() < (0.55 if few else 0.1)
         raw = columns(
             rng, quantity, count=len(names), length=len(span.names), is_time=span.is_time and not stacked, log=log

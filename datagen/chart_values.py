@@ -14,7 +14,8 @@ Column = tuple[float, ...]
 
 _LEAST_SLICE = 0.03  # of a pie
 _MOST_RATIO = 8.0  # of the largest value of a chart to the smallest, so that both can be compared
-_LOG_RATIO = 80.0  # a range at least so wide may have a logarithmic axis
+_LEAST_COUNT = 20.0  # what is counted goes at least so far, so that its steps are small
+_LOG_RATIO = 40.0  # a range at least so wide may have a logarithmic axis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +50,14 @@ def _window(rng: random.Random, quantity: Quantity) -> tuple[float, float]:
     if low <= 0:
         size = rng.uniform(0.4, 1)
         return low * size, high * size
-    top = math.exp(rng.uniform(math.log(min(low * 3, high)), math.log(high)))
+    least = min(max(low * 3, _LEAST_COUNT if quantity.whole else 0), high)
+    top = math.exp(rng.uniform(math.log(least), math.log(high)))
     return max(low, top / rng.uniform(2, _MOST_RATIO)), top
 
 
 def _walk(rng: random.Random, length: int) -> list[float]:
     """A random walk with drift between 0 and 1, which throw it back."""
-    level, drift, noise = rng.random(), rng.uniform(-0.08, 0.12), rng.uniform(0.03, 0.15)
+    level, drift, noise = rng.random(), rng.uniform(-0.08, 0.12), rng.uniform(0.05, 0.15)
     walk = []
     for _ in range(length):
         level = abs(level + drift + rng.gauss(0, noise)) % 2
