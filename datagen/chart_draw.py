@@ -24,6 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, FontProperties, fontManager
 from matplotlib.ft2font import __freetype_version__
 from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.spines import Spine
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -281,12 +283,14 @@ class _Sheet:
         """A legend with as many columns as there is room for."""
         size = self.pen.points(self.look.font_px * 0.92)
         style = {"fontsize": size, "frameon": self.look.legend_frame, **_LEGEND_SPOTS[place]}
-        columns = 1 if place in ("right", "inside") else len(marks.names)
-        legend = on.legend(marks.handles, marks.names, ncols=columns, **style)
-        while columns > 1 and legend.get_window_extent().width > room_px:
+        count = len(marks.names)
+        for columns in (1,) if place in ("right", "inside") else range(count, 0, -1):
+            order = [n for column in range(columns) for n in range(column, count, columns)]  # read row by row
+            handles, names = [marks.handles[n] for n in order], [marks.names[n] for n in order]
+            legend = on.legend(handles, names, ncols=columns, **style)
+            if columns == 1 or legend.get_window_extent().width <= room_px:
+                break
             legend.remove()
-            columns -= 1
-            legend = on.legend(marks.handles, marks.names, ncols=columns, **style)
         return legend
 
     def _width(self, text: str, font_px: float, *, bold: bool = False) -> float:
@@ -330,7 +334,9 @@ class _Reader:
                 line = None if printed.line is None else printed.line + len(lines)
                 labels.append(Label(slab=self._slab(printed.text), bar=bar, line=line, inside=printed.inside))
             bars += [bar.get_window_extent().extents for bar in one.marks.bars]
-            lines += [line.get_transform().transform(line.get_xydata()).tolist() for line in one.marks.lines]
+            lines += [_path_of(line) for line in one.marks.lines]
+        framed = [one.axes[0] for one in panels if one.axes[0].get_frame_on()]
+        lines += [_path_of(spine) for axes in framed for spine in axes.spines.values() if spine.get_visible()]
         legends = (axes.get_legend() for one in panels for axes in one.axes)
         width, height = self.canvas.get_width_height()
         return Layout(
@@ -362,6 +368,12 @@ def _visible_texts(artist: Artist) -> Iterator[Text]:
         yield artist
     for child in artist.get_children():
         yield from _visible_texts(child)
+
+
+def _path_of(line: Line2D | Spine) -> list[tuple[float, float]]:
+    """A line's points in pixels."""
+    points: list[tuple[float, float]] = line.get_transform().transform(line.get_path().vertices).tolist()
+    return points
 
 
 def _finest(drawn: PanelDrawing) -> float:

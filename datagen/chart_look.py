@@ -113,7 +113,7 @@ def choose_look(rng: random.Random, chart: Chart, long_side_px: int) -> Look:
         ink=ink,
         grid=rng.choice(("", "", "-", "--", ":")),
         frame=rng.choice(("box", "corner", "corner", "base")),
-        legend=rng.choice(("right", "below", "above", "inside")),
+        legend=rng.choice(("right", "below", "above", "right" if chart.kind in ("pie", "donut") else "inside")),
         legend_frame=rng.random() < 0.4,
         bar_share=rng.uniform(0.5, 0.85),
         edges=rng.random() < 0.3,

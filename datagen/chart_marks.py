@@ -16,6 +16,8 @@ from matplotlib.text import Text
 from datagen.chart_data import Numbers, Panel, Scale, Series
 from datagen.chart_look import Look
 
+_FAR = 0.2  # of an axis: lines so far apart do not get in each other's way
+
 
 @dataclass(frozen=True, slots=True)
 class Printed:
@@ -141,7 +143,7 @@ def draw_lines(axes: Axes, panel: Panel, scale: Scale, pen: Pen, marks: Marks) -
         marks.names.append(one.name)
         if scale.printed:
             gap = pen.points(4 + look.line_px * (1.3 if marker else 0.5))
-            for place, above in enumerate(_sides(one, series)):
+            for place, above in enumerate(_sides(one, series, scale)):
                 text = pen.number(one.values[place], scale.numbers)
                 made = axes.annotate(
                     text,
@@ -156,15 +158,19 @@ def draw_lines(axes: Axes, panel: Panel, scale: Scale, pen: Pen, marks: Marks) -
                 marks.labels.append(Printed(made, line=len(marks.lines) - 1))
 
 
-def _sides(one: Series, series: Sequence[Series]) -> Iterator[bool]:
-    """Whether each number stands above its point: on the side where neither other lines nor its own one go."""
-    for place, value in enumerate(one.values):
-        others = [other.values[place] for other in series if other is not one]
-        if others:
-            yield value > sum(others) / len(others) or (value == max(others) and series[0] is one)
+def _sides(one: Series, series: Sequence[Series], scale: Scale) -> Iterator[bool]:
+    """Whether each number stands above its point: on the side where neither a line close by nor its own one goes."""
+    height = math.log10 if scale.log else float
+    far = _FAR * (height(scale.ticks[-1]) - height(scale.ticks[0]))
+    heights = list(map(height, one.values))
+    others = [list(map(height, other.values)) for other in series if other is not one]
+    for place, value in enumerate(heights):
+        near = [other[place] for other in others if abs(other[place] - value) < far]
+        if near:
+            yield value > sum(near) / len(near) or (value == max(near) and series[0] is one)
         else:
-            near = one.values[max(place - 1, 0) : place + 2]
-            yield value >= (sum(near) - value) / (len(near) - 1)
+            around = heights[max(place - 1, 0) : place + 2]
+            yield value >= (sum(around) - value) / (len(around) - 1)
 
 
 def draw_slices(axes: Axes, panel: Panel, pen: Pen, marks: Marks) -> None:

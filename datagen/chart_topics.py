@@ -92,6 +92,7 @@ class _Author:
     def _plain(self, kind: Kind, words: Mapping[str, Any], quantity: Quantity, span: _Span) -> Panel:
         """Bars or lines over one axis."""
         rng, stacked = self.rng, kind == "stacked_bar"
+        horizontal = kind != "line" and rng.random() < (0.1 if span.is_time else 0.4)
         names, shown = self._series_names(kind, words, span)
         few = len(names) * len(span.names) <= (18 if kind != "line" or len(names) == 1 else 10)
         log = kind == "line" and quantity.spans_decades and rng.random() < 0.4
@@ -102,16 +103,16 @@ class _Author:
         if stacked:
             scale, values = self._stack(raw, quantity)
         else:
-            from_zero = kind != "line" or rng.random() < 0.4
-            above, below = 0.07 * printed, 0.07 * printed * (min(map(min, raw)) < 0)
+            from_zero = not log and (kind != "line" or rng.random() < 0.4)
+            above = (0.15 if horizontal else 0.08) * printed
+            below = above if min(map(min, raw)) < 0 or not from_zero else 0.0
             scale, values = fit_scale(
-                rng, raw, quantity, printed=printed, from_zero=from_zero and not log, log=log, room=(below, above)
+                rng, raw, quantity, printed=printed, from_zero=from_zero, log=log, room=(below, above)
             )
         period = "" if shown == "years" else span.period
         title, scale = self._titles(words, scale, period, by_item=not span.is_time or shown == "items")
         if not shown and rng.random() < 0.2:
             names = [words["quantity"]]
-        horizontal = kind != "line" and rng.random() < (0.1 if span.is_time else 0.4)
         return Panel(
             kind=kind,
             horizontal=horizontal,

@@ -15,6 +15,7 @@ Column = tuple[float, ...]
 _LEAST_SLICE = 0.03  # of a pie
 _MOST_RATIO = 8.0  # of the largest value of a chart to the smallest, so that both can be compared
 _LEAST_COUNT = 20.0  # what is counted goes at least so far, so that its steps are small
+_LOG_ROOM = 1.3  # a factor that is left free on a logarithmic axis
 _LOG_RATIO = 40.0  # a range at least so wide may have a logarithmic axis
 
 
@@ -125,7 +126,11 @@ def fit_scale(
     if from_zero or high - low < 0.05 * abs(high):
         low, high = min(low, 0.0), max(high, 0.0)
     span = high - low
-    ticks = log_ticks(low, high) if log else linear_ticks(low - room[0] * span, high + room[1] * span)
+    ticks = (
+        log_ticks(low / _LOG_ROOM, high * _LOG_ROOM)
+        if log
+        else linear_ticks(low - room[0] * span, high + room[1] * span)
+    )
     step = ticks[1] - ticks[0]
     if printed:
         decimals = 0 if quantity.whole else printed_decimals(rng, max(abs(low), abs(high)))
