@@ -210,6 +210,8 @@ class _Sheet:
         drawn = PanelDrawing(panel, (axes,), marks)
         if panel.kind in ("pie", "donut"):
             draw_slices(axes, panel, self.pen, marks)
+            if self.count > 1:  # a small pie, and text as large as ever around it
+                axes.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5))
         else:
             if panel.kind != "line":
                 draw_bars(axes, panel, self.pen, marks)

@@ -195,7 +195,7 @@ def draw_slices(axes: Axes, panel: Panel, pen: Pen, marks: Marks) -> None:
             beside = "\n".join(filter(None, (beside, text)))
         if beside:
             ha = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
-            va = "center" if abs(y) < 0.8 else "bottom" if y > 0 else "top"
+            va = "center" if abs(y) < 0.45 else "bottom" if y > 0 else "top"
             axes.text(1.07 * x, 1.07 * y, beside, ha=ha, va=va)
 
 

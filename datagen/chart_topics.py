@@ -95,7 +95,7 @@ class _Author:
         horizontal = kind != "line" and rng.random() < (0.1 if span.is_time else 0.4)
         names, shown = self._series_names(kind, words, span)
         few = len(names) * len(span.names) <= (18 if kind != "line" or len(names) == 1 else 10)
-        log = kind == "line" and quantity.spans_decades and rng.random() < 0.4
+        log = kind == "line" and few and quantity.spans_decades and rng.random() < 0.4
         printed = stacked or log or rng.random() < (0.55 if few else 0.1)
         raw = columns(
             rng, quantity, count=len(names), length=len(span.names), is_time=span.is_time and not stacked, log=log

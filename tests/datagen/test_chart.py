@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from itertools import combinations
@@ -55,7 +56,7 @@ def drawn(number: int) -> tuple[Chart, Drawing] | None:
 
 
 def some() -> list[tuple[Chart, Drawing]]:
-    return [found for number in range(32) if (found := drawn(number))]
+    return [found for number in range(24) if (found := drawn(number))]
 
 
 def value(text: str) -> float:
@@ -154,6 +155,19 @@ def check_slices(told: dict[str, Any], drawing: PanelDrawing) -> None:
     )
     texts = " ".join([*(shown(text.get_text()) for text in axes.texts), *names_in_legend(drawing)])
     assert Counter(texts.split()) == Counter(" ".join(data).split()) + Counter(data.values())
+
+
+def test_a_legend_of_several_rows_is_in_the_dicts_order() -> None:
+    scale = Scale(ticks=(0, 10, 20), numbers=Numbers(decimals=0), printed=False)
+    names = [f"a long name, number {n}" for n in range(5)]
+    series = tuple(Series(name=name, values=(3.0, 17.0)) for name in names)
+    panel = Panel(kind="grouped_bar", categories=("a", "b"), series=series, scales=(scale,))
+    chart = Chart(panels=(panel,))
+    look = replace(choose_look(random.Random(0), chart, 1024), width_px=800, height_px=700, font_px=18, legend="below")
+    (drawing,) = draw(chart, look, "en").panels
+    (legend,) = drawing.axes[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] != names  # matplotlib fills columns
+    assert names_in_legend(drawing) == names == list(chart.truth()["data"])
 
 
 def test_the_form_of_the_dict() -> None:
@@ -410,9 +424,9 @@ def test_a_sample() -> None:
 _DIGESTS = """
 import hashlib, sys
 from datagen.chart import ChartSource
-source = ChartSource(charts=4)
+source = ChartSource(charts=3)
 found = {}
-for unit in sorted(source.units("0-3", ""), key=lambda unit: unit.id, reverse=sys.argv[1] == "backwards"):
+for unit in sorted(source.units("0-2", ""), key=lambda unit: unit.id, reverse=sys.argv[1] == "backwards"):
     outcome = source.make(unit, ())
     found[unit.id] = hashlib.sha256(repr(outcome).encode()).hexdigest()
 print(sorted(found.items()))
