@@ -79,7 +79,7 @@ def draw(chart: Chart, look: Look, language: str) -> Drawing:
     """
     _add_fonts()
     with warnings.catch_warnings(), matplotlib.rc_context(_style(look, language)):
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         figure = Figure(figsize=(look.width_px / look.dpi, look.height_px / look.dpi), dpi=look.dpi)
         sheet = _Sheet(figure, FigureCanvasAgg(figure), Pen(look), len(chart.panels))
         panels = sheet.draw(chart)

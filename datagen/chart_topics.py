@@ -130,20 +130,17 @@ class _Author:
         """The scale of stacked bars holds their sums; shares are made to sum up to 100."""
         if quantity.unit == "%":
             rows = [shares(row, 1) for row in zip(*raw, strict=True)]
-            raw = list(zip(*rows, strict=True))
+            scale, _ = fit_scale(self.rng, [(100.0,)], quantity, printed=True, from_zero=True)
+            return replace(scale, numbers=replace(scale.numbers, decimals=1)), list(zip(*rows, strict=True))
         sums = tuple(sum(row) for row in zip(*raw, strict=True))
-        over, _ = fit_scale(self.rng, [sums], quantity, printed=True, from_zero=True)
-        if quantity.unit == "%":
-            return replace(over, numbers=replace(over.numbers, decimals=1)), list(raw)
-        decimals = over.numbers.decimals
-        return over, [tuple(round(value, decimals) for value in column) for column in raw]
+        scale, _ = fit_scale(self.rng, [sums], quantity, printed=True, from_zero=True, room=(0, 0.05))
+        decimals = scale.numbers.decimals
+        return scale, [tuple(round(value, decimals) for value in column) for column in raw]
 
     def _composite(self, words: Mapping[str, Any], quantity: Quantity, span: _Span) -> Panel:
         """Bars on the left axis; how fast their sum grows, as a line on the right one."""
         rng = self.rng
-        names = (
-            [words["quantity"]] if rng.random() < 0.7 else [name.format(**self.names) for name in words["groups"]][:2]
-        )
+        names = [words["quantity"]] if rng.random() < 0.7 else self._groups(words)[:2]
         mild = replace(quantity, low=max(quantity.low, quantity.high / 4))
         raw = columns(rng, mild, count=len(names), length=len(span.names) + 1, is_time=True, log=False)
         shown = rng.choice(("bars", "line", "none", "none"))
@@ -183,7 +180,7 @@ class _Author:
         else:
             largest = rng.uniform(quantity.high / 4, quantity.high)
             decimals = 0 if quantity.whole else printed_decimals(rng, largest)
-            values = tuple(round(largest * size / max(raw), decimals) for size in raw)
+            values = tuple(max(round(largest * size / max(raw), decimals), 10.0**-decimals) for size in raw)
             numbers = Numbers(decimals=decimals, separator=largest >= 1000 and rng.random() < 0.6)
             title = self._with_unit(self._headline(words, span.period, by_item=True), quantity.unit)
         return Panel(

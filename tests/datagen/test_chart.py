@@ -377,6 +377,15 @@ def test_every_kind_in_both_languages() -> None:
         for panel in chart.panels:
             assert len(set(panel.categories)) == len(panel.categories)
             assert len({one.name for one in panel.series}) == len(panel.series)
+            if panel.kind in ("pie", "donut", "stacked_bar"):
+                assert all(value > 0 for one in panel.series for value in one.values)
+            for one in panel.series:
+                scale, stacked = panel.scales[one.on_right], panel.kind == "stacked_bar"
+                tops = (
+                    [sum(row) for row in zip(*(s.values for s in panel.series), strict=True)] if stacked else one.values
+                )
+                if scale.ticks:
+                    assert min(one.values) >= scale.ticks[0] - 1e-9 and max(tops) <= scale.ticks[-1] + 1e-9
     assert set(found) == {(kind, language) for kind in KINDS for language in ("en", "zh")}
     assert 250 < sum(count for (_, language), count in found.items() if language == "en") < 350
 
