@@ -16,10 +16,13 @@ from datagen.unit import Failed, Source
 
 SOURCES = {
     "pdf": "datagen.pdf.PdfSource",
+    "markdown": "datagen.markdown.MarkdownSource",
     "detection": "datagen.detection.DetectionSource",
     "referring": "datagen.referring.ReferringSource",
+    "caption": "datagen.caption.CaptionSource",
     "chat": "datagen.chat.ChatSource",
     "vqa": "datagen.vqa.VqaSource",
+    "chart": "datagen.chart.ChartSource",
 }
 """By the name that shard sets carry; imported when needed, since each has libraries of its own."""
 
@@ -51,7 +54,7 @@ def picture_of(place: str, unit_id: str) -> bytes | str:
     unit = find_unit(folder, unit_id)
     if unit is None:
         return "the unit is in no plan file"
-    if not unit.files:
+    if not unit.files and not unit.payload:
         return "the unit has no file"
     source = source_of(read_job(folder))
     try:
