@@ -1,0 +1,294 @@
+"""Keeps benchmarks' images out of training data: by name where it is known, by look where it is not.
+
+python -m datagen.guard --out guard.arrow --refcoco refer/data --coco-images train2014/ --folder mine=exam/
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+
+from datagen.benchmark_sets import BenchmarkImage, chartqa_images, docvqa_images, folder_images, refcoco_images
+from datagen.console import Progress, say, show_table, warn
+from datagen.errors import UserError, command
+from datagen.files import atomic_file
+from datagen.images import read_image
+from datagen.looks import ALIKE, DIMENSIONS, NEAR, SIDE, Look, asked_vectors, guarded_vectors, look_at, similarities
+from datagen.storage import folder_at, is_url
+
+_VERSION = b"1"  # of the file's form and of what a look is
+_CANDIDATES = 5  # at most so many are compared closely; the right one is nearly always among the first two
+_SHOWN = 20  # lines about images that could not be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """An image is one of a benchmark's."""
+
+    benchmark: str  # "refcoco val, refcoco+ val": all that have it
+    name: str  # of the benchmark's image
+    by: Literal["id", "look"]
+    similarity: float  # 1 by id; by look at least `datagen.looks.ALIKE`
+
+    def __str__(self) -> str:
+        return f"{self.benchmark}: {self.name}"
+
+
+class Guard:
+    """Benchmarks' images, to be recognised. The file's pages in memory are shared by all processes that read it."""
+
+    def __init__(self, place: str, data: pa.Buffer) -> None:
+        try:
+            with pa.ipc.open_file(data) as file:
+                version = (file.schema.metadata or {}).get(b"guard")
+                batch = file.get_batch(0) if version == _VERSION else None
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{place}: no guard: {error}; make one with python -m datagen.guard") from error
+        if batch is None:
+            raise UserError(f"{place}: a guard of another version; make it again with python -m datagen.guard")
+        self._data = data
+        self._benchmarks, self._names = batch.column("benchmark"), batch.column("name")
+        self._thumbnails = batch.column("thumbnail")
+        ids: list[str] = batch.column("id").to_pylist()
+        self._rows = {one: row for row, one in enumerate(ids) if one}
+        views = batch.column("boxes")
+        self._owners = np.repeat(np.arange(len(batch)), np.diff(views.offsets.to_numpy()))
+        self._boxes = views.values.values.to_numpy().reshape(-1, 4)
+        self._vectors = batch.column("vectors").values.values.to_numpy().reshape(-1, DIMENSIONS)
+
+    @classmethod
+    def read(cls, path: str) -> Guard:
+        """The guard at a path or URL.
+
+        Raises:
+            UserError: there is none, or it was made by another version.
+        """
+        try:
+            if is_url(path):
+                folder, _, name = path.rpartition("/")
+                return cls(path, pa.py_buffer(folder_at(folder).read(name)))
+            return cls(path, pa.memory_map(path).read_buffer())
+        except OSError as error:
+            raise UserError(f"{path}: no guard can be read there: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file: what is guarded, and how."""
+        return hashlib.sha256(self._data).hexdigest()
+
+    def find(self, ids: Iterable[str], picture: PIL.Image.Image) -> Match | None:
+        """The benchmark's image that this one is; None for none.
+
+        Args:
+            ids: names it may be known by (`datagen.image_ids.image_id_of`).
+            picture: decoded, as it is shown; looked at only where no name is known.
+        """
+        for one in ids:
+            if one in self._rows:
+                return self._match(self._rows[one], "id", 1.0)
+        return self._find_look(look_at(picture)) if len(self._vectors) else None
+
+    def _find_look(self, look: Look) -> Match | None:
+        vectors, boxes = asked_vectors(look)
+        products = (self._vectors @ vectors.T).ravel()
+        near = np.flatnonzero(products >= NEAR)
+        if not len(near):
+            return None
+        near = near[np.argsort(-products[near], kind="stable")[:_CANDIDATES]]
+        views, asked = near // len(vectors), near % len(vectors)
+        owners = self._owners[views]
+        guarded = np.stack([np.frombuffer(self._thumbnails[row].as_buffer(), np.uint8) for row in owners.tolist()])
+        found = similarities(look.thumbnail, boxes[asked], guarded.reshape(-1, SIDE, SIDE), self._boxes[views])
+        best = int(found.argmax())
+        similarity = round(float(found[best]), 3)
+        return self._match(int(owners[best]), "look", similarity) if similarity >= ALIKE else None
+
+    def _match(self, row: int, by: Literal["id", "look"], similarity: float) -> Match:
+        benchmark, name = self._benchmarks[row].as_py(), self._names[row].as_py()
+        return Match(benchmark=benchmark, name=name, by=by, similarity=similarity)
+
+
+@cache
+def guard_at(path: str) -> Guard:
+    """`Guard.read`, once in a process."""
+    return Guard.read(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardReport:
+    """What a guard guards."""
+
+    images: Mapping[str, int]  # by benchmark
+    by_id: Mapping[str, int]
+    by_look: Mapping[str, int]
+    without_look: Sequence[str]  # a line for each image that was given, but cannot be known by its look
+    unguarded: int  # of these, how many have no name either
+
+
+def build_guard(images: Iterable[BenchmarkImage], out: str | Path) -> GuardReport:
+    """Writes the guard of some benchmarks' images. The bytes depend on the images alone.
+
+    Raises:
+        UserError: two benchmarks of one name, or not one image can be read where images were given.
+    """
+    listed = list(images)
+    merged = list(_merged(listed))
+    with ThreadPoolExecutor() as pool, Progress("guard", total=len(merged), unit="image") as progress:
+        seen = []
+        for one in pool.map(_look, (image.path for image in merged)):
+            seen.append(one)
+            progress.advance(1)
+    with atomic_file(Path(out)) as file:
+        batch = _batch(merged, seen)
+        with pa.ipc.new_file(file, batch.schema) as writer:
+            writer.write_batch(batch)
+    return _report(listed, merged, seen)
+
+
+def _merged(images: Sequence[BenchmarkImage]) -> Iterator[BenchmarkImage]:
+    """Each image once, with all the benchmarks that have it."""
+    groups: dict[str, list[BenchmarkImage]] = {}
+    for image in images:
+        groups.setdefault(image.id or str(image.path), []).append(image)
+    for group in groups.values():
+        benchmarks = ", ".join(dict.fromkeys(image.benchmark for image in group))
+        path = next((image.path for image in group if image.path and image.path.is_file()), group[0].path)
+        yield BenchmarkImage(benchmark=benchmarks, name=group[0].name, id=group[0].id, path=path)
+
+
+def _look(path: Path | None) -> Look | str:
+    """The look of an image, or why it has none."""
+    if path is None:
+        return ""
+    try:
+        image = read_image(path.read_bytes())
+        look = look_at(PIL.Image.open(BytesIO(image.data)))
+    except FileNotFoundError:
+        return "no such file"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return look if len(look.boxes) else "of one colour, so that nothing tells it from others"
+
+
+def _batch(images: Sequence[BenchmarkImage], looks: Sequence[Look | str]) -> pa.RecordBatch:
+    nothing = np.zeros((0, 4), dtype=np.float32)
+    boxes = [one.boxes if isinstance(one, Look) else nothing for one in looks]
+    vectors = [guarded_vectors(one) for one in looks if isinstance(one, Look)]
+    ends = np.cumsum([0, *map(len, boxes)], dtype=np.int32)
+    columns = {
+        "benchmark": pa.array([image.benchmark for image in images], pa.string()),
+        "name": pa.array([image.name for image in images], pa.string()),
+        "id": pa.array([image.id for image in images], pa.string()),
+        "problem": pa.array([one if isinstance(one, str) else "" for one in looks], pa.string()),
+        "boxes": _lists(ends, np.concatenate([nothing, *boxes])),
+        "vectors": _lists(ends, np.concatenate([np.zeros((0, DIMENSIONS), dtype=np.float32), *vectors])),
+        "thumbnail": pa.array(
+            [one.thumbnail.tobytes() if isinstance(one, Look) else b"" for one in looks], pa.large_binary()
+        ),
+    }
+    schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata={b"guard": _VERSION})
+    return pa.record_batch(list(columns.values()), schema=schema)
+
+
+def _lists(ends: np.ndarray, rows: np.ndarray) -> pa.Array:
+    """A list of rows for each image."""
+    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+    return pa.ListArray.from_arrays(pa.array(ends), values)
+
+
+def _report(
+    listed: Sequence[BenchmarkImage], merged: Sequence[BenchmarkImage], looks: Sequence[Look | str]
+) -> GuardReport:
+    seen = {image.id or str(image.path): isinstance(look, Look) for image, look in zip(merged, looks, strict=True)}
+    without = [(image, look) for image, look in zip(merged, looks, strict=True) if isinstance(look, str) and image.path]
+    return GuardReport(
+        images=Counter(image.benchmark for image in listed),
+        by_id=Counter(image.benchmark for image in listed if image.id),
+        by_look=Counter(image.benchmark for image in listed if seen[image.id or str(image.path)]),
+        without_look=[f"{image.benchmark}: {image.name}: {problem}" for image, problem in without],
+        unguarded=sum(not image.id for image, _ in without),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m datagen.guard",
+        description="Lists the images of benchmarks, so that sources can refuse them.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  python -m datagen.guard --out guard.arrow --refcoco refer/data --coco-images coco/train2014
+  python -m datagen.guard --out guard.arrow --docvqa docvqa/ --chartqa ChartQA/ --folder exam=ours/exam""",
+    )
+    add = made.add_argument
+    add("--out", required=True, help="the guard, one file")
+    add("--refcoco", type=_folder, help="holds refcoco/refs(unc).p, refcoco+/, refcocog/")
+    add("--coco-images", type=_folder, help="COCO's train2014, so that RefCOCO's images are known by their look, too")
+    add("--docvqa", type=_folder, help="holds val/val_v1.0.json or spdocvqa_qas/val_v1.0_withQT.json, and test")
+    add("--chartqa", type=_folder, help='holds val/ and test/, or "ChartQA Dataset" with these')
+    add("--folder", type=_named_folder, action="append", default=[], metavar="NAME=PATH", help="a folder of images")
+    return made
+
+
+@command
+def main() -> int:
+    """Parses the command line, writes the guard, shows what it holds."""
+    arguments = parser().parse_args()
+    if arguments.coco_images and not arguments.refcoco:
+        raise UserError("--coco-images are the images of --refcoco, which is not given; --folder guards any images")
+    images = list(_listed(arguments))
+    if not images:
+        raise UserError("nothing to guard; give --refcoco, --docvqa, --chartqa or --folder NAME=PATH")
+    report = build_guard(images, arguments.out)
+    rows = [(name, n, report.by_id[name], report.by_look[name]) for name, n in report.images.items()]
+    show_table(arguments.out, ("benchmark", "images", "known by name", "by look"), rows)
+    for line in report.without_look[:_SHOWN]:
+        say(f"not known by look: {line}")
+    if len(report.without_look) > _SHOWN:
+        say(f"… and {len(report.without_look) - _SHOWN} more, in the column `problem` of {arguments.out}")
+    if report.unguarded:
+        warn(f"{report.unguarded} images are known neither by name nor by look: they are not guarded")
+    return 0
+
+
+def _listed(arguments: argparse.Namespace) -> Iterator[BenchmarkImage]:
+    if arguments.refcoco:
+        yield from refcoco_images(arguments.refcoco, arguments.coco_images)
+    if arguments.docvqa:
+        yield from docvqa_images(arguments.docvqa)
+    if arguments.chartqa:
+        yield from chartqa_images(arguments.chartqa)
+    for name, folder in arguments.folder:
+        yield from folder_images(name, folder)
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return Path(text)
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=PATH")
+    return name, _folder(path)
+
+
+if __name__ == "__main__":
+    main()
