@@ -38,6 +38,8 @@ def refcoco_images(folder: Path, coco_images: Path | None) -> Iterator[Benchmark
     files = [file for file in files if file.suffix in {".p", ".json"}]
     if not files:
         raise UserError(f"{folder}: no refcoco/refs(unc).p nor refcoco+/, refcocog/ with such a file (--refcoco)")
+    if coco_images and not next(coco_images.glob("COCO_train2014_*.jpg"), None):
+        raise UserError(f"{coco_images}: no COCO_train2014_*.jpg there (--coco-images)")
     for file in files:
         # Of RefCOCOg's two splits the second is named; "unc" is the only one that the others have.
         maker = file.stem.removeprefix("refs(").removesuffix(")")

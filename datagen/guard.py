@@ -141,11 +141,7 @@ class GuardReport:
 
 
 def build_guard(images: Iterable[BenchmarkImage], out: str | Path) -> GuardReport:
-    """Writes the guard of some benchmarks' images. The bytes depend on the images alone.
-
-    Raises:
-        UserError: two benchmarks of one name, or not one image can be read where images were given.
-    """
+    """Writes the guard of some benchmarks' images. The bytes depend on the images alone."""
     listed = list(images)
     merged = list(_merged(listed))
     with ThreadPoolExecutor() as pool, Progress("guard", total=len(merged), unit="image") as progress:
@@ -153,11 +149,15 @@ def build_guard(images: Iterable[BenchmarkImage], out: str | Path) -> GuardRepor
         for one in pool.map(_look, (image.path for image in merged)):
             seen.append(one)
             progress.advance(1)
-    with atomic_file(Path(out)) as file:
-        batch = _batch(merged, seen)
-        with pa.ipc.new_file(file, batch.schema) as writer:
-            writer.write_batch(batch)
+    write_guard(merged, seen, out)
     return _report(listed, merged, seen)
+
+
+def write_guard(images: Sequence[BenchmarkImage], looks: Sequence[Look | str], out: str | Path) -> None:
+    """Writes a guard: one Arrow file, used as it lies on disk. For a look there may be a line why there is none."""
+    batch = _batch(images, looks)
+    with atomic_file(Path(out)) as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
 
 
 def _merged(images: Sequence[BenchmarkImage]) -> Iterator[BenchmarkImage]:
@@ -182,7 +182,7 @@ def _look(path: Path | None) -> Look | str:
         return "no such file"
     except (OSError, ValueError) as error:
         return str(error)
-    return look if len(look.boxes) else "of one colour, so that nothing tells it from others"
+    return look if len(look.boxes) else "nearly of one colour: nothing tells it from others"
 
 
 def _batch(images: Sequence[BenchmarkImage], looks: Sequence[Look | str]) -> pa.RecordBatch:
