@@ -25,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 SIDE = 64  # pixels of a thumbnail, whatever the picture's form
 CROP = 0.05  # of a picture's width or height, that may be cut off at each side
 NEAR = 0.75  # vectors of one picture agree to more; see `benchmarks/guard.py`
-ALIKE = 0.75  # similarity of one picture's looks; of others hardly any reach it (the same place)
+ALIKE = 0.8  # similarity of one picture's looks; of others hardly any reach it (the same place)
 
 _FREQUENCIES = 8  # a side of the cosine transform
 _FAINT = 3.0  # standard deviation in grey levels: a picture below has nothing to know it by
