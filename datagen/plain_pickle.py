@@ -23,6 +23,15 @@ _ALLOWED = frozenset(
     "LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 PUT BINPUT "
     "LONG_BINPUT GET BINGET LONG_BINGET MEMOIZE".split()
 )
+_OPCODES = {ord(one.code): one for one in pickletools.opcodes}
+_ARGUMENTS = {code: one.arg.n if one.arg else 0 for code, one in _OPCODES.items() if one.name in _ALLOWED}
+_PUT, _LONG_BINPUT, _STOP = ord("p"), ord("r"), ord(".")
+_TABLES = {_PUT, _LONG_BINPUT}
+_COUNTS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+}
 
 
 def load_plain_pickle(path: str | Path) -> Any:
@@ -63,17 +72,38 @@ class _NothingToImport(pickle.Unpickler):
 
 
 def _check_instructions(data: bytes) -> None:
-    """Raises ValueError for an instruction that plain data do not need."""
+    """Raises ValueError for an instruction that plain data do not need, or whose argument is not there."""
+    position, size = 0, len(data)
+    while position < size:
+        code = data[position]
+        argument = _ARGUMENTS.get(code)
+        if argument is None:
+            name = _OPCODES[code].name if code in _OPCODES else f"instruction {code}"
+            raise ValueError(f"pickle is refused: {name} at byte {position} is no plain data")
+        end = position + 1 + argument if argument >= 0 else _end_of_argument(data, position + 1, argument)
+        if not position < end <= size:
+            raise ValueError(f"pickle is broken: it ends in the middle of {_OPCODES[code].name} at byte {position}")
+        if code in _TABLES and _number(data[position + 1 : end], code) > size:
+            raise ValueError(f"pickle is refused: a table larger than the file at byte {position}")
+        if code == _STOP:
+            return
+        position = end
+    raise ValueError("pickle is broken: it has no end")
+
+
+def _number(argument: bytes, code: int) -> int:
+    """What stands in a PUT (decimal) or LONG_BINPUT (binary)."""
     try:
-        for instruction, argument, position in pickletools.genops(data):
-            if instruction.name not in _ALLOWED:
-                raise pickle.UnpicklingError(f"{instruction.name} {argument or ''} at byte {position} is no plain data")
-            if "PUT" in instruction.name and isinstance(argument, int) and argument > len(data):
-                raise pickle.UnpicklingError(f"a table of {argument} places at byte {position}")
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"pickle is refused: {error}") from error
-    except Exception as error:  # whatever a wrong program leads to
+        return int(argument) if code == _PUT else int.from_bytes(argument, "little")
+    except ValueError as error:
         raise ValueError(f"pickle is broken: {error}") from error
+
+
+def _end_of_argument(data: bytes, start: int, kind: int) -> int:
+    """Where an argument ends that goes up to a line's end, or is as long as it says."""
+    if kind == pickletools.UP_TO_NEWLINE:
+        return data.find(b"\n", start) + 1
+    return start + _COUNTS[kind] + int.from_bytes(data[start : start + _COUNTS[kind]], "little")
 
 
 def _check_size(value: Any) -> None:
