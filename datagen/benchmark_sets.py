@@ -10,6 +10,7 @@ from typing import Any
 
 from datagen.errors import UserError
 from datagen.image_ids import coco_id, image_id_of
+from datagen.listing import list_files, name_of
 from datagen.plain_pickle import load_plain_pickle
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
@@ -103,12 +104,9 @@ def folder_images(benchmark: str, folder: Path) -> Iterator[BenchmarkImage]:
     Raises:
         UserError: there are none.
     """
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not files:
-        raise UserError(f"{folder}: no image ({', '.join(SUFFIXES)}) below it (--folder {benchmark}=…)")
-    for file in files:
-        name = file.relative_to(folder).as_posix()
-        yield BenchmarkImage(benchmark=benchmark, name=name, id=image_id_of(name) or "", path=file)
+    for file in list_files([str(folder)], SUFFIXES):
+        name = name_of(file, [str(folder)])
+        yield BenchmarkImage(benchmark=benchmark, name=name, id=image_id_of(name) or "", path=Path(file))
 
 
 def _refs(file: Path) -> Iterator[tuple[str, int]]:

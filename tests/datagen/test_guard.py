@@ -242,7 +242,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         list(docvqa_images(tmp_path))
     with pytest.raises(UserError, match=r"no val/png/\*.png .*--chartqa"):
         list(chartqa_images(tmp_path))
-    with pytest.raises(UserError, match=r"no image .*--folder exam="):
+    with pytest.raises(UserError, match=r"empty: no \*.jpg, \*.jpeg, .* in this folder"):
         list(folder_images("exam", tmp_path / "empty"))
 
 
