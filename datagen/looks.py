@@ -24,7 +24,7 @@ Bytes = npt.NDArray[np.uint8]
 
 SIDE = 64  # pixels of a thumbnail, whatever the picture's form
 CROP = 0.05  # of a picture's width or height, that may be cut off at each side
-NEAR = 0.75  # vectors of one picture agree to more; see `benchmarks/guard.py`
+NEAR = 0.8  # vectors of one picture agree to more; see `benchmarks/guard.py`
 ALIKE = 0.8  # similarity of one picture's looks; of others hardly any reach it (the same place)
 
 _FREQUENCIES = 8  # a side of the cosine transform
@@ -35,7 +35,7 @@ _WHOLE = np.array([[0, 0, 1, 1]], dtype=np.float32)
 
 _OUTER = 1.2 * CROP  # of a box a side, left out of comparisons: a crop may have cut it off from the other picture
 _POINTS = 24  # a side, at which two looks are laid over each other
-_STEPS = 5  # of Gauss-Newton
+_STEPS = 4  # of Gauss-Newton
 _CLOSE = 0.6  # correlation after which comparing details is worth while
 _FINE = 48  # points a side at which details are compared
 _TILES = 6  # a side: the places that are compared one by one
@@ -197,8 +197,8 @@ def _without(boxes: Floats, share: float) -> Floats:
 
 def _seen(pictures: Floats, boxes: Floats, points: int) -> Floats:
     """(K, points, points): what (K, 4) boxes show of (K or 1, 64, 64) pictures, linear between pixels."""
-    across = _between(boxes[:, 0], boxes[:, 2], points)
-    return np.asarray(_between(boxes[:, 1], boxes[:, 3], points) @ pictures @ across.transpose(0, 2, 1))
+    weights = _between(boxes[:, :2].T.ravel(), boxes[:, 2:].T.ravel(), points)
+    return np.asarray(weights[len(boxes) :] @ pictures @ weights[: len(boxes)].transpose(0, 2, 1))
 
 
 def _between(low: Floats, high: Floats, points: int) -> Floats:
