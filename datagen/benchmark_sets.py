@@ -25,6 +25,11 @@ class BenchmarkImage:
     id: str = ""  # see `datagen.image_ids`; "" where its name is not known elsewhere
     path: Path | None = None  # None where the images were not given
 
+    @property
+    def key(self) -> str:
+        """The same for an image that several benchmarks have."""
+        return self.id or str(self.path or self.name)
+
 
 def refcoco_images(folder: Path, coco_images: Path | None) -> Iterator[BenchmarkImage]:
     """Images with referring expressions of val, testA, testB or test.

@@ -164,7 +164,7 @@ def _merged(images: Sequence[BenchmarkImage]) -> Iterator[BenchmarkImage]:
     """Each image once, with all the benchmarks that have it."""
     groups: dict[str, list[BenchmarkImage]] = {}
     for image in images:
-        groups.setdefault(image.id or str(image.path), []).append(image)
+        groups.setdefault(image.key, []).append(image)
     for group in groups.values():
         benchmarks = ", ".join(dict.fromkeys(image.benchmark for image in group))
         path = next((image.path for image in group if image.path and image.path.is_file()), group[0].path)
@@ -214,12 +214,12 @@ def _lists(ends: np.ndarray, rows: np.ndarray) -> pa.Array:
 def _report(
     listed: Sequence[BenchmarkImage], merged: Sequence[BenchmarkImage], looks: Sequence[Look | str]
 ) -> GuardReport:
-    seen = {image.id or str(image.path): isinstance(look, Look) for image, look in zip(merged, looks, strict=True)}
+    seen = {image.key: isinstance(look, Look) for image, look in zip(merged, looks, strict=True)}
     without = [(image, look) for image, look in zip(merged, looks, strict=True) if isinstance(look, str) and image.path]
     return GuardReport(
         images=Counter(image.benchmark for image in listed),
         by_id=Counter(image.benchmark for image in listed if image.id),
-        by_look=Counter(image.benchmark for image in listed if seen[image.id or str(image.path)]),
+        by_look=Counter(image.benchmark for image in listed if seen[image.key]),
         without_look=[f"{image.benchmark}: {image.name}: {problem}" for image, problem in without],
         unguarded=sum(not image.id for image, _ in without),
     )
