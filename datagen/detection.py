@@ -41,7 +41,7 @@ class DetectionSource(ImageSource):
     max_boxes: int = 30
 
     name = "detection"
-    places = ("coco", "images")
+    places = ("coco", "images", "guard")
     prompt_lists = ("detection", "referring")
 
     def __post_init__(self) -> None:

@@ -1,23 +1,37 @@
-"""What an image is called, so that one image is one document whichever data set it comes from."""
+"""One name for one image, whichever data set lists it: COCO's images are in most of them."""
 
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
-_COCO = re.compile(r"(?:.*/)?(?:COCO_(?:train|val|test)20\d\d_)?(\d{12})(?:_\d+)?\.jpg")
+# Twelve digits, so that other sets' numbers (LLaVA's "00453/004539375.jpg") are not taken for COCO's. RefCOCO's refs
+# add the number of the annotation: COCO_train2014_000000581857_16.jpg.
+_COCO = re.compile(
+    r"(?:.*/)?(?:COCO_(?:train|val|test)20\d\d_(\d{12})(?:_\d+)?|(\d{12}))\.(?:jpe?g|png)", re.IGNORECASE
+)
 
 
-def image_id_of(name: str) -> str | None:
-    """The id of a COCO image by its file name in any vintage, as in "coco:581857"; None for other names.
+def image_id_of(name: str, collection: str = "") -> str | None:
+    """What an image is called in every data set that has it; None where its name says no such thing.
 
-    COCO 2014 has COCO_train2014_000000581857.jpg, COCO 2017, LLaVA and RefCOCO's file names derive from it. Only the
-    twelve-digit form counts.
+    Args:
+        name: as a data set gives it: "train2017/000000581857.jpg", "COCO_train2014_000000581857.jpg" and
+            "000000581857.jpg" are one image, "coco/000000581857".
+        collection: the set whose own names count too, where the caller knows that it reads this set: with "docvqa",
+            "documents/xnbl0037_1.png" is "docvqa/xnbl0037_1".
     """
     found = _COCO.fullmatch(name)
-    return f"coco:{int(found[1])}" if found else None
+    if found:
+        return coco_id(int(found[1] or found[2]))
+    return f"{collection}/{PurePosixPath(name).stem}" if collection else None
+
+
+def coco_id(number: int) -> str:
+    """The name of COCO's image of that number."""
+    return f"coco/{number:012d}"
 
 
 def document_of_image(name: str) -> str:
-    """What a split keeps together: "coco/000000581857" for a COCO image, else the name."""
-    found = _COCO.fullmatch(name)
-    return f"coco/{found[1]}" if found else name
+    """The document that a split keeps together: an image of COCO is one document in all data sets."""
+    return image_id_of(name) or name

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datagen.errors import UserError
 from datagen.escape import escape
+from datagen.guard import guard_version, guarded
+from datagen.image_ids import image_id_of
 from datagen.images import ImageError, ImagePolicy, Picture, read_picture
-from datagen.listing import is_outside, within
+from datagen.listing import absolute, is_outside, within
 from datagen.prompts import wordings
 from datagen.sample import IMAGE_MARKER, Image, Sample, Scalar, Task, Turn
 from datagen.storage import is_url, read_piece
@@ -23,9 +25,21 @@ class ImageSource(SourceSettings):
     images: str = ""  # folder that the file names in annotations are relative to
     language: str = "en"  # of the prompts; class names and captions are the data set's
     image: ImagePolicy = field(default_factory=ImagePolicy)
+    guard: str = ""  # file of datagen.guard: images of benchmarks are refused
 
     def __post_init__(self) -> None:
         wordings("caption", self.language)  # ValueError for what is no language tag
+        object.__setattr__(self, "guard", absolute(self.guard))
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """See `Source`."""
+        return guard_version(self.guard)
+
+    @property
+    def collection(self) -> str:
+        """The benchmark that the images' names are of, as for `datagen.image_ids.image_id_of`."""
+        return ""
 
     def check_folder(self) -> None:
         """Raises UserError where the folder of the images is not there."""
@@ -41,17 +55,19 @@ class ImageSource(SourceSettings):
         if self.images and is_outside(unit.files[number], self.images):
             return Failed(reason="outside", detail="the file name leads out of the folder of the images")
         try:
-            return read_picture(read_piece(files[number]), self.image)
+            picture = read_picture(read_piece(files[number]), self.image)
         except FileNotFoundError:
             return Failed(reason="missing_image", detail="no such file")
         except ImageError as error:
             return Failed(reason=error.reason, detail=str(error))
         except OSError as error:
             return Failed(reason="broken_image", detail=str(error))
+        known = image_id_of(unit.files[number], self.collection)
+        return guarded(self.guard, filter(None, [known]), picture.pixels) or picture
 
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
         """See `Source`."""
-        found = self.read(unit, files)
+        found = replace(self, guard="").read(unit, files)
         return found.image if isinstance(found, Picture) else None
 
 

@@ -15,10 +15,11 @@ from datagen.audit import MEASURES, PageGates, judge, measure
 from datagen.errors import UserError, command
 from datagen.escape import escape
 from datagen.files import sha256_file
+from datagen.guard import guard_version, guarded
 from datagen.images import encode_jpeg
 from datagen.language import language_of
 from datagen.layout import POLICY_VERSION, TextPolicy, read_text
-from datagen.listing import list_files, name_of
+from datagen.listing import absolute, list_files, name_of
 from datagen.page import Document, Page, PdfError
 from datagen.prompts import choose
 from datagen.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
@@ -42,8 +43,10 @@ class PdfSource(SourceSettings):
     jpeg_quality: int = 90
     text: TextPolicy = field(default_factory=TextPolicy)
     gates: PageGates = field(default_factory=PageGates)
+    guard: str = ""  # file of datagen.guard: pages of benchmarks are refused
 
     name = "pdf"
+    places = ("paths", "guard")
     prompt_lists = ("ocr",)
     measures = MEASURES
 
@@ -52,13 +55,15 @@ class PdfSource(SourceSettings):
             raise ValueError("needs 1 <= short_side_px <= long_side_px and jpeg_quality from 1 to 95")
         if self.backend not in BACKENDS:
             raise ValueError(f"backend is {self.backend!r}, expected one of {', '.join(BACKENDS)}")
+        object.__setattr__(self, "guard", absolute(self.guard))
 
     @property
     def versions(self) -> dict[str, str]:
         """See `Source`."""
         from importlib.metadata import version  # noqa: PLC0415  # not for the children that import this module
 
-        return {"text policy": str(POLICY_VERSION), _PACKAGES[self.backend]: version(_PACKAGES[self.backend])}
+        package = _PACKAGES[self.backend]
+        return {"text policy": str(POLICY_VERSION), package: version(package), **guard_version(self.guard)}
 
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
         """See `Source`."""
@@ -102,6 +107,9 @@ class PdfSource(SourceSettings):
         refused = self.judge(measures, language)
         if refused:
             return replace(refused, language=language, measures=measures)
+        benchmark = guarded(self.guard, (), page.picture)
+        if benchmark:
+            return replace(benchmark, language=language)  # without measures: the gates would judge otherwise
         key = make_key(self.name, unit.content)
         prompt = choose("ocr", language, key)
         origin = {"document": unit.document, "page": unit.payload["page"], "language": language, "prompt": prompt.name}

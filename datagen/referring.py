@@ -52,7 +52,7 @@ class ReferringSource(ImageSource):
     reverse: Literal["none", "also", "only"] = "none"  # box → phrase
 
     name = "referring"
-    places = ("refs", "jsonl", "images")
+    places = ("refs", "jsonl", "images", "guard")
     prompt_lists = ("referring_phrase", "referring_box")
 
     def __post_init__(self) -> None:
@@ -233,7 +233,7 @@ def main() -> int:
     from datagen.cli import run_source  # noqa: PLC0415  # not for the children that import this module
 
     arguments = parser().parse_intermixed_args()
-    inputs = {name: getattr(arguments, name) for name in ReferringSource.places}
+    inputs = {name: getattr(arguments, name) for name in ("refs", "jsonl", "images")}
     return run_source(ReferringSource, inputs, arguments.settings, arguments)
 
 

@@ -44,13 +44,18 @@ class VqaSource(ImageSource):
     turns: Literal["one", "all"] = "one"  # a sample per question; or all questions about an image in one conversation
 
     name = "vqa"
-    places = ("records", "images")
+    places = ("records", "images", "guard")
     prompt_lists = ("vqa",)
 
     def __post_init__(self) -> None:
         ImageSource.__post_init__(self)
         if not self.splits or not set(self.splits) <= set(SPLITS):
             raise ValueError(f"needs splits of {', '.join(SPLITS)}")
+
+    @property
+    def collection(self) -> str:
+        """See `ImageSource`."""
+        return "" if self.form == "records" else self.form
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
