@@ -63,11 +63,17 @@ def run(pipeline: Pipeline) -> bool:
         UserError: a stage failed, would overwrite what no earlier run of this pipeline made, or names something that
             is not there or not below `out`; or this pipeline is already running.
     """
+    _check_root(pipeline)
     with locked(Path(pipeline.out)) as lock:
         whole = not pipeline.sets or build(pipeline.sets, lambda name, words: _run_command(name, words, lock))
         if pipeline.stages and whole:
             _run_stages(pipeline, lock)
     return whole
+
+
+def _check_root(pipeline: Pipeline) -> None:
+    if pipeline.sets and not Path(pipeline.root).is_dir():
+        raise UserError(f"root: {pipeline.root or 'not given'}: no such folder; --root names that of the data sets")
 
 
 def _run_stages(pipeline: Pipeline, lock: int) -> None:
@@ -172,9 +178,8 @@ def main() -> int:
         raise UserError(
             "command line: out: the recipes of the stages name the same folder; copy the recipes to move it"
         )
-    if pipeline.sets and not Path(pipeline.root).is_dir():
-        raise UserError(f"root: {pipeline.root or 'not given'}: no such folder; --root names that of the data sets")
     if arguments.dry_run:
+        _check_root(pipeline)
         build(pipeline.sets, None)
         return 0
     return 0 if run(pipeline) else 1

@@ -20,6 +20,7 @@ class Need:
     path: str  # may hold * and ?: at least one file must match
     what: str
     page: str  # where it is obtained
+    optional: bool = False  # the command does without, and less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class _Row:
 
     name: str
     of: DataSet
-    state: str  # "built", "to build", "missing" or "failed"
+    state: str  # "built", "built in part", "to build", "missing" or "failed"
     missing: list[Need] = field(default_factory=list)
 
 
@@ -56,8 +57,10 @@ def build(sets: Mapping[str, DataSet], run: Callable[[str, list[str]], None] | N
     rows = []
     for number, (name, of) in enumerate(sets.items(), start=1):
         missing = [need for need in of.needs if not _is_there(need.path)]
-        state = "missing" if missing else "built" if run else "to build"
-        if not missing:
+        blocked = any(not need.optional for need in missing)
+        built = "built in part" if missing else "built"
+        state = "missing" if blocked else built if run else "to build"
+        if not blocked:
             say(f"[{number}/{len(sets)}] {name}: {shlex.join(of.command)}")
             if run:
                 try:
@@ -71,7 +74,7 @@ def build(sets: Mapping[str, DataSet], run: Callable[[str, list[str]], None] | N
 
 
 def _show(rows: list[_Row]) -> None:
-    table = [(row.name, row.of.row, _number(row.of.samples), _written(row), row.state) for row in rows]
+    table = [(row.name, row.of.row, _asked(row.of), _written(row), row.state) for row in rows]
     show_table("data sets", ("set", "row of the paper", "samples asked", "written", "state"), table)
     for row in rows:
         if row.of.samples and row.state == "built" and (got := _samples(row.of)) is not None and got < row.of.samples:
@@ -90,9 +93,10 @@ def _samples(of: DataSet) -> int | None:
     return sum(record.samples for record in ShardSet(of.writes).records)
 
 
+def _asked(of: DataSet) -> str:
+    return "all" if of.samples is None else f"{of.samples:,}"
+
+
 def _written(row: _Row) -> str:
-    return _number(_samples(row.of)) if row.state != "missing" else ""
-
-
-def _number(count: int | None) -> str:
-    return "all" if count is None else f"{count:,}"
+    count = _samples(row.of)
+    return "" if count is None else f"{count:,}"

@@ -1,0 +1,203 @@
+"""A folder with a miniature of every data set of the paper, in the layout in which each is published."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+from datagen.examples import write_documents
+from tests.datagen.made_pictures import chart, page, scene
+from tests.datagen.made_talk import BAIZE, SHAREGPT, write_json
+
+LICENCES = [{"id": 4, "name": "Attribution License", "url": "http://creativecommons.org/licenses/by/2.0/"}]
+TEX = r"""\documentclass{article}
+\newcommand{\norm}[1]{\lVert #1 \rVert}
+\begin{document}
+\section{A bound}
+\input{body}
+\begin{tabular}{lr} method & error \\ ours & 0.1 \\ theirs & 0.2 \end{tabular}
+\end{document}
+"""
+BODY = r"For every vector $x$ of length $\norm{x} \le 1$ the bound $$\sum_i x_i^2 \le 1$$ holds, as we show below."
+
+
+def write_paper_root(root: Path) -> Path:
+    """Every data set of recipes/data, and the benchmarks."""
+    _pdfs(root)
+    _objects365(root / "objects365")
+    _openimages(root / "openimages")
+    _captions(root)
+    _latex(root / "latex")
+    _coco(root / "coco")
+    _refcoco(root / "refcoco", root / "coco" / "train2014")
+    _chats(root)
+    _docvqa(root / "docvqa")
+    _chartqa(root / "chartqa")
+    _llava(root)
+    return root
+
+
+def save(picture: PIL.Image.Image, path: Path) -> PIL.Image.Image:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.convert("RGB").save(path)
+    return picture
+
+
+def _pdfs(root: Path) -> None:
+    written = write_documents(root / "pdf", documents=6)
+    for name in ("pdf_en", "pdf_zh"):
+        (root / name).mkdir()
+        for document in written:
+            (root / name / document.name).write_bytes(document.read_bytes())
+
+
+def _instances(names: Mapping[int, str], folder: Path, place: Callable[[str], str]) -> dict[str, Any]:
+    """COCO form: two boxes in each image."""
+    images, annotations = [], []
+    for number, name in names.items():
+        picture = save(scene(number % 10_000), folder / place(name))
+        size = {"width": picture.width, "height": picture.height}
+        images.append({"license": 4, "file_name": name, **size, "id": number, "coco_url": ""})
+        for index in range(2):
+            about = {"id": 10 * number + index, "image_id": number, "category_id": 1 + index, "iscrowd": 0}
+            annotations.append({**about, "bbox": [10.5 + 20 * index, 12, 40, 30.25], "area": 1200.0})
+    categories = [{"id": 1, "name": "Person"}, {"id": 2, "name": "Street Lights"}]
+    return {"images": images, "annotations": annotations, "categories": categories, "licenses": LICENCES}
+
+
+def _objects365(folder: Path) -> None:
+    names = {420917 + n: f"images/v1/patch8/objects365_v1_{420917 + n:08d}.jpg" for n in range(3)}
+    write_json(folder / "zhiyuan_objv2_train.json", _instances(names, folder, str), indent=None)
+
+
+def _openimages(folder: Path) -> None:
+    columns = ["ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"]
+    flags = ["IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside"]
+    boxes, images = [[*columns, *flags]], []
+    for number in range(2):
+        name = f"00000{number:011x}"
+        save(scene(100 + number), folder / "train" / f"{name}.jpg")
+        for label in ("/m/01g317", "/m/0cmf2"):
+            corners = ["0.1", "0.5", "0.25", "0.75"] if label == "/m/01g317" else ["0.5", "0.9", "0.1", "0.2"]
+            boxes.append([name, "xclick", label, "1", *corners, "0", "0", "0", "0", "0"])
+        licence = "https://creativecommons.org/licenses/by/2.0/"
+        images.append([name, "train", "", "", licence, "", "somebody", "a title", "", "", "", ""])
+    head = ["ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL", "Author", "Title"]
+    head += ["OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation"]
+    _csv(folder / "train-annotations-bbox.csv", boxes)
+    _csv(folder / "class-descriptions-boxable.csv", [["/m/01g317", "Person"], ["/m/0cmf2", "Airplane"]])
+    _csv(folder / "train-images-boxable-with-rotation.csv", [head, *images])
+
+
+def _csv(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def _captions(root: Path) -> None:
+    (root / "laion_coco").mkdir()
+    with tarfile.open(root / "laion_coco" / "00000.tar", "w") as tar:
+        for number in range(3):
+            key, out = f"00000{number:04d}", io.BytesIO()
+            scene(200 + number).save(out, "JPEG")
+            about = {"caption": f"Scene number {number}", "key": key, "status": "success", "url": "http://a.org/b.jpg"}
+            texts = {"txt": about["caption"].encode(), "json": json.dumps(about).encode()}
+            for ending, data in {"jpg": out.getvalue(), **texts}.items():
+                info = tarfile.TarInfo(f"{key}.{ending}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    (root / "laion_coco" / "00000_stats.json").write_text("{}")
+    records = []
+    for number in range(2):
+        name = f"00453/00453937{number}.jpg"
+        save(scene(300 + number), root / "blip_558k" / "images" / name)
+        said = [
+            {"from": "human", "value": "Render a clear and concise summary of the photo.\n<image>"},
+            {"from": "gpt", "value": f"select luxury furniture {number}"},
+        ]
+        records.append({"id": name[6:-4], "image": name, "conversations": said})
+    write_json(root / "blip_558k" / "blip_laion_cc_sbu_558k.json", records)
+
+
+def _latex(folder: Path) -> None:
+    folder.mkdir()
+    with tarfile.open(folder / "2401.12503.tar.gz", "w:gz") as tar:
+        for name, text in (("main.tex", TEX), ("body.tex", BODY)):
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+
+
+def _coco(folder: Path) -> None:
+    names = {33471 + n: f"{33471 + n:012d}.jpg" for n in range(3)}
+    form = _instances(names, folder, lambda name: f"train2017/{name}")
+    write_json(folder / "annotations" / "instances_train2017.json", form, indent=None)
+
+
+def _refcoco(folder: Path, images: Path) -> None:
+    """Image 581857 is in training, 581858 in RefCOCO's val."""
+    names = {n: f"COCO_train2014_{n:012d}.jpg" for n in (581857, 581858)}
+    form = _instances(names, images, str)
+    for name, file in (("refcoco", "refs(unc).p"), ("refcoco+", "refs(unc).p"), ("refcocog", "refs(umd).p")):
+        refs = [
+            {
+                "ref_id": number,
+                "ann_id": 10 * image,
+                "category_id": 1,
+                "image_id": image,
+                "file_name": f"COCO_train2014_{image:012d}_{10 * image}.jpg",
+                "split": split,
+                "sent_ids": [number],
+                "sentences": [{"sent_id": number, "sent": f"the left one {name}", "raw": "The left one", "tokens": []}],
+            }
+            for number, (image, split) in enumerate([(581857, "train"), (581858, "val")])
+        ]
+        write_json(folder / name / "instances.json", form, indent=None)
+        (folder / name / file).write_bytes(pickle.dumps(refs, 2))
+
+
+def _chats(root: Path) -> None:
+    write_json(root / "sharegpt" / "ShareGPT_V3_unfiltered_cleaned_split.json", SHAREGPT)
+    write_json(root / "baize" / "quora_chat_data.json", BAIZE)
+    write_json(
+        root / "alpaca" / "alpaca_data.json", [{"instruction": "Name a fruit.", "input": "", "output": "A pear."}]
+    )
+
+
+def _docvqa(folder: Path) -> None:
+    for number, split in enumerate(("train", "val", "test")):
+        name = f"xnbl003{number}_1.png"
+        save(page(number), folder / "spdocvqa_images" / name)
+        about = {"questionId": number, "question": "What is the date?", "image": f"documents/{name}", "docId": number}
+        about |= {"ucsf_document_id": name[:8], "ucsf_document_page_no": "1", "data_split": split}
+        answers = {} if split == "test" else {"answers": ["May 1", "1 May"]}
+        file = folder / "spdocvqa_qas" / (f"{split}_v1.0.json" if split == "test" else f"{split}_v1.0_withQT.json")
+        write_json(file, {"dataset_name": "SP-DocVQA", "dataset_split": split, "data": [about | answers]}, indent=None)
+
+
+def _chartqa(folder: Path) -> None:
+    for number, split in enumerate(("train", "val", "test")):
+        for subset in ("human", "augmented"):
+            name = f"two_col_{number}{subset[0]}.png"
+            save(chart(2 * number + (subset == "human")), folder / split / "png" / name)
+            asked = [{"imgname": name, "query": "How many in 2010?", "label": "12.5"}]
+            write_json(folder / split / f"{split}_{subset}.json", asked)
+
+
+def _llava(root: Path) -> None:
+    said = [
+        {"from": "human", "value": "What is in the picture?\n<image>"},
+        {"from": "gpt", "value": "Two boxes."},
+        {"from": "human", "value": "Where?"},
+        {"from": "gpt", "value": "On the left."},
+    ]
+    records = [{"id": "000000033471", "image": "000000033471.jpg", "conversations": said}]
+    write_json(root / "llava" / "llava_instruct_80k.json", records)
