@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from datagen.change import config_of
@@ -23,6 +25,8 @@ from datagen.shards import ShardSet
 from datagen.tokens import LIMIT, LengthRow
 from datagen.track import Tracker
 from datagen.unit import Source
+
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # and not s3://bucket/date=2024
 
 
 def job_parser(program: str, description: str, source: type, examples: str) -> argparse.ArgumentParser:
@@ -53,6 +57,12 @@ def job_parser(program: str, description: str, source: type, examples: str) -> a
     add("--stall-minutes", type=float, default=defaults.stall_minutes, metavar="MIN", help=stall)
     add("--wandb", metavar="PROJECT", help="log throughput and reasons to this Weights & Biases project")
     return parser
+
+
+def paths_and_settings(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands on a command line, apart: files, folders and URLs, and `key=value`."""
+    settings = [item for item in given if _SETTING.fullmatch(item) and not Path(item).exists()]
+    return [item for item in given if item not in settings], settings
 
 
 def run_source(
