@@ -13,6 +13,7 @@ import gc
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import struct
@@ -20,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from datagen.errors import UserError
@@ -47,7 +49,8 @@ class Limits:
 
     deadline_s: float = 60.0  # wall clock per unit
     memory_mb: int = 4096  # address space of the child, MiB
-    units_per_child: int = 1000  # then a fresh one
+    units_per_child: int = 1000  # then a fresh one …
+    seconds_per_child: float = 30.0  # … but not sooner than this: starting one takes as long as 300 small images
 
     def __post_init__(self) -> None:
         if not (self.deadline_s > 0 and self.memory_mb > 0 and self.units_per_child > 0):
@@ -74,8 +77,11 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._end = -1  # descriptor that is ready when the process has ended
+        self._ready = select.poll()  # both of these
         self._stderr = tempfile.TemporaryFile(mode="a+b")  # appended to, so that it can be emptied in between
         self._made = 0
+        self._started = 0.0  # monotonic clock
+        self._asked: tuple[Unit, Sequence[str]] | None = None  # the unit that the child is making
 
     def __enter__(self) -> Child:
         return self
@@ -92,21 +98,42 @@ class Child:
                 pass
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """`source.make(unit, files)`, or `Failed`: timeout, memory, crash, or the exception's name.
+        """`source.make(unit, files)`, or `Failed`: timeout, memory, crash, or the exception's name."""
+        self.ask(unit, files)
+        return self.answer()
+
+    def ask(self, unit: Unit, files: Sequence[str]) -> None:
+        """Has the child begin with `make`; `answer` gives what came of it.
+
+        A unit that was asked for before, and whose answer nobody took, is given up.
+        """
+        with suppress(_Broken):  # `answer` finds out
+            self._send("make", unit, list(files))
+        self._asked = unit, files
+
+    def answer(self) -> Outcome:
+        """What `make` gives for the unit that was asked for last. Its deadline counts from here.
 
         A crash is tried once more in a fresh child: the kernel may have killed the first one for someone else's hunger.
         """
-        for attempt in (1, 2):
-            try:
-                self._send("make", unit, list(files))
-                answer: Outcome = self._receive(self._limits.deadline_s)
-            except _Broken as error:
-                answer = error.failure
-            if not (isinstance(answer, Failed) and answer.reason == "crash" and attempt == 1):
-                break
+        assert self._asked is not None
+        unit, files = self._asked
+        answer = self._outcome()
+        if isinstance(answer, Failed) and answer.reason == "crash":
+            self.ask(unit, files)
+            answer = self._outcome()
         self._made += 1
-        if self._made >= self._limits.units_per_child:
+        old = time.monotonic() - self._started > self._limits.seconds_per_child
+        if old and self._made >= self._limits.units_per_child:
             self._kill()
+        return answer
+
+    def _outcome(self) -> Outcome:
+        try:
+            answer: Outcome = self._receive(self._limits.deadline_s)
+        except _Broken as error:
+            answer = error.failure
+        self._asked = None
         return answer
 
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | Failed | None:
@@ -138,6 +165,8 @@ class Child:
                 self._kill()
 
     def _send(self, method: str, *arguments: object) -> None:
+        if self._asked is not None:
+            self._kill()
         if self._process is None:
             self._start()
         assert self._pipe is not None
@@ -148,10 +177,11 @@ class Child:
             raise _Broken("crash", self._kill()) from None
 
     def _receive(self, deadline_s: float) -> Any:
-        assert self._pipe is not None
+        if self._pipe is None:
+            raise _Broken("crash", "it ended before it was asked")
         try:
-            ready = wait([self._pipe, self._end], deadline_s)  # its end too: what it forked may hold the pipe open
-            if self._pipe in ready:
+            ready = dict(self._ready.poll(1000 * deadline_s))
+            if self._pipe.fileno() in ready:
                 return self._pipe.recv()  # which does not wait for ever either: half an answer may have come
             if ready:
                 raise EOFError
@@ -192,7 +222,10 @@ class Child:
                 start_new_session=True,  # what it starts ends with it
             )
             theirs.close()
-            self._pipe, self._end, self._made = ours, os.pidfd_open(self._process.pid), 0
+            self._pipe, self._end = ours, os.pidfd_open(self._process.pid)
+            self._made, self._started = 0, time.monotonic()
+            self._ready.register(ours, select.POLLIN)
+            self._ready.register(self._end, select.POLLIN)  # too: what it forked may hold the pipe open
             try:
                 ours.send((self._source, self._limits.memory_mb))
                 if ours.poll(_START_ALLOWANCE_S) and ours.recv() == "ready":
@@ -208,6 +241,8 @@ class Child:
         """Ends the child, if there is one, with all it started; says how it ended and its last line on stderr."""
         if self._process is None or self._pipe is None:
             return "no process"
+        for descriptor in (self._pipe, self._end):
+            self._ready.unregister(descriptor)
         self._pipe.close()
         os.close(self._end)
         with suppress(subprocess.TimeoutExpired):
@@ -215,7 +250,7 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         status = self._process.wait()
-        self._process = self._pipe = None
+        self._process = self._pipe = self._asked = None
         lines = self._complaints().strip().splitlines()
         ended = f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
         return f"{ended}: {lines[-1][:200]}" if lines else ended

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from datagen.errors import UserError
@@ -53,7 +54,15 @@ def is_outside(path: str, folder: str) -> bool:
     """Whether a path made by `within` leads out of its folder: by "..", an absolute name, or a link."""
     if is_url(folder):
         return posixpath.normpath(path.removeprefix(folder.rstrip("/") + "/")).startswith("..")
-    return not Path(path).resolve().is_relative_to(Path(folder).resolve())
+    here, name = os.path.split(path)
+    real = os.path.realpath(path) if os.path.islink(path) or name in ("", ".", "..") else f"{_real(here)}/{name}"
+    root = _real(folder).rstrip("/")
+    return real != root and not real.startswith(f"{root}/")
+
+
+@lru_cache(maxsize=1024)  # a data set has few folders and many files
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def _find(url: str, suffix: str | tuple[str, ...]) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from datagen.duplicates import fingerprint
-from datagen.isolate import Limits, child_of
+from datagen.isolate import Child, Limits, child_of
 from datagen.ledger import LedgerRow, ledger_row
 from datagen.plan import ShardPlan
 from datagen.records import put_record
@@ -52,14 +52,12 @@ class ShardMaker:
         previous = _load_previous(self.out, work)
         index: list[Row] = []
         ledger: list[Row] = []
-        with open_shard(self.out, tar) as shard, Copies() as copies:
-            for unit in self._units(plan):
-                known = previous.get(unit.id)
-                if known and unit.verdict is None and known.row["content"] == unit.content:
-                    row, rows = known.row, known.copy_into(shard)
+        with open_shard(self.out, tar) as shard:
+            for unit, ended in self._ended(plan, previous):
+                if isinstance(ended, _Known):
+                    row, rows = ended.row, ended.copy_into(shard)
                 else:
-                    outcome = unit.verdict or self._make(unit, copies)
-                    row, rows = ledger_row(unit, outcome, tar), self._write(unit, outcome, shard)
+                    row, rows = ledger_row(unit, ended, tar), self._write(unit, ended, shard)
                 ledger.append(row | {"shard": tar})
                 index += [index_row | {"shard": tar} for index_row in rows]
                 tick({cause_of(row): 1})
@@ -91,18 +89,44 @@ class ShardMaker:
                 first = first_of.get((file, row, number))
                 yield mark_duplicate(unit, units[first[:2]][first[2]]) if first else unit
 
-    def _make(self, unit: Unit, copies: Copies) -> Outcome:
-        try:
-            files = copies.of(unit.files)
-        except OSError as error:
-            return Failed(reason="unreadable", detail=" ".join(str(error).split())[:200])
-        return child_of(self.source, self.limits).make(unit, files)
+    def _ended(self, plan: ShardPlan, previous: Mapping[str, _Known]) -> Iterator[tuple[Unit, Outcome | _Known]]:
+        """The shard's units in order and how each ended. The child makes the next one while one is being written."""
+        child = child_of(self.source, self.limits)
+        asked: Unit | None = None
+        behind: list[tuple[Unit, Outcome | _Known]] = []  # what ended before its turn
+        with Copies() as copies:
+            for unit in self._units(plan):
+                known = previous.get(unit.id)
+                again = known and unit.verdict is None and known.row["content"] == unit.content
+                ended = known if again else unit.verdict
+                if ended is None:
+                    if asked:
+                        behind.insert(0, (asked, child.answer()))
+                    asked = None
+                    ended = _ask(child, unit, copies)
+                if ended is None:
+                    yield from behind
+                    asked, behind = unit, []
+                else:
+                    behind.append((unit, ended))
+            if asked:
+                yield asked, child.answer()
+            yield from behind
 
     def _write(self, unit: Unit, outcome: Outcome, shard: ShardWriter) -> list[Row]:
         """Index rows of what the unit gave. Group, twins and split are settled when all shards are there."""
         if not isinstance(outcome, Written):
             return []
         return [_index_row(unit, outcome, sample, shard, self.validation_share) for sample in outcome.samples]
+
+
+def _ask(child: Child, unit: Unit, copies: Copies) -> Failed | None:
+    """Has the child begin with a unit, or says why it cannot."""
+    try:
+        child.ask(unit, copies.of(unit.files))
+    except OSError as error:
+        return Failed(reason="unreadable", detail=" ".join(str(error).split())[:200])
+    return None
 
 
 def cause_of(row: Row) -> str:

@@ -41,8 +41,11 @@ class InProcess:
         except ValueError as error:
             yield Failed(reason="unreadable", detail=str(error))
 
-    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        return self._source.make(unit, files)
+    def ask(self, unit: Unit, files: Sequence[str]) -> None:
+        self._outcome = self._source.make(unit, files)
+
+    def answer(self) -> Outcome:
+        return self._outcome
 
 
 class OneByOne:

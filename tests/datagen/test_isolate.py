@@ -40,6 +40,14 @@ def test_a_fault_costs_one_unit(fault: str, reason: str, detail: str) -> None:
         assert isinstance(child.make(unit(2), []), Written)
 
 
+def test_a_unit_whose_answer_nobody_took_is_given_up() -> None:
+    with Child(FaultySource(faults={1: "sleep"}), Limits(deadline_s=4)) as child:
+        child.ask(unit(1), [])
+        child.ask(unit(2), [])
+        made = child.answer()
+        assert isinstance(made, Written) and made.samples[0].answer.startswith("2!")
+
+
 def test_a_killed_child_costs_nothing_when_the_next_one_lives() -> None:
     with Child(FaultySource(), Limits()) as child:
         assert isinstance(child.make(unit(0), []), Written)
