@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
@@ -81,7 +81,6 @@ class Child:
         self._stderr = tempfile.TemporaryFile(mode="a+b")  # appended to, so that it can be emptied in between
         self._made = 0
         self._started = 0.0  # monotonic clock
-        self._asked: tuple[Unit, Sequence[str]] | None = None  # the unit that the child is making
 
     def __enter__(self) -> Child:
         return self
@@ -99,47 +98,40 @@ class Child:
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """`source.make(unit, files)`, or `Failed`: timeout, memory, crash, or the exception's name."""
-        self.ask(unit, files)
-        return self.answer()
+        (outcome,) = self.make_each([(unit, files)])
+        return outcome
 
-    def ask(self, unit: Unit, files: Sequence[str]) -> None:
-        """Has the child begin with `make`; `answer` gives what came of it.
-
-        A unit that was asked for before, and whose answer nobody took, is given up.
-        """
-        with suppress(_Broken):  # `answer` finds out
-            self._send("make", unit, list(files))
-        self._asked = unit, files
-
-    def answer(self) -> Outcome:
-        """What `make` gives for the unit that was asked for last. Its deadline counts from here.
+    def make_each(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Generator[Outcome, None, None]:
+        """What `make` gives for each unit and its files, in order; the child goes on while the caller has the last one.
 
         A crash is tried once more in a fresh child: the kernel may have killed the first one for someone else's hunger.
         """
-        assert self._asked is not None
-        unit, files = self._asked
-        answer = self._outcome()
-        if isinstance(answer, Failed) and answer.reason == "crash":
-            self.ask(unit, files)
-            answer = self._outcome()
-        self._made += 1
-        old = time.monotonic() - self._started > self._limits.seconds_per_child
-        if old and self._made >= self._limits.units_per_child:
-            self._kill()
-        return answer
-
-    def _outcome(self) -> Outcome:
+        left, crashed = list(work), False
         try:
-            answer: Outcome = self._receive(self._limits.deadline_s)
-        except _Broken as error:
-            answer = error.failure
-        self._asked = None
-        return answer
+            while left:
+                try:
+                    self._send("make", *left)
+                    for _ in tuple(left):
+                        answer: Outcome = self._receive(self._limits.deadline_s)
+                        del left[0]
+                        crashed = False
+                        self._made += 1
+                        yield answer
+                except _Broken as error:
+                    again = error.failure.reason == "crash" and not crashed
+                    crashed = again
+                    if not again:
+                        del left[0]
+                        yield error.failure
+        finally:
+            old = time.monotonic() - self._started > self._limits.seconds_per_child
+            if left or (old and self._made >= self._limits.units_per_child):
+                self._kill()
 
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | Failed | None:
         """`source.picture(unit, files)`, or `Failed`."""
         try:
-            self._send("picture", unit, list(files))
+            self._send("picture", (unit, files))
             answer: Image | Failed | None = self._receive(self._limits.deadline_s)
         except _Broken as error:
             return error.failure
@@ -149,7 +141,7 @@ class Child:
         """What `source.units(path, file)` gives; a `Failed` comes last and says that the whole input is no good."""
         in_answer = True
         try:
-            self._send("units", path, file)
+            self._send("units", (path, file))
             while (message := self._receive(_WHOLE_FILE * self._limits.deadline_s)) != _END:
                 if isinstance(message, Failed):
                     in_answer = False
@@ -164,21 +156,19 @@ class Child:
             if in_answer:  # nobody wants the rest of it
                 self._kill()
 
-    def _send(self, method: str, *arguments: object) -> None:
-        if self._asked is not None:
-            self._kill()
+    def _send(self, method: str, *calls: tuple[object, object]) -> None:
+        """Asks for a call of `method` with each of the pairs of arguments. The child has answered all it was asked."""
         if self._process is None:
             self._start()
         assert self._pipe is not None
         self._stderr.truncate(0)
         try:
-            self._pipe.send((method, arguments))
+            self._pipe.send((method, calls))
         except OSError:
             raise _Broken("crash", self._kill()) from None
 
     def _receive(self, deadline_s: float) -> Any:
-        if self._pipe is None:
-            raise _Broken("crash", "it ended before it was asked")
+        assert self._pipe is not None
         try:
             ready = dict(self._ready.poll(1000 * deadline_s))
             if self._pipe.fileno() in ready:
@@ -250,7 +240,7 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         status = self._process.wait()
-        self._process = self._pipe = self._asked = None
+        self._process = self._pipe = None
         lines = self._complaints().strip().splitlines()
         ended = f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
         return f"{ended}: {lines[-1][:200]}" if lines else ended
@@ -300,11 +290,12 @@ def _serve(pipe: Connection, parent: int) -> None:
     pipe.send("ready")
     while True:
         try:
-            method, arguments = pipe.recv()
+            method, calls = pipe.recv()
         except EOFError:
             return
-        for answer in _answers(source, method, arguments):
-            pipe.send(answer)
+        for arguments in calls:
+            for answer in _answers(source, method, arguments):
+                pipe.send(answer)
 
 
 def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any
 
 from datagen.duplicates import fingerprint
-from datagen.isolate import Child, Limits, child_of
+from datagen.isolate import Limits, child_of
 from datagen.ledger import LedgerRow, ledger_row
 from datagen.plan import ShardPlan
 from datagen.records import put_record
@@ -21,6 +23,8 @@ from datagen.tokens import estimate_tokens
 from datagen.unit import Failed, Outcome, Source, Unit, Written, split_of
 
 _TEXT_IS_CONTENT = ("ocr", "markdown", "text")  # tasks in which equal answers mean equal samples
+
+_AT_ONCE = 8  # units that a child is given: it does not wait for each to be written
 
 _COLUMNS = tuple(item.name for item in fields(IndexRow))
 
@@ -91,27 +95,17 @@ class ShardMaker:
 
     def _ended(self, plan: ShardPlan, previous: Mapping[str, _Known]) -> Iterator[tuple[Unit, Outcome | _Known]]:
         """The shard's units in order and how each ended. The child makes the next one while one is being written."""
-        child = child_of(self.source, self.limits)
-        asked: Unit | None = None
-        behind: list[tuple[Unit, Outcome | _Known]] = []  # what ended before its turn
+        child, units = child_of(self.source, self.limits), self._units(plan)
         with Copies() as copies:
-            for unit in self._units(plan):
-                known = previous.get(unit.id)
-                again = known and unit.verdict is None and known.row["content"] == unit.content
-                ended = known if again else unit.verdict
-                if ended is None:
-                    if asked:
-                        behind.insert(0, (asked, child.answer()))
-                    asked = None
-                    ended = _ask(child, unit, copies)
-                if ended is None:
-                    yield from behind
-                    asked, behind = unit, []
-                else:
-                    behind.append((unit, ended))
-            if asked:
-                yield asked, child.answer()
-            yield from behind
+            while batch := list(islice(units, _AT_ONCE)):
+                known = [unit.verdict or _as_before(unit, previous) for unit in batch]
+                todo = [unit for unit, ended in zip(batch, known, strict=True) if ended is None]
+                files = _fetch(copies, todo)
+                good = [(unit, there) for unit, there in zip(todo, files, strict=True) if not isinstance(there, Failed)]
+                with closing(child.make_each(good)) as made:
+                    outcomes = (there if isinstance(there, Failed) else next(made) for there in files)
+                    for unit, ended in zip(batch, known, strict=True):
+                        yield unit, ended or next(outcomes)
 
     def _write(self, unit: Unit, outcome: Outcome, shard: ShardWriter) -> list[Row]:
         """Index rows of what the unit gave. Group, twins and split are settled when all shards are there."""
@@ -120,13 +114,23 @@ class ShardMaker:
         return [_index_row(unit, outcome, sample, shard, self.validation_share) for sample in outcome.samples]
 
 
-def _ask(child: Child, unit: Unit, copies: Copies) -> Failed | None:
-    """Has the child begin with a unit, or says why it cannot."""
-    try:
-        child.ask(unit, copies.of(unit.files))
-    except OSError as error:
-        return Failed(reason="unreadable", detail=" ".join(str(error).split())[:200])
-    return None
+def _fetch(copies: Copies, units: Sequence[Unit]) -> list[list[str] | Failed]:
+    """Each unit's files on this machine, or why it has none. They stay until the next call."""
+    found: list[list[str] | Failed] = []
+    wanted: list[str] = []
+    for unit in units:
+        try:
+            found.append(copies.of([*wanted, *unit.files])[len(wanted) :])
+            wanted += unit.files
+        except OSError as error:
+            found.append(Failed(reason="unreadable", detail=" ".join(str(error).split())[:200]))
+    return found
+
+
+def _as_before(unit: Unit, previous: Mapping[str, _Known]) -> _Known | None:
+    """How the unit ended in the shard's earlier self, where it is the same unit."""
+    known = previous.get(unit.id)
+    return known if known and known.row["content"] == unit.content else None
 
 
 def cause_of(row: Row) -> str:

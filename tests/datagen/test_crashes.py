@@ -41,11 +41,9 @@ class InProcess:
         except ValueError as error:
             yield Failed(reason="unreadable", detail=str(error))
 
-    def ask(self, unit: Unit, files: Sequence[str]) -> None:
-        self._outcome = self._source.make(unit, files)
-
-    def answer(self) -> Outcome:
-        return self._outcome
+    def make_each(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Iterator[Outcome]:
+        for unit, files in work:
+            yield self._source.make(unit, files)
 
 
 class OneByOne:
