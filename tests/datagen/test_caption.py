@@ -394,6 +394,11 @@ def test_broken_rows_of_tables(tmp_path: Path) -> None:
     rows = sorted(ShardSet(tmp_path / "out").ledger().to_pylist(), key=lambda row: row["unit"])
     assert [row["reason"] for row in rows] == ["wrong_form", "unreadable", "", "wrong_form"]
     assert [row["detail"].partition(":")[0] for row in rows][::3] == ["lines 2 to 2", "lines 5 to 5"]
+    long = ["image,caption", 'a.jpg,"never closed', *["a.jpg," + "y" * 1000] * 200, "a.jpg,last"]
+    (tmp_path / "long.csv").write_text("\n".join(long))
+    first, *others = said(source, tmp_path / "long.csv")
+    assert first.startswith("wrong_form: lines 2 to 1") and "larger than field limit" in first
+    assert len(others) > 50 and others[-1] == "last"
     binary = pa.array([b"fine", b"\xff"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"image": ["a.jpg"] * 2, "caption": binary}), tmp_path / "t.parquet")
     assert said(source, tmp_path / "t.parquet") == ["fine", "wrong_form: not UTF-8: invalid start byte"]
