@@ -118,9 +118,8 @@ class Child:
                         self._made += 1
                         yield answer
                 except _Broken as error:
-                    again = error.failure.reason == "crash" and not crashed
-                    crashed = again
-                    if not again:
+                    crashed = error.failure.reason == "crash" and not crashed
+                    if not crashed:
                         del left[0]
                         yield error.failure
         finally:
