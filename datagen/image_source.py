@@ -62,8 +62,8 @@ class ImageSource(SourceSettings):
             return Failed(reason=error.reason, detail=str(error))
         except OSError as error:
             return Failed(reason="broken_image", detail=str(error))
-        known = image_id_of(unit.files[number], self.collection)
-        return guarded(self.guard, filter(None, [known]), picture.pixels) or picture
+        ids = [unit.document, image_id_of(unit.files[number], self.collection) or ""]
+        return guarded(self.guard, ids, picture.pixels) or picture
 
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
         """See `Source`."""

@@ -13,6 +13,7 @@ import gc
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import struct
@@ -20,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from datagen.errors import UserError, WrongForm
@@ -47,7 +49,8 @@ class Limits:
 
     deadline_s: float = 60.0  # wall clock per unit
     memory_mb: int = 4096  # address space of the child, MiB
-    units_per_child: int = 1000  # then a fresh one
+    units_per_child: int = 1000  # then a fresh one …
+    seconds_per_child: float = 30.0  # … but not sooner than this: starting one takes as long as 300 small images
 
     def __post_init__(self) -> None:
         if not (self.deadline_s > 0 and self.memory_mb > 0 and self.units_per_child > 0):
@@ -74,8 +77,10 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._end = -1  # descriptor that is ready when the process has ended
+        self._ready = select.poll()  # both of these
         self._stderr = tempfile.TemporaryFile(mode="a+b")  # appended to, so that it can be emptied in between
         self._made = 0
+        self._started = 0.0  # monotonic clock
 
     def __enter__(self) -> Child:
         return self
@@ -92,27 +97,40 @@ class Child:
                 pass
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """`source.make(unit, files)`, or `Failed`: timeout, memory, crash, or the exception's name.
+        """`source.make(unit, files)`, or `Failed`: timeout, memory, crash, or the exception's name."""
+        (outcome,) = self.make_each([(unit, files)])
+        return outcome
+
+    def make_each(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Generator[Outcome, None, None]:
+        """What `make` gives for each unit and its files, in order; the child goes on while the caller has the last one.
 
         A crash is tried once more in a fresh child: the kernel may have killed the first one for someone else's hunger.
         """
-        for attempt in (1, 2):
-            try:
-                self._send("make", unit, list(files))
-                answer: Outcome = self._receive(self._limits.deadline_s)
-            except _Broken as error:
-                answer = error.failure
-            if not (isinstance(answer, Failed) and answer.reason == "crash" and attempt == 1):
-                break
-        self._made += 1
-        if self._made >= self._limits.units_per_child:
-            self._kill()
-        return answer
+        left, crashed = list(work), False
+        try:
+            while left:
+                try:
+                    self._send("make", *left)
+                    for _ in tuple(left):
+                        answer: Outcome = self._receive(self._limits.deadline_s)
+                        del left[0]
+                        crashed = False
+                        self._made += 1
+                        yield answer
+                except _Broken as error:
+                    crashed = error.failure.reason == "crash" and not crashed
+                    if not crashed:
+                        del left[0]
+                        yield error.failure
+        finally:
+            old = time.monotonic() - self._started > self._limits.seconds_per_child
+            if left or (old and self._made >= self._limits.units_per_child):
+                self._kill()
 
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | Failed | None:
         """`source.picture(unit, files)`, or `Failed`."""
         try:
-            self._send("picture", unit, list(files))
+            self._send("picture", (unit, files))
             answer: Image | Failed | None = self._receive(self._limits.deadline_s)
         except _Broken as error:
             return error.failure
@@ -122,7 +140,7 @@ class Child:
         """What `source.units(path, file)` gives; a `Failed` comes last and says that the whole input is no good."""
         in_answer = True
         try:
-            self._send("units", path, file)
+            self._send("units", (path, file))
             while (message := self._receive(_WHOLE_FILE * self._limits.deadline_s)) != _END:
                 if isinstance(message, Failed):
                     in_answer = False
@@ -137,21 +155,22 @@ class Child:
             if in_answer:  # nobody wants the rest of it
                 self._kill()
 
-    def _send(self, method: str, *arguments: object) -> None:
+    def _send(self, method: str, *calls: tuple[object, object]) -> None:
+        """Asks for a call of `method` with each of the pairs of arguments. The child has answered all it was asked."""
         if self._process is None:
             self._start()
         assert self._pipe is not None
         self._stderr.truncate(0)
         try:
-            self._pipe.send((method, arguments))
+            self._pipe.send((method, calls))
         except OSError:
             raise _Broken("crash", self._kill()) from None
 
     def _receive(self, deadline_s: float) -> Any:
         assert self._pipe is not None
         try:
-            ready = wait([self._pipe, self._end], deadline_s)  # its end too: what it forked may hold the pipe open
-            if self._pipe in ready:
+            ready = dict(self._ready.poll(1000 * deadline_s))
+            if self._pipe.fileno() in ready:
                 return self._pipe.recv()  # which does not wait for ever either: half an answer may have come
             if ready:
                 raise EOFError
@@ -192,7 +211,10 @@ class Child:
                 start_new_session=True,  # what it starts ends with it
             )
             theirs.close()
-            self._pipe, self._end, self._made = ours, os.pidfd_open(self._process.pid), 0
+            self._pipe, self._end = ours, os.pidfd_open(self._process.pid)
+            self._made, self._started = 0, time.monotonic()
+            self._ready.register(ours, select.POLLIN)
+            self._ready.register(self._end, select.POLLIN)  # too: what it forked may hold the pipe open
             try:
                 ours.send((self._source, self._limits.memory_mb))
                 if ours.poll(_START_ALLOWANCE_S) and ours.recv() == "ready":
@@ -208,6 +230,8 @@ class Child:
         """Ends the child, if there is one, with all it started; says how it ended and its last line on stderr."""
         if self._process is None or self._pipe is None:
             return "no process"
+        for descriptor in (self._pipe, self._end):
+            self._ready.unregister(descriptor)
         self._pipe.close()
         os.close(self._end)
         with suppress(subprocess.TimeoutExpired):
@@ -265,11 +289,12 @@ def _serve(pipe: Connection, parent: int) -> None:
     pipe.send("ready")
     while True:
         try:
-            method, arguments = pipe.recv()
+            method, calls = pipe.recv()
         except EOFError:
             return
-        for answer in _answers(source, method, arguments):
-            pipe.send(answer)
+        for arguments in calls:
+            for answer in _answers(source, method, arguments):
+                pipe.send(answer)
 
 
 def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[Any]:

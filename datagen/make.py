@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any
 
 from datagen.duplicates import fingerprint
@@ -21,6 +23,8 @@ from datagen.tokens import estimate_tokens
 from datagen.unit import Failed, Outcome, Source, Unit, Written, split_of
 
 _TEXT_IS_CONTENT = ("ocr", "markdown", "text")  # tasks in which equal answers mean equal samples
+
+_AT_ONCE = 8  # units that a child is given: it does not wait for each to be written
 
 _COLUMNS = tuple(item.name for item in fields(IndexRow))
 
@@ -52,14 +56,12 @@ class ShardMaker:
         previous = _load_previous(self.out, work)
         index: list[Row] = []
         ledger: list[Row] = []
-        with open_shard(self.out, tar) as shard, Copies() as copies:
-            for unit in self._units(plan):
-                known = previous.get(unit.id)
-                if known and unit.verdict is None and known.row["content"] == unit.content:
-                    row, rows = known.row, known.copy_into(shard)
+        with open_shard(self.out, tar) as shard:
+            for unit, ended in self._ended(plan, previous):
+                if isinstance(ended, _Known):
+                    row, rows = ended.row, ended.copy_into(shard)
                 else:
-                    outcome = unit.verdict or self._make(unit, copies)
-                    row, rows = ledger_row(unit, outcome, tar), self._write(unit, outcome, shard)
+                    row, rows = ledger_row(unit, ended, tar), self._write(unit, ended, shard)
                 ledger.append(row | {"shard": tar})
                 index += [index_row | {"shard": tar} for index_row in rows]
                 tick({cause_of(row): 1})
@@ -91,18 +93,44 @@ class ShardMaker:
                 first = first_of.get((file, row, number))
                 yield mark_duplicate(unit, units[first[:2]][first[2]]) if first else unit
 
-    def _make(self, unit: Unit, copies: Copies) -> Outcome:
-        try:
-            files = copies.of(unit.files)
-        except OSError as error:
-            return Failed(reason="unreadable", detail=" ".join(str(error).split())[:200])
-        return child_of(self.source, self.limits).make(unit, files)
+    def _ended(self, plan: ShardPlan, previous: Mapping[str, _Known]) -> Iterator[tuple[Unit, Outcome | _Known]]:
+        """The shard's units in order and how each ended. The child makes the next one while one is being written."""
+        child, units = child_of(self.source, self.limits), self._units(plan)
+        with Copies() as copies:
+            while batch := list(islice(units, _AT_ONCE)):
+                known = [unit.verdict or _as_before(unit, previous) for unit in batch]
+                todo = [unit for unit, ended in zip(batch, known, strict=True) if ended is None]
+                files = _fetch(copies, todo)
+                good = [(unit, there) for unit, there in zip(todo, files, strict=True) if not isinstance(there, Failed)]
+                with closing(child.make_each(good)) as made:
+                    outcomes = (there if isinstance(there, Failed) else next(made) for there in files)
+                    for unit, ended in zip(batch, known, strict=True):
+                        yield unit, ended or next(outcomes)
 
     def _write(self, unit: Unit, outcome: Outcome, shard: ShardWriter) -> list[Row]:
         """Index rows of what the unit gave. Group, twins and split are settled when all shards are there."""
         if not isinstance(outcome, Written):
             return []
         return [_index_row(unit, outcome, sample, shard, self.validation_share) for sample in outcome.samples]
+
+
+def _fetch(copies: Copies, units: Sequence[Unit]) -> list[list[str] | Failed]:
+    """Each unit's files on this machine, or why it has none. They stay until the next call."""
+    found: list[list[str] | Failed] = []
+    wanted: list[str] = []
+    for unit in units:
+        try:
+            found.append(copies.of([*wanted, *unit.files])[len(wanted) :])
+            wanted += unit.files
+        except OSError as error:
+            found.append(Failed(reason="unreadable", detail=" ".join(str(error).split())[:200]))
+    return found
+
+
+def _as_before(unit: Unit, previous: Mapping[str, _Known]) -> _Known | None:
+    """How the unit ended in the shard's earlier self, where it is the same unit."""
+    known = previous.get(unit.id)
+    return known if known and known.row["content"] == unit.content else None
 
 
 def cause_of(row: Row) -> str:

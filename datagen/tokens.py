@@ -42,6 +42,7 @@ _SPACE_BEFORE_DIGIT = 1.0  # does not go with a digit
 _FIRST, _MORE, _FREE = (np.array(column) for column in zip(*_COSTS.values(), strict=True))
 
 
+@functools.lru_cache(maxsize=64)  # a set asks with a dozen wordings
 def estimate_tokens(text: str) -> int:
     """Estimates the tokens of `text` in Qwen's vocabulary (byte-level BPE, 151,643 entries) by runs of characters.
 

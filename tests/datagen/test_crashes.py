@@ -41,8 +41,9 @@ class InProcess:
         except ValueError as error:
             yield Failed(reason="unreadable", detail=str(error))
 
-    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        return self._source.make(unit, files)
+    def make_each(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Iterator[Outcome]:
+        for unit, files in work:
+            yield self._source.make(unit, files)
 
 
 class OneByOne:

@@ -96,6 +96,8 @@ def test_a_child_is_replaced_after_so_many_units() -> None:
 
     unit = Unit(id="0", document="d", content="0", payload={"n": 0})
     with Child(FaultySource(), Limits(units_per_child=3)) as child:
+        assert len({pid(child) for _ in range(6)}) == 1  # it is too young
+    with Child(FaultySource(), Limits(units_per_child=3, seconds_per_child=0)) as child:
         pids = [pid(child) for _ in range(6)]
     assert pids[0] == pids[1] != pids[3] == pids[4]
     assert pids[2] == pids[5] == 0  # ended; the next unit starts a fresh one

@@ -139,6 +139,18 @@ def test_a_name_does_not_lead_out_of_a_folder(tmp_path: Path) -> None:
         assert not is_outside(within(folder, "deep/a.jpg"), folder)
         assert is_outside(within(folder, "../a.jpg"), folder)
         assert is_outside(within(folder, "deep/../../a.jpg"), folder)
+        assert is_outside(within(folder, "deep/.."), within(folder, "deep"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "file.jpg").symlink_to(tmp_path / "a.jpg")
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    (tmp_path / "in" / "same").symlink_to(tmp_path / "in")
+    assert [
+        is_outside(within(str(tmp_path / "in"), name), str(tmp_path / "in")) for name in ("file.jpg", "up/a.jpg")
+    ] == [
+        True,
+        True,
+    ]
+    assert not is_outside(within(str(tmp_path / "in" / "same"), "b.jpg"), str(tmp_path / "in"))
 
 
 def test_copies_are_fetched_once_and_removed(url: str) -> None:

@@ -1,0 +1,61 @@
+"""LLaVA's captions for pre-training (blip_laion_cc_sbu_558k.json): a list of one exchange per image.
+
+A record is {"id", "image", "conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}]}. The human's
+words are an instruction that LLaVA chose, the answer is the caption.
+
+See https://huggingface.co/datasets/liuhaotian/LLaVA-Pretrain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import ijson
+
+from datagen.captions.record import Captioned, wrong_form
+from datagen.image_ids import document_of_image
+
+
+def read_llava(file: str) -> Iterator[Captioned]:
+    """The records of a file, one after the other.
+
+    Raises:
+        ValueError: no JSON list; or, while they are read, the JSON breaks off.
+    """
+    with open(file, "rb") as opened:
+        try:
+            first, _ = next(ijson.basic_parse(opened))
+        except ijson.JSONError as error:
+            raise ValueError(f"not JSON: {error}") from error
+    if first != "start_array":
+        raise ValueError("expected a list of records")
+    return _records(file)
+
+
+def _records(file: str) -> Iterator[Captioned]:
+    with open(file, "rb") as opened:
+        try:
+            for number, record in enumerate(ijson.items(opened, "item", use_float=True)):
+                yield _captioned(f"{number:08d}", record)
+        except ijson.JSONError as error:
+            raise ValueError(f"not JSON: {error}") from error
+
+
+def _captioned(name: str, record: object) -> Captioned:
+    """A record has exactly one question, whose words are not used, and the caption."""
+    match record:
+        case {
+            "id": str() | int() as about,
+            "image": str(image),
+            "conversations": [{"from": "human", "value": str()}, {"from": "gpt", "value": str(caption)}],
+        }:
+            return Captioned(
+                name=name,
+                image=image,
+                captions=(caption,),
+                document=document_of_image(image),
+                origin={"image_id": about},
+            )
+    return wrong_form(
+        name, "expected an id, an image and one exchange of human and gpt; datagen.vqa takes longer conversations"
+    )

@@ -1,0 +1,151 @@
+"""What lies where in a tar that others wrote: headers are read, contents are skipped, nothing is unpacked."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from typing import BinaryIO, Literal, NamedTuple
+
+_BLOCK = tarfile.BLOCKSIZE
+_MAX_EXTENSION = 1 << 20  # bytes of a header that holds a long name
+_ZEROS = 64 << 10  # bytes read at a time behind an end marker
+_CONTENTLESS = {
+    tarfile.LNKTYPE,
+    tarfile.SYMTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+    tarfile.FIFOTYPE,
+    tarfile.DIRTYPE,
+}
+_KINDS = {
+    tarfile.REGTYPE: "a file",
+    tarfile.AREGTYPE: "a file",
+    tarfile.CONTTYPE: "a file",
+    tarfile.DIRTYPE: "a folder",
+    tarfile.LNKTYPE: "a link",
+    tarfile.SYMTYPE: "a link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a device",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+}
+
+Kind = Literal["a file", "a folder", "a link", "a device", "a sparse file", "of an unknown kind"]
+
+
+class Member(NamedTuple):
+    """An entry of a tar. Its name is what the tar says, ".." and all: good for a label, not for a path."""
+
+    name: str
+    kind: Kind
+    offset: int  # bytes from the start of the tar to the content
+    size: int  # bytes of content
+
+
+class TarError(ValueError):
+    """From here on the tar cannot be read. The message says where and why."""
+
+
+def members(file: BinaryIO) -> Iterator[Member]:
+    """Entries in order, of tars in the ustar, GNU and PAX forms; a tar that follows another in the file counts too.
+
+    Raises:
+        TarError: the file is cut (also between two members: then the end marker is missing), or a header is damaged.
+    """
+    end = file.seek(0, 2)
+    position, ended = 0, False
+    extended: dict[str, str] = {}  # what PAX and GNU headers say about the next entry
+    while position < end:
+        file.seek(position)
+        block = file.read(_BLOCK)
+        if not any(block):
+            position, ended = _behind_zeros(file, position), True
+            continue
+        ended = False
+        info = _header(block, position)
+        start = position + _BLOCK
+        if info.type == tarfile.GNUTYPE_SPARSE:
+            start = _behind_sparse_map(file, block, start)
+        size = _size(info, extended, position)
+        if start + size > end:
+            raise TarError(
+                f"{extended.get('path', info.name)} at byte {position} is cut: {end - start} of {size} bytes"
+            )
+        position = start + -(-size // _BLOCK) * _BLOCK
+        if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE, *tarfile.GNU_TYPES[:2]):
+            extended |= _extension(file, info, start, size)
+            continue
+        sparse = any(name.startswith("GNU.sparse.") for name in extended)
+        kind: Kind = "a sparse file" if sparse else _KINDS.get(info.type, "of an unknown kind")  # type: ignore[assignment]
+        yield Member(extended.get("path", info.name), kind, start, size)
+        extended = {}
+    if not ended:
+        raise TarError(f"the tar ends at byte {end} without an end marker")
+
+
+def _header(block: bytes, position: int) -> tarfile.TarInfo:
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError, IndexError) as error:
+        raise TarError(f"no header at byte {position}: {error}") from error
+
+
+def _size(info: tarfile.TarInfo, extended: dict[str, str], position: int) -> int:
+    """Bytes of content that follow a header; what a link or a device says is not there."""
+    if info.type in _CONTENTLESS:
+        return 0
+    size = extended.get("size", info.size)
+    try:
+        if int(size) >= 0:
+            return int(size)
+    except ValueError:
+        pass
+    raise TarError(f"a size of {str(size)[:20]} at byte {position}")
+
+
+def _behind_zeros(file: BinaryIO, position: int) -> int:
+    """Where the next block begins that holds something, or the file's end."""
+    file.seek(position)
+    while chunk := file.read(_ZEROS):
+        filled = len(chunk) - len(chunk.lstrip(b"\0"))
+        if filled < len(chunk):
+            return position + filled // _BLOCK * _BLOCK
+        position += len(chunk)
+    return position
+
+
+def _behind_sparse_map(file: BinaryIO, header: bytes, start: int) -> int:
+    """GNU's old form of sparse files has more blocks of header as long as a flag says so."""
+    more = header[482:483]
+    while more and more != b"\0":
+        file.seek(start)
+        more = file.read(_BLOCK)[504:505]
+        start += _BLOCK
+    return start
+
+
+def _extension(file: BinaryIO, info: tarfile.TarInfo, start: int, size: int) -> dict[str, str]:
+    """What a header of headers says about the next entry. Links' targets and what is said for all entries are not used.
+
+    Raises:
+        TarError: it is too large, or not of its form.
+    """
+    if info.type in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
+        return {}
+    if size > _MAX_EXTENSION:
+        raise TarError(f"a header of {size} bytes at byte {start}")
+    file.seek(start)
+    data = file.read(size)
+    if info.type == tarfile.GNUTYPE_LONGNAME:
+        return {"path": data.rstrip(b"\0").decode(errors="surrogateescape")}
+    found = {}
+    position = 0
+    while position < size and data[position]:  # records "LENGTH KEY=VALUE\n"
+        digits, blank, _ = data[position : position + 20].partition(b" ")
+        length = int(digits) if digits.isdigit() else 0
+        key, equals, value = data[position + len(digits) + 1 : position + length - 1].partition(b"=")
+        if not (blank and equals and len(digits) < length <= size - position):
+            raise TarError(f"a PAX header that is none at byte {start + position}")
+        found[key.decode(errors="surrogateescape")] = value.decode(errors="surrogateescape")
+        position += length
+    return found
