@@ -138,7 +138,7 @@ class History:
         try:
             run_job(source, self.root / name, JobSettings(update=True, **self.settings, **more), OneByOne())
         except UserError as error:
-            assert "none of the inputs" in str(error) or "nothing to do" in str(error)
+            assert "inputs can be used" in str(error) or "it cannot be used" in str(error) or "nothing to do" in str(error)
             return False
         return True
 
