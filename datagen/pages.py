@@ -171,3 +171,8 @@ def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
 def _scaled(box: Rect, zoom: float) -> Rect:
     x0, y0, x1, y1 = box
     return (x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom)
+
+
+def cjk_font() -> bytes:
+    """MuPDF's own font for Chinese, Japanese and Korean (Droid Sans Fallback, Apache-2.0): a TrueType file."""
+    return bytes(pymupdf.Font("cjk").buffer)

@@ -1,0 +1,141 @@
+"""Blocks → Typst source, each top-level block on a line of its own, every piece marked (see `data/template.typ`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from datagen.blocks import (
+    Block,
+    Cell,
+    Code,
+    Display,
+    Front,
+    Heading,
+    Items,
+    Paragraph,
+    Piece,
+    Quote,
+    Row,
+    Rule,
+    Table,
+    pieces_of,
+)
+from datagen.glyphs import UNSPACED
+from datagen.templates import Template, code_size, table_size
+from datagen.tree import CHUNK
+
+_LONG_FORMULA = 60  # characters of Typst; a shorter one within a line is not broken
+_HAS_HAN = re.compile(f"[{UNSPACED}]")
+_WRAPPERS = {
+    "strong": "#strong[{}]",
+    "emph": "#emph[{}]",
+    "strike": "#strike[{}]",
+    "sup": "#super[{}]",
+    "sub": "#sub[{}]",
+    "code": "{}",
+}
+
+
+def formulas_of(blocks: Sequence[Block]) -> dict[str, str]:
+    """Name of each different formula: what stands in its place in the source."""
+    found = dict.fromkeys(piece.typst for piece in pieces_of(blocks) if piece.kind == "math")
+    return {typst: f"f{number}" for number, typst in enumerate(found)}
+
+
+class TypstWriter:
+    """Writes the blocks of one document for one template."""
+
+    def __init__(self, template: Template, formulas: Mapping[str, str]) -> None:
+        self._template = template
+        self._formulas = formulas
+
+    def line(self, block: Block) -> str:
+        """A block on one line. Its pieces lie in strings, so that nothing in a document is taken for markup."""
+        match block:
+            case Paragraph(pieces=pieces, role=role):
+                text = self._pieces(pieces)
+                return f"{text}#parbreak()" if role == "text" else f"#{role}[{text}]"
+            case Heading(level=level, pieces=pieces):
+                return f"#heading(level: {level})[{self._pieces(pieces, bold=True)}]"
+            case Display(formula=formula):
+                return f"#display({formula.id}, {self._formulas[formula.typst]})"
+            case Code(lines=lines):
+                inside = ", ".join(f"({line.id}, {quoted(line.text)})" for line in lines)
+                return f"#code({code_size(block, self._template):.3f}, {inside})"
+            case Items():
+                return self._items(block)
+            case Quote(blocks=blocks):
+                return f"#quoted[{self._lines(blocks)}]"
+            case Front(blocks=blocks):
+                return f"#front[{self._lines(blocks)}]"
+            case Table():
+                return self._table(block)
+            case Rule(id=number):
+                return f"#rule({number})"
+
+    def _lines(self, blocks: Iterable[Block]) -> str:
+        return "".join(map(self.line, blocks))
+
+    def _items(self, block: Items) -> str:
+        numbered = any(item.marker != "-" for item in block.items)
+        markers = "".join(f"{quoted(item.marker)}, " for item in block.items)
+        items = ", ".join(f"[{self._lines(item.blocks)}]" for item in block.items)
+        return f"#listing({str(block.tight).lower()}, {f'({markers})' if numbered else 'none'}, {items})"
+
+    def _table(self, table: Table) -> str:
+        head = "".join(self._row(row, bold=True) for row in table.head)
+        rules = "" if self._template.grid else "table.hline(stroke: 0.8pt), "
+        rule = "" if self._template.grid else "table.hline(stroke: 0.5pt), "
+        body = "".join(self._row(row) for row in table.body)
+        header = f"(table.header({rules}{head}{rule}),)" if table.head else f"({rules})"
+        size, columns = table_size(table, self._template), len(table.aligns)
+        return f"#grid-table({size}, {columns}, {header}, {body}{rules})"
+
+    def _row(self, row: Row, *, bold: bool = False) -> str:
+        """A mark at its start and one at its end: where they are on two pages, the row was broken."""
+        cells = []
+        for number, cell in enumerate(row.cells):
+            start = f"#m({row.id})" if number == 0 else ""
+            end = f"#m({row.id})" if number == len(row.cells) - 1 else ""
+            text = self._pieces(cell.pieces, marked=False)
+            inside = f"#strong[{text}]" if bold and False else text
+            cells.append(f"cell({_about(cell)})[{start}{inside}{end}], ")
+        return "".join(cells)
+
+    def _pieces(self, pieces: Iterable[Piece], *, marked: bool = True, bold: bool = False) -> str:
+        parts, last = [], ""
+        for piece in pieces:
+            gap = " " if piece.space else "#sym.zws" if len(last) >= CHUNK else ""  # where a line may break
+            parts.append(gap + self._piece(piece, bold) + (f"#m({piece.id})" if marked else ""))
+            last = piece.text if piece.kind == "text" else ""
+        return "".join(parts)
+
+    def _piece(self, piece: Piece, bold: bool) -> str:
+        if piece.kind == "break":
+            return "#linebreak()"
+        if piece.kind == "note":
+            return f"#footnote(numbering: _ => {quoted(piece.text)})[{self._lines(piece.note)}]"
+        if piece.kind == "math":
+            name = self._formulas[piece.typst]
+            inside = f"#box({name})" if len(piece.typst) < _LONG_FORMULA else f"#m({piece.id})#{name}"
+        elif "code" in piece.styles:
+            inside = f"#raw({quoted(piece.text)})"
+        else:
+            inside = f"#{quoted(piece.text)}"
+            if (bold or "strong" in piece.styles) and _HAS_HAN.search(piece.text):
+                inside = f"#han[{inside}]"
+        for style in reversed(piece.styles):
+            inside = _WRAPPERS[style].format(inside)
+        return inside
+
+
+def quoted(text: str) -> str:
+    """A string of Typst."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _about(cell: Cell) -> str:
+    spans = [f"{name}: {value}" for name, value in (("rowspan", cell.rows), ("colspan", cell.columns)) if value > 1]
+    return ", ".join([f"align: {cell.align}", *spans])
