@@ -1,7 +1,7 @@
 """What is typeset and what is written as Markdown are made from the same blocks.
 
-A document's text is cut into `Piece`s, each so small that it lies on one page. Their ids, and those of rules and rows of
-tables, count up through the document: they are what is marked on the page, and what the Markdown of a page is chosen by.
+A document's text is cut into `Piece`s, each so small that it lies on one page. Their ids, and those of rules and of
+rows of tables, are what is marked on the page, and what the Markdown of a page is chosen by.
 """
 
 from __future__ import annotations
@@ -184,6 +184,33 @@ def ids_of(blocks: Sequence[Block]) -> Iterator[int]:
                 yield from ids_of(inside)
             case _:
                 yield from (piece.id for piece in _own_pieces(block))
+
+
+def heads_of(blocks: Sequence[Block]) -> frozenset[int]:
+    """Ids of the rows that stand on every page of their table."""
+    found: set[int] = set()
+    for block in blocks:
+        match block:
+            case Table(head=head):
+                found.update(row.id for row in head)
+            case Items(items=items):
+                found |= heads_of([inside for item in items for inside in item.blocks])
+            case Quote(blocks=inside) | Front(blocks=inside):
+                found |= heads_of(inside)
+    return frozenset(found)
+
+
+def texts_of(block: Block) -> Iterator[str]:
+    """What is printed of a block but for formulas and footnotes: words, numbers of items, marks of footnotes."""
+    match block:
+        case Items(items=items):
+            for item in items:
+                yield item.marker
+                yield from (text for inside in item.blocks for text in texts_of(inside))
+        case Quote(blocks=blocks) | Front(blocks=blocks):
+            yield from (text for inside in blocks for text in texts_of(inside))
+        case _:
+            yield from (piece.text for piece in _own_pieces(block) if piece.kind != "math")
 
 
 def _own_pieces(block: Block) -> Iterator[Piece]:

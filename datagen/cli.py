@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from datagen.change import config_of
@@ -23,6 +25,14 @@ from datagen.shards import ShardSet
 from datagen.tokens import LIMIT, LengthRow
 from datagen.track import Tracker
 from datagen.unit import Source
+
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # and not s3://bucket/date=2024
+
+
+def paths_and_settings(items: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sorts what stands on a command line between options: inputs, and `key=value` settings."""
+    settings = [item for item in items if _SETTING.fullmatch(item) and not Path(item).exists()]
+    return [item for item in items if item not in settings], settings
 
 
 def job_parser(program: str, description: str, source: type, examples: str) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-r"""LaTeX projects → one text that pandoc can read by itself: \input and its kin, .bbl and numbered citations resolved."""
+r"""LaTeX projects → one text that pandoc can read by itself: \input, \include, .bbl and numbered citations resolved."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class _Flattener:
         self.notes: Counter[str] = Counter()
 
     def file(self, name: str, base: str, above: tuple[str, ...]) -> str:
-        """The text of a file with what it inputs. `base` is the folder that \\import set, `above` who inputs it."""
+        """The text of a file with what it inputs. `base` is the folder that `import` set, `above` who inputs it."""
         if name in above or len(above) > _DEEPEST:
             raise ProjectError("input_loop", " inputs ".join([*above[-3:], name]))
         text = self._project.read(name)
@@ -143,7 +143,8 @@ class _Flattener:
 
     def _macros(self, package: str) -> str:
         """The macros that a package of the project's own defines; the rest of it is for TeX alone."""
-        text = self._project.read(f"{package.strip()}.sty") if package.strip() else None
+        name = package.strip()
+        text = self._project.read(f"{name}.sty") if name and ".." not in name and not name.startswith("/") else None
         return "\n" + "\n".join(_definitions(text)) + "\n" if text else ""
 
 

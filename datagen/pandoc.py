@@ -77,8 +77,13 @@ def read(text: str, form: Literal["latex", "markdown"], *, bibliography: str = "
 
 
 def bare(tex: str) -> str:
-    """A formula without labels and numbers of its own, which are not typeset, and without needless space."""
-    return re.sub(r"\s+", " ", _LABEL.sub("", tex)).strip()
+    r"""A formula as it stands between dollars: without labels and numbers, which are not typeset, and needless space.
+
+    An `equation` is what is in it, an `align` between dollars is an `aligned`.
+    """
+    plain = re.sub(r"\s+", " ", _LABEL.sub("", tex)).strip()
+    plain = re.sub(r"\\(begin|end) ?\{(align|gather)\*?\}", r"\\\1{\2ed}", plain)
+    return re.sub(r"\\(?:begin|end) ?\{(?:equation|displaymath)\*?\}", "", plain).strip()
 
 
 def _read(text: str, form: str, options: list[str], seconds: float) -> Tree:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -24,8 +23,6 @@ from datagen.prompts import choose
 from datagen.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
 from datagen.storage import LocalFolder, folder_at, signature
 from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
-
-_SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # and not s3://bucket/date=2024
 
 BACKENDS = {"pymupdf": "datagen.pages", "pdfium": "datagen.pdfium"}
 """Modules with an `open_document`, by the name of the setting; docs/data.md says when to take which."""
@@ -162,12 +159,11 @@ def parser() -> argparse.ArgumentParser:
 @command
 def main() -> int:
     """Parses the command line and runs the job."""
-    from datagen.cli import run_source  # noqa: PLC0415  # not for the children that import this module
+    from datagen.cli import paths_and_settings, run_source  # noqa: PLC0415  # not for the children that import this module
     from datagen.console import say  # noqa: PLC0415
 
     arguments = parser().parse_intermixed_args()
-    overrides = [item for item in arguments.paths if _SETTING.fullmatch(item) and not Path(item).exists()]
-    paths = [item for item in arguments.paths if item not in overrides]
+    paths, overrides = paths_and_settings(arguments.paths)
     if arguments.languages:
         overrides.append(f"gates.languages={json.dumps(arguments.languages.split(','))}")  # quoted: "no" is Norwegian
     if not paths:

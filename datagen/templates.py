@@ -112,9 +112,7 @@ def fit(blocks: Sequence[Block], template: Template, notes: Counter[str]) -> tup
     return tuple(_fitted(blocks, template, notes, fresh))
 
 
-def _fitted(
-    blocks: Iterable[Block], template: Template, notes: Counter[str], fresh: Iterator[int]
-) -> Iterator[Block]:
+def _fitted(blocks: Iterable[Block], template: Template, notes: Counter[str], fresh: Iterator[int]) -> Iterator[Block]:
     for block in blocks:
         match block:
             case Table() if table_size(block, template) < _SMALLEST:
@@ -158,9 +156,9 @@ def _wrapped(line: Piece, room: int, fresh: Iterator[int]) -> Iterator[Piece]:
 
 
 def code_size(code: Code, template: Template) -> float:
-    """Font size of code, relative to that of the text."""
+    """Font size of a block of code, relative to what code usually has."""
     longest = max(_columns(line.text) for line in code.lines)
-    return CODE_EM * min(1.0, max(_SMALLEST, _code_chars(template) / max(longest, 1)))
+    return min(1.0, max(_SMALLEST, _code_chars(template) / max(longest, 1)))
 
 
 def table_size(table: Table, template: Template) -> float:

@@ -79,9 +79,11 @@ def _blocks(blocks: Iterable[Block], grid: bool) -> Iterator[str]:
 def _block(block: Block, grid: bool) -> Iterator[str]:
     match block:
         case Paragraph(pieces=pieces):
-            yield _STARTS_BLOCK.sub(lambda found: (found[1] or "") + "\\", _inline(pieces), count=1) if (
-                _STARTS_BLOCK.match(_inline(pieces))
-            ) else _inline(pieces)
+            yield (
+                _STARTS_BLOCK.sub(lambda found: (found[1] or "") + "\\", _inline(pieces), count=1)
+                if (_STARTS_BLOCK.match(_inline(pieces)))
+                else _inline(pieces)
+            )
         case Heading(level=level, pieces=pieces):
             yield f"{'#' * level} {_inline(pieces)}"
         case Display(formula=formula):
@@ -117,14 +119,17 @@ def _indented(text: str, by: str) -> str:
 
 def _inline(pieces: Iterable[Piece]) -> str:
     """Running text. Marks of emphasis go round whole runs, and close before a space."""
+    line = list(pieces)
+    while line and line[-1].kind == "break":
+        line.pop()
     out: list[str] = []
     open_: tuple[Style, ...] = ()
-    for piece in pieces:
+    for piece in line:
         styles = _shown(piece)
         common = next((n for n, (a, b) in enumerate(zip(open_, styles, strict=False)) if a != b), None)
         common = min(len(open_), len(styles)) if common is None else common
         out += [_close(style) for style in reversed(open_[common:])]
-        out += [" "] if piece.space else []
+        out += [" "] if piece.space and out else []
         out += [_OPEN.get(style, "`") for style in styles[common:]]
         out.append(_text(piece))
         open_ = styles

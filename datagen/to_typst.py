@@ -50,7 +50,7 @@ class TypstWriter:
         self._template = template
         self._formulas = formulas
 
-    def line(self, block: Block) -> str:
+    def line(self, block: Block) -> str:  # noqa: PLR0911  # a case per kind
         """A block on one line. Its pieces lie in strings, so that nothing in a document is taken for markup."""
         match block:
             case Paragraph(pieces=pieces, role=role):
@@ -106,14 +106,16 @@ class TypstWriter:
     def _pieces(self, pieces: Iterable[Piece], *, marked: bool = True, bold: bool = False) -> str:
         parts, last = [], ""
         for piece in pieces:
+            if piece.kind == "break":  # its mark would already stand on the next line
+                parts.append((f"#m({piece.id})" if marked else "") + "#linebreak()")
+                continue
             gap = " " if piece.space else "#sym.zws" if len(last) >= CHUNK else ""  # where a line may break
             parts.append(gap + self._piece(piece, bold) + (f"#m({piece.id})" if marked else ""))
             last = piece.text if piece.kind == "text" else ""
-        return "".join(parts)
+        # What ends with a mark would lose it to whatever comes next, perhaps on the next page: marks do not end a line.
+        return "".join(parts) + ("#h(0pt)" if marked else "")
 
     def _piece(self, piece: Piece, bold: bool) -> str:
-        if piece.kind == "break":
-            return "#linebreak()"
         if piece.kind == "note":
             return f"#footnote(numbering: _ => {quoted(piece.text)})[{self._lines(piece.note)}]"
         if piece.kind == "math":

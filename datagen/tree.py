@@ -1,4 +1,4 @@
-"""Pandoc's syntax tree → the blocks of a page, with the numbers that LaTeX would print: of sections, captions, notes."""
+"""Pandoc's syntax tree → the blocks of pages, with the numbers that LaTeX prints: of sections, captions, notes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ CHUNK = 12
 
 _LONGEST = 24  # characters of a word that is not cut
 _TAB = 4
-_TOKEN = re.compile(rf"[{UNSPACED}]|[^{UNSPACED}\-‐–—/]+[\-‐–—/]*|[\-‐–—/]+")  # lines break after these and between those
+_TOKEN = re.compile(
+    rf"[{UNSPACED}]|[^{UNSPACED}\-‐–—/]+[\-‐–—/]*|[\-‐–—/]+"
+)  # lines break after these and between those
+_ADDRESS_TOKEN = re.compile(r"[^\W\d_]+|\d+|.", re.DOTALL)  # Typst breaks addresses there too
 _UNSEEN = re.compile("[\u00ad\u0000-\u0008\u000b-\u001f\u007f-\u009f]")
 _STYLES: dict[str, Style] = {
     "Emph": "emph",
@@ -79,6 +82,21 @@ def build(tree: Tree, *, numbered: bool, language: str) -> Text:
     return Text(title=title, blocks=blocks, notes=builder.notes + Counter(tree.notes))
 
 
+def words(tree: Tree) -> str:
+    """All words of a document, to tell its language by."""
+
+    def found(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            if node.get("t") == "Str":
+                yield node["c"]
+            else:
+                yield from (word for inside in node.values() for word in found(inside))
+        elif isinstance(node, list):
+            yield from (word for inside in node for word in found(inside))
+
+    return " ".join(found([tree.meta, tree.blocks]))
+
+
 class _Builder:
     """Walks the tree once, in order; the counters are what LaTeX's are."""
 
@@ -115,7 +133,7 @@ class _Builder:
         return tuple(block for node in nodes for block in self._block(node))
 
     def _block(self, node: Node) -> Iterator[Block]:  # noqa: C901, PLR0912  # a case per kind
-        kind, content = node["t"], node.get("c")
+        kind, content = node["t"], node.get("c", [])
         match kind:
             case "Para" | "Plain":
                 yield from self._paragraph(content)
@@ -212,9 +230,10 @@ class _Builder:
         for block in self.blocks(caption[1]):
             if isinstance(block, Paragraph):
                 first = replace(block.pieces[0], space=self._words["colon"].endswith(" ") and bool(prefix))
-                block = replace(block, role="caption", pieces=(*prefix, first, *block.pieces[1:]))
+                yield replace(block, role="caption", pieces=(*prefix, first, *block.pieces[1:]))
                 prefix = ()
-            yield block
+            else:
+                yield block
 
     def _table(self, _: object, caption: Any, columns: Any, head: Any, bodies: Any, foot: Any) -> Iterator[Block]:
         yield from self._caption("Table", caption)
@@ -259,22 +278,19 @@ class _Builder:
         """Pieces of inlines, and whether each is a formula on lines of its own."""
         last, soft, space = "", False, False
         for node, styles in _leaves(nodes, ()):
-            kind = node["t"]
-            if kind in ("Space", "SoftBreak"):
-                space, soft = bool(last), kind == "SoftBreak"
+            if node["t"] in ("Space", "SoftBreak"):
+                space, soft = bool(last), node["t"] == "SoftBreak"
                 continue
             for piece, display in self._leaf(node, styles, space):
                 if piece.kind == "break" and not last:
                     continue  # nothing before it
-                if soft and piece.space and _unspaced(last) and _unspaced(piece.text):
-                    piece = replace(piece, space=False)  # Chinese goes on in the next line of the source
-                piece = replace(piece, id=self.id(), space=piece.space and bool(last))
-                yield piece, display
+                joined = soft and _unspaced(last) and _unspaced(piece.text)  # Chinese goes on in the source's next line
+                yield replace(piece, id=self.id(), space=piece.space and bool(last) and not joined), display
                 last = "" if display or piece.kind == "break" else piece.text or "x"
                 space = soft = False
 
     def _leaf(self, node: Node, styles: tuple[Style, ...], space: bool) -> Iterator[tuple[Piece, bool]]:
-        kind, content = node["t"], node.get("c")
+        kind, content = node["t"], node.get("c", [])
         match kind:
             case "Str" | "Code":
                 text = content if kind == "Str" else content[1]
@@ -300,15 +316,15 @@ class _Builder:
 def _leaves(nodes: Iterable[Node], styles: tuple[Style, ...]) -> Iterator[tuple[Node, tuple[Style, ...]]]:
     """Inlines without inlines in them, with the styles they stand in."""
     for node in nodes:
-        kind, content = node["t"], node.get("c")
+        kind, content = node["t"], node.get("c", [])
         if kind in _STYLES:
             own = _STYLES[kind]
             yield from _leaves(content, styles if own in styles else (*styles, own))
         elif kind == "Quoted":
-            before, after = _QUOTES[content[0]["t"]]
-            yield {"t": "Str", "c": before}, styles
+            quotes = _QUOTES[content[0]["t"]]
+            yield {"t": "Str", "c": quotes[0]}, styles
             yield from _leaves(content[1], styles)
-            yield {"t": "Str", "c": after}, styles
+            yield {"t": "Str", "c": quotes[1]}, styles
         elif kind == "Link" and _unresolved(content):
             yield {"t": "Str", "c": "??"}, styles  # as LaTeX prints it
         elif kind == "Cite" and any(inside["t"] == "RawInline" for inside in content[1]):
@@ -330,7 +346,7 @@ def _words(text: str, space: bool) -> Iterator[tuple[str, bool]]:
     clean = cleaner("letters", "keep")(_UNSEEN.sub("", text))
     space = space or clean.startswith(" ")
     for word in clean.split():
-        for token in _TOKEN.findall(word):
+        for token in (_ADDRESS_TOKEN if "://" in word else _TOKEN).findall(word):
             size = CHUNK if len(token) > _LONGEST else len(token)
             for start in range(0, len(token), size):
                 yield token[start : start + size], space

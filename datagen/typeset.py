@@ -25,13 +25,15 @@ from datagen.templates import CODE_EM, Running, Template
 from datagen.to_typst import TypstWriter, formulas_of
 
 _TRIES = 8  # each leaves out all that the one before complained about
-_MARKS = "(query(<m>).map(x => (x.value, x.location().page())), query(<wide>).map(x => x.value))"
+_MARKS = "(query(<m>).map(mark => (mark.value, mark.location().page())), query(<wide>).map(mark => mark.value))"
 _PLACE = re.compile(r"┌─ .*?main\.typ:(\d+):\d+")
 _NO_GLYPH = re.compile(r'the text `"(.*?)"` could not be displayed')
 
 
 class TypesetError(ValueError):
     """Nothing could be typeset."""
+
+    reason = "typesetting"  # the ledger's word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class Typeset:
     pdf: bytes
     blocks: tuple[Block, ...]  # those that are on the pages
     pages: Mapping[int, frozenset[int]]  # id → pages it is on, from 1
+    count: int  # pages; the last one has a mark as each has
     running: Running
     notes: Mapping[str, int]  # blocks left out, by reason
 
@@ -90,9 +93,7 @@ class _Attempt:
         self._prelude = (files("datagen") / "data" / "template.typ").read_text(encoding="utf-8").splitlines()
         self._notes: Counter[str] = Counter()
 
-    def without(
-        self, blocks: Sequence[Block], bad: Callable[[Piece], bool], reason: str
-    ) -> tuple[Block, ...]:
+    def without(self, blocks: Sequence[Block], bad: Callable[[Piece], bool], reason: str) -> tuple[Block, ...]:
         """The blocks less those with a bad piece, which are counted."""
         found = sum(map(bad, pieces_of(blocks)))
         if found:
@@ -119,7 +120,14 @@ class _Attempt:
         for number, page in marks:
             pages[number].add(page)
         found = {number: frozenset(on) for number, on in pages.items()}
-        return Typeset(pdf=pdf, blocks=blocks, pages=found, running=self._running, notes=dict(self._notes))
+        return Typeset(
+            pdf=pdf,
+            blocks=blocks,
+            pages=found,
+            count=max(page for _, page in marks),
+            running=self._running,
+            notes=dict(self._notes),
+        )
 
     def mended(self, blocks: tuple[Block, ...], diagnostic: str) -> tuple[Block, ...]:
         """The blocks without those that the compiler complains about.
@@ -129,7 +137,9 @@ class _Attempt:
         """
         bad = self._bad_formulas(blocks)
         if bad:
-            return self.without(blocks, lambda piece: piece.kind == "math" and piece.typst in bad, "formulas_not_typeset")
+            return self.without(
+                blocks, lambda piece: piece.kind == "math" and piece.typst in bad, "formulas_not_typeset"
+            )
         missing = set("".join(_NO_GLYPH.findall(diagnostic)))
         left = self.without(blocks, lambda piece: bool(missing & {*piece.text, *piece.typst}), "blocks_without_glyphs")
         if missing & set("".join(self._running.header)):
@@ -168,7 +178,10 @@ class _Attempt:
         self._main.write_text("\n".join([*self._prelude, *source]), encoding="utf-8")
         settings = asdict(self._template) | {"header": list(self._running.header) or None, "code_size": CODE_EM}
         return typst.Compiler(
-            str(self._main), root=str(self._main.parent), font_paths=_fonts(), sys_inputs={"template": json.dumps(settings)}
+            str(self._main),
+            root=str(self._main.parent),
+            font_paths=_fonts(),
+            sys_inputs={"template": json.dumps(settings)},
         )
 
 
