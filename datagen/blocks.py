@@ -6,9 +6,14 @@ rows of tables, are what is marked on the page, and what the Markdown of a page 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from datagen.glyphs import UNSPACED
+
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 Style = Literal["strong", "emph", "strike", "sup", "sub", "code"]
 Align = Literal["left", "center", "right"]
@@ -201,7 +206,10 @@ def heads_of(blocks: Sequence[Block]) -> frozenset[int]:
 
 
 def texts_of(block: Block) -> Iterator[str]:
-    """What is printed of a block but for formulas and footnotes: words, numbers of items, marks of footnotes."""
+    """What is printed of a block but for formulas and footnotes: words, numbers of items, marks of footnotes.
+
+    Of formulas, the words in scripts that fonts for formulas do not have.
+    """
     match block:
         case Items(items=items):
             for item in items:
@@ -210,7 +218,8 @@ def texts_of(block: Block) -> Iterator[str]:
         case Quote(blocks=blocks) | Front(blocks=blocks):
             yield from (text for inside in blocks for text in texts_of(inside))
         case _:
-            yield from (piece.text for piece in _own_pieces(block) if piece.kind != "math")
+            for piece in _own_pieces(block):
+                yield "".join(_UNSPACED.findall(piece.text)) if piece.kind == "math" else piece.text
 
 
 def _own_pieces(block: Block) -> Iterator[Piece]:

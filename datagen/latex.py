@@ -51,6 +51,7 @@ _BIBLIOGRAPHY = re.compile(
 )
 _BIBITEM = re.compile(r"\\bibitem\s*(?:\[(?:[^\[\]{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\])?\s*\{([^{}]*)\}")
 _CLASS = re.compile(r"^[^%\n]*\\document(?:class|style)\s*(?:\[[^\]]*\])?\s*\{\s*(\w[^{}]*?)\s*\}", re.MULTILINE)
+_FILE_NAME = re.compile(r"[\w./][\w .,+=~@/-]*")
 _PART_CLASSES = ("subfiles", "standalone")  # documents of their own only in name
 _BODY = re.compile(r"\\begin\s*\{document\}(.*?)(?:\\end\s*\{document\}|\Z)", re.DOTALL)
 _DEFINITION = re.compile(
@@ -128,6 +129,8 @@ class _Flattener:
 
     def _input(self, found: re.Match[str], base: str, above: tuple[str, ...]) -> str:
         wanted = (found["first"] or found["word"] or "").strip().strip('"')
+        if not _FILE_NAME.fullmatch(wanted):
+            return found[0]  # of a manual that speaks about it
         rest = f"{{{found['second']}}}" if found["second"] is not None else ""
         if found["command"] in ("import", "subimport"):
             base = posixpath.join(base if found["command"] == "subimport" else "", wanted)

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import tempfile
+import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,9 +120,22 @@ def _formulas(keys: Mapping[str, Any], written: Mapping[str, Any]) -> dict[tuple
     found = {}
     for key, text in zip(keys["c"], texts, strict=True):
         kind, _, tex = key["c"].partition(" ")
-        line = " ".join(text.split())
+        line = _current(" ".join(text.split()))
         found[kind, tex] = line if line.startswith("$") and line.endswith("$") and len(line) > 2 else ""
     return found
+
+
+def _current(formula: str) -> str:
+    """A formula without the names of symbols that this Typst no longer knows."""
+    symbols, pattern = _symbols()
+    return pattern.sub(lambda found: symbols.get(found[0], found[0]), formula)
+
+
+@cache
+def _symbols() -> tuple[dict[str, str], re.Pattern[str]]:
+    symbols = tomllib.loads((files("datagen") / "data" / "symbols.toml").read_text(encoding="utf-8"))
+    names = "|".join(re.escape(name) for name in sorted(symbols, key=len, reverse=True))
+    return symbols, re.compile(rf'"(?:[^"\\]|\\.)*"|(?<![\w.])(?:{names})(?![\w.])')
 
 
 def _kind(skipped: str) -> str:

@@ -33,7 +33,14 @@ _MATH = "Math"  # in the names of fonts for formulas, which the comparison leave
 _LEAST_AGREEMENT = 0.97
 _SEAMS = 8  # three-letter pieces over the edges of columns, notes and footer, whose order in the layer is its own
 _GATES = PageGates(  # the layer against the ink; what the letters say is no matter where the text is known
-    min_chars=1, max_chars=1_000_000, max_lone=1.0, max_word_letters=1e9, min_plausible=0.0, min_forward=-1e9
+    min_chars=1,
+    max_chars=1_000_000,
+    max_lone=1.0,
+    max_word_letters=1e9,
+    min_plausible=0.0,
+    min_forward=-1e9,
+    max_ink_between=1e9,
+    min_ink_in_glyphs=0.0,  # both are noise on pages of two lines
 )
 
 

@@ -93,7 +93,9 @@ def template_for(content: str, language: str) -> Template:
 
 def digest() -> str:
     """Changes with whatever templates consist of."""
-    data = (files("datagen") / "data" / name for name in ("templates.toml", "template.typ", "formulas.lua"))
+    data = (
+        files("datagen") / "data" / name for name in ("templates.toml", "template.typ", "formulas.lua", "symbols.toml")
+    )
     return hashlib.sha256(b"\x1f".join(file.read_bytes() for file in data)).hexdigest()[:12]
 
 

@@ -140,7 +140,7 @@ class _Attempt:
             return self.without(
                 blocks, lambda piece: piece.kind == "math" and piece.typst in bad, "formulas_not_typeset"
             )
-        missing = set("".join(_NO_GLYPH.findall(diagnostic)))
+        missing = {char for text in _NO_GLYPH.findall(diagnostic) for char in _unescaped(text)}
         left = self.without(blocks, lambda piece: bool(missing & {*piece.text, *piece.typst}), "blocks_without_glyphs")
         if missing & set("".join(self._running.header)):
             self._running = Running(footer=self._running.footer)
@@ -183,6 +183,11 @@ class _Attempt:
             font_paths=_fonts(),
             sys_inputs={"template": json.dumps(settings)},
         )
+
+
+def _unescaped(text: str) -> str:
+    """A string as Typst's complaints quote it."""
+    return re.sub(r"\\u\{([0-9a-f]+)\}", lambda found: chr(int(found[1], 16)), text)
 
 
 @cache
