@@ -58,6 +58,7 @@ _DEFINITION = re.compile(
     r"\\(?:(?:re|provide)?newcommand|providecommand|DeclareMathOperator|newtheorem|def)\*?\s*(?:\{\\?\w+\}|\\[A-Za-z]+)"
     r"(?:\s*\[[^\]]*\])*(?:#\d)*\s*\{"
 )
+_TITLE = re.compile(r"\\(?:title|author|date)\s*(?:\[[^\]]*\])?\s*\{")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,17 +152,30 @@ class _Flattener:
         return "\n" + "\n".join(_definitions(text)) + "\n" if text else ""
 
 
+def with_plain_preamble(text: str) -> str:
+    """The document with nothing before its body but title, authors and simple macros: the rest is for TeX alone."""
+    body = re.search(r"\\begin\s*\{document\}", text)
+    if body is None:
+        return text
+    above = text[: body.start()]
+    return "\n".join([*_commands(_TITLE, above), *_definitions(above), text[body.start() :]])
+
+
 def _definitions(text: str) -> list[str]:
-    """Definitions of macros with their whole bodies; internal ones, with an @ in them, are left out."""
+    """Definitions of macros; internal ones, with an @ in them, are left out."""
+    return [found for found in _commands(_DEFINITION, text) if "@" not in found]
+
+
+def _commands(kind: re.Pattern[str], text: str) -> list[str]:
+    """Commands that a pattern, which ends with their last argument's brace, finds: with that whole argument."""
     text = re.sub(r"(?<!\\)%[^\n]*", "", text)
     found = []
-    for start in _DEFINITION.finditer(text):
+    for start in kind.finditer(text):
         depth = 0
         for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start.end() - 1):
             depth += {"{": 1, "}": -1}.get(brace[0], 0)
             if depth == 0:
-                whole = text[start.start() : brace.end()]
-                found += [whole] if "@" not in whole else []
+                found.append(text[start.start() : brace.end()])
                 break
     return found
 

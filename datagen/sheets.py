@@ -15,10 +15,10 @@ from datagen.audit import PageGates, judge, measure
 from datagen.blocks import Block, heads_of, ids_of, keep_blocks, pieces_of, texts_of
 from datagen.glyphs import cleaner
 from datagen.language import language_of
-from datagen.latex import Flat
+from datagen.latex import Flat, with_plain_preamble
 from datagen.page import Page
 from datagen.pages import open_document
-from datagen.pandoc import ConvertError, read
+from datagen.pandoc import ConvertError, Tree, read
 from datagen.templates import fit, running, template_for
 from datagen.to_markdown import page_markdown
 from datagen.tree import build, words
@@ -89,10 +89,37 @@ def make(
     Raises:
         ConvertError, TypesetError: there is no page; `reason` says why.
     """
-    tree = read(flat.text, form, bibliography=flat.bibliography, seconds=converter_s)
+    try:
+        return _made(flat, form, content, max_pages, short_side_px, converter_s)
+    except RecursionError:
+        raise ConvertError("too_deep", "lists, quotes or brackets are nested too deeply") from None
+
+
+def _tree(flat: Flat, form: Literal["latex", "markdown"], seconds: float, notes: Counter[str]) -> Tree:
+    """What pandoc makes of a document; if need be without the preamble, where TeX speaks to itself."""
+    try:
+        return read(flat.text, form, bibliography=flat.bibliography, seconds=seconds)
+    except ConvertError as error:
+        text = with_plain_preamble(flat.text)
+        if error.reason != "converter" or form == "markdown" or text == flat.text:
+            raise
+        notes["simplified_preambles"] += 1
+        return read(text, form, bibliography=flat.bibliography, seconds=seconds)
+
+
+def _made(
+    flat: Flat,
+    form: Literal["latex", "markdown"],
+    content: str,
+    max_pages: int,
+    short_side_px: int,
+    converter_s: float,
+) -> Sheets:
+    notes = Counter(flat.notes)
+    tree = _tree(flat, form, converter_s, notes)
     language = language_of(words(tree))
     text = build(tree, numbered=form == "latex", language=language)
-    notes = Counter(flat.notes) + text.notes
+    notes.update(text.notes)
     template = template_for(content, language)
     blocks = _first(fit(text.blocks, template, notes), max_pages * _CHARS_PER_PAGE, notes)
     made = typeset(blocks, template, running(template, text.title))

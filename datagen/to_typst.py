@@ -22,8 +22,8 @@ from datagen.blocks import (
     pieces_of,
 )
 from datagen.glyphs import UNSPACED
+from datagen.inlines import CHUNK
 from datagen.templates import Template, code_size, table_size
-from datagen.tree import CHUNK
 
 _LONG_FORMULA = 60  # characters of Typst; a shorter one within a line is not broken
 _HAS_HAN = re.compile(f"[{UNSPACED}]")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,36 +25,16 @@ from datagen.blocks import (
     Style,
     Table,
 )
-from datagen.glyphs import UNSPACED, cleaner
+from datagen.inlines import UNSEEN, Node, is_unspaced, item_marker, leaves, plain, tokens
 from datagen.pandoc import Tree, bare
 
-_NUMBERED_LEVELS = 3  # of headings: LaTeX numbers sections down to \subsubsection
-CHUNK = 12
-"""Characters of the pieces of a long word, such as an address: between them a line may break."""
-
-_LONGEST = 24  # characters of a word that is not cut
 _TAB = 4
-_TOKEN = re.compile(
-    rf"[{UNSPACED}]|[^{UNSPACED}\-‐–—/]+[\-‐–—/]*|[\-‐–—/]+"
-)  # lines break after these and between those
-_ADDRESS_TOKEN = re.compile(r"[^\W\d_]+|\d+|.", re.DOTALL)  # Typst breaks addresses there too
-_UNSEEN = re.compile("[\u00ad\u0000-\u0008\u000b-\u001f\u007f-\u009f]")
-_STYLES: dict[str, Style] = {
-    "Emph": "emph",
-    "Strong": "strong",
-    "Strikeout": "strike",
-    "Superscript": "sup",
-    "Subscript": "sub",
-}
-_PLAIN = ("Span", "Link", "Cite", "SmallCaps", "Underline")  # inlines of which the content alone is shown
-_QUOTES = {"DoubleQuote": "“”", "SingleQuote": "‘’"}
+_NUMBERED_LEVELS = 3  # of headings: LaTeX numbers sections down to \subsubsection
 _ALIGNS: dict[str, Align] = {"AlignRight": "right", "AlignCenter": "center"}
 _WORDS = {
     "en": {"Figure": "Figure ", "Table": "Table ", "Abstract": "Abstract", "References": "References", "colon": ": "},
     "zh": {"Figure": "图 ", "Table": "表 ", "Abstract": "摘要", "References": "参考文献", "colon": "："},
 }
-
-Node = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +57,7 @@ def build(tree: Tree, *, numbered: bool, language: str) -> Text:
     builder = _Builder(tree, numbered, _WORDS.get(language, _WORDS["en"]))
     front = builder.front()
     blocks = (*front, *builder.blocks(tree.blocks))
-    title = " ".join(_plain(tree.meta["title"]).split()) if "title" in tree.meta else ""
+    title = plain(_inlines(tree.meta.get("title")))
     return Text(title=title, blocks=blocks, notes=builder.notes + Counter(tree.notes))
 
 
@@ -142,7 +121,7 @@ class _Builder:
             case "Header":
                 yield from self._heading(*content)
             case "CodeBlock":
-                lines = [_UNSEEN.sub("", line.expandtabs(_TAB)).rstrip() for line in content[1].split("\n")]
+                lines = [UNSEEN.sub("", line.expandtabs(_TAB)).rstrip() for line in content[1].split("\n")]
                 if any(lines):
                     yield Code(lines=tuple(Piece(id=self.id(), kind="text", text=line) for line in lines))
             case "BlockQuote":
@@ -200,7 +179,7 @@ class _Builder:
         for number, nodes in enumerate(items):
             blocks = self.blocks(nodes)
             if blocks:
-                marker = _marker(content[0], number) if kind == "OrderedList" else "-"
+                marker = item_marker(content[0], number) if kind == "OrderedList" else "-"
                 made.append(Item(marker=marker, blocks=blocks))
         tight = all(nodes and nodes[0]["t"] == "Plain" for nodes in items)
         if made:
@@ -277,14 +256,16 @@ class _Builder:
     def _pieces_and_displays(self, nodes: Iterable[Node]) -> Iterator[tuple[Piece, bool]]:
         """Pieces of inlines, and whether each is a formula on lines of its own."""
         last, soft, space = "", False, False
-        for node, styles in _leaves(nodes, ()):
+        for node, styles in leaves(nodes, ()):
             if node["t"] in ("Space", "SoftBreak"):
                 space, soft = bool(last), node["t"] == "SoftBreak"
                 continue
             for piece, display in self._leaf(node, styles, space):
                 if piece.kind == "break" and not last:
                     continue  # nothing before it
-                joined = soft and _unspaced(last) and _unspaced(piece.text)  # Chinese goes on in the source's next line
+                joined = (
+                    soft and is_unspaced(last) and is_unspaced(piece.text)
+                )  # Chinese goes on in the source's next line
                 yield replace(piece, id=self.id(), space=piece.space and bool(last) and not joined), display
                 last = "" if display or piece.kind == "break" else piece.text or "x"
                 space = soft = False
@@ -295,7 +276,7 @@ class _Builder:
             case "Str" | "Code":
                 text = content if kind == "Str" else content[1]
                 own = styles if kind == "Str" else (*styles, cast(Style, "code"))
-                for word in _words(text, space):
+                for word in tokens(text, space):
                     yield Piece(id=0, kind="text", styles=own, text=word[0], space=word[1]), False
             case "Math":
                 display = content[0]["t"] == "DisplayMath"
@@ -313,90 +294,12 @@ class _Builder:
                 self.notes["raw_inlines"] += 1
 
 
-def _leaves(nodes: Iterable[Node], styles: tuple[Style, ...]) -> Iterator[tuple[Node, tuple[Style, ...]]]:
-    """Inlines without inlines in them, with the styles they stand in."""
-    for node in nodes:
-        kind, content = node["t"], node.get("c", [])
-        if kind in _STYLES:
-            own = _STYLES[kind]
-            yield from _leaves(content, styles if own in styles else (*styles, own))
-        elif kind == "Quoted":
-            quotes = _QUOTES[content[0]["t"]]
-            yield {"t": "Str", "c": quotes[0]}, styles
-            yield from _leaves(content[1], styles)
-            yield {"t": "Str", "c": quotes[1]}, styles
-        elif kind == "Link" and _unresolved(content):
-            yield {"t": "Str", "c": "??"}, styles  # as LaTeX prints it
-        elif kind == "Cite" and any(inside["t"] == "RawInline" for inside in content[1]):
-            yield {"t": "Str", "c": "[?]"}, styles
-        elif kind in _PLAIN:
-            yield from _leaves(content if kind in ("SmallCaps", "Underline") else content[1], styles)
-        else:
-            yield node, styles
-
-
-def _unresolved(link: Any) -> bool:
-    """Whether a link is a reference to what pandoc has no number for."""
-    attributes, inside = dict(link[0][2]), link[1]
-    return "reference-type" in attributes and len(inside) == 1 and inside[0].get("c") == f"[{attributes['reference']}]"
-
-
-def _words(text: str, space: bool) -> Iterator[tuple[str, bool]]:
-    """Pieces of a text and whether a space stands before each."""
-    clean = cleaner("letters", "keep")(_UNSEEN.sub("", text))
-    space = space or clean.startswith(" ")
-    for word in clean.split():
-        for token in (_ADDRESS_TOKEN if "://" in word else _TOKEN).findall(word):
-            size = CHUNK if len(token) > _LONGEST else len(token)
-            for start in range(0, len(token), size):
-                yield token[start : start + size], space
-                space = False
-        space = True
-
-
-def _unspaced(text: str) -> bool:
-    return bool(text) and re.fullmatch(rf"[{UNSPACED}]", text[-1]) is not None
-
-
 def _as_paragraph(run: Sequence[Piece]) -> Iterator[Block]:
     pieces = list(run)
     while pieces and pieces[-1].kind == "break":
         pieces.pop()
     if pieces:
         yield Paragraph(pieces=(replace(pieces[0], space=False), *pieces[1:]))
-
-
-def _marker(attributes: Any, number: int) -> str:
-    """The number of an item as it is printed."""
-    start, style, delimiter = attributes[0], attributes[1]["t"], attributes[2]["t"]
-    value = start + number
-    text = {
-        "LowerAlpha": lambda: _letters(value),
-        "UpperAlpha": lambda: _letters(value).upper(),
-        "LowerRoman": lambda: _roman(value),
-        "UpperRoman": lambda: _roman(value).upper(),
-    }.get(style, lambda: str(value))()
-    return {"OneParen": f"{text})", "TwoParens": f"({text})"}.get(delimiter, f"{text}.")
-
-
-def _letters(value: int) -> str:
-    text = ""
-    while value > 0:
-        value, rest = divmod(value - 1, 26)
-        text = chr(ord("a") + rest) + text
-    return text or "0"
-
-
-def _roman(value: int) -> str:
-    text = ""
-    for worth, sign in zip(
-        (1000, 900, 500, 400, 100, 90, 50, 40, 10, 9, 5, 4, 1),
-        "m cm d cd c xc l xl x ix v iv i".split(),
-        strict=True,
-    ):
-        text += sign * min(value // worth, 20)
-        value %= worth
-    return text or "0"
 
 
 def _is_complex(row: Any) -> bool:
@@ -418,10 +321,3 @@ def _inlines(meta: Any) -> list[Node]:
 
 def _blocks(meta: Any) -> list[Node]:
     return cast(list[Node], meta["c"]) if meta["t"] == "MetaBlocks" else [{"t": "Para", "c": _inlines(meta)}]
-
-
-def _plain(meta: Any) -> str:
-    """Words of a title, for the header of pages."""
-    said = {"Space": " ", "SoftBreak": " ", "LineBreak": " "}
-    leaves = (node for node, _ in _leaves(_inlines(meta), ()))
-    return "".join(said.get(node["t"], node["c"] if node["t"] == "Str" else "") for node in leaves)
