@@ -24,8 +24,8 @@ _INPUT = re.compile(
     _SKIPPED
     + r"""
   | (?P<end>\\endinput\b.*)
-  | \\(?P<command>input|include|subfile|subimport|import)\b\s*
-      (?:\{(?P<first>[^{}]*)\}\s*(?:\{(?P<second>[^{}]*)\})? | (?P<word>[^\s{}\\%]+))
+  | \\(?P<import>import|subimport)\s*\{(?P<folder>[^{}]*)\}\s*\{(?P<part>[^{}]*)\}
+  | \\(?:input|include|subfile)\b\s*(?:\{(?P<file>[^{}]*)\} | (?P<word>[^\s{}\\%]+))
   | \\(?:usepackage|RequirePackage)\s*(?:\[[^\]]*\])?\s*\{(?P<packages>[^{}]*)\}
   | \\(?P<body>begin\s*\{document\})
 """,
@@ -113,8 +113,9 @@ class _Flattener:
         self._chars += len(text)
         if self._chars > _CHARS:
             raise ProjectError("too_large", f"more than {_CHARS} characters of text")
-        if above and (body := _BODY.search(text)):  # a part that can stand alone
-            text = body[1]
+        if above:
+            body = _BODY.search(text)  # of a part that can stand alone
+            text = _with_end(body[1] if body else text)
         return _INPUT.sub(lambda found: self._resolved(found, base, (*above, name)), text)
 
     def _resolved(self, found: re.Match[str], base: str, above: tuple[str, ...]) -> str:
@@ -124,32 +125,36 @@ class _Flattener:
             self._in_body = True
         elif found["packages"]:
             return found[0] + "".join(map(self._macros, found["packages"].split(",")))
-        elif found["command"]:
-            return self._input(found, base, above)
+        elif found["import"]:
+            inside = posixpath.join(base if found["import"] == "subimport" else "", found["folder"].strip())
+            return self._input(found["part"], inside, above)
+        elif found["file"] is not None or found["word"]:
+            wanted = (found["file"] or found["word"] or "").strip().strip('"')
+            if _FILE_NAME.fullmatch(wanted):  # else a manual speaks about it
+                return self._input(wanted, base, above)
         return found[0]
 
-    def _input(self, found: re.Match[str], base: str, above: tuple[str, ...]) -> str:
-        wanted = (found["first"] or found["word"] or "").strip().strip('"')
-        if not _FILE_NAME.fullmatch(wanted):
-            return found[0]  # of a manual that speaks about it
-        rest = f"{{{found['second']}}}" if found["second"] is not None else ""
-        if found["command"] in ("import", "subimport"):
-            base = posixpath.join(base if found["command"] == "subimport" else "", wanted)
-            wanted, rest = (found["second"] or "").strip(), ""
-        place = posixpath.join(base, wanted)
+    def _input(self, wanted: str, base: str, above: tuple[str, ...]) -> str:
+        place = posixpath.join(base, wanted.strip())
         for name in (place, f"{place}.tex"):
-            if wanted and self._project.read(name) is not None:
-                return f"{self.file(posixpath.normpath(name), base, above)}{rest}"
+            if self._project.read(name) is not None:
+                return self.file(posixpath.normpath(name), base, above)
         if self._in_body:
             raise ProjectError("missing_file", f"{place} (input by {above[-1]})")
         self.notes["missing_macro_files"] += 1
-        return rest
+        return ""
 
     def _macros(self, package: str) -> str:
         """The macros that a package of the project's own defines; the rest of it is for TeX alone."""
         name = package.strip()
         text = self._project.read(f"{name}.sty") if name and ".." not in name and not name.startswith("/") else None
         return "\n" + "\n".join(_definitions(text)) + "\n" if text else ""
+
+
+def _with_end(text: str) -> str:
+    """A file's text as TeX goes on after it: its last line ends there, comment or not, and a blank one is kept."""
+    ended = re.sub(r"(?<!\\)%[^\n]*\Z", "", text.rstrip()).rstrip()
+    return ended + ("\n\n" if re.search(r"\n[ \t]*\n[ \t]*\Z", text) else " ")
 
 
 def with_plain_preamble(text: str) -> str:

@@ -120,6 +120,8 @@ def _made(
     language = language_of(words(tree))
     text = build(tree, numbered=form == "latex", language=language)
     notes.update(text.notes)
+    if not text.blocks:
+        raise ConvertError("empty", "no text")
     template = template_for(content, language)
     blocks = _first(fit(text.blocks, template, notes), max_pages * _CHARS_PER_PAGE, notes)
     made = typeset(blocks, template, running(template, text.title))

@@ -29,28 +29,26 @@ from datagen.templates import Running
 
 _OPEN: dict[Style, str] = {"strong": "**", "emph": "*", "strike": "~~", "sup": "<sup>", "sub": "<sub>"}
 _CLOSE: dict[Style, str] = _OPEN | {"sup": "</sup>", "sub": "</sub>"}
-_SPECIAL = re.compile(r"[\\`*$]|_(?![^\W_])|(?<![^\W_])_|<(?=[A-Za-z/!?])")
+_SPECIAL = re.compile(r"[\\`*$]|_(?![^\W_])|(?<![^\W_])_|<(?=[A-Za-z/!?]|$)")
 _STARTS_BLOCK = re.compile(r"(?=[#>+-](?:\s|$)|={3,}|-{3,}|~{3,})|(\d{1,9})(?=[.)](?:\s|$))")
 _HAS_HAN = re.compile(f"[{UNSPACED}]")
 _LETTERS: dict[Align, str] = {"left": "l", "center": "c", "right": "r"}
 _RULES: dict[Align, str] = {"left": "---", "center": ":---:", "right": "---:"}
 
 
-def to_markdown(blocks: Sequence[Block], *, grid: bool) -> str:
-    """A whole document, its footnotes last.
-
-    Args:
-        blocks: what is on the pages.
-        grid: whether tables have all rules.
-    """
-    notes = [piece for piece in pieces_of(blocks) if piece.kind == "note"]
-    return "\n\n".join([*_blocks(blocks, grid), *(_note(note.text, note.note, grid) for note in notes)])
-
-
 def page_markdown(
     blocks: Sequence[Block], pages: Mapping[int, frozenset[int]], running: Running, page: int, *, last: int, grid: bool
 ) -> str:
-    """What page `page` (from 1, of `last`) shows: header, text, the rest of an earlier footnote, footnotes, footer."""
+    """What a page shows: header, text, the rest of an earlier footnote, footnotes, footer.
+
+    Args:
+        blocks: of the whole document.
+        pages: the pages, from 1, that each piece is on.
+        running: header and footer.
+        page: number of the page.
+        last: number of the last one.
+        grid: whether tables have all rules.
+    """
 
     def here(number: int) -> bool:
         return page in pages.get(number, ())

@@ -88,7 +88,7 @@ class TypstWriter:
         rules = "" if self._template.grid else "table.hline(stroke: 0.8pt), "
         rule = "" if self._template.grid else "table.hline(stroke: 0.5pt), "
         body = "".join(self._row(row) for row in table.body)
-        header = f"(table.header({rules}{head}{rule}),)" if table.head else f"({rules})"
+        header = f"(head({rules}{head}{rule}),)" if table.head else f"({rules})"
         size, columns = table_size(table, self._template), len(table.aligns)
         return f"#grid-table({size}, {columns}, {header}, {body}{rules})"
 

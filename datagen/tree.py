@@ -269,6 +269,8 @@ class _Builder:
                 yield replace(piece, id=self.id(), space=piece.space and bool(last) and not joined), display
                 last = "" if display or piece.kind == "break" else piece.text or "x"
                 space = soft = False
+            if node["t"] == "Str" and node["c"].endswith("\u00a0"):
+                space, soft = bool(last), False
 
     def _leaf(self, node: Node, styles: tuple[Style, ...], space: bool) -> Iterator[tuple[Piece, bool]]:
         kind, content = node["t"], node.get("c", [])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import typst
 
-from datagen.blocks import Block, Piece, drop_blocks, pieces_of
+from datagen.blocks import Block, Front, Piece, drop_blocks, pieces_of
 from datagen.files import atomic_file
 from datagen.pages import cjk_font
 from datagen.templates import CODE_EM, Running, Template
@@ -90,7 +90,7 @@ class _Attempt:
     def __init__(self, folder: Path, template: Template, running: Running) -> None:
         self._main = folder / "main.typ"
         self._template, self._running = template, running
-        self._prelude = (files("datagen") / "data" / "template.typ").read_text(encoding="utf-8").splitlines()
+        self._prelude = _prelude().splitlines()
         self._notes: Counter[str] = Counter()
 
     def without(self, blocks: Sequence[Block], bad: Callable[[Piece], bool], reason: str) -> tuple[Block, ...]:
@@ -109,7 +109,7 @@ class _Attempt:
         formulas = formulas_of(blocks)
         writer = TypstWriter(self._template, formulas)
         source = [f"#let {name} = {text}" for text, name in formulas.items()] + [writer.line(block) for block in blocks]
-        compiler = self._compiler(source)
+        compiler = self._compiler(source, titled=isinstance(blocks[0], Front))
         # The archival form because it refuses characters that no font has; others print a box for them.
         pdf = compiler.compile(format="pdf", pdf_standards="a-2b", pdf_tags=False)
         assert isinstance(pdf, bytes)
@@ -174,9 +174,13 @@ class _Attempt:
         found = (int(line) - 1 - len(self._prelude) for line in _PLACE.findall(diagnostic))
         return [line for line in found if line >= 0]
 
-    def _compiler(self, source: Sequence[str]) -> typst.Compiler:
+    def _compiler(self, source: Sequence[str], *, titled: bool = False) -> typst.Compiler:
         self._main.write_text("\n".join([*self._prelude, *source]), encoding="utf-8")
-        settings = asdict(self._template) | {"header": list(self._running.header) or None, "code_size": CODE_EM}
+        settings = asdict(self._template) | {
+            "header": list(self._running.header) or None,
+            "code_size": CODE_EM,
+            "titled": titled,  # whether the heading of level 1 is a title
+        }
         return typst.Compiler(
             str(self._main),
             root=str(self._main.parent),
@@ -188,6 +192,10 @@ class _Attempt:
 def _unescaped(text: str) -> str:
     """A string as Typst's complaints quote it."""
     return re.sub(r"\\u\{([0-9a-f]+)\}", lambda found: chr(int(found[1], 16)), text)
+
+
+def _prelude() -> str:
+    return (files("datagen") / "data" / "template.typ").read_text(encoding="utf-8")
 
 
 @cache
