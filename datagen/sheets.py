@@ -6,21 +6,21 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import PIL.Image
 
 from datagen.audit import PageGates, judge, measure
-from datagen.blocks import Block, heads_of, ids_of, keep_blocks, pieces_of, texts_of
+from datagen.blocks import Block, heads_of, pieces_of
 from datagen.glyphs import cleaner
 from datagen.language import language_of
 from datagen.latex import Flat, with_plain_preamble
 from datagen.page import Page
 from datagen.pages import open_document
 from datagen.pandoc import ConvertError, Tree, read
+from datagen.shown import Shown, divide
 from datagen.templates import fit, running, template_for
-from datagen.to_markdown import page_markdown
+from datagen.to_markdown import to_markdown
 from datagen.tree import build, words
 from datagen.typeset import Typeset, TypesetError, typeset
 
@@ -126,11 +126,12 @@ def _made(
     blocks = _first(fit(text.blocks, template, notes), max_pages * _CHARS_PER_PAGE, notes)
     made = typeset(blocks, template, running(template, text.title))
     notes.update(made.notes)
+    shown, broken = divide(made.blocks, made.pages, made.running, made.count), _broken(made)
     sheets, agreements = [], []
     for page, number in _rendered(made, short_side_px, max_pages, notes):
-        agreement = _agreement(made, number, page)
-        markdown = page_markdown(made.blocks, made.pages, made.running, number, last=made.count, grid=template.grid)
-        wrong = _what_is_wrong(made, number, page, markdown, agreement)
+        markdown = to_markdown(shown[number - 1], grid=template.grid)
+        agreement = _agreement(shown[number - 1], page)
+        wrong = "with_a_broken_piece" if number in broken else _what_is_wrong(page, markdown, agreement)
         if wrong:
             notes[f"pages_{wrong}"] += 1
             continue
@@ -172,43 +173,25 @@ def _rendered(made: Typeset, short_side_px: int, max_pages: int, notes: Counter[
                     yield document.page(number - 1, **size), number
 
 
-def _what_is_wrong(made: Typeset, number: int, page: Page, markdown: str, agreement: float) -> str:
-    """Why a page is left out; "" where it is good."""
+def _broken(made: Typeset) -> set[int]:
+    """Pages with part of a piece that lies on two: a long formula within a line, a row."""
     repeated = heads_of(made.blocks)
-    if any(number in on and len(on) > 1 for piece, on in made.pages.items() if piece not in repeated):
-        return "with_a_broken_piece"
+    return {page for number, on in made.pages.items() if len(on) > 1 and number not in repeated for page in on}
+
+
+def _what_is_wrong(page: Page, markdown: str, agreement: float) -> str:
+    """Why the audit leaves a page out; "" where it is good."""
     if agreement < _LEAST_AGREEMENT:
         return "of_other_letters"
     refused = judge(measure(page, markdown), "", _GATES)
     return f"refused_by_{refused.gate}" if refused else ""
 
 
-def _agreement(made: Typeset, number: int, page: Page) -> float:
+def _agreement(shown: Shown, page: Page) -> float:
     """Share of three-letter pieces that Markdown and text layer have in common; formulas are left out on both sides."""
     layer = "".join(span.text for line in page.lines for span in line.spans if _MATH not in span.font and span.visible)
-    truth, found = _pieces("".join(_printed(made, number))), _pieces(layer)
+    truth, found = _pieces("".join(shown.texts())), _pieces(layer)
     return min(1.0, ((truth & found).total() + _SEAMS) / max(truth.total(), found.total(), 1))
-
-
-def _printed(made: Typeset, number: int) -> Iterator[str]:
-    """Texts that should be on a page."""
-    header, footer = made.running.printed(number, made.count)
-    yield header
-    here = partial(_is_on, made.pages, number)
-    for block in made.blocks:
-        for kept in keep_blocks([block], here):
-            yield from texts_of(kept)
-    for piece in pieces_of(made.blocks):
-        kept_note = keep_blocks(piece.note, here)
-        if kept_note and here(next(ids_of(piece.note))):
-            yield piece.text
-        for block in kept_note:
-            yield from texts_of(block)
-    yield footer
-
-
-def _is_on(pages: Mapping[int, frozenset[int]], number: int, piece: int) -> bool:
-    return number in pages.get(piece, ())
 
 
 def _pieces(text: str) -> Counter[str]:

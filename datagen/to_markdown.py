@@ -3,7 +3,7 @@ r"""Blocks → Markdown in the manner of Mathpix: `$…$`, `$$…$$`, pipe table
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from datagen.blocks import (
     Align,
@@ -20,12 +20,9 @@ from datagen.blocks import (
     Rule,
     Style,
     Table,
-    ids_of,
-    keep_blocks,
-    pieces_of,
 )
 from datagen.glyphs import UNSPACED
-from datagen.templates import Running
+from datagen.shown import Shown
 
 _OPEN: dict[Style, str] = {"strong": "**", "emph": "*", "strike": "~~", "sup": "<sup>", "sub": "<sub>"}
 _CLOSE: dict[Style, str] = _OPEN | {"sup": "</sup>", "sub": "</sub>"}
@@ -36,33 +33,16 @@ _LETTERS: dict[Align, str] = {"left": "l", "center": "c", "right": "r"}
 _RULES: dict[Align, str] = {"left": "---", "center": ":---:", "right": "---:"}
 
 
-def page_markdown(
-    blocks: Sequence[Block], pages: Mapping[int, frozenset[int]], running: Running, page: int, *, last: int, grid: bool
-) -> str:
-    """What a page shows: header, text, the rest of an earlier footnote, footnotes, footer.
+def to_markdown(shown: Shown, *, grid: bool) -> str:
+    """The Markdown of a page: header first, footnotes behind the text, footer last.
 
     Args:
-        blocks: of the whole document.
-        pages: the pages, from 1, that each piece is on.
-        running: header and footer.
-        page: number of the page.
-        last: number of the last one.
+        shown: the page.
         grid: whether tables have all rules.
     """
-
-    def here(number: int) -> bool:
-        return page in pages.get(number, ())
-
-    parts = list(_blocks(keep_blocks(blocks, here), grid))
-    begun = []
-    for piece in pieces_of(blocks):
-        kept = keep_blocks(piece.note, here)
-        if kept and here(next(ids_of(piece.note))):
-            begun.append(_note(piece.text, kept, grid))
-        elif kept:
-            parts += _blocks(kept, grid)
-    header, footer = running.printed(page, last)
-    return "\n\n".join(filter(None, [_escaped(header), *parts, *begun, _escaped(footer)]))
+    parts = [*_blocks(shown.blocks, grid), *_blocks(shown.rest, grid)]
+    notes = [_note(number, blocks, grid) for number, blocks in shown.notes]
+    return "\n\n".join(filter(None, [_escaped(shown.header), *parts, *notes, _escaped(shown.footer)]))
 
 
 def _note(number: str, blocks: Sequence[Block], grid: bool) -> str:

@@ -110,10 +110,8 @@ class _Attempt:
         writer = TypstWriter(self._template, formulas)
         source = [f"#let {name} = {text}" for text, name in formulas.items()] + [writer.line(block) for block in blocks]
         compiler = self._compiler(source, titled=isinstance(blocks[0], Front))
-        # The archival form because it refuses characters that no font has; others print a box for them.
-        pdf = compiler.compile(format="pdf", pdf_standards="a-2b", pdf_tags=False)
-        assert isinstance(pdf, bytes)
-        marks, wide = json.loads(compiler.eval(_MARKS))
+        pdf = _pdf(compiler)
+        marks, wide = _marks(compiler)
         if wide:
             raise _TooWide(wide)
         pages: defaultdict[int, set[int]] = defaultdict(set)
@@ -192,6 +190,19 @@ class _Attempt:
 def _unescaped(text: str) -> str:
     """A string as Typst's complaints quote it."""
     return re.sub(r"\\u\{([0-9a-f]+)\}", lambda found: chr(int(found[1], 16)), text)
+
+
+def _pdf(compiler: typst.Compiler) -> bytes:
+    """In the archival form, because that refuses characters that no font has; others print a box for them."""
+    pdf = compiler.compile(format="pdf", pdf_standards="a-2b", pdf_tags=False)
+    assert isinstance(pdf, bytes)
+    return pdf
+
+
+def _marks(compiler: typst.Compiler) -> tuple[list[tuple[int, int]], list[int]]:
+    """(id, page) of every mark, and the ids of formulas that are too wide."""
+    marks, wide = json.loads(compiler.eval(_MARKS))
+    return marks, wide
 
 
 def _prelude() -> str:

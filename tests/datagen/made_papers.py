@@ -41,10 +41,10 @@ def pack(path: Path, members: list[tarfile.TarInfo], contents: dict[str, str]) -
 
 def everything(text: str, heading: str) -> str:
     """A Markdown document with every kind of block, long enough for several pages of any template."""
-    paragraph = text * 6
-    items = "\n".join(f"- {text}\n  1. {text}\n  2. short" for _ in range(6))
-    rows = "\n".join(f"| {heading} {n} | {n * n} | $x_{{{n}}}$ |" for n in range(40))
-    code = "\n".join(f"    line_{n} = call({n})  # {'x' * (n % 7 * 10)}" for n in range(30))
+    paragraph = text * 5
+    items = "\n".join(f"- {text}\n  1. {text}\n  2. short" for _ in range(4))
+    rows = "\n".join(f"| {heading} {n} | {n * n} | $x_{{{n}}}$ |" for n in range(16))
+    code = "\n".join(f"    line_{n} = call({n})  # {'x' * (n % 7 * 10)}" for n in range(12))
     return f"""---
 title: {heading} with a **Title**
 author: [A. Author, B. Author]

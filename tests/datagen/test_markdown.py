@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datagen import sheets, typeset
-from datagen.blocks import Block, ids_of, keep_blocks, pieces_of, texts_of
+from datagen.blocks import Block, heads_of, ids_of, keep_blocks, pieces_of, texts_of
 from datagen.errors import UserError
 from datagen.glyphs import cleaner
 from datagen.job import JobSettings, run_job
@@ -22,8 +22,9 @@ from datagen.markdown import MarkdownSource
 from datagen.pandoc import ConvertError, Tree, read
 from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
+from datagen.shown import divide
 from datagen.templates import Running, Template, all_templates, fit, running, template_for
-from datagen.to_markdown import page_markdown
+from datagen.to_markdown import to_markdown
 from datagen.to_typst import TypstWriter
 from datagen.tree import build
 from datagen.unit import Failed, Outcome, Rejected, Written
@@ -43,7 +44,8 @@ def markdown_of(text: str, form: Form = "latex", *, grid: bool = False, language
     everywhere = {*ids_of(blocks), *(piece.id for piece in pieces_of(blocks))}
     for piece in pieces_of(blocks):
         everywhere |= set(ids_of(piece.note))
-    return page_markdown(blocks, dict.fromkeys(everywhere, frozenset({1})), Running(), 1, last=1, grid=grid)
+    (page,) = divide(blocks, dict.fromkeys(everywhere, frozenset({1})), Running(), 1)
+    return to_markdown(page, grid=grid)
 
 
 def outcome(path: Path, **options: int) -> Outcome:
@@ -221,12 +223,17 @@ def test_what_is_too_wide(tmp_path: Path) -> None:
 def pages_and_layers(made: typeset.Typeset) -> list[tuple[str, str]]:
     """Letters that each page should show, and those that its text layer has; formulas left out."""
     found = []
+    shown = divide(made.blocks, made.pages, made.running, made.count)
     with pymupdf.open("pdf", made.pdf) as document:
-        for number, page in enumerate(document, 1):
+        for said, page in zip(shown, document, strict=True):
             spans = (s for b in page.get_text("dict")["blocks"] for line in b.get("lines", ()) for s in line["spans"])
             layer = "".join(span["text"] for span in spans if "Math" not in span["font"])
-            found.append((letters("".join(sheets._printed(made, number))), letters(layer)))
+            found.append((letters("".join(said.texts())), letters(layer)))
     return found
+
+
+def pages_of(made: typeset.Typeset, running: Running) -> list[str]:
+    return [to_markdown(page, grid=False) for page in divide(made.blocks, made.pages, running, made.count)]
 
 
 def letters(text: str) -> str:
@@ -246,7 +253,7 @@ def test_every_template_shows_what_the_markdown_says(template: Template, text: s
     assert made.notes == {} and made.count > 1
     for number, (said, shown) in enumerate(pages_and_layers(made), 1):
         assert sorted(said) == sorted(shown), number
-    assert not [on for number, on in made.pages.items() if len(on) > 1 and number not in sheets.heads_of(made.blocks)]
+    assert not sheets._broken(made)
 
 
 WORDS = st.sampled_from(
@@ -277,7 +284,7 @@ def test_pages_divide_the_document(text: str, name: str) -> None:
     """Nothing is lost, doubled or moved: the pages' pieces, one after the other, are the document's."""
     template = next(template for template in all_templates() if template.name == name)
     made = set_in(template, text)
-    repeated = sheets.heads_of(made.blocks)
+    repeated = heads_of(made.blocks)
     assert all(len(on) == 1 for number, on in made.pages.items() if number not in repeated)
     parts = []
     for page in range(1, made.count + 1):
@@ -296,10 +303,7 @@ def test_a_paragraph_is_cut_at_the_word(tmp_path: Path) -> None:
     words = " ".join(f"word{n}" for n in range(3000))
     template = next(template for template in all_templates() if template.name == "book")
     made = set_in(template, words)
-    pages = [
-        page_markdown(made.blocks, made.pages, Running(), page, last=made.count, grid=False)
-        for page in range(1, made.count + 1)
-    ]
+    pages = pages_of(made, Running())
     assert made.count > 5 and " ".join(pages) == words
 
 
@@ -308,10 +312,7 @@ def test_a_list_goes_on_without_a_number_and_a_table_with_its_head() -> None:
     words = " ".join(f"word{n}" for n in range(700))
     rows = "\n".join(f"| {n} | x |" for n in range(60))
     made = set_in(template, f"1. first\n2. {words}\n\n| A | B |\n|---|---|\n{rows}")
-    pages = [
-        page_markdown(made.blocks, made.pages, made.running, page, last=made.count, grid=False)
-        for page in range(1, made.count + 1)
-    ]
+    pages = pages_of(made, made.running)
     assert pages[0].startswith("1\n\n1. first\n2. word0 word1")
     assert re.match(r"2\n\nword\d+ word", pages[1])  # below the page's number
     assert sum(page.count("| A | B |") for page in pages) > 1
@@ -322,10 +323,7 @@ def test_a_footnote_that_goes_on_says_its_number_once() -> None:
     template = next(template for template in all_templates() if template.name == "book")
     words = " ".join(f"note{n}" for n in range(600))
     made = set_in(template, f"Text.[^a]\n\n{ENGLISH * 10}\n\n[^a]: {words}")
-    pages = [
-        page_markdown(made.blocks, made.pages, Running(), page, last=made.count, grid=False)
-        for page in range(1, made.count + 1)
-    ]
+    pages = pages_of(made, Running())
     assert sum(page.count("[^1]: note0") for page in pages) == 1
     assert re.findall(r"note\d+", " ".join(pages)) == words.split()
 
@@ -394,7 +392,7 @@ def test_a_job(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     write_project(folder / "paper", {"main.tex": latex(r"\input{part}"), "part.tex": ENGLISH * 3})
     write_project(
-        folder, {"a.md": everything(ENGLISH, "Part"), "broken.tex": latex(r"\input{gone}"), "b.md": CHINESE * 5}
+        folder, {"a.md": everything(ENGLISH * 3, "Part"), "broken.tex": latex(r"\input{gone}"), "b.md": CHINESE * 5}
     )
     pack(folder / "bad.tgz", [], {"x.txt": "no tex"})
     summary = run_job(
