@@ -28,6 +28,7 @@ ERRORS = (ConvertError, TypesetError)
 """What `make` raises; each has the ledger's `reason`."""
 
 _CHARS_PER_PAGE = 8000  # more than any template has room for
+_SPARE_CHARS = 50_000  # a list or a table is one block
 _LONG_SIDE_PX = 4096
 _MATH = "Math"  # in the names of fonts for formulas, which the comparison leaves out
 _LEAST_AGREEMENT = 0.97
@@ -123,7 +124,9 @@ def _made(
     if not text.blocks:
         raise ConvertError("empty", "no text")
     template = template_for(content, language)
-    blocks = _first(fit(text.blocks, template, notes), max_pages * _CHARS_PER_PAGE, notes)
+    blocks = _first(fit(text.blocks, template, notes), _SPARE_CHARS + max_pages * _CHARS_PER_PAGE, notes)
+    if not blocks:
+        raise ConvertError("too_large", f"its first block has more text than {max_pages} pages")
     made = typeset(blocks, template, running(template, text.title))
     notes.update(made.notes)
     shown, broken = divide(made.blocks, made.pages, made.running, made.count), _broken(made)
@@ -151,7 +154,7 @@ def _first(blocks: Sequence[Block], chars: int, notes: Counter[str]) -> tuple[Bl
     kept: list[Block] = []
     for block in blocks:
         chars -= sum(len(piece.text) for piece in pieces_of([block]))
-        if chars < 0 and kept:
+        if chars < 0:
             notes["blocks_beyond_max_pages"] += len(blocks) - len(kept)
             break
         kept.append(block)

@@ -29,6 +29,7 @@ from datagen.inlines import UNSEEN, Node, is_unspaced, item_marker, leaves, plai
 from datagen.pandoc import Tree, bare
 
 _TAB = 4
+_MOST_PIECES = 10_000  # of a paragraph; more are no text that people wrote, and the compiler's stack has an end
 _NUMBERED_LEVELS = 3  # of headings: LaTeX numbers sections down to \subsubsection
 _ALIGNS: dict[str, Align] = {"AlignRight": "right", "AlignCenter": "center"}
 _WORDS = {
@@ -156,10 +157,18 @@ class _Builder:
             if not display:
                 run.append(piece)
                 continue
-            yield from _as_paragraph(run)
+            yield from self._as_paragraph(run)
             run = []
             yield Display(formula=piece)
-        yield from _as_paragraph(run)
+        yield from self._as_paragraph(run)
+
+    def _as_paragraph(self, run: list[Piece]) -> Iterator[Block]:
+        while run and run[-1].kind == "break":
+            run.pop()
+        if len(run) > _MOST_PIECES:
+            self.notes["endless_paragraphs"] += 1
+        elif run:
+            yield Paragraph(pieces=(replace(run[0], space=False), *run[1:]))
 
     def _heading(self, level: int, attributes: list[Any], nodes: list[Node]) -> Iterator[Block]:
         number = ""
@@ -294,14 +303,6 @@ class _Builder:
                 self.notes["images"] += 1
             case _:
                 self.notes["raw_inlines"] += 1
-
-
-def _as_paragraph(run: Sequence[Piece]) -> Iterator[Block]:
-    pieces = list(run)
-    while pieces and pieces[-1].kind == "break":
-        pieces.pop()
-    if pieces:
-        yield Paragraph(pieces=(replace(pieces[0], space=False), *pieces[1:]))
 
 
 def _is_complex(row: Any) -> bool:
