@@ -84,23 +84,21 @@ class TypstWriter:
         return f"#listing({str(block.tight).lower()}, {f'({markers})' if numbered else 'none'}, {items})"
 
     def _table(self, table: Table) -> str:
-        head = "".join(self._row(row, bold=True) for row in table.head)
+        head = "".join(map(self._row, table.head))
         rules = "" if self._template.grid else "table.hline(stroke: 0.8pt), "
         rule = "" if self._template.grid else "table.hline(stroke: 0.5pt), "
-        body = "".join(self._row(row) for row in table.body)
+        body = "".join(map(self._row, table.body))
         header = f"(head({rules}{head}{rule}),)" if table.head else f"({rules})"
         size, columns = table_size(table, self._template), len(table.aligns)
         return f"#grid-table({size}, {columns}, {header}, {body}{rules})"
 
-    def _row(self, row: Row, *, bold: bool = False) -> str:
+    def _row(self, row: Row) -> str:
         """A mark at its start and one at its end: where they are on two pages, the row was broken."""
         cells = []
         for number, cell in enumerate(row.cells):
             start = f"#m({row.id})" if number == 0 else ""
             end = f"#m({row.id})" if number == len(row.cells) - 1 else ""
-            text = self._pieces(cell.pieces, marked=False)
-            inside = f"#strong[{text}]" if bold and False else text
-            cells.append(f"cell({_about(cell)})[{start}{inside}{end}], ")
+            cells.append(f"cell({_about(cell)})[{start}{self._pieces(cell.pieces, marked=False)}{end}], ")
         return "".join(cells)
 
     def _pieces(self, pieces: Iterable[Piece], *, marked: bool = True, bold: bool = False) -> str:

@@ -126,7 +126,8 @@ class _Builder:
                 if any(lines):
                     yield Code(lines=tuple(Piece(id=self.id(), kind="text", text=line) for line in lines))
             case "BlockQuote":
-                yield from self._wrapped(Quote, content)
+                inside = self.blocks(content)
+                yield from [Quote(blocks=inside)] if inside else []
             case "BulletList" | "OrderedList":
                 yield from self._list(kind, content)
             case "DefinitionList":
@@ -144,11 +145,6 @@ class _Builder:
                 yield from self._table(*content)
             case _:
                 self.notes["raw_blocks"] += 1
-
-    def _wrapped(self, kind: type[Quote], nodes: Iterable[Node]) -> Iterator[Block]:
-        inside = self.blocks(nodes)
-        if inside:
-            yield kind(blocks=inside)
 
     def _paragraph(self, nodes: Sequence[Node]) -> Iterator[Block]:
         """Running text, cut at the formulas that stand on lines of their own."""
