@@ -18,7 +18,7 @@ from typing import Any
 
 from datagen import markdown, pages, pandoc, sheets, typeset
 from datagen.errors import command
-from datagen.unit import Written
+from datagen.unit import Failed, Written
 
 _PAPERS = 12
 _SECTIONS = 16
@@ -84,7 +84,8 @@ def run(source: markdown.MarkdownSource, paths: list[str]) -> None:
     sheets._agreement = timed("audit", sheets._agreement)
     pages.MuDocument.page = timed("rendering", pages.MuDocument.page)  # type: ignore[method-assign]
     markdown.encode_jpeg = timed("JPEG", markdown.encode_jpeg)
-    units = [unit for path in paths for unit in source.units(path, path)]
+    found = [source.units(path, path) for path in paths]
+    units = [unit for cut in found if not isinstance(cut, Failed) for unit in cut]
     start, made_pages = time.perf_counter(), 0
     for unit in units:
         made = source.make(unit, unit.files)

@@ -318,6 +318,26 @@ def test_a_list_goes_on_without_a_number_and_a_table_with_its_head() -> None:
     assert [int(n) for page in pages for n in re.findall(r"^\| (\d+) \|", page, re.M)] == list(range(60))
 
 
+def test_a_table_over_two_columns_has_its_head_once() -> None:
+    template = next(template for template in all_templates() if template.name == "conference")
+    made = set_in(template, "| Head | k |\n|---|---|\n" + "| one | two |\n" * 50)
+    assert [(sorted(said), said.count("Head")) for said, _ in pages_and_layers(made)] == [
+        (sorted(shown), shown.count("Head")) for _, shown in pages_and_layers(made)
+    ]
+    assert made.count == 1
+
+
+@pytest.mark.parametrize("word", ["http://host{}.example.org?" + "key{}=value&" * 5, "{}deadbeef" * 12])
+def test_long_words_are_broken_where_pages_are_cut(word: str) -> None:
+    """So that they are in nobody's way, and a page ends where the compiler breaks them."""
+    template = next(template for template in all_templates() if template.name == "book")
+    made = set_in(template, " ".join(f"x{n} {word.format(*[n] * 12)}" for n in range(150)))
+    assert made.count > 3 and all(said == shown for said, shown in pages_and_layers(made))
+    with pymupdf.open("pdf", made.pdf) as document:
+        right = template.width - template.margin[2]
+        assert all(word[2] <= right + 1 for page in document for word in page.get_text("words"))
+
+
 def test_a_footnote_that_goes_on_says_its_number_once() -> None:
     template = next(template for template in all_templates() if template.name == "book")
     words = " ".join(f"note{n}" for n in range(600))
