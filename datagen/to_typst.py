@@ -68,7 +68,7 @@ class TypstWriter:
             case Quote(blocks=blocks):
                 return f"#quoted[{self._lines(blocks)}]"
             case Front(blocks=blocks):
-                return f"#front[{self._lines(blocks)}]"
+                return self._front(blocks)
             case Table():
                 return self._table(block)
             case Rule(id=number):
@@ -76,6 +76,18 @@ class TypstWriter:
 
     def _lines(self, blocks: Iterable[Block]) -> str:
         return "".join(map(self.line, blocks))
+
+    def _front(self, blocks: Sequence[Block]) -> str:
+        """What spans two columns floats, and Typst forgets footnotes of what floats: they hang on the text below."""
+        if self._template.columns == 1:
+            return f"#front[{self._lines(blocks)}]"
+        notes = [piece for piece in pieces_of(blocks) if piece.kind == "note"]
+        inner = {piece.id for note in notes for piece in pieces_of(note.note)}  # those come with their note
+        hanging = "".join(f"#place(hide[{self._note(note)}])" for note in notes if note.id not in inner)
+        return f"#front[{_FloatingWriter(self._template, self._formulas)._lines(blocks)}]{hanging}"
+
+    def _note(self, piece: Piece) -> str:
+        return f"#footnote(numbering: _ => {quoted(piece.text)})[{self._lines(piece.note)}]"
 
     def _items(self, block: Items) -> str:
         numbered = any(item.marker != "-" for item in block.items)
@@ -115,7 +127,7 @@ class TypstWriter:
 
     def _piece(self, piece: Piece, bold: bool) -> str:
         if piece.kind == "note":
-            return f"#footnote(numbering: _ => {quoted(piece.text)})[{self._lines(piece.note)}]"
+            return self._note(piece)
         if piece.kind == "math":
             name = self._formulas[piece.typst]
             inside = f"#box({name})" if len(piece.typst) < _LONG_FORMULA else f"#m({piece.id})#{name}"
@@ -128,6 +140,13 @@ class TypstWriter:
         for style in reversed(piece.styles):
             inside = _WRAPPERS[style].format(inside)
         return inside
+
+
+class _FloatingWriter(TypstWriter):
+    """Leaves of a footnote its mark."""
+
+    def _note(self, piece: Piece) -> str:
+        return f"#super[#{quoted(piece.text)}]"
 
 
 def quoted(text: str) -> str:
