@@ -16,7 +16,8 @@ from trainer.settings import Recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FRAGMENTS = {RECIPES / "hardware" / "11gb.yaml", RECIPES / "demo" / "toy_sizes.yaml"}
-TRAINING = sorted(set(RECIPES.rglob("*.yaml")) - FRAGMENTS - {RECIPES / "demo.yaml"})
+DATA = set((RECIPES / "data").glob("*.yaml"))
+TRAINING = sorted(set(RECIPES.rglob("*.yaml")) - FRAGMENTS - DATA - {RECIPES / "demo.yaml"})
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: str(path.relative_to(RECIPES)))

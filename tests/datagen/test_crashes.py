@@ -138,7 +138,7 @@ class History:
         try:
             run_job(source, self.root / name, JobSettings(update=True, **self.settings, **more), OneByOne())
         except UserError as error:
-            assert "inputs can be used" in str(error) or "it cannot be used" in str(error) or "nothing to do" in str(error)
+            assert any(end in str(error) for end in ("inputs can be used", "it cannot be used", "nothing to do"))
             return False
         return True
 

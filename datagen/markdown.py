@@ -1,0 +1,196 @@
+"""LaTeX projects and Markdown files → typeset pages and their Markdown.
+
+python -m datagen.markdown papers/ notes.md --out shards/markdown
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datagen.errors import command
+from datagen.image_source import exchange
+from datagen.images import encode_jpeg
+from datagen.language import language_of
+from datagen.latex import Flat, flatten, is_root
+from datagen.listing import list_files, name_of
+from datagen.project import Folder, Project, ProjectError, open_archive
+from datagen.prompts import choose
+from datagen.sample import Sample, Scalar, make_key
+from datagen.unit import Failed, Outcome, Rejected, SourceSettings, Unit, Written
+
+if TYPE_CHECKING:
+    from datagen.sheets import Sheet
+
+POLICY_VERSION = 1
+"""Of the rules by which a document becomes pages and Markdown; templates have a digest of their own."""
+
+_MARKDOWN = (".md", ".markdown")
+_ARCHIVES = (".tar.gz", ".tgz", ".gz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkdownSource(SourceSettings):
+    """Documents, typeset anew: each page's picture and, as the answer, the Markdown of just what is on it.
+
+    A unit is a document; it gives a sample per page.
+    """
+
+    paths: list[str]  # folders or URLs searched for *.tex, *.tar.gz, *.tgz, *.gz, *.md and *.markdown, or such files
+    short_side_px: int = 1024  # the model sees 1024 x 1024
+    jpeg_quality: int = 90
+    max_pages: int = 100  # of a document; the rest is counted
+    converter_s: float = 30.0  # wall clock of pandoc; below the unit's deadline
+
+    name = "markdown"
+    prompt_lists = ("markdown",)
+    measures = ("pages", "agreement")
+
+    def __post_init__(self) -> None:
+        if self.short_side_px < 1 or not 1 <= self.jpeg_quality <= 95:
+            raise ValueError("needs short_side_px of 1 or more and jpeg_quality from 1 to 95")
+        if self.max_pages < 1 or not self.converter_s > 0:
+            raise ValueError("needs max_pages of 1 or more and converter_s above 0")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """See `Source`."""
+        from importlib.metadata import version  # noqa: PLC0415  # not for the children that import this module
+
+        from datagen.templates import digest  # noqa: PLC0415
+
+        packages = ("pypandoc_binary", "typst", "pymupdf", "matplotlib")  # the last for its fonts
+        return {
+            "markdown policy": str(POLICY_VERSION),
+            "templates": digest(),
+            **{name: version(name) for name in packages},
+        }
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        """See `Source`."""
+        if measures["pages"] < 1:
+            return Rejected(gate="pages", value=measures["pages"], threshold=1, detail="no page passed the audit")
+        return None
+
+    def inputs(self) -> Iterator[str]:
+        """See `Source`. All *.tex are listed; those that are no main file give no unit."""
+        return list_files(self.paths, ".tex", *_ARCHIVES, *_MARKDOWN)
+
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return name_of(path, self.paths)
+
+    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
+        """One unit per document: a Markdown file, a main file of LaTeX, or each main file of an archive."""
+        name = self.document(path)
+        if path.lower().endswith(_MARKDOWN):
+            content = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            return [Unit(id=name, document=name, content=content, files=(path,), payload={"form": "markdown"})]
+        try:
+            project, roots = _project(path, file)
+            flats = [(root, flatten(project, root)) for root in roots]
+        except ProjectError as error:
+            return Failed(reason=error.reason, detail=str(error))
+        return [
+            Unit(
+                id=name if len(flats) == 1 else f"{name}#{root}",
+                document=name,
+                content=hashlib.sha256(f"{flat.text}\x1f{flat.bibliography}".encode()).hexdigest(),
+                files=(path,),
+                payload={"form": "latex", "root": root},
+            )
+            for root, flat in flats
+        ]
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """Typesets a document and gives its pages."""
+        from datagen import sheets  # noqa: PLC0415  # compiler and PDF library: for the child alone
+
+        try:
+            made = sheets.make(
+                _flat(unit, files[0]),
+                unit.payload["form"],
+                content=unit.content,
+                max_pages=self.max_pages,
+                short_side_px=self.short_side_px,
+                converter_s=self.converter_s,
+            )
+        except ProjectError as error:
+            return Failed(reason=error.reason, detail=str(error))
+        except sheets.ERRORS as error:
+            return Failed(reason=error.reason, detail=str(error))
+        refused = self.judge(made.measures, made.language)
+        if refused:
+            return replace(refused, language=made.language, measures=made.measures)
+        samples = tuple(self._sample(unit, sheet, made.template) for sheet in made.sheets)
+        return Written(samples=samples, notes=made.notes, language=made.language, measures=made.measures)
+
+    def _sample(self, unit: Unit, sheet: Sheet, template: str) -> Sample:
+        key = make_key(self.name, unit.content, sheet.page)
+        language = language_of(sheet.markdown)
+        prompt = choose("markdown", language, key)
+        origin: dict[str, Scalar] = {"document": unit.document, "page": sheet.page, "template": template}
+        return exchange(
+            key=key,
+            task="markdown",
+            question=prompt.text,
+            answer=sheet.markdown,
+            image=encode_jpeg(sheet.picture, self.jpeg_quality),
+            source=self.name,
+            origin=origin | {"language": language, "prompt": prompt.name},
+        )
+
+
+def _project(path: str, file: str) -> tuple[Project, list[str]]:
+    """What an input belongs to, and the main files in it."""
+    if path.lower().endswith(".tex"):
+        folder, name = Folder(Path(file).parent), Path(file).name
+        return folder, [name] if is_root(folder.read(name) or "") else []
+    archive = open_archive(Path(file))
+    roots = [name for name in archive.names() if name.endswith((".tex", ".ltx")) and is_root(archive.read(name) or "")]
+    if not roots:
+        raise ProjectError("not_latex", "no file with a \\documentclass")
+    return archive, roots
+
+
+def _flat(unit: Unit, file: str) -> Flat:
+    if unit.payload["form"] == "markdown":
+        return Flat(text=Path(file).read_bytes().decode("utf-8-sig", errors="replace"))
+    project, _ = _project(unit.files[0], file)
+    return flatten(project, unit.payload["root"])
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    from datagen.cli import job_parser  # noqa: PLC0415  # not for the children that import this module
+
+    made = job_parser(
+        "datagen.markdown",
+        "Typesets LaTeX projects and Markdown files and writes each page with its Markdown.",
+        MarkdownSource,
+        examples="""
+  python -m datagen.markdown papers/ --out shards/markdown
+  python -m datagen.markdown 2401.12503.tar.gz notes.md --out shards/markdown max_pages=20""",
+    )
+    made.add_argument("paths", nargs="+", help="folders, archives, .tex and .md files or URLs, then key=value settings")
+    return made
+
+
+@command
+def main() -> int:
+    """Parses the command line and runs the job."""
+    from datagen.cli import paths_and_settings, run_source  # noqa: PLC0415  # not for the children that import this
+
+    arguments = parser().parse_intermixed_args()
+    paths, settings = paths_and_settings(arguments.paths)
+    return run_source(MarkdownSource, {"paths": paths}, settings, arguments)
+
+
+if __name__ == "__main__":  # by its real name, so that what travels to workers is datagen.markdown.MarkdownSource
+    from datagen.markdown import main as _main
+
+    _main()
