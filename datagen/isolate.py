@@ -283,6 +283,9 @@ def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[
             return
         batch: list[Unit | None] = []
         for unit in answer:
+            if isinstance(unit, Failed):
+                yield unit
+                return
             batch.append(unit)
             if unit is None or len(batch) == _UNITS_PER_MESSAGE:
                 yield tuple(batch)

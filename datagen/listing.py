@@ -12,8 +12,8 @@ from datagen.shards import JOB
 from datagen.storage import filesystem_of, folder_at, is_url
 
 
-def list_files(paths: Sequence[str], suffix: str) -> Iterator[str]:
-    """Absolute paths (or URLs) of the files given, and of those ending in `suffix` in the folders, at any depth.
+def list_files(paths: Sequence[str], suffix: str | tuple[str, ...]) -> Iterator[str]:
+    """Absolute paths (or URLs) of the files given, and of those in the folders, at any depth, that end in `suffix`.
 
     Links are followed, each folder once. In a stable order.
 
@@ -30,7 +30,8 @@ def list_files(paths: Sequence[str], suffix: str) -> Iterator[str]:
         else:
             raise UserError(f"{given.rstrip('/')}: no such file or folder")
         if not found:
-            raise UserError(f"{given}: no *{suffix} in this folder")
+            endings = [suffix] if isinstance(suffix, str) else suffix
+            raise UserError(f"{given}: no {', '.join(f'*{ending}' for ending in endings)} in this folder")
         yield from found
 
 
@@ -55,7 +56,7 @@ def is_outside(path: str, folder: str) -> bool:
     return not Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
-def _find(url: str, suffix: str) -> list[str]:
+def _find(url: str, suffix: str | tuple[str, ...]) -> list[str]:
     """The file at a URL, or those below it."""
     folder_at(url)  # says what is wrong with the URL
     filesystem, root = filesystem_of(url)
@@ -67,7 +68,7 @@ def _find(url: str, suffix: str) -> list[str]:
     return sorted(url + name[len(root.rstrip("/")) :] for name in names if name.lower().endswith(suffix))
 
 
-def _walk(folder: Path, suffix: str) -> Iterator[str]:
+def _walk(folder: Path, suffix: str | tuple[str, ...]) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
     for here, below, names in os.walk(folder, followlinks=True):
         about = os.stat(here)

@@ -69,15 +69,17 @@ def batches(source: Source, config: str, units_per_shard: int, limit: int | None
         raise UserError(f"{first} and {second} have the same name; rename one, or give a folder that holds both")
     run_units = -(-units_per_shard // RUNS_PER_SHARD)
     if limit is not None:  # the first so many units, in order of the inputs
-        return [_batch("limit", paths, config, run_units, limit)]
+        return [_batch("limit", source, paths, config, run_units, limit)]
     places = np.fromiter((place_of(name, 0) for name in names), np.uint64, len(names))
     order = np.argsort(places)
     found = leaves(places[order], np.ones(len(order), np.int64), _INPUTS_PER_BATCH)
-    return [_batch(bits or "all", [paths[n] for n in order[a:b]], config, run_units, None) for bits, a, b in found]
+    return [
+        _batch(bits or "all", source, [paths[n] for n in order[a:b]], config, run_units, None) for bits, a, b in found
+    ]
 
 
-def _batch(label: str, paths: Sequence[str], config: str, run_units: int, limit: int | None) -> Batch:
-    state = [(path, _signature(path)) for path in paths]
+def _batch(label: str, source: Source, paths: Sequence[str], config: str, run_units: int, limit: int | None) -> Batch:
+    state = [(path, *map(_signature, (path, *source.beside(path)))) for path in paths]
     digest = hashlib.sha256(json.dumps([config, run_units, limit, state]).encode(errors="backslashreplace"))
     name = f"{PLAN}/{label}-{digest.hexdigest()[:16]}.parquet"
     return Batch(name=name, inputs=tuple(paths), run_units=run_units, limit=limit)
