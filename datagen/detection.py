@@ -33,7 +33,7 @@ _PIXELS = ("", "xywh_px", "xyxy_px", "xyxy_voc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionSource(ImageSource):
-    """Images with boxes.
+    """Images with boxes, whose numbers are kept to seven digits.
 
     Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
     `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
@@ -112,7 +112,7 @@ class DetectionSource(ImageSource):
             yield Failed(reason="wrong_form", detail=str(error))
 
     def _unit(self, record: Annotated) -> Unit:
-        boxes = [[label, *numbers] for label, numbers in record.boxes]
+        boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers in record.boxes]
         unit = f"{record.name}#{record.id}" if record.id != "" else record.name
         return Unit(
             id=unit,

@@ -91,7 +91,8 @@ class _Text:
 
     def value(self) -> Any:
         """The value that stands next."""
-        self.next()
+        if self._at == len(self._text) or self._text[self._at] in " \t\n\r":
+            self.next()
         while True:
             try:
                 value, end = self._decode(self._text, self._at)

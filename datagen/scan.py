@@ -11,6 +11,7 @@ import json
 import pickle
 import re
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -147,7 +148,7 @@ class _Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="varyforge-")
-        self._places: list[tuple[int, int, int]] = []  # place, offset, units
+        self._places, self._offsets, self._units = array("Q"), array("Q"), array("L")  # of each row
         self.units = 0
 
     def __enter__(self) -> _Spool:
@@ -157,7 +158,9 @@ class _Spool:
         self._file.close()
 
     def add(self, row: dict[str, Any]) -> None:
-        self._places.append((row["place"], self._file.tell(), row["units"]))
+        self._places.append(row["place"])
+        self._offsets.append(self._file.tell())
+        self._units.append(row["units"])
         self.units += row["units"]
         pickle.dump(row, self._file)
 
@@ -166,13 +169,13 @@ class _Spool:
 
     def back_to(self, mark: int) -> None:
         """Forgets the rows after `mark`."""
-        self.units -= sum(units for _, _, units in self._places[mark:])
-        del self._places[mark:]
+        self.units -= sum(self._units[mark:])
+        del self._places[mark:], self._offsets[mark:], self._units[mark:]
 
     def in_order(self) -> Iterator[dict[str, Any]]:
         """All rows by place: those of a shard then stand together."""
-        for _, offset, _ in sorted(self._places):
-            self._file.seek(offset)
+        for number in np.argsort(np.asarray(self._places), kind="stable"):
+            self._file.seek(self._offsets[number])
             yield pickle.load(self._file)
 
 
@@ -195,9 +198,10 @@ def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
 
 def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:
     """The small columns of a plan file, how many of its inputs failed, and its SHA-256."""
-    data = folder.read(name)
     columns = ["place", "side", "units", "failed", "digest", "contents"]
-    table = parse_table(data, f"{folder}/{name}", columns)
+    with folder.open(name) as file:  # what `data` holds may be gigabytes
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a binary file
+        table = parse_table(file, f"{folder}/{name}", columns)
     contents = b"".join(table.column("contents").to_pylist())
     runs = Runs(
         files=(name,),
@@ -209,7 +213,7 @@ def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:
         digest=np.array(table.column("digest").to_pylist(), dtype="V16"),
         contents=np.frombuffer(contents, np.uint64),
     )
-    return runs, int(table.column("failed").to_numpy().sum()), hashlib.sha256(data).hexdigest()
+    return runs, int(table.column("failed").to_numpy().sum()), sha256
 
 
 def is_plan_file(name: str) -> bool:
@@ -254,11 +258,13 @@ def find_unit(folder: Folder, unit_id: str) -> Unit | None:
     bits = f"{place_of(unit_id.rpartition('#')[0] or unit_id, 0):064b}"
     names = folder.names(".parquet", PLAN)
     for name in sorted(names, key=lambda name: not bits.startswith(name.removeprefix(f"{PLAN}/").split("-")[0])):
-        for text in read_table(folder, name, ["data"]).column("data").to_pylist():
-            if needle in text:
-                for one in json.loads(text):
-                    if one["id"] == unit_id:
-                        return _from_json(one)
+        with folder.open(name) as file:
+            for batch in pq.ParquetFile(file).iter_batches(columns=["data"]):
+                for text in batch.column("data").to_pylist():
+                    if needle in text:
+                        for one in json.loads(text):
+                            if one["id"] == unit_id:
+                                return _from_json(one)
     return None
 
 

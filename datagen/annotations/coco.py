@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeGuard
 
 from datagen.annotations.buckets import Buckets
 from datagen.annotations.conventions import Numbers, RawBox, numbers_of
-from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, WrongForm, note_of
+from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, WrongForm
 from datagen.boxes import clean_label
 from datagen.json_stream import arrays
 from datagen.listing import list_files
@@ -32,12 +32,8 @@ class _Entry(NamedTuple):
     wrong: str  # what is wrong with the entry
 
 
-class _Box(NamedTuple):
-    """Of `annotations`."""
-
-    category: str | int
-    numbers: Numbers | None  # None: malformed
-    note: str  # why it is left out
+_Box = tuple[str | int, Numbers | None, str]
+"""Of `annotations`: category, numbers (None: malformed), the note that leaves it out."""
 
 
 class _Tables(NamedTuple):
@@ -66,7 +62,7 @@ class CocoReader(Reader):
 
     def _spool(self, file: Path, entries: Buckets[_Entry], boxes: Buckets[_Box]) -> Generator[None, None, _Tables]:
         """Fills the buckets with `images` and `annotations`, and returns the small tables."""
-        tables, missing = _Tables({}, {}), set(_NEEDED)
+        tables, missing, notes = _Tables({}, {}), set(_NEEDED), self.leaving_out(_FLAGS)
         for key, items in arrays(file):
             missing.discard(key)
             for number, item in enumerate(items):
@@ -75,7 +71,7 @@ class CocoReader(Reader):
                 if key == "images":
                     entries.add(*_entry(number, item))
                 elif key == "annotations":
-                    boxes.add(*self._box(item))
+                    boxes.add(*_box(item, notes))
                 elif key == "categories":
                     tables.names.update([_category(number, item)])
                 elif key == "licenses" and isinstance(item, dict) and _is_id(item.get("id")):
@@ -84,16 +80,6 @@ class CocoReader(Reader):
             what = f"key {min(missing, key=_NEEDED.index)!r} is not there or not a list"
             raise ValueError(f"{what}; COCO form has {', '.join(_NEEDED)}")
         return tables
-
-    def _box(self, item: Any) -> tuple[str | int, _Box]:
-        if not isinstance(item, dict) or not _is_id(item.get("image_id")):
-            return _NO_ID, _Box("", None, "")
-        flags = [flag for key, flag in _FLAGS.items() if item.get(key) in (1, "1")]
-        category, bbox = item.get("category_id"), item.get("bbox")
-        note = note_of(flags, self.leave_out)
-        if not isinstance(bbox, list) or not _is_id(category):
-            return item["image_id"], _Box("", None, note)
-        return item["image_id"], _Box(category, numbers_of(bbox), note)
 
 
 def _records(
@@ -136,6 +122,17 @@ def _sort_out(drawn: list[_Box], names: Mapping[str | int, str]) -> tuple[list[R
         else:
             kept.append(RawBox(name, numbers))
     return kept, left_out
+
+
+def _box(item: Any, notes: Mapping[str, str]) -> tuple[str | int, _Box]:
+    """An item of `annotations`: the id of its image and what it says."""
+    if not isinstance(item, dict) or not _is_id(item.get("image_id")):
+        return _NO_ID, ("", None, "")
+    category, bbox = item.get("category_id"), item.get("bbox")
+    note = next((note for mark, note in notes.items() if item.get(mark) in (1, "1")), "")
+    if not isinstance(bbox, list) or not _is_id(category):
+        return item["image_id"], ("", None, note)
+    return item["image_id"], (category, numbers_of(bbox), note)
 
 
 def _entry(number: int, item: Any) -> tuple[str | int, _Entry]:

@@ -35,12 +35,12 @@ class RawBox(NamedTuple):
 
 
 def numbers_of(values: Sequence[object]) -> Numbers | None:
-    """Four finite numbers, given as numbers or text; None where they are not."""
+    """Four finite numbers (and of a finite sum), given as numbers or text; None where they are not."""
     try:
-        a, b, c, d = (float(value) for value in values if not isinstance(value, bool))  # type: ignore[arg-type]
+        a, b, c, d = map(float, values)  # type: ignore[arg-type]  # TypeError is one of the answers
     except (TypeError, ValueError, OverflowError):
         return None
-    return (a, b, c, d) if all(map(math.isfinite, (a, b, c, d))) else None
+    return (a, b, c, d) if math.isfinite(abs(a) + abs(b) + abs(c) + abs(d)) else None
 
 
 def to_boxes(
@@ -73,6 +73,9 @@ def to_boxes(
                 continue
             notes["renamed_boxes"] += renamed != name
             name = renamed
+        if not name:
+            notes["boxes_of_unknown_classes"] += 1
+            continue
         found = _fit(CONVENTIONS[convention](numbers, *size))
         if isinstance(found, str):
             notes[found] += 1

@@ -13,7 +13,7 @@ from typing import BinaryIO, ClassVar
 
 from datagen.annotations.buckets import Buckets
 from datagen.annotations.conventions import RawBox, numbers_of
-from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, WrongForm, note_of, opened
+from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, WrongForm, opened
 from datagen.errors import UserError
 from datagen.listing import list_files
 from datagen.unit import Failed
@@ -26,7 +26,6 @@ _FLAGS = {
     "IsTruncated": "truncated",
     "IsInside": "inside",
 }
-_NOT_READ = "malformed_annotations"
 
 
 class OpenImagesReader(Reader):
@@ -61,18 +60,19 @@ class OpenImagesReader(Reader):
     def _spool(self, file: Path, boxes: Buckets[tuple[RawBox | None, str]], licences: Buckets[str]) -> Iterator[None]:
         """Fills the buckets: a row's box, or None and the note of what leaves it out; licences."""
         names = _class_names(self.class_names)
-        flags = {column: flag for column, flag in _FLAGS.items() if flag in self.leave_out}
+        notes = self.leaving_out(_FLAGS)
         with file.open("rb") as binary:
             for number, row in enumerate(_rows(binary, ("ImageID", "LabelName", *_CORNERS), file.name)):
                 if number % SIGN_OF_LIFE == 0:
                     yield None
                 numbers, name = numbers_of([row[corner] for corner in _CORNERS]), names.get(row["LabelName"], "")
-                note = note_of([flag for column, flag in flags.items() if row.get(column) == "1"], self.leave_out)
-                if not note and numbers is None:
-                    note = _NOT_READ
-                elif not note and not name:
-                    note = "boxes_of_unknown_classes"
-                boxes.add(row["ImageID"], (None, note) if note or numbers is None else (RawBox(name, numbers), ""))
+                note = next((note for column, note in notes.items() if row.get(column) == "1"), "")
+                if note or numbers is None:
+                    boxes.add(row["ImageID"], (None, note or "malformed_annotations"))
+                elif not name:
+                    boxes.add(row["ImageID"], (None, "boxes_of_unknown_classes"))
+                else:
+                    boxes.add(row["ImageID"], (RawBox(name, numbers), ""))
         if self.image_ids:
             with opened(self.image_ids) as binary:
                 for number, row in enumerate(_rows(binary, ("ImageID", "License"), self.image_ids)):

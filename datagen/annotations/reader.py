@@ -15,9 +15,9 @@ FLAGS = ("crowd", "group", "difficult", "depiction", "reflection", "occluded", "
 """What data sets say about single boxes.
 
 crowd: one box around many objects (COCO, Objects365). group: one around more than five (OpenImages). difficult: hard to
-tell without the scene (VOC). depiction: a drawing or figure of the object (OpenImages; Objects365's isfake). reflection:
-in a mirror (Objects365). occluded, truncated: hidden in part, cut by the image's edge (VOC, OpenImages). inside: the
-image was taken inside the object (OpenImages).
+tell without the scene (VOC). depiction: a drawing or figure of the object (OpenImages; isfake of Objects365).
+reflection: in a mirror (Objects365). occluded, truncated: hidden in part, cut by the image's edge (VOC, OpenImages).
+inside: the image was taken inside the object (OpenImages).
 """
 
 SIGN_OF_LIFE = 50_000
@@ -55,6 +55,10 @@ class Reader:
     convention: ClassVar[str]
     """What the numbers of this form's boxes mean: one of `CONVENTIONS`."""
 
+    def leaving_out(self, flags: Mapping[str, str]) -> dict[str, str]:
+        """The notes ("crowd_boxes") of what is left out by a form's own marks ("iscrowd"), given these with our flags."""
+        return {mark: f"{flag}_boxes" for mark, flag in flags.items() if flag in self.leave_out}
+
     def inputs(self) -> Iterator[str]:
         """Paths or URLs of the annotation files, in a stable order.
 
@@ -78,11 +82,6 @@ class Reader:
             WrongForm: the file as a whole cannot be used; what came before counts for nothing.
         """
         raise NotImplementedError
-
-
-def note_of(flags: Sequence[str], leave_out: frozenset[str]) -> str:
-    """The note of a box that its flags leave out, such as "crowd_boxes"; "" where it stays."""
-    return next((f"{flag}_boxes" for flag in FLAGS if flag in leave_out and flag in flags), "")
 
 
 def opened(path: str) -> BinaryIO:

@@ -16,11 +16,11 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from datagen.annotations.conventions import RawBox, numbers_of
-from datagen.annotations.reader import Annotated, Reader, WrongForm, counterpart, note_of, opened
+from datagen.annotations.reader import Annotated, Reader, WrongForm, counterpart, opened
 from datagen.errors import UserError
 from datagen.listing import list_files, name_of, within
 
-_FLAGS = ("difficult", "truncated", "occluded")
+_FLAGS = {flag: flag for flag in ("difficult", "truncated", "occluded")}
 
 
 class VocReader(Reader):
@@ -60,9 +60,9 @@ class VocReader(Reader):
 
     def _box(self, drawn: Element) -> tuple[RawBox | None, str]:
         """A box, or why it is left out."""
-        note = note_of([flag for flag in _FLAGS if _text(drawn, flag) in ("1", "true")], self.leave_out)
-        if note:
-            return None, note
+        for mark, note in self.leaving_out(_FLAGS).items():
+            if _text(drawn, mark) in ("1", "true"):
+                return None, note
         numbers = numbers_of([_text(drawn, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")])
         name = _text(drawn, "name")
         return (RawBox(name, numbers), "") if numbers and name else (None, "malformed_annotations")
