@@ -15,6 +15,7 @@ ITEM_CHARS = 1 << 26
 """An item that is longer is taken for a broken file."""
 
 _CHUNK_CHARS = 1 << 20
+_BEHIND = frozenset(",:]} \t\n\r")  # what may stand behind a value
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -94,18 +95,20 @@ class _Text:
         if self._at == len(self._text) or self._text[self._at] in " \t\n\r":
             self.next()
         while True:
+            problem = None
             try:
                 value, end = self._decode(self._text, self._at)
-                if end < len(self._text) or not self._more():  # the 1 at a chunk's end may be a 12
+                if self._text[end : end + 1] in _BEHIND:
                     self._at = end
                     return value
             except RecursionError as error:
                 raise ValueError("not JSON that can be read: nested too deep") from error
             except ValueError as error:
-                if len(self._text) - self._at > ITEM_CHARS:
-                    raise ValueError(f"not JSON, or an item of more than {ITEM_CHARS} characters: {error}") from error
-                if not self._more():
-                    raise ValueError(f"not JSON: {error}") from error
+                problem = error
+            if len(self._text) - self._at > ITEM_CHARS:
+                raise ValueError(f"not JSON, or an item of more than {ITEM_CHARS} characters") from problem
+            if not self._more():  # or else it may go on: the 1 at a chunk's end may be a 1.5
+                raise ValueError(f"not JSON: {problem or 'it ends early'}") from problem
 
     def _more(self) -> bool:
         """Reads on, as much again as there is, so that a long item costs its length; False at the end of the file."""

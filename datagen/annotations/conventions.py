@@ -62,45 +62,42 @@ def to_boxes(
         orientation: EXIF's, where they were drawn on the image before it is turned.
         classes: other names for classes; None leaves a class out.
     """
+    classes, to_corners = classes or {}, CONVENTIONS[convention]
     boxes: dict[tuple[str, tuple[int, int, int, int]], LabelledBox] = {}
     notes: Counter[str] = Counter()
     for label, numbers in raw:
         name = clean_label(label)
-        if classes and name in classes:
-            renamed = classes[name]
-            if not renamed:
-                notes["boxes_of_dropped_classes"] += 1
-                continue
-            notes["renamed_boxes"] += renamed != name
-            name = renamed
-        if not name:
-            notes["boxes_of_unknown_classes"] += 1
-            continue
-        found = _fit(CONVENTIONS[convention](numbers, *size))
-        if isinstance(found, str):
-            notes[found] += 1
-            continue
-        box, clipped = found
-        item = LabelledBox(label=name, box=box.upright(orientation))
-        if (name, item.box.bins()) in boxes:
-            notes["duplicate_boxes"] += 1
-            continue
-        notes["clipped_boxes"] += clipped
-        boxes[name, item.box.bins()] = item
+        wanted = classes.get(name, name)
+        corners = to_corners(numbers, *size)
+        box = _inside(corners)
+        if not name or not wanted:
+            notes["boxes_of_dropped_classes" if name else "boxes_of_unknown_classes"] += 1
+        elif isinstance(box, str):
+            notes[box] += 1
+        else:
+            item = LabelledBox(label=wanted, box=box.upright(orientation))
+            again = (wanted, item.box.bins()) in boxes
+            boxes.setdefault((wanted, item.box.bins()), item)
+            notes["duplicate_boxes"] += again
+            notes["renamed_boxes"] += wanted != name and not again
+            notes["clipped_boxes"] += _reaches_out(corners) and not again
     ordered = sorted(boxes.values(), key=lambda item: (item.label, item.box.y1, item.box.x1, item.box.y2, item.box.x2))
     return ordered, +notes
 
 
-def _fit(corners: Numbers) -> tuple[Box, bool] | str:
-    """The part of a box that is in the image, and whether any was cut off; or what there is against it."""
+def _inside(corners: Numbers) -> Box | str:
+    """The part of a box that is in the image, or the note of what there is against it."""
     x1, y1, x2, y2 = corners
     if x2 < x1 or y2 < y1:
         return "malformed_annotations"
-    inside = (min(max(x1, 0.0), 1.0), min(max(y1, 0.0), 1.0), min(max(x2, 0.0), 1.0), min(max(y2, 0.0), 1.0))
     if x2 <= 0 or y2 <= 0 or x1 >= 1 or y1 >= 1:
         return "outside_boxes"
-    left, top, right, bottom = (round(side * BINS) for side in inside)
-    if left >= right or top >= bottom:
+    x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, 1.0), min(y2, 1.0)
+    if round(x1 * BINS) >= round(x2 * BINS) or round(y1 * BINS) >= round(y2 * BINS):
         return "degenerate_boxes"
-    clipped = any(abs(a - b) * BINS > 0.5 for a, b in zip(corners, inside, strict=True))  # less would not be seen
-    return Box(x1=inside[0], y1=inside[1], x2=inside[2], y2=inside[3]), clipped
+    return Box(x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def _reaches_out(corners: Numbers) -> bool:
+    """Whether a box leaves the image by more than rounding to bins would hide."""
+    return min(corners) * BINS < -0.5 or (max(corners) - 1) * BINS > 0.5

@@ -56,7 +56,7 @@ class Reader:
     """What the numbers of this form's boxes mean: one of `CONVENTIONS`."""
 
     def leaving_out(self, flags: Mapping[str, str]) -> dict[str, str]:
-        """The notes ("crowd_boxes") of what is left out by a form's own marks ("iscrowd"), given these with our flags."""
+        """Of a form's own marks ("iscrowd"), given with our flags, those that leave a box out, each with its note."""
         return {mark: f"{flag}_boxes" for mark, flag in flags.items() if flag in self.leave_out}
 
     def inputs(self) -> Iterator[str]:
