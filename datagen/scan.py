@@ -12,10 +12,11 @@ import pickle
 import re
 import tempfile
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from datagen.unit import Failed, Rejected, Source, Unit, split_position
 
 PLAN = "plan"
 _INPUTS_PER_BATCH = 64
-_ROWS_PER_GROUP = 64  # of parquet: what is read at least to get at one run
+_UNITS_PER_GROUP = 1024  # of parquet, at least: what is read to get at one run
 _SCHEMA = pa.schema(
     [
         ("place", pa.uint64()),
@@ -110,8 +111,7 @@ class Scan:
                 self._spool(spool, path, batch, tick)
                 tick({"scanned": 1})
             with self.folder.writer(batch.name) as file, pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
-                rows = spool.in_order()
-                while group := list(islice(rows, _ROWS_PER_GROUP)):
+                for group in _groups(spool.in_order()):
                     writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
         _footer.cache_clear()  # a file read again, for a retry, may keep its name and size
         return batch.name
@@ -179,6 +179,20 @@ class _Spool:
             yield pickle.load(self._file)
 
 
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows that stand together in a plan file: few where they hold many units, many where they hold few."""
+    group: list[dict[str, Any]] = []
+    units = 0
+    for row in rows:
+        group.append(row)
+        units += row["units"]
+        if units >= _UNITS_PER_GROUP:
+            yield group
+            group, units = [], 0
+    if group:
+        yield group
+
+
 def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
     for document, members in groupby(units, key=lambda unit: unit.document):
         number = 0
@@ -236,20 +250,22 @@ def read_units(folder: Folder, runs: Iterable[tuple[str, int]]) -> list[list[Uni
     found: dict[tuple[str, int], list[Unit]] = {}
     for name in dict.fromkeys(name for name, _ in wanted):
         rows = sorted({row for of, row in wanted if of == name})
-        footer = _footer(str(folder), name, folder.size(name))
+        footer, starts = _footer(str(folder), name, folder.size(name))
         with folder.open(name) as opened, pq.ParquetFile(opened, metadata=footer) as file:
-            for group, members in groupby(rows, key=lambda row: row // _ROWS_PER_GROUP):
+            for group, members in groupby(rows, key=lambda row: bisect_right(starts, row) - 1):
                 column = file.read_row_group(group, columns=["data"]).column("data")
                 for row in members:
-                    data = json.loads(column[row % _ROWS_PER_GROUP].as_py())
+                    data = json.loads(column[row - starts[group]].as_py())
                     found[name, row] = [_from_json(one) for one in data]
     return [found[run] for run in wanted]
 
 
-@lru_cache(maxsize=8)  # of a plan with a million rows it is 20 MB, and each shard asks for it
-def _footer(place: str, name: str, size: int | None) -> pq.FileMetaData:
+@lru_cache(maxsize=8)  # of a plan with a million rows it is 10 MB, and each shard asks for it
+def _footer(place: str, name: str, size: int | None) -> tuple[pq.FileMetaData, list[int]]:
+    """What parquet keeps at a plan file's end, and the first row of each of its groups."""
     with folder_at(place).open(name) as opened:
-        return pq.read_metadata(opened)
+        footer = pq.read_metadata(opened)
+    return footer, [0, *accumulate(footer.row_group(number).num_rows for number in range(footer.num_row_groups))]
 
 
 def find_unit(folder: Folder, unit_id: str) -> Unit | None:
