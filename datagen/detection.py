@@ -33,13 +33,13 @@ _PIXELS = ("", "xywh_px", "xyxy_px", "xyxy_voc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionSource(ImageSource):
-    """Images with boxes, whose numbers are kept to seven digits.
+    """Images with boxes.
 
     Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
     `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
 
     In an answer, classes stand in alphabetical order and a class's boxes from top to bottom, then left to right.
-    Boxes are clipped to the image; what is left out of an image is counted.
+    Boxes are clipped to the image; what is left out of an image is counted. A box's numbers are kept to seven digits.
     """
 
     format: str  # one of `READERS`
@@ -90,7 +90,7 @@ class DetectionSource(ImageSource):
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
-        if self.images == self.annotations and self.format in ("coco", "openimages"):
+        if self.format in ("coco", "openimages") and self.reader.in_one_folder:
             raise UserError(f"--{self.format} needs --images, the folder of the images")
         self.check_folder()
         return self.reader.inputs()
@@ -118,7 +118,7 @@ class DetectionSource(ImageSource):
             id=unit,
             document=document_of_image(record.name),
             content=f"{unit}#{_digest(record.size, boxes)}",
-            files=(self.place_of("/".join(record.name.split("/")[self.strip_folders :])),),
+            files=() if record.failed else (self.place_of("/".join(record.name.split("/")[self.strip_folders :])),),
             payload={
                 "image_id": record.id,
                 "size": record.size,

@@ -55,6 +55,11 @@ class Reader:
     convention: ClassVar[str]
     """What the numbers of this form's boxes mean: one of `CONVENTIONS`."""
 
+    @property
+    def in_one_folder(self) -> bool:
+        """Whether images and annotations were given as one folder: then the form's own layout says where an image is."""
+        return self.images.rstrip("/") == self.annotations.rstrip("/")
+
     def leaving_out(self, flags: Mapping[str, str]) -> dict[str, str]:
         """Of a form's own marks ("iscrowd"), given with our flags, those that leave a box out, each with its note."""
         return {mark: f"{flag}_boxes" for mark, flag in flags.items() if flag in self.leave_out}

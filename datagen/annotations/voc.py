@@ -70,7 +70,7 @@ class VocReader(Reader):
     def _image_of(self, path: str, named: str) -> str:
         """The image's name within the folder of the images, which is that of the annotations where none was given."""
         name = named or f"{Path(path).stem}.jpg"
-        if self.images != self.annotations:
+        if not self.in_one_folder:
             return name
         folder = posixpath.dirname(counterpart(name_of(path, [self.annotations]), "Annotations", "JPEGImages"))
         return f"{folder}/{name}" if folder else name

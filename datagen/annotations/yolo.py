@@ -42,7 +42,7 @@ class YoloReader(Reader):
         labelled = set()
         for path in list_files([self.annotations], ".txt"):
             name, image = name_of(path, [self.annotations]), self._image_stem(path)
-            is_label = image in pictures or "labels" in name.split("/") or self.annotations != self.images
+            is_label = image in pictures or "labels" in name.split("/") or not self.in_one_folder
             if is_label and posixpath.basename(name) not in _NAME_FILES:
                 labelled.add(image)
                 yield path
@@ -79,7 +79,7 @@ class YoloReader(Reader):
     def _image_stem(self, path: str) -> str:
         """The name without ending, in the folder of the images, of the image that a label file is of."""
         stem = _stem(name_of(path, [self.annotations]))
-        return counterpart(stem, "labels", "images") if self.annotations == self.images else stem
+        return counterpart(stem, "labels", "images") if self.in_one_folder else stem
 
     def _image_of(self, path: str) -> str:
         """The image's name; of an image that is not there, the one it would most likely have."""

@@ -311,6 +311,8 @@ def test_yolo_with_a_split_folder_a_list_of_names_or_all_in_one(tmp_path: Path) 
         class_names=str(tmp_path / "a" / "data.yaml"),
     )
     assert answers(apart) == {"train/x.JPG": expected}
+    twice = DetectionSource(format="yolo", annotations=str(tmp_path / "a"), images=f"{tmp_path / 'a'}/")
+    assert answers(twice) == {"images/train/x.JPG": expected}
 
 
 def test_yolo_lines_that_are_polygons_points_or_wrong(folder: Path) -> None:
