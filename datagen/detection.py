@@ -75,6 +75,8 @@ class DetectionSource(ImageSource):
             raise ValueError("needs max_boxes of 1 or more and strip_folders of 0 or more")
         if not self.images:  # VOC and YOLO: both in one folder
             object.__setattr__(self, "images", self.annotations)
+        names = {clean_label(old): new and clean_label(new) for old, new in self.map_classes.items()}
+        object.__setattr__(self, "map_classes", names)
 
     @property
     def reader(self) -> Reader:
@@ -143,7 +145,7 @@ class DetectionSource(ImageSource):
             self.convention or self.reader.convention,
             picture.stored if stored else picture.seen,
             orientation=picture.orientation if stored else 1,
-            classes=self._classes(),
+            classes=self.map_classes,
         )
         notes.update(picture.changes)
         notes.update(about["left_out"])
@@ -171,9 +173,6 @@ class DetectionSource(ImageSource):
         if picture.stored != picture.seen and tuple(declared) in (picture.stored, picture.seen):
             detail += f", which it is as {other}: boxes_of={other}"
         return Failed(reason="image_size", detail=detail)
-
-    def _classes(self) -> dict[str, str | None]:
-        return {clean_label(old): new and clean_label(new) for old, new in self.map_classes.items()}
 
     def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
         key = make_key(self.name, unit.content, number)

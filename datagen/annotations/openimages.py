@@ -59,26 +59,26 @@ class OpenImagesReader(Reader):
 
     def _spool(self, file: Path, boxes: Buckets[tuple[RawBox | None, str]], licences: Buckets[str]) -> Iterator[None]:
         """Fills the buckets: a row's box, or None and the note of what leaves it out; licences."""
-        names = _class_names(self.class_names)
-        notes = self.leaving_out(_FLAGS)
+        names, marks = _class_names(self.class_names), self.leaving_out(_FLAGS)
+        notes = list(marks.values())
         with file.open("rb") as binary:
-            for number, row in enumerate(_rows(binary, ("ImageID", "LabelName", *_CORNERS), file.name)):
+            columns = _columns(binary, file.name, ("ImageID", "LabelName", *_CORNERS), list(marks))
+            for number, (image, label, x1, y1, x2, y2, *marked) in enumerate(columns):
                 if number % SIGN_OF_LIFE == 0:
                     yield None
-                numbers, name = numbers_of([row[corner] for corner in _CORNERS]), names.get(row["LabelName"], "")
-                note = next((note for column, note in notes.items() if row.get(column) == "1"), "")
-                if note or numbers is None:
-                    boxes.add(row["ImageID"], (None, note or "malformed_annotations"))
-                elif not name:
-                    boxes.add(row["ImageID"], (None, "boxes_of_unknown_classes"))
+                numbers, name = numbers_of((x1, y1, x2, y2)), names.get(label)
+                if "1" in marked:
+                    boxes.add(image, (None, notes[marked.index("1")]))
+                elif numbers is None or not name:
+                    boxes.add(image, (None, "boxes_of_unknown_classes" if numbers else "malformed_annotations"))
                 else:
-                    boxes.add(row["ImageID"], (RawBox(name, numbers), ""))
+                    boxes.add(image, (RawBox(name, numbers), ""))
         if self.image_ids:
             with opened(self.image_ids) as binary:
-                for number, row in enumerate(_rows(binary, ("ImageID", "License"), self.image_ids)):
+                for number, (image, licence) in enumerate(_columns(binary, self.image_ids, ("ImageID", "License"))):
                     if number % SIGN_OF_LIFE == 0:
                         yield None
-                    licences.add(row["ImageID"], row["License"])
+                    licences.add(image, licence)
 
 
 def _record(image: str, rows: Sequence[tuple[RawBox | None, str]], licence: str, parts: Mapping[str, str]) -> Annotated:
@@ -94,8 +94,8 @@ def _record(image: str, rows: Sequence[tuple[RawBox | None, str]], licence: str,
     )
 
 
-def _rows(binary: BinaryIO, needed: Sequence[str], name: str) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file by column; a cell that a row lacks is "".
+def _columns(binary: BinaryIO, name: str, needed: Sequence[str], wanted: Sequence[str] = ()) -> Iterator[list[str]]:
+    """The cells of a CSV file's rows in the columns `needed` and `wanted`; "" where there is no such cell.
 
     Raises:
         ValueError: a column that is needed is not there.
@@ -104,9 +104,11 @@ def _rows(binary: BinaryIO, needed: Sequence[str], name: str) -> Iterator[dict[s
     header = next(reader, [])
     if absent := [column for column in needed if column not in header]:
         raise ValueError(f"{Path(name).name}: no column {absent[0]!r}; found {','.join(header)[:100]!r}")
+    places = [header.index(column) if column in header else len(header) for column in (*needed, *wanted)]
     for cells in reader:
         if cells:
-            yield dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False))
+            row = cells + [""] * (len(header) + 1 - len(cells))
+            yield [row[place] for place in places]
 
 
 def _class_names(place: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ class Reader:
 
     @property
     def in_one_folder(self) -> bool:
-        """Whether images and annotations were given as one folder: then the form's own layout says where an image is."""
+        """Whether images and annotations were given as one folder: where an image is, the form then says."""
         return self.images.rstrip("/") == self.annotations.rstrip("/")
 
     def leaving_out(self, flags: Mapping[str, str]) -> dict[str, str]:

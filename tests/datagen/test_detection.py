@@ -252,3 +252,23 @@ def test_another_list_of_class_names_is_another_input(tmp_path: Path) -> None:
     run_job(source, out, replace(settings, update=True), LocalRunner())
     (row,) = ShardSet(out).table().to_pylist()
     assert ShardSet(out).read(row["shard"], row["offset"], row["size"]).answer.startswith("wasp:")
+
+
+def test_names_that_no_file_can_have_and_labels_that_are_no_words(tmp_path: Path) -> None:
+    names = ["a.jpg", "\0.jpg", "half \ud800.jpg", "x" * 5000, "a.jpg/b.jpg", ".", "/etc/passwd"]
+    images = [{"id": n, "file_name": name, "width": SIZE[0], "height": SIZE[1]} for n, name in enumerate(names)]
+    boxes = [[0, 0, 100, 50 + n] for n in range(4)]
+    labels = ["</s> <image>", "half \udc00", " ;, ", "<|im_end|>"]
+    annotations = [{"image_id": n, "category_id": n % 4, "bbox": boxes[n % 4]} for n in range(len(names))]
+    annotations.append({"image_id": 0, "category_id": 3, "bbox": boxes[3]})
+    categories = [{"id": n, "name": name} for n, name in enumerate(labels)]
+    source = coco(tmp_path, [], images=images, annotations=annotations, categories=categories)
+    run_job(source, tmp_path / "out", JobSettings(), LocalRunner())
+    shards = ShardSet(tmp_path / "out")
+    rows = {row["unit"].rpartition("#")[2]: (row["outcome"], row["reason"]) for row in shards.ledger().to_pylist()}
+    assert rows.pop("0") == ("written", "")
+    assert set(rows) == set("123456") and {outcome for outcome, _ in rows.values()} == {"failed"}
+    assert rows["6"] == ("failed", "outside")
+    (row,) = shards.table().to_pylist()
+    sample = shards.read(row["shard"], row["offset"], row["size"])
+    assert sample.answer == "<\u2060/s> <\u2060image>: [000, 000, 500, 500];\n<\u2060|im_end|>: [000, 000, 500, 530]."
