@@ -38,7 +38,8 @@ class DetectionSource(ImageSource):
     Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
     `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
 
-    In an answer, classes stand in alphabetical order and a class's boxes from top to bottom, then left to right.
+    In an answer, classes stand in alphabetical order (in REC as they are asked for) and a class's boxes from top to
+    bottom, then left to right.
     Boxes are clipped to the image; what is left out of an image is counted. A box's numbers are kept to seven digits.
     """
 

@@ -89,6 +89,8 @@ def test_the_thirty_box_rule(tmp_path: Path, count: int) -> None:
     for sample, (found, _) in zip(made.samples, answers, strict=True):
         assert sample.task == "referring"
         asked = {item.label for item in found}
+        places = [sample.turns[0].text.index(label) for label in dict.fromkeys(item.label for item in found)]
+        assert places == sorted(places)  # the answer follows the question
         assert all(label in sample.turns[0].text for label in asked)
         assert not any(label in sample.turns[0].text for label in {"zebra", "ant red", "bee"} - asked)
 
