@@ -38,15 +38,17 @@ class YoloReader(Reader):
             raise UserError(
                 f"{self.annotations}: none of {', '.join(_NAME_FILES)} is there; --classes FILE names the classes"
             )
-        pictures = {_stem(name_of(path, [self.images])): path for path in list_files([self.images], _IMAGES)}
-        labelled = set()
+        pictures = [(_stem(name_of(path, [self.images])), path) for path in list_files([self.images], _IMAGES)]
+        named, labelled = Counter(stem for stem, _ in pictures), set()
         for path in list_files([self.annotations], ".txt"):
             name, image = name_of(path, [self.annotations]), self._image_stem(path)
-            is_label = image in pictures or "labels" in name.split("/") or not self.in_one_folder
+            is_label = image in named or "labels" in name.split("/") or not self.in_one_folder
             if is_label and posixpath.basename(name) not in _NAME_FILES:
                 labelled.add(image)
                 yield path
-        yield from (path for stem, path in pictures.items() if stem not in labelled)
+        for stem, path in pictures:
+            if stem not in labelled or (named[stem] > 1 and self._image_called(stem) != name_of(path, [self.images])):
+                yield path
 
     def beside(self, path: str) -> Sequence[str]:
         """See `Reader`."""
@@ -54,7 +56,7 @@ class YoloReader(Reader):
 
     def records(self, path: str, file: str) -> Iterator[Annotated | None]:
         """See `Reader`."""
-        if not path.endswith(".txt"):
+        if not path.lower().endswith(".txt"):
             yield Annotated(name=name_of(path, [self.images]))
             return
         place = self._class_file()
@@ -68,7 +70,7 @@ class YoloReader(Reader):
                     boxes.append(box)
                 else:
                     left_out[note] += 1
-        yield Annotated(name=self._image_of(path), boxes=boxes, left_out=left_out)
+        yield Annotated(name=self._image_called(self._image_stem(path)), boxes=boxes, left_out=left_out)
 
     def _class_file(self) -> str:
         """Where the names of the classes are; "" where that is not known."""
@@ -81,9 +83,9 @@ class YoloReader(Reader):
         stem = _stem(name_of(path, [self.annotations]))
         return counterpart(stem, "labels", "images") if self.in_one_folder else stem
 
-    def _image_of(self, path: str) -> str:
-        """The image's name; of an image that is not there, the one it would most likely have."""
-        stem, folder = self._image_stem(path), folder_at(self.images)
+    def _image_called(self, stem: str) -> str:
+        """An image's name with its ending: the first there is, or the one it would most likely have."""
+        folder = folder_at(self.images)
         endings = (*_IMAGES, *(ending.upper() for ending in _IMAGES))
         return next((stem + ending for ending in endings if folder.size(stem + ending) is not None), stem + _IMAGES[0])
 

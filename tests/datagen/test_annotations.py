@@ -284,8 +284,11 @@ def test_yolo_as_published(folder: Path) -> None:
     assert answers(source) == {"images/a.jpg": "bee: [000, 000, 500, 1000];\ntv old: [000, 000, 1000, 1000]."}
     assert found["images/b.jpg"] == Rejected(gate="boxes", value=0, threshold=1)  # has no label file
     assert reason(found["images/gone.jpg"])[0] == "missing_image"
-    (folder / "labels" / "b.txt").write_text("\n")
+    (folder / "labels" / "b.TXT").write_text("\n")
     assert outcomes(source)["images/b.jpg"] == Rejected(gate="boxes", value=0, threshold=1)
+    write_image(folder / "images" / "a.png", SIZE)  # the label file is that of a.jpg
+    assert outcomes(source)["images/a.png"] == Rejected(gate="boxes", value=0, threshold=1)
+    assert isinstance(outcomes(source)["images/a.jpg"], Written)
 
 
 def test_yolo_with_a_split_folder_a_list_of_names_or_all_in_one(tmp_path: Path) -> None:
