@@ -178,12 +178,8 @@ class DetectionSource(ImageSource):
     def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
         key = make_key(self.name, unit.content, number)
         task: Task = "detection" if everything else "referring"
-        fields = (
-            {}
-            if everything
-            else {"classes": join_names(list(dict.fromkeys(item.label for item in boxes)), self.language)}
-        )
-        prompt = choose(task, self.language, key, **fields)
+        classes = join_names(list(dict.fromkeys(item.label for item in boxes)), self.language)
+        prompt = choose(task, self.language, key, **({} if everything else {"classes": classes}))
         licence = {"licence": unit.payload["licence"]} if unit.payload["licence"] else {}
         return exchange(
             key=key,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -34,10 +34,6 @@ class VocReader(Reader):
         for path in list_files([self.annotations], ".xml"):
             if listed is None or Path(path).stem in listed:
                 yield path
-
-    def beside(self, path: str) -> Sequence[str]:
-        """See `Reader`. Which files an image set lists, `inputs` shows."""
-        return ()
 
     def records(self, path: str, file: str) -> Iterator[Annotated | None]:
         """See `Reader`."""
