@@ -23,7 +23,7 @@ from datagen.job import JobSettings, Monitor, plan_job
 from datagen.runner import LocalRunner
 from datagen.storage import folder_at
 
-BOXES = 15  # an image; Objects365 v2 has 14.7
+BOXES = 15  # an image, about as many as Objects365 has
 _BYTES_PER_IMAGE = BOXES * 235 + 195
 
 

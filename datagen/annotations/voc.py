@@ -1,7 +1,7 @@
 """Pascal VOC: an XML file per image, in `Annotations` beside `JPEGImages`, or wherever a labelling tool put it.
 
-Format: the development kit of VOC2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/), section 8. A box is the
-numbers of its first and last pixel, counted from 1. LabelImg, CVAT and others write points from 0 in the same form:
+Format: the development kit of VOC2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/). A box is the numbers of its
+first and last pixel, counted from 1. LabelImg, CVAT and others write points from 0 in the same form:
 `convention=xyxy_px` says so.
 """
 
