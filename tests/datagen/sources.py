@@ -87,7 +87,7 @@ class LengthGates:
 class LinesSource(Source):
     """Text files, a unit per line. "wait FILE" hangs until FILE is there; "touch FILE x" leaves a trace there.
 
-    A file that begins with "needs FILE" cannot be read until FILE is there.
+    A file that begins with "needs FILE" cannot be read until FILE is there; one with a line "no good" is none as a whole.
     """
 
     paths: list[str]
@@ -104,12 +104,14 @@ class LinesSource(Source):
     def document(self, path: str) -> str:
         return name_of(path, self.paths)
 
-    def units(self, path: str, file: str) -> Iterator[Unit]:
+    def units(self, path: str, file: str) -> Iterator[Unit | Failed]:
         name = self.document(path)
         lines = Path(file).read_text().splitlines()
         if lines and lines[0].startswith("needs ") and not Path(lines[0].split()[1]).exists():
             raise OSError("what it needs is not there")
         for number, line in enumerate(lines):
+            if line == "no good":
+                yield Failed(reason="wrong_form", detail=f"line {number} is no good")
             content = f"{name}#{number}#{line}" if line.startswith(("wait", "touch")) else line
             yield Unit(id=f"{name}#{number}", document=name, content=content, files=(path,), payload={"line": number})
 

@@ -7,9 +7,13 @@ import pyarrow.parquet as pq
 
 from datagen.detection import DetectionSource
 from datagen.isolate import Limits
+from datagen.job import JobSettings, run_job
 from datagen.plan import RUNS_PER_SHARD, plan_shards
+from datagen.runner import LocalRunner
 from datagen.scan import Scan, batches, find_unit, read_runs, read_units
+from datagen.shards import ShardSet
 from datagen.storage import folder_at
+from tests.datagen.sources import LinesSource
 
 
 def test_a_plan_of_many_documents_of_one_unit(tmp_path: Path) -> None:
@@ -32,3 +36,18 @@ def test_a_plan_of_many_documents_of_one_unit(tmp_path: Path) -> None:
     assert [run[0].id for run in read_units(folder, middle)] == [units[row].id for _, row in middle]
     assert find_unit(folder, units[1234].id) == units[1234]
     assert find_unit(folder, "gone.jpg#1") is None
+
+
+def test_an_input_that_turns_out_to_be_no_good_leaves_no_unit(tmp_path: Path) -> None:
+    """Not even those that were planned before it did, nor those behind."""
+    inputs = tmp_path / "texts"
+    inputs.mkdir()
+    (inputs / "bad.txt").write_text("".join(f"line {n}\n" for n in range(2500)) + "no good\nmore\n")
+    (inputs / "good.txt").write_text("one line\nanother line\n")
+    run_job(LinesSource(paths=[str(inputs)]), tmp_path / "out", JobSettings(units_per_shard=4), LocalRunner())
+    rows = ShardSet(tmp_path / "out").ledger().to_pylist()
+    assert sorted((row["unit"], row["outcome"], row["reason"], row["detail"]) for row in rows) == [
+        ("bad.txt", "failed", "wrong_form", "line 2500 is no good"),
+        ("good.txt#0", "written", "", ""),
+        ("good.txt#1", "written", "", ""),
+    ]
