@@ -87,7 +87,7 @@ class LengthGates:
 class LinesSource(Source):
     """Text files, a unit per line. "wait FILE" hangs until FILE is there; "touch FILE x" leaves a trace there.
 
-    A file that begins with "needs FILE" cannot be read until FILE is there; one with a line "no good" is none as a whole.
+    A file that begins with "needs FILE" cannot be read until FILE is there, one with a line "no good" never.
     """
 
     paths: list[str]
