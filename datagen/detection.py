@@ -17,13 +17,13 @@ from typing import Any
 
 from datagen.annotations import READERS
 from datagen.annotations.conventions import RawBox, to_boxes
-from datagen.annotations.reader import FLAGS, Annotated, Reader, WrongForm
+from datagen.annotations.reader import FLAGS, Annotated, Reader
 from datagen.boxes import LabelledBox, clean_label, format_boxes
 from datagen.errors import UserError, command
 from datagen.image_ids import document_of_image
 from datagen.image_source import ImageSource, exchange
 from datagen.images import Picture
-from datagen.listing import name_of
+from datagen.listing import absolute, name_of
 from datagen.prompts import choose, join_names
 from datagen.sample import Image, Sample, Task, make_key
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
@@ -76,6 +76,8 @@ class DetectionSource(ImageSource):
             raise ValueError("needs max_boxes of 1 or more and strip_folders of 0 or more")
         if not self.images:  # VOC and YOLO: both in one folder
             object.__setattr__(self, "images", self.annotations)
+        for place in ("annotations", "images", "class_names", "image_ids"):
+            object.__setattr__(self, place, absolute(getattr(self, place)))
         names = {clean_label(old): new and clean_label(new) for old, new in self.map_classes.items()}
         object.__setattr__(self, "map_classes", names)
 
@@ -106,13 +108,10 @@ class DetectionSource(ImageSource):
         """See `Source`."""
         return self.reader.beside(path)
 
-    def units(self, path: str, file: str) -> Iterator[Unit | Failed | None]:
+    def units(self, path: str, file: str) -> Iterator[Unit | None]:
         """One unit per image; boxes go along as the annotations have them."""
-        try:
-            for record in self.reader.records(path, file):
-                yield None if record is None else self._unit(record)
-        except WrongForm as error:
-            yield Failed(reason="wrong_form", detail=str(error))
+        for record in self.reader.records(path, file):
+            yield None if record is None else self._unit(record)
 
     def _unit(self, record: Annotated) -> Unit:
         boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers in record.boxes]

@@ -12,6 +12,13 @@ class UserError(ValueError):
     """Something the user can mend. The message is one line that names the file, the key or value, and the remedy."""
 
 
+class WrongForm(ValueError):
+    """An input, or a record of it, is not of the form that its source reads; the message says in one line how not.
+
+    Raised while a source cuts an input into units, it costs that input: one unit, failed with reason "wrong_form".
+    """
+
+
 def command(main: Callable[[], int | None]) -> Callable[[], None]:
     """Turns `main` into a command line: exit 0 (or what it returns), 130 for Ctrl-C, 2 for what a user can mend.
 

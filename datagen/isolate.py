@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
-from datagen.errors import UserError
+from datagen.errors import UserError, WrongForm
 from datagen.sample import Image
 from datagen.unit import Failed, Outcome, Source, Unit, check_outcome, under_licence
 
@@ -283,9 +283,6 @@ def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[
             return
         batch: list[Unit | None] = []
         for unit in answer:
-            if isinstance(unit, Failed):
-                yield unit
-                return
             batch.append(unit)
             if unit is None or len(batch) == _UNITS_PER_MESSAGE:
                 yield tuple(batch)
@@ -299,7 +296,9 @@ def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[
 
 
 def _reason(error: Exception) -> str:
-    """`unreadable` for what an input can be blamed for, else the exception's name: likely a defect of ours."""
+    """`wrong_form` or `unreadable` for what an input can be blamed for, else the exception's name: likely a defect."""
+    if isinstance(error, WrongForm):
+        return "wrong_form"
     return "unreadable" if isinstance(error, OSError | ValueError) else type(error).__name__
 
 

@@ -12,8 +12,8 @@ from datagen.shards import JOB
 from datagen.storage import filesystem_of, folder_at, is_url
 
 
-def list_files(paths: Sequence[str], suffix: str | tuple[str, ...]) -> Iterator[str]:
-    """Absolute paths (or URLs) of the files given, and of those in the folders, at any depth, that end in `suffix`.
+def list_files(paths: Sequence[str], *suffixes: str) -> Iterator[str]:
+    """Absolute paths (or URLs) of the files given, and of those ending in a suffix in the folders, at any depth.
 
     Links are followed, each folder once. In a stable order.
 
@@ -22,16 +22,15 @@ def list_files(paths: Sequence[str], suffix: str | tuple[str, ...]) -> Iterator[
     """
     for given in paths:
         if is_url(given):
-            found = _find(given.rstrip("/"), suffix)
+            found = _find(given.rstrip("/"), suffixes)
         elif Path(given).is_file():
             found = [str(Path(given).absolute())]
         elif Path(given).is_dir():
-            found = sorted(_walk(Path(given).absolute(), suffix))
+            found = sorted(_walk(Path(given).absolute(), suffixes))
         else:
             raise UserError(f"{given.rstrip('/')}: no such file or folder")
         if not found:
-            endings = [suffix] if isinstance(suffix, str) else suffix
-            raise UserError(f"{given}: no {', '.join(f'*{ending}' for ending in endings)} in this folder")
+            raise UserError(f"{given}: no {' or '.join(f'*{suffix}' for suffix in suffixes)} in this folder")
         yield from found
 
 
@@ -42,6 +41,11 @@ def name_of(path: str, paths: Sequence[str]) -> str:
         if path.startswith(folder + "/"):
             return path[len(folder) + 1 :]
     return posixpath.basename(path)
+
+
+def absolute(place: str) -> str:
+    """A path or URL that holds wherever a process works; "" stays."""
+    return place if is_url(place) or not place else str(Path(place).absolute())
 
 
 def within(folder: str, name: str) -> str:
@@ -56,7 +60,7 @@ def is_outside(path: str, folder: str) -> bool:
     return not Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
-def _find(url: str, suffix: str | tuple[str, ...]) -> list[str]:
+def _find(url: str, suffixes: tuple[str, ...]) -> list[str]:
     """The file at a URL, or those below it."""
     folder_at(url)  # says what is wrong with the URL
     filesystem, root = filesystem_of(url)
@@ -65,10 +69,10 @@ def _find(url: str, suffix: str | tuple[str, ...]) -> list[str]:
     names = filesystem.find(root)
     if not names:
         raise UserError(f"{url}: no such file or folder")
-    return sorted(url + name[len(root.rstrip("/")) :] for name in names if name.lower().endswith(suffix))
+    return sorted(url + name[len(root.rstrip("/")) :] for name in names if name.lower().endswith(suffixes))
 
 
-def _walk(folder: Path, suffix: str | tuple[str, ...]) -> Iterator[str]:
+def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
     for here, below, names in os.walk(folder, followlinks=True):
         about = os.stat(here)
@@ -80,4 +84,4 @@ def _walk(folder: Path, suffix: str | tuple[str, ...]) -> Iterator[str]:
             below.clear()
             continue
         below.sort()  # of links to one folder the first in order is followed, on every machine
-        yield from (os.path.join(here, name) for name in names if name.lower().endswith(suffix))
+        yield from (os.path.join(here, name) for name in names if name.lower().endswith(suffixes))

@@ -131,11 +131,8 @@ class Source(Protocol):
         """Other files that `units(path, …)` reads, such as a list of class names: if one changes, the input has."""
         return ()
 
-    def units(self, path: str, file: str) -> Iterable[Unit | Failed | None] | Failed:
+    def units(self, path: str, file: str) -> Iterable[Unit | None] | Failed:
         """Cuts one input into units. None among them is a sign of life, where reading takes long before the first.
-
-        A `Failed` among them says that the input as a whole is no good: it comes last, and the units before it do not
-        count.
 
         Args:
             path: the input, as `inputs` gave it.

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, NamedTuple, TypeGuard
 
 from datagen.annotations.buckets import Buckets
 from datagen.annotations.conventions import Numbers, RawBox, numbers_of
-from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, WrongForm
+from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader
 from datagen.boxes import clean_label
+from datagen.errors import WrongForm
 from datagen.json_stream import arrays
 from datagen.listing import list_files
 from datagen.unit import Failed

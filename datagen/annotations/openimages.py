@@ -13,8 +13,8 @@ from typing import BinaryIO, ClassVar
 
 from datagen.annotations.buckets import Buckets
 from datagen.annotations.conventions import RawBox, numbers_of
-from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, WrongForm, opened
-from datagen.errors import UserError
+from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, opened
+from datagen.errors import UserError, WrongForm
 from datagen.listing import list_files
 from datagen.unit import Failed
 

@@ -24,10 +24,6 @@ SIGN_OF_LIFE = 50_000
 """So many annotations are read between two signs of life."""
 
 
-class WrongForm(ValueError):
-    """The input as a whole is not of the form that was said."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotated:
     """What a data set says about one image."""

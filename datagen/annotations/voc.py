@@ -16,8 +16,8 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from datagen.annotations.conventions import RawBox, numbers_of
-from datagen.annotations.reader import Annotated, Reader, WrongForm, counterpart, opened
-from datagen.errors import UserError
+from datagen.annotations.reader import Annotated, Reader, counterpart, opened
+from datagen.errors import UserError, WrongForm
 from datagen.listing import list_files, name_of, within
 
 _FLAGS = {flag: flag for flag in ("difficult", "truncated", "occluded")}

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from datagen.annotations.conventions import Numbers, RawBox, numbers_of
-from datagen.annotations.reader import Annotated, Reader, WrongForm, counterpart, opened
-from datagen.errors import UserError
+from datagen.annotations.reader import Annotated, Reader, counterpart, opened
+from datagen.errors import UserError, WrongForm
 from datagen.listing import list_files, name_of, within
 from datagen.storage import folder_at, signature
 
@@ -38,7 +38,7 @@ class YoloReader(Reader):
             raise UserError(
                 f"{self.annotations}: none of {', '.join(_NAME_FILES)} is there; --classes FILE names the classes"
             )
-        pictures = [(_stem(name_of(path, [self.images])), path) for path in list_files([self.images], _IMAGES)]
+        pictures = [(_stem(name_of(path, [self.images])), path) for path in list_files([self.images], *_IMAGES)]
         named, labelled = Counter(stem for stem, _ in pictures), set()
         for path in list_files([self.annotations], ".txt"):
             name, image = name_of(path, [self.annotations]), self._image_stem(path)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from datagen.errors import WrongForm
 from datagen.listing import list_files, name_of
 from datagen.prompts import choose
 from datagen.sample import Sample, Turn, make_key
@@ -104,14 +105,14 @@ class LinesSource(Source):
     def document(self, path: str) -> str:
         return name_of(path, self.paths)
 
-    def units(self, path: str, file: str) -> Iterator[Unit | Failed]:
+    def units(self, path: str, file: str) -> Iterator[Unit]:
         name = self.document(path)
         lines = Path(file).read_text().splitlines()
         if lines and lines[0].startswith("needs ") and not Path(lines[0].split()[1]).exists():
             raise OSError("what it needs is not there")
         for number, line in enumerate(lines):
             if line == "no good":
-                yield Failed(reason="wrong_form", detail=f"line {number} is no good")
+                raise WrongForm(f"line {number} is no good")
             content = f"{name}#{number}#{line}" if line.startswith(("wait", "touch")) else line
             yield Unit(id=f"{name}#{number}", document=name, content=content, files=(path,), payload={"line": number})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from datagen.annotations.buckets import Buckets
 from datagen.annotations.conventions import RawBox, to_boxes
 from datagen.annotations.reader import counterpart
 from datagen.detection import DetectionSource
-from datagen.errors import UserError
-from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+from datagen.errors import UserError, WrongForm
+from datagen.unit import Failed, Outcome, Rejected, Written
 from tests.datagen.boxed_images import Truth, voc_xml, write_coco, write_image, write_openimages, write_voc, write_yolo
 
 SIZE = (200, 100)
@@ -36,18 +35,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def all_units(source: DetectionSource) -> Iterator[Unit | Failed]:
-    for path in source.inputs():
-        yield from (unit for unit in source.units(path, path) if unit is not None)
-
-
 def outcomes(source: DetectionSource) -> dict[str, Outcome]:
     """By unit; what ends an input is called "input"."""
     found: dict[str, Outcome] = {}
-    for unit in all_units(source):
-        name = "input" if isinstance(unit, Failed) else unit.id
-        assert name not in found
-        found[name] = unit if isinstance(unit, Failed) else unit.verdict or source.make(unit, unit.files)
+    for path in source.inputs():
+        try:
+            for unit in filter(None, source.units(path, path)):
+                assert unit.id not in found
+                found[unit.id] = unit.verdict or source.make(unit, unit.files)
+        except WrongForm as error:
+            found["input"] = Failed(reason="wrong_form", detail=str(error))
     return found
 
 

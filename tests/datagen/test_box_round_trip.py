@@ -15,7 +15,7 @@ from datagen.boxes import BINS, Box, clean_label, parse_boxes
 from datagen.detection import DetectionSource
 from datagen.images import ImagePolicy
 from datagen.sample import Sample
-from datagen.unit import Unit, Written
+from datagen.unit import Written
 from tests.datagen.boxed_images import CLASSES, WRITERS, Share, Truth, write_image, write_voc
 
 THICK = 3 / BINS  # a box of this size is no line, wherever bins are cut
@@ -33,8 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def only_sample(source: DetectionSource) -> Sample:
     (path,) = source.inputs()
-    (unit,) = [unit for unit in source.units(path, path) if unit is not None]
-    assert isinstance(unit, Unit)
+    (unit,) = filter(None, source.units(path, path))
     made = source.make(unit, unit.files)
     assert isinstance(made, Written), made
     (sample,) = made.samples
@@ -138,7 +137,7 @@ def test_orientation_of_the_pixels_and_of_the_boxes_agree(tmp_path: Path) -> Non
         truth = Truth(name="a", size=(120, 80), boxes=[(0, (10 / 120, 20 / 80, 40 / 120, 70 / 80))])
         source = dataclasses.replace(WRITERS["yolo"](tmp_path, [truth]), boxes_of="stored")
         (path,) = source.inputs()
-        (unit,) = (unit for unit in source.units(path, path) if isinstance(unit, Unit))
+        (unit,) = filter(None, source.units(path, path))
         shown = source.picture(unit, unit.files)
         made = source.make(unit, unit.files)
         assert isinstance(made, Written) and shown is not None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from datagen.boxes import parse_boxes
 from datagen.detection import DetectionSource, _class_map, main
-from datagen.errors import UserError
+from datagen.errors import UserError, WrongForm
 from datagen.job import JobSettings, run_job
 from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
@@ -38,9 +39,7 @@ def coco(
 
 
 def units(source: DetectionSource) -> list[Unit]:
-    made = list(source.units(source.annotations, source.annotations))
-    assert not any(isinstance(unit, Failed) for unit in made), made
-    return [unit for unit in made if isinstance(unit, Unit)]
+    return [unit for unit in source.units(source.annotations, source.annotations) if unit]
 
 
 def outcome(source: DetectionSource) -> Outcome:
@@ -127,9 +126,8 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
 )
 def test_wrong_form_is_named(tmp_path: Path, changes: dict[str, Any], place: str) -> None:
     source = coco(tmp_path, [(0, [0, 0, 9, 9])], **changes)
-    *_, failed = source.units(source.annotations, source.annotations)
-    assert isinstance(failed, Failed)
-    assert (failed.reason, place in failed.detail) == ("wrong_form", True)
+    with pytest.raises(WrongForm, match=re.escape(place)):
+        units(source)
 
 
 def test_a_wrong_annotation_costs_itself_alone(tmp_path: Path) -> None:
