@@ -24,7 +24,7 @@ from datagen.runner import LocalRunner
 from datagen.storage import folder_at
 
 BOXES = 15  # an image, about as many as Objects365 has
-_BYTES_PER_IMAGE = BOXES * 235 + 195
+_BYTES_PER_IMAGE = BOXES * 212 + 202
 
 
 def write_annotations(path: Path, images: int) -> None:

@@ -137,7 +137,7 @@ class History:
         try:
             run_job(source, self.root / name, JobSettings(update=True, **self.settings, **more), OneByOne())
         except UserError as error:
-            assert "none of the inputs" in str(error) or "nothing to do" in str(error)
+            assert "be used" in str(error) or "nothing to do" in str(error)
             return False
         return True
 
