@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from datagen.errors import UserError
@@ -15,7 +16,7 @@ from datagen.storage import filesystem_of, folder_at, is_url
 def list_files(paths: Sequence[str], *suffixes: str) -> Iterator[str]:
     """Absolute paths (or URLs) of the files given, and of those ending in a suffix in the folders, at any depth.
 
-    Links are followed, each folder once. In a stable order.
+    Folders are searched at any depth. Links are followed, each folder once. In a stable order.
 
     Raises:
         UserError: a path does not exist, or a folder holds no such file.
@@ -57,7 +58,15 @@ def is_outside(path: str, folder: str) -> bool:
     """Whether a path made by `within` leads out of its folder: by "..", an absolute name, or a link."""
     if is_url(folder):
         return posixpath.normpath(path.removeprefix(folder.rstrip("/") + "/")).startswith("..")
-    return not Path(path).resolve().is_relative_to(Path(folder).resolve())
+    here, name = os.path.split(path)
+    real = os.path.realpath(path) if os.path.islink(path) or name in ("", ".", "..") else f"{_real(here)}/{name}"
+    root = _real(folder).rstrip("/")
+    return real != root and not real.startswith(f"{root}/")
+
+
+@lru_cache(maxsize=1024)  # a data set has few folders and many files
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def _find(url: str, suffixes: tuple[str, ...]) -> list[str]:
