@@ -41,9 +41,8 @@ class InProcess:
         except ValueError as error:
             yield Failed(reason="unreadable", detail=str(error))
 
-    def make_each(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Iterator[Outcome]:
-        for unit, files in work:
-            yield self._source.make(unit, files)
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        return self._source.make(unit, files)
 
 
 class OneByOne:
@@ -138,7 +137,7 @@ class History:
         try:
             run_job(source, self.root / name, JobSettings(update=True, **self.settings, **more), OneByOne())
         except UserError as error:
-            assert "inputs can be used" in str(error) or "it cannot be used" in str(error) or "nothing to do" in str(error)
+            assert "none of the inputs" in str(error) or "nothing to do" in str(error)
             return False
         return True
 
