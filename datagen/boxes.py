@@ -5,17 +5,37 @@ divided by the image's width or height, times 1000, at least three digits:
 
     Person: [535, 544, 568, 591];
     Car: [009, 552, 058, 737], [682, 598, 999, 976].
+
+The one object that a phrase asks for stands without a class, as in the paper's figure 1: `[035, 024, 847, 901]`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 BINS = 1000
 _QUAD = r"\[\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\]"
-_GROUP = re.compile(rf"\s*([^\[\];]+?)\s*:\s*({_QUAD}(?:\s*,\s*{_QUAD})*)\s*")
+_GROUP = re.compile(rf"\s*(?:([^\[\];]+?)\s*:\s*)?({_QUAD}(?:\s*,\s*{_QUAD})*)\s*")
+
+Numbers = tuple[float, float, float, float]
+Convention = Literal["xywh_px", "xyxy_px", "xyxy_voc", "xyxy", "cxcywh", "xyxy_1000"]
+_TO_CORNERS: Mapping[Convention, Callable[[Numbers, int, int], Numbers]] = {
+    "xywh_px": lambda n, w, h: (n[0] / w, n[1] / h, (n[0] + n[2]) / w, (n[1] + n[3]) / h),
+    "xyxy_px": lambda n, w, h: (n[0] / w, n[1] / h, n[2] / w, n[3] / h),
+    "xyxy_voc": lambda n, w, h: ((n[0] - 1) / w, (n[1] - 1) / h, n[2] / w, n[3] / h),
+    "xyxy": lambda n, w, h: n,
+    "cxcywh": lambda n, w, h: (n[0] - n[2] / 2, n[1] - n[3] / 2, n[0] + n[2] / 2, n[1] + n[3] / 2),
+    "xyxy_1000": lambda n, w, h: (n[0] / 1000, n[1] / 1000, n[2] / 1000, n[3] / 1000),
+}
+"""From four numbers and an image's width and height in pixels to corners as shares of the image.
+
+xywh_px: top left corner and size in pixels (COCO). xyxy_px: corners in pixels, as points between 0 and the size.
+xyxy_voc: the first and the last pixel, counted from 1 (Pascal VOC). xyxy: corners as shares. cxcywh: centre and size as
+shares (YOLO). xyxy_1000: corners in thousandths, as in answers.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +89,27 @@ class Box:
         return self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height
 
 
+def corners_of(numbers: Numbers, convention: Convention, *, width: int, height: int) -> Numbers:
+    """Corners as shares of an image of `width` x `height` pixels, in whatever place and order they are."""
+    return _TO_CORNERS[convention](numbers, width, height)
+
+
+def clipped_box(numbers: Numbers, convention: Convention, *, width: int, height: int) -> tuple[Box | None, bool]:
+    """The part of a box that lies in an image of `width` x `height` pixels, and whether that is not all of it.
+
+    None where that part is less than a bin wide or high: nothing, or corners the wrong way round.
+    """
+    corners = corners_of(numbers, convention, width=width, height=height)
+    x1, y1, x2, y2 = inside = tuple(min(max(side, 0.0), 1.0) for side in corners)
+    if round(x1 * BINS) >= round(x2 * BINS) or round(y1 * BINS) >= round(y2 * BINS):
+        return None, False
+    clipped = any(abs(a - b) * BINS > 0.5 for a, b in zip(corners, inside, strict=True))  # less would not be seen
+    return Box(x1=x1, y1=y1, x2=x2, y2=y2), clipped
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledBox:
-    """A box and the class it belongs to (`clean_label` of the data set's name)."""
+    """A box and the class it belongs to (`clean_label` of the data set's name; "" for a box that stands alone)."""
 
     label: str
     box: Box
@@ -80,6 +118,11 @@ class LabelledBox:
 def clean_label(name: str) -> str:
     """A class name with the characters that the text form uses ( : ; , [ ] ) and line breaks turned into spaces."""
     return " ".join(re.sub(r"[:;,\[\]]", " ", name).split())
+
+
+def format_box(box: Box) -> str:
+    """One box as text, without a class; `parse_boxes` reads it."""
+    return "[" + ", ".join(f"{side:03d}" for side in box.bins()) + "]"
 
 
 def format_boxes(boxes: Iterable[LabelledBox]) -> str:
@@ -92,7 +135,7 @@ def format_boxes(boxes: Iterable[LabelledBox]) -> str:
     for item in boxes:
         if not item.label or clean_label(item.label) != item.label:
             raise ValueError(f"label {item.label!r} cannot stand in box text; use clean_label")
-        groups.setdefault(item.label, []).append("[" + ", ".join(f"{b:03d}" for b in item.box.bins()) + "]")
+        groups.setdefault(item.label, []).append(format_box(item.box))
     if not groups:
         raise ValueError("no boxes to write")
     return ";\n".join(f"{label}: {', '.join(quads)}" for label, quads in groups.items()) + "."
@@ -116,7 +159,13 @@ def parse_boxes(text: str) -> tuple[list[LabelledBox], list[str]]:
         for quad in re.finditer(_QUAD, group[2]):
             x1, y1, x2, y2 = (int(bin_) / BINS for bin_ in quad.groups())
             try:
-                found.append(LabelledBox(label=group[1], box=Box(x1=x1, y1=y1, x2=x2, y2=y2)))
+                found.append(LabelledBox(label=group[1] or "", box=Box(x1=x1, y1=y1, x2=x2, y2=y2)))
             except ValueError:
                 refused.append(quad[0])
     return found, refused
+
+
+def boxes_within(text: str) -> list[Box]:
+    """The boxes that stand in a sentence, such as the question "Describe the object at [035, 024, 847, 901]."."""
+    found, _ = parse_boxes(";".join(quad[0] for quad in re.finditer(_QUAD, text)))
+    return [item.box for item in found]

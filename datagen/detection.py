@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datagen.annotations import READERS
-from datagen.annotations.conventions import RawBox, to_boxes
+from datagen.annotations.raw_boxes import RawBox, to_boxes
 from datagen.annotations.reader import FLAGS, Annotated, Reader
-from datagen.boxes import LabelledBox, clean_label, format_boxes
+from datagen.boxes import Convention, LabelledBox, clean_label, format_boxes
 from datagen.errors import UserError, command
 from datagen.image_ids import document_of_image
 from datagen.image_source import ImageSource, exchange
@@ -48,7 +48,7 @@ class DetectionSource(ImageSource):
     class_names: str = ""  # file that names the classes: OpenImages' descriptions, YOLO's data.yaml or list
     image_ids: str = ""  # OpenImages' CSV of image ids, for their licences
     image_set: str = ""  # of VOC: only the images that ImageSets/Main/NAME.txt lists
-    convention: str = ""  # of pixel boxes that are not as their form has them: one of `CONVENTIONS`
+    convention: Literal[Convention, ""] = ""  # of pixel boxes that are not as their form has them
     boxes_of: str = "seen"  # the boxes were drawn on the image as seen, or as stored, before EXIF turns it
     strip_folders: int = 0  # so many leading folders of the image names are not there on disk
     leave_out: list[str] = field(

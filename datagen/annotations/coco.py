@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeGuard
 
 from datagen.annotations.buckets import Buckets
-from datagen.annotations.conventions import Numbers, RawBox, numbers_of
+from datagen.annotations.raw_boxes import RawBox, numbers_of
 from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader
-from datagen.boxes import clean_label
+from datagen.boxes import Convention, Numbers, clean_label
 from datagen.errors import WrongForm
 from datagen.json_stream import arrays
 from datagen.listing import list_files
@@ -45,7 +45,7 @@ class _Tables(NamedTuple):
 class CocoReader(Reader):
     """Memory holds a 64th of the annotations; the rest waits on disk, sorted by image (half the size of the JSON)."""
 
-    convention: ClassVar[str] = "xywh_px"
+    convention: ClassVar[Convention] = "xywh_px"
 
     def inputs(self) -> Iterator[str]:
         """See `Reader`."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from datagen.annotations.buckets import Buckets
-from datagen.annotations.conventions import RawBox, numbers_of
+from datagen.annotations.raw_boxes import RawBox, numbers_of
 from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, opened
+from datagen.boxes import Convention
 from datagen.errors import UserError, WrongForm
 from datagen.listing import list_files
 from datagen.unit import Failed
@@ -31,7 +32,7 @@ _FLAGS = {
 class OpenImagesReader(Reader):
     """Images are those that the boxes name, and lie in ID.jpg, or train_I/ID.jpg as the tars unpack."""
 
-    convention: ClassVar[str] = "xyxy"
+    convention: ClassVar[Convention] = "xyxy"
 
     def inputs(self) -> Iterator[str]:
         """See `Reader`."""

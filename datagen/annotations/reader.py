@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
-from datagen.annotations.conventions import RawBox
+from datagen.annotations.raw_boxes import RawBox
+from datagen.boxes import Convention
 from datagen.storage import folder_at, is_url
 from datagen.unit import Failed
 
@@ -48,8 +49,8 @@ class Reader:
     image_set: str = ""
     leave_out: frozenset[str] = frozenset()
 
-    convention: ClassVar[str]
-    """What the numbers of this form's boxes mean: one of `CONVENTIONS`."""
+    convention: ClassVar[Convention]
+    """What the numbers of this form's boxes mean."""
 
     @property
     def in_one_folder(self) -> bool:

@@ -15,8 +15,9 @@ from typing import ClassVar
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from datagen.annotations.conventions import RawBox, numbers_of
+from datagen.annotations.raw_boxes import RawBox, numbers_of
 from datagen.annotations.reader import Annotated, Reader, counterpart, opened
+from datagen.boxes import Convention
 from datagen.errors import UserError, WrongForm
 from datagen.listing import list_files, name_of, within
 
@@ -26,7 +27,7 @@ _FLAGS = {flag: flag for flag in ("difficult", "truncated", "occluded")}
 class VocReader(Reader):
     """The image is the file that `<filename>` names; without one, the XML file's own name with .jpg."""
 
-    convention: ClassVar[str] = "xyxy_voc"
+    convention: ClassVar[Convention] = "xyxy_voc"
 
     def inputs(self) -> Iterator[str]:
         """See `Reader`. With `image_set`, those that ImageSets/Main/NAME.txt lists."""

@@ -12,8 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from datagen.annotations.conventions import Numbers, RawBox, numbers_of
+from datagen.annotations.raw_boxes import RawBox, numbers_of
 from datagen.annotations.reader import Annotated, Reader, counterpart, opened
+from datagen.boxes import Convention, Numbers
 from datagen.errors import UserError, WrongForm
 from datagen.listing import list_files, name_of, within
 from datagen.storage import folder_at, signature
@@ -30,7 +31,7 @@ class _Classes(NamedTuple):
 class YoloReader(Reader):
     """An input is a label file, or an image that has none and so no objects."""
 
-    convention: ClassVar[str] = "cxcywh"
+    convention: ClassVar[Convention] = "cxcywh"
 
     def inputs(self) -> Iterator[str]:
         """See `Reader`. A text file is a label file if it lies below `labels` or beside its image."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from datagen.annotations import buckets
 from datagen.annotations.buckets import Buckets
-from datagen.annotations.conventions import RawBox, to_boxes
+from datagen.annotations.raw_boxes import RawBox, to_boxes
 from datagen.annotations.reader import counterpart
 from datagen.detection import DetectionSource
 from datagen.errors import UserError, WrongForm

@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datagen.boxes import BINS, Box, LabelledBox, clean_label, format_boxes, parse_boxes
+from datagen.boxes import (
+    BINS,
+    Box,
+    Convention,
+    LabelledBox,
+    boxes_within,
+    clean_label,
+    clipped_box,
+    format_box,
+    format_boxes,
+    parse_boxes,
+)
 
 
 def test_the_papers_figure() -> None:
@@ -27,6 +40,51 @@ def test_conventions() -> None:
 
 side = st.integers(0, BINS - 1).flatmap(lambda low: st.tuples(st.just(low), st.integers(low + 1, BINS)))
 label = st.text(min_size=1, max_size=20).map(clean_label).filter(lambda name: name and not name.endswith("."))
+
+
+def test_a_box_that_stands_alone() -> None:
+    """The paper's figure 1: "Detect the person" is answered without a class."""
+    box = Box(x1=0.035, y1=0.024, x2=0.847, y2=0.901)
+    assert format_box(box) == "[035, 024, 847, 901]"
+    assert parse_boxes("[035, 24, 847, 901]") == ([LabelledBox(label="", box=box)], [])
+    assert parse_boxes("cat: [001, 002, 003, 004]; [035, 024, 847, 901].")[0][1:] == [LabelledBox(label="", box=box)]
+    assert parse_boxes("the person [035, 024, 847, 901]") == ([], ["the person [035, 024, 847, 901]"])
+
+
+@given(side, side, st.sampled_from(get_args(Convention)), st.tuples(st.integers(1, 4000), st.integers(1, 4000)))
+def test_every_convention_comes_back_within_one_bin(
+    x: tuple[int, int], y: tuple[int, int], convention: Convention, size: tuple[int, int]
+) -> None:
+    (x1, x2), (y1, y2), (w, h) = [n / BINS for n in x], [n / BINS for n in y], size
+    numbers = {
+        "xywh_px": (x1 * w, y1 * h, (x2 - x1) * w, (y2 - y1) * h),
+        "xyxy_px": (x1 * w, y1 * h, x2 * w, y2 * h),
+        "xyxy_voc": (x1 * w + 1, y1 * h + 1, x2 * w, y2 * h),
+        "xyxy": (x1, y1, x2, y2),
+        "cxcywh": ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1),
+        "xyxy_1000": (x[0], y[0], x[1], y[1]),
+    }[convention]
+    box, clipped = clipped_box(numbers, convention, width=w, height=h)
+    assert box is not None and not clipped
+    assert box.bins() == (x[0], y[0], x[1], y[1])
+    assert parse_boxes(format_box(box))[0][0].box.bins() == box.bins()
+
+
+def test_boxes_in_a_sentence() -> None:
+    boxes = [Box(x1=0.035, y1=0.024, x2=0.847, y2=0.901), Box(x1=0, y1=0, x2=1, y2=0.5)]
+    assert boxes_within("What is at [035, 024, 847, 901] and [0, 0, 1000, 500], not [9, 9, 1, 1]?") == boxes
+    assert boxes_within("What is in this image?") == []
+
+
+def test_clipping() -> None:
+    def clip(*numbers: float) -> tuple[Box | None, bool]:
+        a, b, c, d = numbers
+        return clipped_box((a, b, c, d), "xyxy_px", width=100, height=100)
+
+    assert clip(-10, 0, 50, 120) == (Box(x1=0, y1=0, x2=0.5, y2=1), True)
+    assert clip(0, 0, 100.00000001, 50) == (Box(x1=0, y1=0, x2=1, y2=0.5), False)  # a sum of decimals
+    for nothing in ((50, 0, 50, 50), (50, 50, 20, 80), (120, 0, 150, 50), (50, 0, 50.04, 50)):
+        assert clip(*nothing) == (None, False)
 
 
 @given(st.lists(st.tuples(label, side, side), min_size=1, max_size=30))
