@@ -29,6 +29,7 @@ from datagen.sample import Image, Sample, Task, make_key
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
 
 _PIXELS = ("", "xywh_px", "xyxy_px", "xyxy_voc")
+_LEFT_OUT = ("crowd", "group", "difficult")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +40,8 @@ class DetectionSource(ImageSource):
     `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
 
     In an answer, classes stand in alphabetical order (in REC as they are asked for) and a class's boxes from top to
-    bottom, then left to right.
-    Boxes are clipped to the image; what is left out of an image is counted. A box's numbers are kept to seven digits.
+    bottom, then left to right. Boxes are clipped to the image; what is left out of an image is counted. A box's numbers
+    are kept to seven digits.
     """
 
     format: str  # one of `READERS`
@@ -51,9 +52,7 @@ class DetectionSource(ImageSource):
     convention: Literal[Convention, ""] = ""  # of pixel boxes that are not as their form has them
     boxes_of: str = "seen"  # the boxes were drawn on the image as seen, or as stored, before EXIF turns it
     strip_folders: int = 0  # so many leading folders of the image names are not there on disk
-    leave_out: list[str] = field(
-        default_factory=lambda: ["crowd", "group", "difficult"]
-    )  # boxes that are one of `FLAGS`
+    leave_out: list[str] = field(default_factory=lambda: [*_LEFT_OUT])  # boxes that are one of these `FLAGS`
     map_classes: dict[str, str | None] = field(default_factory=dict)  # other names for classes; none: left out
     max_boxes: int = 30
     seed: int = 0  # of the random classes
