@@ -179,7 +179,7 @@ def main() -> None:
     sources = {
         "caption, tars": CaptionSource(paths=[str(folder / "tars")]),
         "caption, LLaVA": CaptionSource(form="llava", paths=[str(folder / "llava.json")], images=str(images)),
-        "detection, COCO": DetectionSource(coco=str(folder / "coco.json"), images=str(images)),
+        "detection, COCO": DetectionSource(format="coco", annotations=str(folder / "coco.json"), images=str(images)),
     }
     alone: dict[str, list[Spent]] = {name: [] for name in sources}
     whole: dict[str, list[Spent]] = {name: [] for name in sources}

@@ -89,12 +89,17 @@ class Box:
         return self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height
 
 
+def corners_of(numbers: Numbers, convention: Convention, *, width: int, height: int) -> Numbers:
+    """Corners as shares of an image of `width` x `height` pixels, in whatever place and order they are."""
+    return _TO_CORNERS[convention](numbers, width, height)
+
+
 def clipped_box(numbers: Numbers, convention: Convention, *, width: int, height: int) -> tuple[Box | None, bool]:
     """The part of a box that lies in an image of `width` x `height` pixels, and whether that is not all of it.
 
     None where that part is less than a bin wide or high: nothing, or corners the wrong way round.
     """
-    corners = _TO_CORNERS[convention](numbers, width, height)
+    corners = corners_of(numbers, convention, width=width, height=height)
     x1, y1, x2, y2 = inside = tuple(min(max(side, 0.0), 1.0) for side in corners)
     if round(x1 * BINS) >= round(x2 * BINS) or round(y1 * BINS) >= round(y2 * BINS):
         return None, False

@@ -1,4 +1,4 @@
-"""COCO annotations → detection and REC samples.
+"""Box annotations in any of the usual forms → detection and REC samples.
 
 python -m datagen.detection --coco instances.json --images images/ --out shards/det
 """
@@ -8,22 +8,28 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from datagen.boxes import BINS, Box, LabelledBox, clean_label, format_boxes
-from datagen.errors import command
+from datagen.annotations import READERS
+from datagen.annotations.raw_boxes import RawBox, to_boxes
+from datagen.annotations.reader import FLAGS, Annotated, Reader
+from datagen.boxes import Convention, LabelledBox, clean_label, format_boxes
+from datagen.errors import UserError, command
+from datagen.image_ids import document_of_image
 from datagen.image_source import ImageSource, exchange
 from datagen.images import Picture
-from datagen.listing import list_files
+from datagen.listing import absolute, name_of
 from datagen.prompts import choose, join_names
 from datagen.sample import Image, Sample, Task, make_key
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+
+_PIXELS = ("", "xywh_px", "xyxy_px", "xyxy_voc")
+_LEFT_OUT = ("crowd", "group", "difficult")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,58 +39,95 @@ class DetectionSource(ImageSource):
     Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
     `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
 
-    In an answer, classes stand in alphabetical order and a class's boxes from top to bottom, then left to right.
-    Boxes are clipped to the image; crowd boxes and boxes thinner than 1/1000 of the image are left out and counted.
+    In an answer, classes stand in alphabetical order (in REC as they are asked for) and a class's boxes from top to
+    bottom, then left to right. Boxes are clipped to the image; what is left out of an image is counted. A box's numbers
+    are kept to seven digits.
     """
 
-    coco: str  # annotations in COCO form: images, annotations (bbox = x, y, width, height in pixels), categories
+    format: str  # one of `READERS`
+    annotations: str  # file, or folder of files
+    class_names: str = ""  # file that names the classes: OpenImages' descriptions, YOLO's data.yaml or list
+    image_ids: str = ""  # OpenImages' CSV of image ids, for their licences
+    image_set: str = ""  # of VOC: only the images that ImageSets/Main/NAME.txt lists
+    convention: Literal[Convention, ""] = ""  # of pixel boxes that are not as their form has them
+    boxes_of: str = "seen"  # the boxes were drawn on the image as seen, or as stored, before EXIF turns it
+    strip_folders: int = 0  # so many leading folders of the image names are not there on disk
+    leave_out: list[str] = field(default_factory=lambda: [*_LEFT_OUT])  # boxes that are one of these `FLAGS`
+    map_classes: dict[str, str | None] = field(default_factory=dict)  # other names for classes; none: left out
     max_boxes: int = 30
+    seed: int = 0  # of the random classes
 
     name = "detection"
-    places = ("coco", "images", "guard")
+    places = ("annotations", "images", "class_names", "image_ids", "guard")
     prompt_lists = ("detection", "referring")
 
     def __post_init__(self) -> None:
         ImageSource.__post_init__(self)
-        if self.max_boxes < 1:
-            raise ValueError("needs max_boxes of 1 or more")
+        for setting, value, known in (
+            ("format", self.format, tuple(READERS)),
+            ("boxes_of", self.boxes_of, ("seen", "stored")),
+            ("convention", self.convention, _PIXELS if self.format in ("coco", "voc") else ("",)),
+            *(("leave_out", flag, FLAGS) for flag in self.leave_out),
+        ):
+            if value not in known:
+                raise ValueError(f"{setting} is {value!r}, expected one of {', '.join(map(repr, known))}")
+        if self.max_boxes < 1 or self.strip_folders < 0:
+            raise ValueError("needs max_boxes of 1 or more and strip_folders of 0 or more")
+        if not self.images:  # VOC and YOLO: both in one folder
+            object.__setattr__(self, "images", self.annotations)
+        for place in ("annotations", "images", "class_names", "image_ids"):
+            object.__setattr__(self, place, absolute(getattr(self, place)))
+        names = {clean_label(old): new and clean_label(new) for old, new in self.map_classes.items()}
+        object.__setattr__(self, "map_classes", names)
+
+    @property
+    def reader(self) -> Reader:
+        """What reads the annotations."""
+        return READERS[self.format](
+            annotations=self.annotations,
+            images=self.images,
+            class_names=self.class_names,
+            image_ids=self.image_ids,
+            image_set=self.image_set,
+            leave_out=frozenset(self.leave_out),
+        )
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
+        if self.format in ("coco", "openimages") and self.reader.in_one_folder:
+            raise UserError(f"--{self.format} needs --images, the folder of the images")
         self.check_folder()
-        return list_files([self.coco], ".json")
+        return self.reader.inputs()
 
     def document(self, path: str) -> str:
         """See `Source`."""
-        return Path(path).name
+        return name_of(path, [self.annotations, self.images])
 
-    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
-        """One unit per image that is listed; boxes go along as [label, x, y, width, height]."""
-        try:
-            form = _read_coco(Path(file))
-        except ValueError as error:
-            return Failed(reason="wrong_form", detail=str(error))
-        unlisted = [
-            Unit(
-                id=f"annotations of image {image_id}",
-                document=f"annotations of image {image_id}",
-                content=f"annotations of image {image_id}",
-                verdict=Failed(reason="unlisted_image", detail=f"{count} annotations, no entry in images"),
-            )
-            for image_id, count in form.unlisted.items()
-        ]
-        return unlisted + [self._unit(image, form) for image in form.images]
+    def beside(self, path: str) -> Sequence[str]:
+        """See `Source`."""
+        return self.reader.beside(path)
 
-    def _unit(self, image: dict[str, Any], form: _Coco) -> Unit:
-        name, number = image["file_name"], image["id"]
-        boxes = form.boxes.get(number, [])
-        counts = {"crowd": form.crowd[number], "malformed": form.malformed[number]}
+    def units(self, path: str, file: str) -> Iterator[Unit | None]:
+        """One unit per image; boxes go along as the annotations have them."""
+        for record in self.reader.records(path, file):
+            yield None if record is None else self._unit(record)
+
+    def _unit(self, record: Annotated) -> Unit:
+        boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers in record.boxes]
+        unit = f"{record.name}#{record.id}" if record.id != "" else record.name
         return Unit(
-            id=f"{name}#{number}",
-            document=name,
-            content=f"{name}#{number}#{_digest(image, boxes)}",
-            files=(self.place_of(name),),
-            payload={"image_id": number, "width": image["width"], "height": image["height"], "boxes": boxes, **counts},
+            id=unit,
+            document=document_of_image(record.name),
+            content=f"{unit}#{_digest(record.size, boxes)}",
+            files=() if record.failed else (self.place_of("/".join(record.name.split("/")[self.strip_folders :])),),
+            payload={
+                "image_id": record.id,
+                "size": record.size,
+                "boxes": boxes,
+                "left_out": dict(record.left_out),
+                "licence": record.licence,
+            },
+            verdict=record.failed,
         )
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
@@ -93,35 +136,49 @@ class DetectionSource(ImageSource):
         picture = self.read(unit, files)
         if not isinstance(picture, Picture):
             return picture
-        image = picture.image
-        if picture.seen != (about["width"], about["height"]):
-            found, said = "x".join(map(str, picture.seen)), f"{about['width']}x{about['height']}"
-            return Failed(reason="image_size", detail=f"the image is {found} px, the annotations say {said}")
-        boxes, notes = _usable(about["boxes"], *picture.seen)
+        if wrong := self._size_differs(about["size"], picture):
+            return wrong
+        stored = self.boxes_of == "stored"
+        boxes, notes = to_boxes(
+            [RawBox(label, (a, b, c, d)) for label, a, b, c, d in about["boxes"]],
+            self.convention or self.reader.convention,
+            picture.stored if stored else picture.seen,
+            orientation=picture.orientation if stored else 1,
+            classes=self.map_classes,
+        )
         notes.update(picture.changes)
-        notes["crowd_boxes"], notes["malformed_annotations"] = about["crowd"], about["malformed"]
+        notes.update(about["left_out"])
         if not boxes:
-            return Rejected(gate="boxes", value=0, threshold=1)
-        if len(boxes) <= self.max_boxes:
-            groups = [boxes]
-        else:
-            groups, notes["boxes_of_large_classes"] = _class_groups(boxes, self.max_boxes, seed=unit.content)
+            return Rejected(gate="boxes", value=0, threshold=1, detail=_said(notes))
+        everything = len(boxes) <= self.max_boxes
+        groups = [boxes]
+        if not everything:
+            groups, left = _class_groups(boxes, self.max_boxes, seed=f"{self.seed}#{unit.content}")
+            notes["boxes_of_large_classes"] += left
             if not groups:
                 return Rejected(gate="boxes_per_class", value=len(boxes), threshold=self.max_boxes)
-        everything = len(boxes) <= self.max_boxes
-        samples = tuple(self._sample(unit, number, image, group, everything) for number, group in enumerate(groups))
-        notes = Counter({reason: count for reason, count in notes.items() if count})
-        return Written(samples=samples, notes=notes, language=self.language)
+        samples = tuple(
+            self._sample(unit, number, picture.image, group, everything) for number, group in enumerate(groups)
+        )
+        return Written(samples=samples, notes=+notes, language=self.language)
+
+    def _size_differs(self, declared: Sequence[int] | None, picture: Picture) -> Failed | None:
+        """A failure where the image is not of the size that the annotations declare, if they do."""
+        expected = picture.stored if self.boxes_of == "stored" else picture.seen
+        if declared is None or tuple(declared) == expected:
+            return None
+        detail = f"the image is {_by(expected)} px, the annotations say {_by(declared)}"
+        other = "seen" if self.boxes_of == "stored" else "stored"
+        if picture.stored != picture.seen and tuple(declared) in (picture.stored, picture.seen):
+            detail += f", which it is as {other}: boxes_of={other}"
+        return Failed(reason="image_size", detail=detail)
 
     def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
         key = make_key(self.name, unit.content, number)
         task: Task = "detection" if everything else "referring"
-        fields = (
-            {}
-            if everything
-            else {"classes": join_names(list(dict.fromkeys(item.label for item in boxes)), self.language)}
-        )
-        prompt = choose(task, self.language, key, **fields)
+        classes = join_names(list(dict.fromkeys(item.label for item in boxes)), self.language)
+        prompt = choose(task, self.language, key, **({} if everything else {"classes": classes}))
+        licence = {"licence": unit.payload["licence"]} if unit.payload["licence"] else {}
         return exchange(
             key=key,
             task=task,
@@ -135,25 +192,9 @@ class DetectionSource(ImageSource):
                 "language": self.language,
                 "prompt": prompt.name,
                 "boxes": len(boxes),
+                **licence,
             },
         )
-
-
-def _usable(raw: Sequence[Sequence[Any]], width: int, height: int) -> tuple[list[LabelledBox], Counter[str]]:
-    """Typed boxes in the order of an answer, and counts of what was clipped or left out."""
-    boxes: list[LabelledBox] = []
-    notes: Counter[str] = Counter()
-    for label, x, y, w, h in raw:
-        x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)
-        if round(x1 / width * BINS) >= round(x2 / width * BINS) or round(y1 / height * BINS) >= round(
-            y2 / height * BINS
-        ):
-            notes["degenerate_boxes"] += 1
-            continue
-        notes["clipped_boxes"] += (x1, y1, x2, y2) != (x, y, x + w, y + h)
-        boxes.append(LabelledBox(label=label, box=Box.from_xyxy_px(x1, y1, x2, y2, width=width, height=height)))
-    boxes.sort(key=lambda item: (item.label, item.box.y1, item.box.x1, item.box.y2, item.box.x2))
-    return boxes, notes
 
 
 def _class_groups(boxes: Sequence[LabelledBox], most: int, seed: str) -> tuple[list[list[LabelledBox]], int]:
@@ -175,59 +216,13 @@ def _class_groups(boxes: Sequence[LabelledBox], most: int, seed: str) -> tuple[l
     return groups, len(boxes) - sum(map(len, groups))
 
 
-@dataclass(frozen=True, slots=True)
-class _Coco:
-    images: list[dict[str, Any]]
-    boxes: dict[Any, list[list[Any]]]  # by image id: [label, x, y, w, h]
-    crowd: Counter[Any]  # by image id: crowd annotations
-    malformed: Counter[Any]  # by image id: annotations without a usable box and class
-    unlisted: Counter[str]  # by image id that `images` does not have: annotations
+def _by(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
 
 
-def _read_coco(path: Path) -> _Coco:
-    """Raises ValueError with the key that is wrong. A wrong annotation costs itself, not the file."""
-    try:
-        root = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(root, dict) or not isinstance(root.get(key), list):
-            raise ValueError(f"key {key!r} is not there or not a list; COCO form has images, annotations, categories")
-    place = "images"
-    try:
-        images = []
-        for number, image in enumerate(root["images"]):
-            place = f"images[{number}]"
-            size = {"width": int(image["width"]), "height": int(image["height"])}
-            images.append({"id": image["id"], "file_name": str(image["file_name"]), **size})
-        listed = {image["id"] for image in images}
-        place = "categories"
-        labels = {category["id"]: clean_label(category["name"]) for category in root["categories"]}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
-    form = _Coco(images=images, boxes={}, crowd=Counter(), malformed=Counter(), unlisted=Counter())
-    for one in root["annotations"]:
-        image_id = one.get("image_id") if isinstance(one, dict) else None
-        box = _box(one, labels)
-        if not isinstance(image_id, int | str) or image_id not in listed:
-            form.unlisted[repr(image_id)] += 1
-        elif one.get("iscrowd"):
-            form.crowd[image_id] += 1
-        elif box is None:
-            form.malformed[image_id] += 1
-        else:
-            form.boxes.setdefault(image_id, []).append(box)
-    return form
-
-
-def _box(annotation: Any, labels: Mapping[Any, str]) -> list[Any] | None:
-    """[label, x, y, w, h] of an annotation, or None where it has no such."""
-    try:
-        x, y, w, h = map(float, annotation["bbox"])
-        label = labels[annotation["category_id"]]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return [label, x, y, w, h] if label and all(math.isfinite(side) for side in (x, y, w, h)) else None
+def _said(notes: Mapping[str, int]) -> str:
+    """Notes as one line, where a unit has no other place for them."""
+    return ", ".join(f"{count} {note}" for note, count in sorted(notes.items()) if count)
 
 
 def _digest(*parts: object) -> str:
@@ -240,14 +235,33 @@ def parser() -> argparse.ArgumentParser:
 
     made = job_parser(
         "datagen.detection",
-        "Turns boxes in COCO form into detection and REC conversations.",
+        "Turns images with boxes into detection and REC conversations.",
         DetectionSource,
         examples="""
-  python -m datagen.detection --coco instances.json --images images/ --out shards/det
-  python -m datagen.detection --coco val.json --images val2017/ --out shards/coco max_boxes=20""",
+  python -m datagen.detection --coco instances_train2017.json --images train2017/ --out shards/coco
+  python -m datagen.detection --coco zhiyuan_objv2_train.json --images train/ --out shards/objects365 strip_folders=2
+  python -m datagen.detection --openimages train-annotations-bbox.csv --classes class-descriptions-boxable.csv \\
+      --image-ids train-images-boxable-with-rotation.csv --images train/ --out shards/openimages
+  python -m datagen.detection --voc VOCdevkit/VOC2012/ --out shards/voc image_set=trainval
+  python -m datagen.detection --yolo dataset/ --map-classes names.yaml --out shards/own""",
     )
-    made.add_argument("--coco", required=True, help="annotations in COCO form")
-    made.add_argument("--images", required=True, help="folder of the images")
+    add = made.add_mutually_exclusive_group(required=True).add_argument
+    add("--coco", metavar="JSON", help="COCO form, Objects365 too: a file, or a folder of them")
+    add("--openimages", metavar="CSV", help="boxes in OpenImages' form: a file, or a folder of them")
+    add(
+        "--voc",
+        metavar="FOLDER",
+        help="Pascal VOC form: Annotations/*.xml and JPEGImages/, or XML files anywhere below",
+    )
+    add("--yolo", metavar="FOLDER", help="YOLO form: data.yaml, images/ and labels/, or texts beside the images")
+    made.add_argument("--images", default="", help="folder of the images (VOC, YOLO: where it is not the same)")
+    made.add_argument(
+        "--classes", default="", metavar="FILE", help="OpenImages' class descriptions; YOLO's class names"
+    )
+    made.add_argument("--image-ids", default="", metavar="CSV", help="OpenImages' image ids, for the licences")
+    made.add_argument(
+        "--map-classes", metavar="FILE", help="YAML or JSON: other names for classes; null leaves one out"
+    )
     made.add_argument("settings", nargs="*", help="key=value")
     return made
 
@@ -258,8 +272,36 @@ def main() -> int:
     from datagen.cli import run_source  # noqa: PLC0415  # not for the children that import this module
 
     arguments = parser().parse_intermixed_args()
-    inputs = {"coco": arguments.coco, "images": arguments.images}
+    form = next(form for form in READERS if getattr(arguments, form))
+    inputs: dict[str, Any] = {
+        "format": form,
+        "annotations": getattr(arguments, form),
+        "images": arguments.images,
+        "class_names": arguments.classes,
+        "image_ids": arguments.image_ids,
+    }
+    if arguments.map_classes:
+        inputs["map_classes"] = _class_map(Path(arguments.map_classes))
     return run_source(DetectionSource, inputs, arguments.settings, arguments)
+
+
+def _class_map(path: Path) -> dict[str, str | None]:
+    """The names in a YAML or JSON file, which is YAML too.
+
+    Raises:
+        UserError: it is not there, or holds anything else.
+    """
+    import yaml  # noqa: PLC0415  # not for the children that import this module
+
+    try:
+        names = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(names, dict) or not all(isinstance(new, str | None) for new in names.values()):
+        raise UserError(f"{path}: expected class names and their new names (or null to leave a class out)")
+    return {str(old): new for old, new in names.items()}
 
 
 if __name__ == "__main__":  # by its real name, so that what travels to workers is datagen.detection.DetectionSource

@@ -11,10 +11,12 @@ import json
 import pickle
 import re
 import tempfile
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ from datagen.unit import Failed, Rejected, Source, Unit, split_position
 
 PLAN = "plan"
 _INPUTS_PER_BATCH = 64
-_ROWS_PER_GROUP = 64  # of parquet: what is read at least to get at one run
+_UNITS_PER_GROUP = 1024  # of parquet, at least: what is read to get at one run
 _SCHEMA = pa.schema(
     [
         ("place", pa.uint64()),
@@ -69,15 +71,17 @@ def batches(source: Source, config: str, units_per_shard: int, limit: int | None
         raise UserError(f"{first} and {second} have the same name; rename one, or give a folder that holds both")
     run_units = -(-units_per_shard // RUNS_PER_SHARD)
     if limit is not None:  # the first so many units, in order of the inputs
-        return [_batch("limit", paths, config, run_units, limit)]
+        return [_batch("limit", source, paths, config, run_units, limit)]
     places = np.fromiter((place_of(name, 0) for name in names), np.uint64, len(names))
     order = np.argsort(places)
     found = leaves(places[order], np.ones(len(order), np.int64), _INPUTS_PER_BATCH)
-    return [_batch(bits or "all", [paths[n] for n in order[a:b]], config, run_units, None) for bits, a, b in found]
+    return [
+        _batch(bits or "all", source, [paths[n] for n in order[a:b]], config, run_units, None) for bits, a, b in found
+    ]
 
 
-def _batch(label: str, paths: Sequence[str], config: str, run_units: int, limit: int | None) -> Batch:
-    state = [(path, _signature(path)) for path in paths]
+def _batch(label: str, source: Source, paths: Sequence[str], config: str, run_units: int, limit: int | None) -> Batch:
+    state = [(path, *map(_signature, (path, *source.beside(path)))) for path in paths]
     digest = hashlib.sha256(json.dumps([config, run_units, limit, state]).encode(errors="backslashreplace"))
     name = f"{PLAN}/{label}-{digest.hexdigest()[:16]}.parquet"
     return Batch(name=name, inputs=tuple(paths), run_units=run_units, limit=limit)
@@ -107,8 +111,7 @@ class Scan:
                 self._spool(spool, path, batch, tick)
                 tick({"scanned": 1})
             with self.folder.writer(batch.name) as file, pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
-                rows = spool.in_order()
-                while group := list(islice(rows, _ROWS_PER_GROUP)):
+                for group in _groups(spool.in_order()):
                     writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
         _footer.cache_clear()  # a file read again, for a retry, may keep its name and size
         return batch.name
@@ -145,7 +148,7 @@ class _Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="varyforge-")
-        self._places: list[tuple[int, int, int]] = []  # place, offset, units
+        self._places, self._offsets, self._units = array("Q"), array("Q"), array("L")  # of each row
         self.units = 0
 
     def __enter__(self) -> _Spool:
@@ -155,7 +158,9 @@ class _Spool:
         self._file.close()
 
     def add(self, row: dict[str, Any]) -> None:
-        self._places.append((row["place"], self._file.tell(), row["units"]))
+        self._places.append(row["place"])
+        self._offsets.append(self._file.tell())
+        self._units.append(row["units"])
         self.units += row["units"]
         pickle.dump(row, self._file)
 
@@ -164,14 +169,28 @@ class _Spool:
 
     def back_to(self, mark: int) -> None:
         """Forgets the rows after `mark`."""
-        self.units -= sum(units for _, _, units in self._places[mark:])
-        del self._places[mark:]
+        self.units -= sum(self._units[mark:])
+        del self._places[mark:], self._offsets[mark:], self._units[mark:]
 
     def in_order(self) -> Iterator[dict[str, Any]]:
         """All rows by place: those of a shard then stand together."""
-        for _, offset, _ in sorted(self._places):
-            self._file.seek(offset)
+        for number in np.argsort(np.asarray(self._places), kind="stable"):
+            self._file.seek(self._offsets[number])
             yield pickle.load(self._file)
+
+
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows that stand together in a plan file: few where they hold many units, many where they hold few."""
+    group: list[dict[str, Any]] = []
+    units = 0
+    for row in rows:
+        group.append(row)
+        units += row["units"]
+        if units >= _UNITS_PER_GROUP:
+            yield group
+            group, units = [], 0
+    if group:
+        yield group
 
 
 def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
@@ -193,9 +212,10 @@ def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
 
 def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:
     """The small columns of a plan file, how many of its inputs failed, and its SHA-256."""
-    data = folder.read(name)
     columns = ["place", "side", "units", "failed", "digest", "contents"]
-    table = parse_table(data, f"{folder}/{name}", columns)
+    with folder.open(name) as file:  # what `data` holds may be gigabytes
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a binary file
+        table = parse_table(file, f"{folder}/{name}", columns)
     contents = b"".join(table.column("contents").to_pylist())
     runs = Runs(
         files=(name,),
@@ -207,7 +227,7 @@ def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:
         digest=np.array(table.column("digest").to_pylist(), dtype="V16"),
         contents=np.frombuffer(contents, np.uint64),
     )
-    return runs, int(table.column("failed").to_numpy().sum()), hashlib.sha256(data).hexdigest()
+    return runs, int(table.column("failed").to_numpy().sum()), sha256
 
 
 def is_plan_file(name: str) -> bool:
@@ -230,20 +250,22 @@ def read_units(folder: Folder, runs: Iterable[tuple[str, int]]) -> list[list[Uni
     found: dict[tuple[str, int], list[Unit]] = {}
     for name in dict.fromkeys(name for name, _ in wanted):
         rows = sorted({row for of, row in wanted if of == name})
-        footer = _footer(str(folder), name, folder.size(name))
+        footer, starts = _footer(str(folder), name, folder.size(name))
         with folder.open(name) as opened, pq.ParquetFile(opened, metadata=footer) as file:
-            for group, members in groupby(rows, key=lambda row: row // _ROWS_PER_GROUP):
+            for group, members in groupby(rows, key=lambda row: bisect_right(starts, row) - 1):
                 column = file.read_row_group(group, columns=["data"]).column("data")
                 for row in members:
-                    data = json.loads(column[row % _ROWS_PER_GROUP].as_py())
+                    data = json.loads(column[row - starts[group]].as_py())
                     found[name, row] = [_from_json(one) for one in data]
     return [found[run] for run in wanted]
 
 
-@lru_cache(maxsize=8)  # of a plan with a million rows it is 20 MB, and each shard asks for it
-def _footer(place: str, name: str, size: int | None) -> pq.FileMetaData:
+@lru_cache(maxsize=8)  # of a plan with a million rows it is 10 MB, and each shard asks for it
+def _footer(place: str, name: str, size: int | None) -> tuple[pq.FileMetaData, list[int]]:
+    """What parquet keeps at a plan file's end, and the first row of each of its groups."""
     with folder_at(place).open(name) as opened:
-        return pq.read_metadata(opened)
+        footer = pq.read_metadata(opened)
+    return footer, [0, *accumulate(footer.row_group(number).num_rows for number in range(footer.num_row_groups))]
 
 
 def find_unit(folder: Folder, unit_id: str) -> Unit | None:
@@ -252,11 +274,13 @@ def find_unit(folder: Folder, unit_id: str) -> Unit | None:
     bits = f"{place_of(unit_id.rpartition('#')[0] or unit_id, 0):064b}"
     names = folder.names(".parquet", PLAN)
     for name in sorted(names, key=lambda name: not bits.startswith(name.removeprefix(f"{PLAN}/").split("-")[0])):
-        for text in read_table(folder, name, ["data"]).column("data").to_pylist():
-            if needle in text:
-                for one in json.loads(text):
-                    if one["id"] == unit_id:
-                        return _from_json(one)
+        with folder.open(name) as file:
+            for batch in pq.ParquetFile(file).iter_batches(columns=["data"]):
+                for text in batch.column("data").to_pylist():
+                    if needle in text:
+                        for one in json.loads(text):
+                            if one["id"] == unit_id:
+                                return _from_json(one)
     return None
 
 

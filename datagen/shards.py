@@ -272,14 +272,16 @@ def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) 
     return parse_table(folder.read(name), f"{folder}/{name}", columns)
 
 
-def parse_table(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The bytes of a parquet file as a table.
+def parse_table(data: bytes | BinaryIO, where: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The bytes of a parquet file, or an open one, as a table.
 
     Raises:
         UserError: they are broken; the message begins with `where`.
     """
     try:
-        return pq.read_table(pa.BufferReader(data), columns=columns)
+        if isinstance(data, bytes):
+            return pq.read_table(pa.BufferReader(data), columns=columns)
+        return pq.ParquetFile(data, pre_buffer=False).read(columns)  # `read_table` would take twice the memory
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{where}: broken ({reason}); delete it and run the datagen command again") from error

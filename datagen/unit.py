@@ -127,6 +127,10 @@ class Source(Protocol):
         """What ledger and samples call an input, wherever it lies."""
         ...
 
+    def beside(self, path: str) -> Sequence[str]:
+        """Other files that `units(path, …)` reads, such as a list of class names: if one changes, the input has."""
+        return ()
+
     def units(self, path: str, file: str) -> Iterable[Unit | None] | Failed:
         """Cuts one input into units. None among them is a sign of life, where reading takes long before the first.
 

@@ -41,7 +41,8 @@ def detection_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("detection")
     coco = write_detection(folder, images=12)
     out = tmp_path_factory.mktemp("shards") / "detection"
-    run_job(DetectionSource(coco=str(coco), images=str(folder / "images")), out, JOB, LocalRunner())
+    source = DetectionSource(format="coco", annotations=str(coco), images=str(folder / "images"))
+    run_job(source, out, JOB, LocalRunner())
     return out
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from datagen.errors import WrongForm
 from datagen.listing import list_files, name_of
 from datagen.prompts import choose
 from datagen.sample import Sample, Turn, make_key
@@ -87,7 +88,7 @@ class LengthGates:
 class LinesSource(Source):
     """Text files, a unit per line. "wait FILE" hangs until FILE is there; "touch FILE x" leaves a trace there.
 
-    A file that begins with "needs FILE" cannot be read until FILE is there.
+    A file that begins with "needs FILE" cannot be read until FILE is there, one with a line "no good" never.
     """
 
     paths: list[str]
@@ -110,6 +111,8 @@ class LinesSource(Source):
         if lines and lines[0].startswith("needs ") and not Path(lines[0].split()[1]).exists():
             raise OSError("what it needs is not there")
         for number, line in enumerate(lines):
+            if line == "no good":
+                raise WrongForm(f"line {number} is no good")
             content = f"{name}#{number}#{line}" if line.startswith(("wait", "touch")) else line
             yield Unit(id=f"{name}#{number}", document=name, content=content, files=(path,), payload={"line": number})
 

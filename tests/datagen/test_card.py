@@ -31,7 +31,8 @@ def detection(root: Path, out: Path) -> Path:
             annotations.append({"image_id": number, "category_id": 0, "bbox": [10 * place, 5, 8, 30]})
     form = {"images": images, "annotations": annotations, "categories": [{"id": 0, "name": HOSTILE}]}
     (root / "instances.json").write_text(json.dumps(form))
-    source = DetectionSource(coco=str(root / "instances.json"), images=str(root / "images"), licence="CC0")
+    places = {"annotations": str(root / "instances.json"), "images": str(root / "images")}
+    source = DetectionSource(format="coco", **places, licence="CC0")
     run_job(source, out, JobSettings(validation_share=0), LocalRunner())
     return out
 

@@ -52,7 +52,9 @@ def detection(folder: Path, guard: str) -> DetectionSource:
         annotations.append({"image_id": number, "category_id": 0, "bbox": [5, 5, 30, 30]})
     form = {"images": images, "annotations": annotations, "categories": [{"id": 0, "name": "thing"}]}
     (folder / "instances.json").write_text(json.dumps(form))
-    return DetectionSource(coco=str(folder / "instances.json"), images=str(folder / "images"), guard=guard)
+    return DetectionSource(
+        format="coco", annotations=str(folder / "instances.json"), images=str(folder / "images"), guard=guard
+    )
 
 
 def outcomes(out: Path) -> dict[str, tuple[str, str]]:

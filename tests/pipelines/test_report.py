@@ -82,7 +82,7 @@ def _make_detection(root: Path) -> None:
         "categories": [{"id": 7, "name": "浣熊"}],
     }
     (root / "coco.json").write_text(json.dumps(coco))
-    source = DetectionSource(coco=str(root / "coco.json"), images=str(root / "images"))
+    source = DetectionSource(format="coco", annotations=str(root / "coco.json"), images=str(root / "images"))
     run_job(source, root / "detection", JobSettings(validation_share=0.0), LocalRunner())
 
 

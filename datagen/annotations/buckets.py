@@ -1,0 +1,58 @@
+"""Rows that belong together but do not stand together: grouped on disk, so that memory holds few of them at a time."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+import zlib
+from collections.abc import Iterator
+from itertools import chain
+from typing import IO, Generic, TypeVar
+
+Row = TypeVar("Row")
+
+_BUCKETS = 64
+_ROWS_PER_WRITE = 1000
+
+
+class Buckets(Generic[Row]):
+    """Rows by key (text or a whole number); all rows of a key are in one bucket. A context manager.
+
+    30 million boxes are 64 temporary files of half a million; a few thousand never touch the disk. To be read once.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[int, IO[bytes]] = {}
+        self._waiting: list[list[tuple[str | int, Row]]] = [[] for _ in range(_BUCKETS)]
+
+    def __enter__(self) -> Buckets[Row]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def add(self, key: str | int, row: Row) -> None:
+        """Puts a row into its key's bucket."""
+        number = zlib.crc32(repr(key).encode()) % _BUCKETS  # not hash(), which differs from process to process
+        self._waiting[number].append((key, row))
+        if len(self._waiting[number]) == _ROWS_PER_WRITE:
+            if number not in self._files:
+                self._files[number] = tempfile.TemporaryFile(prefix="varyforge-")
+            pickle.dump(self._waiting[number], self._files[number], protocol=5)
+            self._waiting[number].clear()
+
+    def __iter__(self) -> Iterator[dict[str | int, list[Row]]]:
+        """The rows of a bucket by key, keys and rows in the order of their coming; bucket after bucket."""
+        for number, waiting in enumerate(self._waiting):
+            rows: dict[str | int, list[Row]] = {}
+            for key, row in chain(self._written(number), waiting):
+                rows.setdefault(key, []).append(row)
+            yield rows
+
+    def _written(self, number: int) -> Iterator[tuple[str | int, Row]]:
+        if file := self._files.get(number):
+            size = file.tell()
+            file.seek(0)
+            while file.tell() < size:
+                yield from pickle.load(file)
