@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ MAX_RECORD = 64 << 20
 _LINES = (".jsonl", ".ndjson")
 _CHUNK = 1 << 20
 _DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\r\n]*")
 _NAMES = {dict: "an object", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
 
 
@@ -66,8 +68,22 @@ def records(path: Path, key: str = "") -> Iterator[Record]:
         if path.suffix.lower() in _LINES:
             yield from _lines(file)
         else:
-            for number, value in enumerate(_Text(file).items(key)):
+            for number, value in enumerate(_under(_Text(file), key) if key else _Text(file).items()):
                 yield Record(number=number, value=value)
+
+
+def arrays(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
+    """Of the object in a file, each member that is a list, in the order in which they stand: its name, and its items.
+
+    Items are there until the next member is asked for. Other members are passed over. One pass, whatever is asked for.
+
+    Raises:
+        WrongForm: not UTF-8, not JSON, no object, or an item is longer than `MAX_RECORD`. That may turn up late: what
+            came before it was read from a broken file.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        yield from _Text(file).arrays()
 
 
 def failed_record(name: str, error: WrongForm) -> Unit:
@@ -78,6 +94,16 @@ def failed_record(name: str, error: WrongForm) -> Unit:
 def kind_of(value: object) -> str:
     """What a JSON value is, for people."""
     return _NAMES.get(type(value), "null")
+
+
+def _under(text: _Text, key: str) -> Iterator[Any]:
+    found = False
+    for name, items in text.arrays():
+        if name == key:
+            found = True
+            yield from items
+    if not found:
+        raise WrongForm(f"key {key!r} is missing, or holds no list")
 
 
 def _lines(file: BinaryIO) -> Iterator[Record]:
@@ -108,15 +134,33 @@ class _Text:
         self._at = 0  # in the window
         self._ended = False
 
-    def items(self, key: str) -> Iterator[Any]:
-        """The items of the list that the text is, or of the one under `key` of the object that it is."""
-        if key:
-            self._open_member(key)
+    def items(self) -> Iterator[Any]:
+        """The items of the list that the text is."""
         if self._peek() != "[":
-            raise WrongForm(f"expected a list of records{self._under(key)}, found {kind_of(self._value())}")
+            raise WrongForm(f"expected a list of records, found {kind_of(self._value())}")
         yield from self._list()
-        if not key and self._peek():
-            raise WrongForm(f"{self._place()}: more text behind the list; files of one JSON text a line end in .jsonl")
+        self._end("list; files of one JSON text a line end in .jsonl")
+
+    def arrays(self) -> Iterator[tuple[str, Iterator[Any]]]:
+        """The lists among the members of the object that the text is."""
+        if self._peek() != "{":
+            raise WrongForm(f"expected an object with lists, found {kind_of(self._value())}")
+        self._at += 1
+        after = "," if self._peek() != "}" else self._expect("}")
+        while after == ",":
+            if self._peek() != '"':
+                self._expect('"')
+            name = self._value()
+            self._expect(":")
+            if self._peek() == "[":
+                items = self._list()
+                yield name, items
+                for _ in items:  # whatever was not asked for
+                    pass
+            else:
+                self._value()
+            after = self._expect(",}")
+        self._end("object")
 
     def _list(self) -> Iterator[Any]:
         self._at += 1
@@ -128,30 +172,16 @@ class _Text:
             if self._expect(",]") == "]":
                 return
 
-    def _open_member(self, key: str) -> None:
-        """Goes to the value of `key` in an object."""
-        if self._peek() != "{":
-            raise WrongForm(f"expected an object with the key {key!r}, found {kind_of(self._value())}")
-        after = self._expect("{")
-        while after != "}" and self._peek() == '"':
-            name = self._value()
-            self._expect(":")
-            if name == key:
-                return
-            self._value()
-            after = self._expect(",}")
-        raise WrongForm(f"key {key!r} is missing")
-
-    def _under(self, key: str) -> str:
-        return f" under {key!r}" if key else ""
+    def _end(self, of: str) -> None:
+        if self._peek():
+            raise WrongForm(f"{self._place()}: more text behind the {of}")
 
     def _peek(self) -> str:
         """The next character that is no space; "" at the end."""
         while True:
-            while self._at < len(self._window):
-                if self._window[self._at] not in " \t\r\n":
-                    return self._window[self._at]
-                self._at += 1
+            self._at = _SPACE.match(self._window, self._at).end()  # type: ignore[union-attr]  # it matches nothing too
+            if self._at < len(self._window):
+                return self._window[self._at]
             if self._ended:
                 return ""
             self._more()

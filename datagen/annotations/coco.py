@@ -15,7 +15,7 @@ from datagen.annotations.raw_boxes import RawBox, numbers_of
 from datagen.annotations.reader import SIGN_OF_LIFE, Annotated, Reader
 from datagen.boxes import Convention, Numbers, clean_label
 from datagen.errors import WrongForm
-from datagen.json_stream import arrays
+from datagen.json_records import arrays
 from datagen.listing import list_files
 from datagen.unit import Failed
 

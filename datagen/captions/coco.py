@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import ijson
-
 from datagen.captions.record import Captioned, link_to, wrong_form
+from datagen.errors import WrongForm
 from datagen.image_ids import document_of_image
+from datagen.json_records import arrays
 from datagen.unit import Failed
 
 
@@ -21,26 +22,33 @@ def read_coco(file: str) -> Iterator[Captioned]:
     """The images that are listed, in order, each with its captions; then annotations of images that are not.
 
     Raises:
-        ValueError: not JSON, or without images or annotations.
+        WrongForm: not JSON, or without images or annotations.
     """
     captions: dict[Any, list[str]] = {}
     malformed: Counter[Any] = Counter()
-    count = 0
-    for one in _items(file, "annotations"):
-        count += 1
-        about = one if isinstance(one, dict) else {}
-        text, image_id = about.get("caption"), about.get("image_id")
-        if not isinstance(image_id, int | str):
-            image_id = None
-        if isinstance(text, str) and image_id is not None:
-            captions.setdefault(image_id, []).append(text)
-        else:
-            malformed[image_id] += 1
-    licences = {str(one.get("id")): one.get("name") for one in _items(file, "licenses") if isinstance(one, dict)}
-    images = list(_items(file, "images"))
-    for key, there in (("images", images), ("annotations", count)):
-        if not there:
-            raise ValueError(f"key {key!r} is not there or holds nothing; COCO form has images, annotations, licenses")
+    licences: dict[str, Any] = {}
+    images: list[Any] = []
+    seen: set[str] = set()
+    for key, items in arrays(Path(file)):
+        for one in items:
+            seen.add(key)
+            about = one if isinstance(one, dict) else {}
+            match key:
+                case "images":
+                    images.append(one)
+                case "licenses":
+                    licences[str(about.get("id"))] = about.get("name")
+                case "annotations":
+                    text, image_id = about.get("caption"), about.get("image_id")
+                    if not isinstance(image_id, int | str):
+                        image_id = None
+                    if isinstance(text, str) and image_id is not None:
+                        captions.setdefault(image_id, []).append(text)
+                    else:
+                        malformed[image_id] += 1
+    for key in ("images", "annotations"):
+        if key not in seen:
+            raise WrongForm(f"key {key!r} is not there or holds nothing; COCO form has images, annotations, licenses")
     return _images(images, captions, malformed, licences)
 
 
@@ -73,12 +81,3 @@ def _images(
         number = len(captions.get(image_id, ())) + malformed[image_id]
         failure = Failed(reason="unlisted_image", detail=f"{number} annotations, no entry in images")
         yield Captioned(name=f"annotations of image {image_id!r}", failure=failure)
-
-
-def _items(file: str, key: str) -> Iterator[Any]:
-    """What stands in the list `key`, one after the other: the file may be larger than memory."""
-    with open(file, "rb") as opened:
-        try:
-            yield from ijson.items(opened, f"{key}.item", use_float=True)
-        except ijson.JSONError as error:
-            raise ValueError(f"not JSON: {error}") from error

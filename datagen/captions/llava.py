@@ -9,36 +9,21 @@ See https://huggingface.co/datasets/liuhaotian/LLaVA-Pretrain.
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import ijson
+from pathlib import Path
 
 from datagen.captions.record import Captioned, wrong_form
 from datagen.image_ids import document_of_image
+from datagen.json_records import records
 
 
 def read_llava(file: str) -> Iterator[Captioned]:
     """The records of a file, one after the other.
 
     Raises:
-        ValueError: no JSON list; or, while they are read, the JSON breaks off.
+        WrongForm: while they are read: no JSON list, or it breaks off.
     """
-    with open(file, "rb") as opened:
-        try:
-            first, _ = next(ijson.basic_parse(opened))
-        except ijson.JSONError as error:
-            raise ValueError(f"not JSON: {error}") from error
-    if first != "start_array":
-        raise ValueError("expected a list of records")
-    return _records(file)
-
-
-def _records(file: str) -> Iterator[Captioned]:
-    with open(file, "rb") as opened:
-        try:
-            for number, record in enumerate(ijson.items(opened, "item", use_float=True)):
-                yield _captioned(f"{number:08d}", record)
-        except ijson.JSONError as error:
-            raise ValueError(f"not JSON: {error}") from error
+    for record in records(Path(file)):
+        yield _captioned(f"{record.number:08d}", record.value)
 
 
 def _captioned(name: str, record: object) -> Captioned:

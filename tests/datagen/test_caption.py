@@ -290,7 +290,7 @@ def test_llava_pretrain(tmp_path: Path) -> None:
     ("form", "text", "reason", "detail"),
     [
         ("llava", "{}", "wrong_form", "expected a list"),
-        ("llava", "[1, 2", "unreadable", "not JSON"),
+        ("llava", "[1, 2", "wrong_form", "found the end"),
         ("llava", "", "wrong_form", "not JSON"),
         ("coco", '{"images": [{"id": 1, "file_name": "a.jpg"}]}', "wrong_form", "'annotations'"),
         ("coco", '{"annotations": [{"image_id": 1, "caption": "x"}]}', "wrong_form", "'images'"),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datagen import json_stream
-from datagen.json_stream import arrays
+from datagen import json_records
+from datagen.errors import WrongForm
+from datagen.json_records import arrays
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -36,7 +37,7 @@ def test_the_same_as_reading_it_whole(folder: Path, root: dict[str, Any], chunk:
     path = folder / "a.json"
     path.write_text(json.dumps(root, indent=indent, ensure_ascii=False), encoding="utf-8", errors="surrogatepass")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_stream, "_CHUNK_CHARS", chunk)
+        patch.setattr(json_records, "_CHUNK", chunk)
         assert read(path) == {name: value for name, value in root.items() if isinstance(value, list)}
 
 
@@ -51,32 +52,32 @@ def test_items_that_nobody_asks_for_are_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "it ends early"),
-        ("[1, 2]", "'['"),
-        ('{"a": [1, 2', "it ends early"),
+        ("", "Expecting value at character 0"),
+        ("[1, 2]", "expected an object with lists, found a list"),
+        ('{"a": [1, 2', "character 11: expected ',' or ']', found the end"),
         ('{"a": [1, {"b": ', "Expecting value"),
-        ('{"a": [1 2]}', "'2'"),
+        ('{"a": [1 2]}', "character 9: expected ',' or ']', found '2'"),
         ('{"a": [1,]}', "Expecting value"),
-        ('{"a": [1]} {}', "behind the end"),
-        ('{"a": [1]', "it ends early"),
-        ("{3: [1]}", "3 where the name"),
+        ('{"a": [1]} {}', "character 11: more text behind the object"),
+        ('{"a": [1]', "character 9: expected ',' or '}', found the end"),
+        ("{3: [1]}", "character 1: expected '\"', found '3'"),
         ('{"a": ["\\ud8"]}', "escape"),
-        ('{"a": [' + "[" * 100_000, "nested too deep"),
-        ('{"a": ["' + "x" * 4_000_000 + '"]}', "more than 1000000 characters"),
+        ('{"a": [' + "[" * 100_000, "nested too deeply"),
+        ('{"a": ["' + "x" * 4_000_000 + '"]}', "Unterminated string"),
         ('{"a": [' + "1" * 5000 + "]}", "integer"),
     ],
 )
 def test_what_is_broken_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
-    monkeypatch.setattr(json_stream, "ITEM_CHARS", 1_000_000)
+    monkeypatch.setattr(json_records, "MAX_RECORD", 1_000_000)
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ValueError, match="not JSON") as caught:
+    with pytest.raises(WrongForm) as caught:
         read(tmp_path / "a.json")
     assert said in str(caught.value)
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'{"a": ["\xff"]}')
-    with pytest.raises(ValueError, match="utf-8"):
+    with pytest.raises(WrongForm, match="not UTF-8"):
         read(tmp_path / "a.json")
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": [1]}')
     assert read(tmp_path / "a.json") == {"a": [1]}
