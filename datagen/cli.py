@@ -90,7 +90,7 @@ def run_source(
     with ExitStack() as stack:
         runner: Runner
         if arguments.runner == "local" or arguments.dry_run:
-            runner = LocalRunner(workers or 1)
+            runner = stack.enter_context(LocalRunner(workers or 1))
         else:
             from datagen.ray_runner import RayRunner  # noqa: PLC0415  # seconds to import, and not needed above
 

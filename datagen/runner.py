@@ -33,7 +33,7 @@ class LocalRunner:
     """Tasks in `workers` threads of this process; the units' work is done by their children, so threads suffice.
 
     The threads live as long as the runner, and with each its child (see `datagen.isolate.child_of`): what scans the
-    inputs goes on to make the shards.
+    inputs goes on to make the shards. A context manager, which closes it.
     """
 
     def __init__(self, workers: int = 1) -> None:
@@ -41,11 +41,22 @@ class LocalRunner:
         self._threads: list[threading.Thread] = []
         self._asked = queue.SimpleQueue[Callable[[], None] | None]()
 
+    def __enter__(self) -> LocalRunner:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, Exception):  # Ctrl-C waits for nobody
+            self.close()
+
     def __del__(self) -> None:
         self._end()
 
     def close(self) -> None:
-        """Waits until the threads and their children are gone. Without, they go by themselves after the runner."""
+        """Waits until the threads and their children are gone.
+
+        Without, they go by themselves after the runner; at the interpreter's end that may be in the middle of its own
+        taking down, which aborts the process.
+        """
         self._end()
         while self._threads:
             self._threads.pop().join()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.isolate import Limits
+from datagen.runner import LocalRunner
 from datagen.scan import Batch, Scan, read_runs, read_units
 from datagen.storage import LocalFolder
 from datagen.unit import Failed, Outcome, Source, Unit
@@ -75,3 +77,11 @@ def test_the_limit_holds_over_inputs(tmp_path: Path) -> None:
     units, _ = scan(tmp_path, "5", "1500", "7", limit=1006)
     assert len(units) == 1006
     assert not any(unit.id.startswith("7#") for unit in units)
+
+
+def test_a_local_runner_leaves_no_thread_behind() -> None:
+    with LocalRunner(2) as runner:
+        assert sorted(runner.run(lambda item, tick: item, [1, 2, 3], lambda done: None)) == [1, 2, 3]
+        names = {thread.name for thread in threading.enumerate()}
+        assert {"worker 0", "worker 1"} <= names
+    assert not {"worker 0", "worker 1"} & {thread.name for thread in threading.enumerate()}

@@ -75,7 +75,8 @@ def _instances(names: Mapping[int, str], folder: Path, place: Callable[[str], st
 
 def _objects365(folder: Path) -> None:
     names = {420917 + n: f"images/v1/patch8/objects365_v1_{420917 + n:08d}.jpg" for n in range(3)}
-    write_json(folder / "zhiyuan_objv2_train.json", _instances(names, folder, str), indent=None)
+    form = _instances(names, folder / "train", lambda name: name.removeprefix("images/v1/"))
+    write_json(folder / "zhiyuan_objv2_train.json", form, indent=None)
 
 
 def _openimages(folder: Path) -> None:
@@ -84,7 +85,7 @@ def _openimages(folder: Path) -> None:
     boxes, images = [[*columns, *flags]], []
     for number in range(2):
         name = f"00000{number:011x}"
-        save(scene(100 + number), folder / "train" / f"{name}.jpg")
+        save(scene(100 + number), folder / "train_0" / f"{name}.jpg")
         for label in ("/m/01g317", "/m/0cmf2"):
             corners = ["0.1", "0.5", "0.25", "0.75"] if label == "/m/01g317" else ["0.5", "0.9", "0.1", "0.2"]
             boxes.append([name, "xclick", label, "1", *corners, "0", "0", "0", "0", "0"])
@@ -92,8 +93,11 @@ def _openimages(folder: Path) -> None:
         images.append([name, "train", "", "", licence, "", "somebody", "a title", "", "", "", ""])
     head = ["ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL", "Author", "Title"]
     head += ["OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation"]
-    _csv(folder / "train-annotations-bbox.csv", boxes)
-    _csv(folder / "class-descriptions-boxable.csv", [["/m/01g317", "Person"], ["/m/0cmf2", "Airplane"]])
+    _csv(folder / "oidv6-train-annotations-bbox.csv", boxes)
+    _csv(
+        folder / "oidv7-class-descriptions-boxable.csv",
+        [["LabelName", "DisplayName"], ["/m/01g317", "Person"], ["/m/0cmf2", "Airplane"]],
+    )
     _csv(folder / "train-images-boxable-with-rotation.csv", [head, *images])
 
 
