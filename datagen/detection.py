@@ -21,7 +21,7 @@ from datagen.annotations.reader import FLAGS, Annotated, Reader
 from datagen.boxes import Convention, LabelledBox, clean_label, format_boxes
 from datagen.errors import UserError, command
 from datagen.image_ids import document_of_image
-from datagen.image_source import ImageSource, exchange
+from datagen.image_source import BoxedImageSource, exchange
 from datagen.images import Picture
 from datagen.listing import absolute, name_of
 from datagen.prompts import choose, join_names
@@ -33,7 +33,7 @@ _LEFT_OUT = ("crowd", "group", "difficult")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectionSource(ImageSource):
+class DetectionSource(BoxedImageSource):
     """Images with boxes.
 
     Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
@@ -50,7 +50,6 @@ class DetectionSource(ImageSource):
     image_ids: str = ""  # OpenImages' CSV of image ids, for their licences
     image_set: str = ""  # of VOC: only the images that ImageSets/Main/NAME.txt lists
     convention: Literal[Convention, ""] = ""  # of pixel boxes that are not as their form has them
-    boxes_of: str = "seen"  # the boxes were drawn on the image as seen, or as stored, before EXIF turns it
     strip_folders: int = 0  # so many leading folders of the image names are not there on disk
     leave_out: list[str] = field(default_factory=lambda: [*_LEFT_OUT])  # boxes that are one of these `FLAGS`
     map_classes: dict[str, str | None] = field(default_factory=dict)  # other names for classes; none: left out
@@ -62,10 +61,9 @@ class DetectionSource(ImageSource):
     prompt_lists = ("detection", "referring")
 
     def __post_init__(self) -> None:
-        ImageSource.__post_init__(self)
+        BoxedImageSource.__post_init__(self)
         for setting, value, known in (
             ("format", self.format, tuple(READERS)),
-            ("boxes_of", self.boxes_of, ("seen", "stored")),
             ("convention", self.convention, _PIXELS if self.format in ("coco", "voc") else ("",)),
             *(("leave_out", flag, FLAGS) for flag in self.leave_out),
         ):
@@ -136,14 +134,15 @@ class DetectionSource(ImageSource):
         picture = self.read(unit, files)
         if not isinstance(picture, Picture):
             return picture
-        if wrong := self._size_differs(about["size"], picture):
-            return wrong
-        stored = self.boxes_of == "stored"
+        drawn_on = self.drawn_on(picture, about["size"])
+        if isinstance(drawn_on, Failed):
+            return drawn_on
+        size, orientation = drawn_on
         boxes, notes = to_boxes(
             [RawBox(label, (a, b, c, d)) for label, a, b, c, d in about["boxes"]],
             self.convention or self.reader.convention,
-            picture.stored if stored else picture.seen,
-            orientation=picture.orientation if stored else 1,
+            size,
+            orientation=orientation,
             classes=self.map_classes,
         )
         notes.update(picture.changes)
@@ -161,17 +160,6 @@ class DetectionSource(ImageSource):
             self._sample(unit, number, picture.image, group, everything) for number, group in enumerate(groups)
         )
         return Written(samples=samples, notes=+notes, language=self.language)
-
-    def _size_differs(self, declared: Sequence[int] | None, picture: Picture) -> Failed | None:
-        """A failure where the image is not of the size that the annotations declare, if they do."""
-        expected = picture.stored if self.boxes_of == "stored" else picture.seen
-        if declared is None or tuple(declared) == expected:
-            return None
-        detail = f"the image is {_by(expected)} px, the annotations say {_by(declared)}"
-        other = "seen" if self.boxes_of == "stored" else "stored"
-        if picture.stored != picture.seen and tuple(declared) in (picture.stored, picture.seen):
-            detail += f", which it is as {other}: boxes_of={other}"
-        return Failed(reason="image_size", detail=detail)
 
     def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
         key = make_key(self.name, unit.content, number)
@@ -214,10 +202,6 @@ def _class_groups(boxes: Sequence[LabelledBox], most: int, seed: str) -> tuple[l
         room -= counts[label]
     groups = [[item for label in group for item in boxes if item.label == label] for group in asked]
     return groups, len(boxes) - sum(map(len, groups))
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
 
 
 def _said(notes: Mapping[str, int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from datagen.errors import UserError
 from datagen.escape import escape
@@ -71,6 +72,35 @@ class ImageSource(SourceSettings):
         return found.image if isinstance(found, Picture) else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxedImageSource(ImageSource):
+    """A source of foreign images in which others drew boxes."""
+
+    boxes_of: Literal["seen", "stored"] = "seen"  # what they were drawn on: the image as EXIF turns it, or before
+
+    def __post_init__(self) -> None:
+        ImageSource.__post_init__(self)
+        if self.boxes_of not in ("seen", "stored"):
+            raise ValueError(f"boxes_of is {self.boxes_of!r}, expected 'seen' or 'stored'")
+
+    def drawn_on(self, picture: Picture, declared: Sequence[int] | None) -> tuple[tuple[int, int], int] | Failed:
+        """The size in pixels of what boxes were drawn on, and the EXIF orientation by which they turn with it.
+
+        Args:
+            picture: the image.
+            declared: width and height that the annotations say, if they do. A failure where they are others.
+        """
+        stored = self.boxes_of == "stored"
+        size = picture.stored if stored else picture.seen
+        if declared is None or tuple(declared) == size:
+            return size, picture.orientation if stored else 1
+        detail = f"the image is {_by(size)} px, the annotations say {_by(declared)}"
+        if tuple(declared) in (picture.stored, picture.seen):
+            other = "seen" if stored else "stored"
+            detail += f", which it is as {other}: boxes_of={other}"
+        return Failed(reason="image_size", detail=detail)
+
+
 def exchange(
     *,
     key: str,
@@ -90,3 +120,7 @@ def exchange(
         source=source,
         origin=origin,
     )
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

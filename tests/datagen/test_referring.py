@@ -269,7 +269,9 @@ def test_a_turned_image(tmp_path: Path, boxes_of: Any, size: tuple[int, int], bb
         assert made.samples[0].answer == "[400, 100, 900, 600]"
         assert made.notes == {"rotated_images": 1}
     assert isinstance(bad, Failed) and bad.reason == "image_size"
-    assert f"is {size[0]}x{size[1]} px as {boxes_of}, the annotations say {size[1]}x{size[0]}" in bad.detail
+    other = "stored" if boxes_of == "seen" else "seen"
+    says = f"the annotations say {size[1]}x{size[0]}, which it is as {other}: boxes_of={other}"
+    assert bad.detail == f"the image is {size[0]}x{size[1]} px, {says}"
 
 
 def test_lines_that_are_no_records(tmp_path: Path) -> None:
