@@ -23,7 +23,7 @@ from datagen.errors import UserError, command
 from datagen.image_ids import document_of_image
 from datagen.image_source import BoxedImageSource, exchange
 from datagen.images import Picture
-from datagen.listing import absolute, name_of
+from datagen.listing import name_of
 from datagen.prompts import choose, join_names
 from datagen.sample import Image, Sample, Task, make_key
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
@@ -73,8 +73,6 @@ class DetectionSource(BoxedImageSource):
             raise ValueError("needs max_boxes of 1 or more and strip_folders of 0 or more")
         if not self.images:  # VOC and YOLO: both in one folder
             object.__setattr__(self, "images", self.annotations)
-        for place in ("annotations", "images", "class_names", "image_ids"):
-            object.__setattr__(self, place, absolute(getattr(self, place)))
         names = {clean_label(old): new and clean_label(new) for old, new in self.map_classes.items()}
         object.__setattr__(self, "map_classes", names)
 

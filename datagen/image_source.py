@@ -12,7 +12,7 @@ from datagen.escape import escape
 from datagen.guard import guard_version, guarded
 from datagen.image_ids import image_id_of
 from datagen.images import ImageError, ImagePolicy, Picture, read_picture
-from datagen.listing import absolute, is_outside, within
+from datagen.listing import is_outside, within
 from datagen.prompts import wordings
 from datagen.sample import IMAGE_MARKER, Image, Sample, Scalar, Task, Turn
 from datagen.storage import is_url, read_piece
@@ -29,8 +29,8 @@ class ImageSource(SourceSettings):
     guard: str = ""  # file of datagen.guard: images of benchmarks are refused
 
     def __post_init__(self) -> None:
+        SourceSettings.__post_init__(self)
         wordings("caption", self.language)  # ValueError for what is no language tag
-        object.__setattr__(self, "guard", absolute(self.guard))
 
     @property
     def versions(self) -> Mapping[str, str]:
