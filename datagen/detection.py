@@ -106,15 +106,15 @@ class DetectionSource(BoxedImageSource):
     def units(self, path: str, file: str) -> Iterator[Unit | None]:
         """One unit per image; boxes go along as the annotations have them."""
         for record in self.reader.records(path, file):
-            yield None if record is None else self._unit(record)
+            yield None if record is None else self._unit(path, record)
 
-    def _unit(self, record: Annotated) -> Unit:
+    def _unit(self, path: str, record: Annotated) -> Unit:
         boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers in record.boxes]
-        unit = f"{record.name}#{record.id}" if record.id != "" else record.name
+        image = f"{record.name}#{record.id}" if record.id != "" else record.name
         return Unit(
-            id=unit,
+            id=image if path == self.annotations else f"{self.document(path)}#{image}",  # several files may have it
             document=document_of_image(record.name),
-            content=f"{unit}#{_digest(record.size, boxes)}",
+            content=f"{image}#{_digest(record.size, boxes)}",
             files=() if record.failed else (self.place_of("/".join(record.name.split("/")[self.strip_folders :])),),
             payload={
                 "image_id": record.id,

@@ -81,7 +81,7 @@ class BoxedImageSource(ImageSource):
     def __post_init__(self) -> None:
         ImageSource.__post_init__(self)
         if self.boxes_of not in ("seen", "stored"):
-            raise ValueError(f"boxes_of is {self.boxes_of!r}, expected 'seen' or 'stored'")
+            raise ValueError(f"boxes_of is {self.boxes_of!r}, expected one of 'seen', 'stored'")
 
     def drawn_on(self, picture: Picture, declared: Sequence[int] | None) -> tuple[tuple[int, int], int] | Failed:
         """The size in pixels of what boxes were drawn on, and the EXIF orientation by which they turn with it.

@@ -36,13 +36,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def outcomes(source: DetectionSource) -> dict[str, Outcome]:
-    """By unit; what ends an input is called "input"."""
+    """By unit, without the name of a file in a folder; what ends an input is called "input"."""
     found: dict[str, Outcome] = {}
     for path in source.inputs():
         try:
             for unit in filter(None, source.units(path, path)):
-                assert unit.id not in found
-                found[unit.id] = unit.verdict or source.make(unit, unit.files)
+                name = unit.id.removeprefix(f"{source.document(path)}#")
+                assert name not in found
+                found[name] = unit.verdict or source.make(unit, unit.files)
         except WrongForm as error:
             found["input"] = Failed(reason="wrong_form", detail=str(error))
     return found

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from datagen.job import JobSettings, run_job
 from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+from pipelines.check import check
 from tests.datagen.boxed_images import Truth, write_image, write_yolo
 
 SIZE = (200, 100)
@@ -236,9 +238,28 @@ def test_a_file_that_ends_early_fails_whole_and_others_go_on(tmp_path: Path) -> 
     run_job(replace(source, annotations=str(tmp_path / "sets")), tmp_path / "out", JobSettings(), LocalRunner())
     rows = {row["unit"]: row for row in ShardSet(tmp_path / "out").ledger().to_pylist()}
     assert {name: (row["outcome"], row["reason"]) for name, row in rows.items()} == {
-        "a.jpg#7": ("written", ""),
+        "whole.json#a.jpg#7": ("written", ""),
         "cut.json": ("failed", "wrong_form"),
     }
+
+
+def test_files_about_one_image_are_units_of_their_own(tmp_path: Path) -> None:
+    """instances_train2017.json and person_keypoints_train2017.json lie in one folder and list the same images."""
+    source = coco(tmp_path, [(0, [0, 0, 100, 50])])
+    other = coco(tmp_path, [(1, [0, 0, 100, 50])]).annotations
+    (tmp_path / "sets").mkdir()
+    for number, label in enumerate(["zebra", "zebra", "bee"]):
+        form = json.loads(Path(other).read_text())
+        form["annotations"] = [{"image_id": 7, "category_id": 0, "bbox": [0, 0, 100, 50]}]
+        form["annotations"].append({"image_id": 8, "category_id": 0, "bbox": [0, 0, 100, 50]})
+        form["categories"] = [{"id": 0, "name": label}]
+        (tmp_path / "sets" / f"{number}.json").write_text(json.dumps(form))
+    run_job(replace(source, annotations=str(tmp_path / "sets")), tmp_path / "out", JobSettings(), LocalRunner())
+    rows = ShardSet(tmp_path / "out").ledger().to_pylist()
+    about = ("a.jpg#7", "annotations of image 8")
+    assert {row["unit"] for row in rows} == {f"{n}.json#{what}" for n in range(3) for what in about}
+    assert Counter(row["gate"] or row["outcome"] for row in rows) == {"written": 2, "duplicate": 1, "failed": 3}
+    assert not check(tmp_path / "out").problems
 
 
 def test_another_list_of_class_names_is_another_input(tmp_path: Path) -> None:
