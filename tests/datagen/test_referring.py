@@ -122,7 +122,7 @@ def test_each_phrase_of_an_object_asks_for_its_box(tmp_path: Path, protocol: int
         "ref_id": 3,
         "ann_id": 30,
         "image_id": 1,
-        "licence": "Attribution License",
+        "licence": "http://creativecommons.org/licenses/by/2.0/",
         "published_split": "train",
         "document": "coco/000000000001",
         "language": "en",
@@ -329,7 +329,7 @@ def test_two_sets_in_one_job(tmp_path: Path) -> None:
     assert rows == {"refcoco/refs(unc).p#000001": "split", "refcoco+/refs(unc).p#000001": "written"}
     index = shards.table().to_pylist()
     assert [(row["boxes"], row["licence"], row["task"]) for row in index] == [
-        (1, "Attribution License", "referring")
+        (1, "http://creativecommons.org/licenses/by/2.0/", "referring")
     ] * 6
     assert {row["document"] for row in index} == {"coco/000000000001", "coco/000000000002"}
 
