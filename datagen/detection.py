@@ -11,7 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,17 @@ from datagen.unit import Failed, Outcome, Rejected, Unit, Written
 
 _PIXELS = ("", "xywh_px", "xyxy_px", "xyxy_voc")
 _LEFT_OUT = ("crowd", "group", "difficult")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionGates:
+    """Which images are taken."""
+
+    max_objects: int = 0  # boxes that are left of an image; 0: any number. Of `max_boxes` or less: no REC
+
+    def __post_init__(self) -> None:
+        if self.max_objects < 0:
+            raise ValueError("needs max_objects of 0 (any number) or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +66,12 @@ class DetectionSource(BoxedImageSource):
     map_classes: dict[str, str | None] = field(default_factory=dict)  # other names for classes; none: left out
     max_boxes: int = 30
     seed: int = 0  # of the random classes
+    gates: DetectionGates = field(default_factory=DetectionGates)
 
     name = "detection"
     places = ("annotations", "images", "class_names", "image_ids", "guard")
     prompt_lists = ("detection", "referring")
+    measures = ("objects",)
 
     def __post_init__(self) -> None:
         BoxedImageSource.__post_init__(self)
@@ -87,6 +100,11 @@ class DetectionSource(BoxedImageSource):
             image_set=self.image_set,
             leave_out=frozenset(self.leave_out),
         )
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        """See `Source`."""
+        objects, most = measures["objects"], self.gates.max_objects
+        return Rejected(gate="max_objects", value=objects, threshold=most) if 0 < most < objects else None
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
@@ -154,10 +172,13 @@ class DetectionSource(BoxedImageSource):
             notes["boxes_of_large_classes"] += left
             if not groups:
                 return Rejected(gate="boxes_per_class", value=len(boxes), threshold=self.max_boxes)
+        measures = {"objects": float(len(boxes))}
+        if refused := self.judge(measures, self.language):
+            return replace(refused, measures=measures)
         samples = tuple(
             self._sample(unit, number, picture.image, group, everything) for number, group in enumerate(groups)
         )
-        return Written(samples=samples, notes=+notes, language=self.language)
+        return Written(samples=samples, notes=+notes, language=self.language, measures=measures)
 
     def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
         key = make_key(self.name, unit.content, number)

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from datagen.boxes import parse_boxes
-from datagen.detection import DetectionSource, _class_map, main
+from datagen.detection import DetectionGates, DetectionSource, _class_map, main
 from datagen.errors import UserError, WrongForm
 from datagen.job import JobSettings, run_job
 from datagen.runner import LocalRunner
@@ -103,6 +103,33 @@ def test_a_class_too_large_to_ask_for(tmp_path: Path) -> None:
     assert isinstance(made, Written)
     assert [sample.answer for sample in made.samples] == ["cat: [000, 000, 250, 500]."]
     assert made.notes == {"boxes_of_large_classes": 31}
+
+
+def test_images_with_more_objects_than_are_wanted(tmp_path: Path) -> None:
+    """The paper's COCO row: images with fewer objects, all asked for at once."""
+    few, many = ([(n % 4, [2.0 * n, 10.0, 5.0, 20.0]) for n in range(count)] for count in (9, 33))
+    crowd = [(0, box) for _, box in many]
+    images, annotations = [], []
+    for number, boxes in enumerate((few, many, crowd)):
+        images.append({"id": number, "file_name": "a.jpg", "width": SIZE[0], "height": SIZE[1]})
+        annotations += [{"image_id": number, "category_id": c, "bbox": box} for c, box in boxes]
+    source = coco(tmp_path, [], images=images, annotations=annotations)
+    run_job(source, tmp_path / "out", JobSettings(), LocalRunner())
+    assert set(ShardSet(tmp_path / "out").table().column("task").to_pylist()) == {"detection", "referring"}
+    fewer = replace(source, gates=DetectionGates(max_objects=30))
+    with pytest.raises(UserError, match=r"settings\.gates\.max_objects 0 → 30\. 1 of 1 shards"):
+        run_job(fewer, tmp_path / "out", JobSettings(), LocalRunner())
+    run_job(fewer, tmp_path / "out", JobSettings(update=True), LocalRunner())
+    shards = ShardSet(tmp_path / "out")
+    assert shards.table().column("task").to_pylist() == ["detection"]
+    rows = {row["unit"]: (row["gate"], row["value"], row["objects"]) for row in shards.ledger().to_pylist()}
+    assert rows == {
+        "a.jpg#0": ("", 0, 9),
+        "a.jpg#1": ("max_objects", 33, 33),
+        "a.jpg#2": ("boxes_per_class", 33, None),
+    }
+    with pytest.raises(ValueError, match="max_objects"):
+        DetectionGates(max_objects=-1)
 
 
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:
