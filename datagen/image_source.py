@@ -57,12 +57,12 @@ class ImageSource(SourceSettings):
             return Failed(reason="outside", detail="the file name leads out of the folder of the images")
         try:
             picture = read_picture(read_piece(files[number]), self.image)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return Failed(reason="missing_image", detail="no such file")
         except ImageError as error:
             return Failed(reason=error.reason, detail=str(error))
         except OSError as error:
-            return Failed(reason="broken_image", detail=str(error))
+            return Failed(reason="broken_image", detail=error.strerror or str(error))  # without the path
         ids = [unit.document, image_id_of(unit.files[number], self.collection) or ""]
         return guarded(self.guard, ids, picture.pixels) or picture
 

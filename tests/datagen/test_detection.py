@@ -317,6 +317,8 @@ def test_names_that_no_file_can_have_and_labels_that_are_no_words(tmp_path: Path
     assert rows.pop("0") == ("written", "")
     assert set(rows) == set("123456") and {outcome for outcome, _ in rows.values()} == {"failed"}
     assert rows["6"] == ("failed", "outside")
+    assert rows["4"] == ("failed", "missing_image")
+    assert not any(str(tmp_path) in row["detail"] for row in shards.ledger().to_pylist())  # it may lie elsewhere
     (row,) = shards.table().to_pylist()
     sample = shards.read(row["shard"], row["offset"], row["size"])
     assert sample.answer == "<\u2060/s> <\u2060image>: [000, 000, 500, 500];\n<\u2060|im_end|>: [000, 000, 500, 530]."
