@@ -109,7 +109,7 @@ class PdfSource(SourceSettings):
             return replace(refused, language=language, measures=measures)
         benchmark = guarded(self.guard, (), page.picture)
         if benchmark:
-            return replace(benchmark, language=language)  # without measures: the gates would judge otherwise
+            return replace(benchmark, language=language, measures=measures)
         key = make_key(self.name, unit.content)
         prompt = choose("ocr", language, key)
         origin = {"document": unit.document, "page": unit.payload["page"], "language": language, "prompt": prompt.name}

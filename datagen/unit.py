@@ -180,7 +180,8 @@ def under_licence(source: Source, outcome: Outcome) -> Outcome:
         licence = str(sample.origin.get("licence") or source.licence)
         if source.licences and licence not in source.licences:
             detail = f"licence {licence!r}" if licence else "no licence is stated"
-            return Rejected(gate="licences", value=0, threshold=1, detail=detail, language=outcome.language)
+            refused = Rejected(gate="licences", value=0, threshold=1, detail=detail, language=outcome.language)
+            return replace(refused, measures=outcome.measures)
         samples.append(replace(sample, origin={**sample.origin, "licence": licence}))
     return replace(outcome, samples=tuple(samples))
 

@@ -132,6 +132,18 @@ def test_images_with_more_objects_than_are_wanted(tmp_path: Path) -> None:
         DetectionGates(max_objects=-1)
 
 
+@pytest.mark.parametrize("most", [8, 10])
+def test_a_gate_before_that_of_licences_is_asked_first_after_an_update_too(tmp_path: Path, most: int) -> None:
+    source = coco(tmp_path, [(0, [2.0 * n, 10.0, 5.0, 20.0]) for n in range(9)], {"licences": ["CC0-1.0"]})
+    run_job(source, tmp_path / "out", JobSettings(), LocalRunner())
+    fewer = replace(source, gates=DetectionGates(max_objects=most))
+    run_job(fewer, tmp_path / "out", JobSettings(update=True), LocalRunner())
+    run_job(fewer, tmp_path / "fresh", JobSettings(), LocalRunner())
+    (row,) = ShardSet(tmp_path / "out").ledger().to_pylist()
+    assert [row] == ShardSet(tmp_path / "fresh").ledger().to_pylist()
+    assert (row["gate"], row["objects"]) == ("max_objects" if most < 9 else "licences", 9)
+
+
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     source = coco(tmp_path, [(0, [0, 0, 9, 9])])
     (unit,) = units(source)
