@@ -115,7 +115,7 @@ class CaptionSource(ImageSource):
         if record.failure:
             return Unit(id=name, document=document, content=name, verdict=record.failure)
         if record.piece:
-            file, image = piece_of(path, *record.piece), record.content or name
+            file, image = piece_of(path, *record.piece), record.content or f"{name}#{record.piece[1]}"
         else:
             file, image = self.place_of(record.image), record.image
         captions = json.dumps(record.captions).encode()

@@ -11,7 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +21,9 @@ from datagen.annotations.reader import FLAGS, Annotated, Reader
 from datagen.boxes import Convention, LabelledBox, clean_label, format_boxes
 from datagen.errors import UserError, command
 from datagen.image_ids import document_of_image
-from datagen.image_source import ImageSource, exchange
+from datagen.image_source import BoxedImageSource, exchange
 from datagen.images import Picture
-from datagen.listing import absolute, name_of
+from datagen.listing import name_of
 from datagen.prompts import choose, join_names
 from datagen.sample import Image, Sample, Task, make_key
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
@@ -33,7 +33,18 @@ _LEFT_OUT = ("crowd", "group", "difficult")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectionSource(ImageSource):
+class DetectionGates:
+    """Which images are taken."""
+
+    max_objects: int = 0  # boxes that are left of an image; 0: any number. Of `max_boxes` or less: no REC
+
+    def __post_init__(self) -> None:
+        if self.max_objects < 0:
+            raise ValueError("needs max_objects of 0 (any number) or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionSource(BoxedImageSource):
     """Images with boxes.
 
     Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
@@ -50,22 +61,22 @@ class DetectionSource(ImageSource):
     image_ids: str = ""  # OpenImages' CSV of image ids, for their licences
     image_set: str = ""  # of VOC: only the images that ImageSets/Main/NAME.txt lists
     convention: Literal[Convention, ""] = ""  # of pixel boxes that are not as their form has them
-    boxes_of: str = "seen"  # the boxes were drawn on the image as seen, or as stored, before EXIF turns it
     strip_folders: int = 0  # so many leading folders of the image names are not there on disk
     leave_out: list[str] = field(default_factory=lambda: [*_LEFT_OUT])  # boxes that are one of these `FLAGS`
     map_classes: dict[str, str | None] = field(default_factory=dict)  # other names for classes; none: left out
     max_boxes: int = 30
     seed: int = 0  # of the random classes
+    gates: DetectionGates = field(default_factory=DetectionGates)
 
     name = "detection"
     places = ("annotations", "images", "class_names", "image_ids", "guard")
     prompt_lists = ("detection", "referring")
+    measures = ("objects",)
 
     def __post_init__(self) -> None:
-        ImageSource.__post_init__(self)
+        BoxedImageSource.__post_init__(self)
         for setting, value, known in (
             ("format", self.format, tuple(READERS)),
-            ("boxes_of", self.boxes_of, ("seen", "stored")),
             ("convention", self.convention, _PIXELS if self.format in ("coco", "voc") else ("",)),
             *(("leave_out", flag, FLAGS) for flag in self.leave_out),
         ):
@@ -75,8 +86,6 @@ class DetectionSource(ImageSource):
             raise ValueError("needs max_boxes of 1 or more and strip_folders of 0 or more")
         if not self.images:  # VOC and YOLO: both in one folder
             object.__setattr__(self, "images", self.annotations)
-        for place in ("annotations", "images", "class_names", "image_ids"):
-            object.__setattr__(self, place, absolute(getattr(self, place)))
         names = {clean_label(old): new and clean_label(new) for old, new in self.map_classes.items()}
         object.__setattr__(self, "map_classes", names)
 
@@ -91,6 +100,11 @@ class DetectionSource(ImageSource):
             image_set=self.image_set,
             leave_out=frozenset(self.leave_out),
         )
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        """See `Source`."""
+        objects, most = measures["objects"], self.gates.max_objects
+        return Rejected(gate="max_objects", value=objects, threshold=most) if 0 < most < objects else None
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
@@ -110,15 +124,15 @@ class DetectionSource(ImageSource):
     def units(self, path: str, file: str) -> Iterator[Unit | None]:
         """One unit per image; boxes go along as the annotations have them."""
         for record in self.reader.records(path, file):
-            yield None if record is None else self._unit(record)
+            yield None if record is None else self._unit(path, record)
 
-    def _unit(self, record: Annotated) -> Unit:
+    def _unit(self, path: str, record: Annotated) -> Unit:
         boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers in record.boxes]
-        unit = f"{record.name}#{record.id}" if record.id != "" else record.name
+        image = f"{record.name}#{record.id}" if record.id != "" else record.name
         return Unit(
-            id=unit,
+            id=image if path == self.annotations else f"{self.document(path)}#{image}",  # several files may have it
             document=document_of_image(record.name),
-            content=f"{unit}#{_digest(record.size, boxes)}",
+            content=f"{image}#{_digest(record.size, boxes)}",
             files=() if record.failed else (self.place_of("/".join(record.name.split("/")[self.strip_folders :])),),
             payload={
                 "image_id": record.id,
@@ -136,14 +150,15 @@ class DetectionSource(ImageSource):
         picture = self.read(unit, files)
         if not isinstance(picture, Picture):
             return picture
-        if wrong := self._size_differs(about["size"], picture):
-            return wrong
-        stored = self.boxes_of == "stored"
+        drawn_on = self.drawn_on(picture, about["size"])
+        if isinstance(drawn_on, Failed):
+            return drawn_on
+        size, orientation = drawn_on
         boxes, notes = to_boxes(
             [RawBox(label, (a, b, c, d)) for label, a, b, c, d in about["boxes"]],
             self.convention or self.reader.convention,
-            picture.stored if stored else picture.seen,
-            orientation=picture.orientation if stored else 1,
+            size,
+            orientation=orientation,
             classes=self.map_classes,
         )
         notes.update(picture.changes)
@@ -157,21 +172,13 @@ class DetectionSource(ImageSource):
             notes["boxes_of_large_classes"] += left
             if not groups:
                 return Rejected(gate="boxes_per_class", value=len(boxes), threshold=self.max_boxes)
+        measures = {"objects": float(len(boxes))}
+        if refused := self.judge(measures, self.language):
+            return replace(refused, measures=measures)
         samples = tuple(
             self._sample(unit, number, picture.image, group, everything) for number, group in enumerate(groups)
         )
-        return Written(samples=samples, notes=+notes, language=self.language)
-
-    def _size_differs(self, declared: Sequence[int] | None, picture: Picture) -> Failed | None:
-        """A failure where the image is not of the size that the annotations declare, if they do."""
-        expected = picture.stored if self.boxes_of == "stored" else picture.seen
-        if declared is None or tuple(declared) == expected:
-            return None
-        detail = f"the image is {_by(expected)} px, the annotations say {_by(declared)}"
-        other = "seen" if self.boxes_of == "stored" else "stored"
-        if picture.stored != picture.seen and tuple(declared) in (picture.stored, picture.seen):
-            detail += f", which it is as {other}: boxes_of={other}"
-        return Failed(reason="image_size", detail=detail)
+        return Written(samples=samples, notes=+notes, language=self.language, measures=measures)
 
     def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
         key = make_key(self.name, unit.content, number)
@@ -214,10 +221,6 @@ def _class_groups(boxes: Sequence[LabelledBox], most: int, seed: str) -> tuple[l
         room -= counts[label]
     groups = [[item for label in group for item in boxes if item.label == label] for group in asked]
     return groups, len(boxes) - sum(map(len, groups))
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
 
 
 def _said(notes: Mapping[str, int]) -> str:

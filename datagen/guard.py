@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,7 @@ from datagen.errors import UserError, command
 from datagen.files import atomic_file
 from datagen.images import ImagePolicy, read_picture
 from datagen.looks import ALIKE, DIMENSIONS, NEAR, SIDE, Look, asked_vectors, guarded_vectors, look_at, similarities
-from datagen.storage import folder_at, is_url
+from datagen.storage import folder_at, is_url, signature
 from datagen.unit import Rejected
 
 _VERSION = b"1"  # of the file's form and of what a look is
@@ -123,9 +123,16 @@ class Guard:
         return Match(benchmark=benchmark, name=name, by=by, similarity=similarity)
 
 
-@cache
 def guard_at(path: str) -> Guard:
-    """`Guard.read`, once in a process."""
+    """`Guard.read`, once in a process, and again when the file on this machine is another."""
+    try:
+        return _read_once(path, "" if is_url(path) else signature(path))
+    except OSError as error:
+        raise UserError(f"{path}: no guard can be read there: {error}") from error
+
+
+@lru_cache(maxsize=2)
+def _read_once(path: str, _state: str) -> Guard:
     return Guard.read(path)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from datagen.errors import UserError
 from datagen.escape import escape
 from datagen.guard import guard_version, guarded
 from datagen.image_ids import image_id_of
 from datagen.images import ImageError, ImagePolicy, Picture, read_picture
-from datagen.listing import absolute, is_outside, within
+from datagen.listing import is_outside, within
 from datagen.prompts import wordings
 from datagen.sample import IMAGE_MARKER, Image, Sample, Scalar, Task, Turn
 from datagen.storage import is_url, read_piece
@@ -28,8 +29,8 @@ class ImageSource(SourceSettings):
     guard: str = ""  # file of datagen.guard: images of benchmarks are refused
 
     def __post_init__(self) -> None:
+        SourceSettings.__post_init__(self)
         wordings("caption", self.language)  # ValueError for what is no language tag
-        object.__setattr__(self, "guard", absolute(self.guard))
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -56,12 +57,12 @@ class ImageSource(SourceSettings):
             return Failed(reason="outside", detail="the file name leads out of the folder of the images")
         try:
             picture = read_picture(read_piece(files[number]), self.image)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return Failed(reason="missing_image", detail="no such file")
         except ImageError as error:
             return Failed(reason=error.reason, detail=str(error))
         except OSError as error:
-            return Failed(reason="broken_image", detail=str(error))
+            return Failed(reason="broken_image", detail=error.strerror or str(error))  # without the path
         ids = [unit.document, image_id_of(unit.files[number], self.collection) or ""]
         return guarded(self.guard, ids, picture.pixels) or picture
 
@@ -69,6 +70,35 @@ class ImageSource(SourceSettings):
         """See `Source`."""
         found = replace(self, guard="").read(unit, files)
         return found.image if isinstance(found, Picture) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxedImageSource(ImageSource):
+    """A source of foreign images in which others drew boxes."""
+
+    boxes_of: Literal["seen", "stored"] = "seen"  # what they were drawn on: the image as EXIF turns it, or before
+
+    def __post_init__(self) -> None:
+        ImageSource.__post_init__(self)
+        if self.boxes_of not in ("seen", "stored"):
+            raise ValueError(f"boxes_of is {self.boxes_of!r}, expected one of 'seen', 'stored'")
+
+    def drawn_on(self, picture: Picture, declared: Sequence[int] | None) -> tuple[tuple[int, int], int] | Failed:
+        """The size in pixels of what boxes were drawn on, and the EXIF orientation by which they turn with it.
+
+        Args:
+            picture: the image.
+            declared: width and height that the annotations say, if they do. A failure where they are others.
+        """
+        stored = self.boxes_of == "stored"
+        size = picture.stored if stored else picture.seen
+        if declared is None or tuple(declared) == size:
+            return size, picture.orientation if stored else 1
+        detail = f"the image is {_by(size)} px, the annotations say {_by(declared)}"
+        if tuple(declared) in (picture.stored, picture.seen):
+            other = "seen" if stored else "stored"
+            detail += f", which it is as {other}: boxes_of={other}"
+        return Failed(reason="image_size", detail=detail)
 
 
 def exchange(
@@ -90,3 +120,7 @@ def exchange(
         source=source,
         origin=origin,
     )
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

@@ -15,10 +15,14 @@ from datagen.sample import Image
 MAX_PIXELS = 100_000_000
 """A larger image is taken for a decompression bomb."""
 
+MAX_SIDE = 65_500
+"""Pixels of a JPEG's side that encoders write at most."""
+
 PIL.Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none that starts another program
 _AS_THEY_ARE = {("JPEG", "RGB"): "jpg", ("PNG", "RGB"): "png"}
 _ORIENTATION = 0x0112  # EXIF tag
+_PNG_DEPTH = 24  # byte that holds the bits a channel
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -70,19 +74,21 @@ def read_picture(data: bytes, policy: ImagePolicy) -> Picture:
     """An image as a person sees it, EXIF rotation applied, RGB.
 
     An RGB JPEG or PNG that is upright and small enough passes through byte for byte; everything else is encoded again
-    as JPEG: other formats, grey, palette and CMYK images, and what is transparent, which becomes white.
+    as JPEG: other formats, grey, palette and CMYK images, PNGs of 16 bits a channel, and what is transparent, which
+    becomes white.
 
     Raises:
-        ImageError: truncated or no image, more than 8 bits a channel, larger than `MAX_PIXELS`, animated.
+        ImageError: truncated or no image, grey of more than 8 bits, larger than `MAX_PIXELS`, animated, or to be
+            encoded again and longer than `MAX_SIDE`.
     """
     decoded, orientation = _decode(data)
     form = _AS_THEY_ARE.get((decoded.format or "", decoded.mode))
+    if form == "png" and (decoded.has_transparency_data or data[_PNG_DEPTH] == 16):
+        form = None
     large = 0 < policy.long_side_px < max(decoded.size)
     changes: Counter[str] = Counter()
-    pixels = decoded
-    if orientation in _TURNS:
-        changes["rotated_images"] += 1
-        pixels = decoded.transpose(_TURNS[orientation])
+    pixels, stored = _upright(decoded, orientation)
+    changes["rotated_images"] += orientation in _TURNS
     if form is None:
         changes[f"images_{decoded.format}_{decoded.mode}_to_jpeg".lower()] += 1
         pixels = _on_white(pixels)
@@ -94,27 +100,42 @@ def read_picture(data: bytes, policy: ImagePolicy) -> Picture:
             changes["downsized_images"] += 1
             smaller = pixels.copy()
             smaller.thumbnail((policy.long_side_px, policy.long_side_px), PIL.Image.Resampling.LANCZOS, 3.0)
+        if max(smaller.size) > MAX_SIDE:
+            raise ImageError("large_image", f"a side of {max(smaller.size)} pixels; a JPEG has {MAX_SIDE} at most")
         image = encode_jpeg(smaller, policy.jpeg_quality)
-    return Picture(image=image, pixels=pixels, stored=decoded.size, orientation=orientation, changes=changes)
+    return Picture(image=image, pixels=pixels, stored=stored, orientation=orientation, changes=+changes)
 
 
 def _decode(data: bytes) -> tuple[PIL.Image.Image, int]:
-    """All pixels, as stored, and the EXIF orientation."""
+    """All pixels, as stored (of a TIFF: upright), and the EXIF orientation."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
             picture = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
+            turned = picture.getexif().get(_ORIENTATION) if picture.format == "TIFF" else None  # forgotten by load()
             picture.load()  # the whole of it: a truncated file fails here
-            orientation = picture.getexif().get(_ORIENTATION)
+            orientation = turned or picture.getexif().get(_ORIENTATION)
+            several = getattr(picture, "n_frames", 1) > 1
+    except MemoryError:
+        raise
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise ImageError("large_image", f"image larger than {MAX_PIXELS} pixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's ways to say "broken"
+    except PIL.UnidentifiedImageError as error:  # whose words hold an address in memory
+        raise ImageError("broken_image", f"image cannot be decoded: none of {', '.join(_FORMATS)}") from error
+    except Exception as error:  # Pillow says "broken" in many ways
         raise ImageError("broken_image", f"image cannot be decoded: {error}") from error
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # a camera's: the first is the photograph
+    if several and picture.format != "MPO":  # a camera's: the first is the photograph
         raise ImageError("animated_image", f"{picture.format} with several frames")
     if picture.mode.startswith(("I", "F")):  # 16 and 32 bits a channel: Pillow would clip them to white or black
         raise ImageError("broken_image", f"image cannot be decoded: mode {picture.mode} has more than 8 bits a channel")
     return picture, orientation if orientation in _TURNS else 1
+
+
+def _upright(decoded: PIL.Image.Image, orientation: int) -> tuple[PIL.Image.Image, tuple[int, int]]:
+    """What `_decode` gave as a person sees it, and the size of what is stored."""
+    if decoded.format == "TIFF":  # the one form that Pillow turns by itself
+        return decoded, decoded.size[::-1] if orientation > 4 else decoded.size
+    return decoded.transpose(_TURNS[orientation]) if orientation in _TURNS else decoded, decoded.size
 
 
 def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:

@@ -44,11 +44,6 @@ def name_of(path: str, paths: Sequence[str]) -> str:
     return posixpath.basename(path)
 
 
-def absolute(place: str) -> str:
-    """A path or URL that holds wherever a process works; "" stays."""
-    return place if is_url(place) or not place else str(Path(place).absolute())
-
-
 def within(folder: str, name: str) -> str:
     """The path or URL of the file `name` of a folder."""
     return f"{folder.rstrip('/')}/{name}" if is_url(folder) else str(Path(folder).absolute() / name)

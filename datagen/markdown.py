@@ -51,6 +51,7 @@ class MarkdownSource(SourceSettings):
     measures = ("pages", "agreement")
 
     def __post_init__(self) -> None:
+        SourceSettings.__post_init__(self)
         if self.short_side_px < 1 or not 1 <= self.jpeg_quality <= 95:
             raise ValueError("needs short_side_px of 1 or more and jpeg_quality from 1 to 95")
         if self.max_pages < 1 or not self.converter_s > 0:

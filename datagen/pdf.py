@@ -19,7 +19,7 @@ from datagen.guard import guard_version, guarded
 from datagen.images import encode_jpeg
 from datagen.language import language_of
 from datagen.layout import POLICY_VERSION, TextPolicy, read_text
-from datagen.listing import absolute, list_files, name_of
+from datagen.listing import list_files, name_of
 from datagen.page import Document, Page, PdfError
 from datagen.prompts import choose
 from datagen.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
@@ -51,11 +51,11 @@ class PdfSource(SourceSettings):
     measures = MEASURES
 
     def __post_init__(self) -> None:
+        SourceSettings.__post_init__(self)
         if not (1 <= self.short_side_px <= self.long_side_px and 1 <= self.jpeg_quality <= 95):
             raise ValueError("needs 1 <= short_side_px <= long_side_px and jpeg_quality from 1 to 95")
         if self.backend not in BACKENDS:
             raise ValueError(f"backend is {self.backend!r}, expected one of {', '.join(BACKENDS)}")
-        object.__setattr__(self, "guard", absolute(self.guard))
 
     @property
     def versions(self) -> dict[str, str]:
@@ -109,7 +109,7 @@ class PdfSource(SourceSettings):
             return replace(refused, language=language, measures=measures)
         benchmark = guarded(self.guard, (), page.picture)
         if benchmark:
-            return replace(benchmark, language=language)  # without measures: the gates would judge otherwise
+            return replace(benchmark, language=language, measures=measures)
         key = make_key(self.name, unit.content)
         prompt = choose("ocr", language, key)
         origin = {"document": unit.document, "page": unit.payload["page"], "language": language, "prompt": prompt.name}

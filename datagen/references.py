@@ -99,8 +99,8 @@ def _read_instances(data: bytes) -> _Instances:
     except _Wrong as error:
         raise ValueError(f"instances.json: {error}") from error
     images, annotations, licences = tables
-    names = {number: str(licence.get("name", "")) for number, licence in licences.items()}
-    return _Instances(images=images, annotations=annotations, licences=names)
+    known = {number: str(licence.get("url") or licence.get("name") or "") for number, licence in licences.items()}
+    return _Instances(images=images, annotations=annotations, licences=known)
 
 
 def _refcoco_reference(ref: object, coco: _Instances) -> Reference:

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from datagen.boxes import Box, Convention, clipped_box, format_box
 from datagen.errors import UserError, command
 from datagen.image_ids import document_of_image
-from datagen.image_source import ImageSource, exchange
+from datagen.image_source import BoxedImageSource, exchange
 from datagen.images import Picture
 from datagen.language import language_of
 from datagen.listing import list_files, name_of, within
@@ -36,7 +36,7 @@ _STOPS = ".。!！?？,，、;；:："  # wordings bring their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferringSource(ImageSource):
+class ReferringSource(BoxedImageSource):
     """RefCOCO, RefCOCO+ and RefCOCOg, and own data as JSON Lines.
 
     One object is one unit; each of its phrases is a sample (with `reverse=also`, two). A prompt is in the language of
@@ -48,7 +48,6 @@ class ReferringSource(ImageSource):
     split_by: list[str] = field(default_factory=list)  # where a folder has several refs: "unc", "google", "umd"
     splits: list[str] = field(default_factory=lambda: ["train"])  # of those that the data set names
     convention: Literal[Convention, ""] = ""  # what the numbers of a bbox in JSON Lines are
-    boxes_of: Literal["seen", "stored"] = "seen"  # the image after EXIF turns it, or before: what boxes were drawn on
     reverse: Literal["none", "also", "only"] = "none"  # box → phrase
 
     name = "referring"
@@ -56,7 +55,7 @@ class ReferringSource(ImageSource):
     prompt_lists = ("referring_phrase", "referring_box")
 
     def __post_init__(self) -> None:
-        ImageSource.__post_init__(self)
+        BoxedImageSource.__post_init__(self)
         if self.jsonl and not self.convention:
             known = ", ".join(get_args(Convention))
             raise ValueError(f"--jsonl needs convention=… to say what the four numbers of a bbox are: one of {known}")
@@ -137,19 +136,16 @@ class ReferringSource(ImageSource):
         picture = self.read(unit, files)
         if not isinstance(picture, Picture):
             return picture
-        stored = self.boxes_of == "stored"
-        width, height = picture.stored if stored else picture.seen
-        if about["size"] and tuple(about["size"]) != (width, height):
-            said = "x".join(map(str, about["size"]))
-            detail = f"the image is {width}x{height} px as {self.boxes_of}, the annotations say {said}"
-            return Failed(reason="image_size", detail=detail)
+        drawn_on = self.drawn_on(picture, about["size"])
+        if isinstance(drawn_on, Failed):
+            return drawn_on
+        (width, height), orientation = drawn_on
         box, clipped = clipped_box(about["box"], about["convention"], width=width, height=height)
         if box is None:
             numbers = ", ".join(f"{number:g}" for number in about["box"])
             detail = f"{about['convention']} {numbers} in {width}x{height} px is less than a bin wide or high"
             return Rejected(gate="box", value=0, threshold=1, detail=detail)
-        if stored:
-            box = box.upright(picture.orientation)
+        box = box.upright(orientation)
         ways = {"none": (False,), "also": (False, True), "only": (True,)}[self.reverse]
         samples = [self._sample(unit, picture.image, phrase, box, way) for phrase in about["phrases"] for way in ways]
         notes = Counter(about["notes"]) + picture.changes + Counter(clipped_boxes=int(clipped))

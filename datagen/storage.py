@@ -178,6 +178,11 @@ class Copies:
         return self._kept[url][0]
 
 
+def absolute(place: str) -> str:
+    """A path or URL that holds wherever a process works; "" stays."""
+    return place if is_url(place) or not place else str(Path(place).absolute())
+
+
 def signature(path: str) -> str:
     """Changes when the file at `path` changes: size and time, or what the object store says. Reads no content.
 

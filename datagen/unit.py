@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from datagen.sample import Image, Sample
+from datagen.storage import absolute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +162,14 @@ class SourceSettings(Source):
     licence: str = ""  # of samples whose data set does not say one for each
     licences: list[str] = field(default_factory=list)  # keep samples under these alone; none: all
 
+    def __post_init__(self) -> None:
+        for name in self.places:  # Ray's workers have their own working folder
+            place = getattr(self, name)
+            if isinstance(place, str):
+                object.__setattr__(self, name, absolute(place))
+            elif isinstance(place, list):
+                object.__setattr__(self, name, [absolute(one) for one in place])
+
 
 def under_licence(source: Source, outcome: Outcome) -> Outcome:
     """The outcome with a licence on each sample, or rejected where one is not among those to keep."""
@@ -171,7 +180,8 @@ def under_licence(source: Source, outcome: Outcome) -> Outcome:
         licence = str(sample.origin.get("licence") or source.licence)
         if source.licences and licence not in source.licences:
             detail = f"licence {licence!r}" if licence else "no licence is stated"
-            return Rejected(gate="licences", value=0, threshold=1, detail=detail, language=outcome.language)
+            refused = Rejected(gate="licences", value=0, threshold=1, detail=detail, language=outcome.language)
+            return replace(refused, measures=outcome.measures)
         samples.append(replace(sample, origin={**sample.origin, "licence": licence}))
     return replace(outcome, samples=tuple(samples))
 

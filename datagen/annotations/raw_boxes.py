@@ -63,8 +63,13 @@ def to_boxes(
             notes["duplicate_boxes"] += again
             notes["renamed_boxes"] += wanted != name and not again
             notes["clipped_boxes"] += clipped and not again
-    ordered = sorted(boxes.values(), key=lambda item: (item.label, item.box.y1, item.box.x1, item.box.y2, item.box.x2))
-    return ordered, +notes
+    return [boxes[key] for key in sorted(boxes, key=_place_in_answer)], +notes
+
+
+def _place_in_answer(key: tuple[str, tuple[int, int, int, int]]) -> tuple[str, int, int, int, int]:
+    """By the numbers that are written: boxes that start in one row by these may not by a rounding of what was read."""
+    label, (x1, y1, x2, y2) = key
+    return label, y1, x1, y2, x2
 
 
 def _flaw(corners: Numbers) -> str:

@@ -18,7 +18,7 @@ class Captioned:
     piece: tuple[int, int] | None = None  # or where in the file itself the image lies: offset and size, bytes
     captions: tuple[str, ...] = ()  # as they stand there
     document: str = ""  # what a split must keep together; "": the record
-    content: str = ""  # tells the image from every other; "": its name does
+    content: str = ""  # tells the image from every other; "": its name (and size) does
     origin: Mapping[str, Scalar] = field(default_factory=dict)  # licence, url …
     notes: Mapping[str, int] = field(default_factory=dict)  # what was left out while reading
     failure: Failed | None = None

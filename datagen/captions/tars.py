@@ -113,7 +113,7 @@ def _sample(file: BinaryIO, key: str, parts: list[tuple[str, Member]], caption_k
         piece=(image.offset, image.size),
         captions=captions,
         document=document_of_image(url) if "cocodataset.org/" in url else "",
-        content=digest if _SHA256.fullmatch(digest) else f"{key}#{image.size}",
+        content=digest if _SHA256.fullmatch(digest) else "",
         origin=link_to(url=about.get("url"), licence=about.get("license") or about.get("LICENSE")),
     )
 

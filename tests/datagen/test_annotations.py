@@ -36,13 +36,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def outcomes(source: DetectionSource) -> dict[str, Outcome]:
-    """By unit; what ends an input is called "input"."""
+    """By unit, without the name of a file in a folder; what ends an input is called "input"."""
     found: dict[str, Outcome] = {}
     for path in source.inputs():
         try:
             for unit in filter(None, source.units(path, path)):
-                assert unit.id not in found
-                found[unit.id] = unit.verdict or source.make(unit, unit.files)
+                name = unit.id.removeprefix(f"{source.document(path)}#")
+                assert name not in found
+                found[name] = unit.verdict or source.make(unit, unit.files)
         except WrongForm as error:
             found["input"] = Failed(reason="wrong_form", detail=str(error))
     return found
@@ -401,6 +402,13 @@ def test_fate_of_a_box() -> None:
     assert fate(-1, 0, 0, 1) == ([], {"outside_boxes": 1})
     assert fate(0.5, 0, 0.4, 1) == ([], {"malformed_annotations": 1})
     assert fate(-1e308, -1e308, 1e308, 1e308) == ([(0, 0, 1000, 1000)], {"clipped_boxes": 1})
+
+
+def test_boxes_that_start_in_one_row_stand_from_left_to_right() -> None:
+    """A centre and a height give 0.3 only nearly, and not the same for each box."""
+    raw = [RawBox("a", (x, 0.3 + height / 2, 0.1, height)) for x, height in ((0.85, 0.6), (0.6, 0.3), (0.2, 0.2))]
+    boxes, _ = to_boxes(raw, "cxcywh", (200, 100))
+    assert [item.box.bins()[:2] for item in boxes] == [(150, 300), (550, 300), (800, 300)]
 
 
 def test_duplicates_and_renamed_classes() -> None:

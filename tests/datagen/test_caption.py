@@ -229,6 +229,21 @@ def test_identity_and_licence_of_a_tar(tmp_path: Path) -> None:
     assert [dict(one.payload["origin"]).get("licence") for one in (a, b, c)] == [None, "CC BY 2.0", None]
 
 
+def test_images_of_two_tars_are_two_whatever_their_keys(tmp_path: Path) -> None:
+    """Where no sha256 tells: of one key, one size in bytes and the same words, as uncompressed pictures may be."""
+    for number, colour in enumerate(("red", "blue")):
+        out = io.BytesIO()
+        PIL.Image.new("RGB", (64, 64), colour).save(out, "BMP")
+        write_tar(tmp_path / "in" / f"{number}.tar", ("0.bmp", out.getvalue()), ("0.txt", "a patch of colour"))
+    run_job(tars(tmp_path / "in"), tmp_path / "out", JobSettings(), LocalRunner())
+    assert [row["outcome"] for row in ShardSet(tmp_path / "out").ledger().to_pylist()] == ["written", "written"]
+    write_tar(tmp_path / "in" / "0.tar", ("0.png", picture(seed=5)), ("0.txt", "a patch of colour"))
+    run_job(tars(tmp_path / "in"), tmp_path / "out", JobSettings(update=True), LocalRunner())
+    shards = ShardSet(tmp_path / "out")
+    made = [shards.read(row["shard"], row["offset"], row["size"]) for row in shards.table().to_pylist()]
+    assert picture(seed=5) in [sample.images[0].data for sample in made]  # the tar has changed
+
+
 def test_only_the_images_of_a_remote_tar_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local = write_tar(tmp_path / "0.tar", *sample("a", exif="x" * 50_000), *sample("b", "Two.", seed=1))
     url = f"memory://{tmp_path.name}/0.tar"

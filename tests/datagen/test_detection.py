@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import PIL.Image
 import pytest
 
 from datagen.boxes import parse_boxes
-from datagen.detection import DetectionSource, _class_map, main
+from datagen.detection import DetectionGates, DetectionSource, _class_map, main
 from datagen.errors import UserError, WrongForm
 from datagen.job import JobSettings, run_job
 from datagen.runner import LocalRunner
 from datagen.shards import ShardSet
 from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+from pipelines.check import check
 from tests.datagen.boxed_images import Truth, write_image, write_yolo
 
 SIZE = (200, 100)
@@ -101,6 +103,45 @@ def test_a_class_too_large_to_ask_for(tmp_path: Path) -> None:
     assert isinstance(made, Written)
     assert [sample.answer for sample in made.samples] == ["cat: [000, 000, 250, 500]."]
     assert made.notes == {"boxes_of_large_classes": 31}
+
+
+def test_images_with_more_objects_than_are_wanted(tmp_path: Path) -> None:
+    """The paper's COCO row: images with fewer objects, all asked for at once."""
+    few, many = ([(n % 4, [2.0 * n, 10.0, 5.0, 20.0]) for n in range(count)] for count in (9, 33))
+    crowd = [(0, box) for _, box in many]
+    images, annotations = [], []
+    for number, boxes in enumerate((few, many, crowd)):
+        images.append({"id": number, "file_name": "a.jpg", "width": SIZE[0], "height": SIZE[1]})
+        annotations += [{"image_id": number, "category_id": c, "bbox": box} for c, box in boxes]
+    source = coco(tmp_path, [], images=images, annotations=annotations)
+    run_job(source, tmp_path / "out", JobSettings(), LocalRunner())
+    assert set(ShardSet(tmp_path / "out").table().column("task").to_pylist()) == {"detection", "referring"}
+    fewer = replace(source, gates=DetectionGates(max_objects=30))
+    with pytest.raises(UserError, match=r"settings\.gates\.max_objects 0 → 30\. 1 of 1 shards"):
+        run_job(fewer, tmp_path / "out", JobSettings(), LocalRunner())
+    run_job(fewer, tmp_path / "out", JobSettings(update=True), LocalRunner())
+    shards = ShardSet(tmp_path / "out")
+    assert shards.table().column("task").to_pylist() == ["detection"]
+    rows = {row["unit"]: (row["gate"], row["value"], row["objects"]) for row in shards.ledger().to_pylist()}
+    assert rows == {
+        "a.jpg#0": ("", 0, 9),
+        "a.jpg#1": ("max_objects", 33, 33),
+        "a.jpg#2": ("boxes_per_class", 33, None),
+    }
+    with pytest.raises(ValueError, match="max_objects"):
+        DetectionGates(max_objects=-1)
+
+
+@pytest.mark.parametrize("most", [8, 10])
+def test_a_gate_before_that_of_licences_is_asked_first_after_an_update_too(tmp_path: Path, most: int) -> None:
+    source = coco(tmp_path, [(0, [2.0 * n, 10.0, 5.0, 20.0]) for n in range(9)], {"licences": ["CC0-1.0"]})
+    run_job(source, tmp_path / "out", JobSettings(), LocalRunner())
+    fewer = replace(source, gates=DetectionGates(max_objects=most))
+    run_job(fewer, tmp_path / "out", JobSettings(update=True), LocalRunner())
+    run_job(fewer, tmp_path / "fresh", JobSettings(), LocalRunner())
+    (row,) = ShardSet(tmp_path / "out").ledger().to_pylist()
+    assert [row] == ShardSet(tmp_path / "fresh").ledger().to_pylist()
+    assert (row["gate"], row["objects"]) == ("max_objects" if most < 9 else "licences", 9)
 
 
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:
@@ -236,9 +277,28 @@ def test_a_file_that_ends_early_fails_whole_and_others_go_on(tmp_path: Path) -> 
     run_job(replace(source, annotations=str(tmp_path / "sets")), tmp_path / "out", JobSettings(), LocalRunner())
     rows = {row["unit"]: row for row in ShardSet(tmp_path / "out").ledger().to_pylist()}
     assert {name: (row["outcome"], row["reason"]) for name, row in rows.items()} == {
-        "a.jpg#7": ("written", ""),
+        "whole.json#a.jpg#7": ("written", ""),
         "cut.json": ("failed", "wrong_form"),
     }
+
+
+def test_files_about_one_image_are_units_of_their_own(tmp_path: Path) -> None:
+    """instances_train2017.json and person_keypoints_train2017.json lie in one folder and list the same images."""
+    source = coco(tmp_path, [(0, [0, 0, 100, 50])])
+    other = coco(tmp_path, [(1, [0, 0, 100, 50])]).annotations
+    (tmp_path / "sets").mkdir()
+    for number, label in enumerate(["zebra", "zebra", "bee"]):
+        form = json.loads(Path(other).read_text())
+        form["annotations"] = [{"image_id": 7, "category_id": 0, "bbox": [0, 0, 100, 50]}]
+        form["annotations"].append({"image_id": 8, "category_id": 0, "bbox": [0, 0, 100, 50]})
+        form["categories"] = [{"id": 0, "name": label}]
+        (tmp_path / "sets" / f"{number}.json").write_text(json.dumps(form))
+    run_job(replace(source, annotations=str(tmp_path / "sets")), tmp_path / "out", JobSettings(), LocalRunner())
+    rows = ShardSet(tmp_path / "out").ledger().to_pylist()
+    about = ("a.jpg#7", "annotations of image 8")
+    assert {row["unit"] for row in rows} == {f"{n}.json#{what}" for n in range(3) for what in about}
+    assert Counter(row["gate"] or row["outcome"] for row in rows) == {"written": 2, "duplicate": 1, "failed": 3}
+    assert not check(tmp_path / "out").problems
 
 
 def test_another_list_of_class_names_is_another_input(tmp_path: Path) -> None:
@@ -269,6 +329,8 @@ def test_names_that_no_file_can_have_and_labels_that_are_no_words(tmp_path: Path
     assert rows.pop("0") == ("written", "")
     assert set(rows) == set("123456") and {outcome for outcome, _ in rows.values()} == {"failed"}
     assert rows["6"] == ("failed", "outside")
+    assert rows["4"] == ("failed", "missing_image")
+    assert not any(str(tmp_path) in row["detail"] for row in shards.ledger().to_pylist())  # it may lie elsewhere
     (row,) = shards.table().to_pylist()
     sample = shards.read(row["shard"], row["offset"], row["size"])
     assert sample.answer == "<\u2060/s> <\u2060image>: [000, 000, 500, 500];\n<\u2060|im_end|>: [000, 000, 500, 530]."

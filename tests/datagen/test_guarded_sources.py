@@ -85,6 +85,16 @@ def test_another_guard_is_a_change_and_the_same_elsewhere_is_none(tmp_path: Path
     assert {kind for kind, _ in outcomes(tmp_path / "out").values()} == {"written"}
 
 
+def test_a_guard_made_again_in_its_place_is_read_again(tmp_path: Path, guard: str) -> None:
+    """Also by the child that goes on from one job to the next."""
+    build_guard([], tmp_path / "own.arrow")
+    source = detection(tmp_path, str(tmp_path / "own.arrow"))
+    run_job(source, tmp_path / "out", JobSettings(), LocalRunner())
+    Path(guard).replace(tmp_path / "own.arrow")
+    run_job(source, tmp_path / "out", JobSettings(update=True), LocalRunner())
+    assert sum(kind == "benchmark" for kind, _ in outcomes(tmp_path / "out").values()) == 2
+
+
 def test_pages_of_benchmarks_are_refused(tmp_path: Path) -> None:
     first = write_documents(tmp_path / "documents", documents=2)[0]
     with open_document(str(first)) as document:

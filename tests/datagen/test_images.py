@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import PIL.Image
 import pytest
@@ -48,6 +50,32 @@ def test_what_is_transparent_is_white() -> None:
     assert picture.getpixel((4, 4)) == (255, 255, 255)
 
 
+def test_a_colour_that_is_transparent_is_white() -> None:
+    out = io.BytesIO()
+    PIL.Image.new("RGB", (8, 8), (0, 0, 0)).save(out, "PNG", transparency=(0, 0, 0))
+    picture = PIL.Image.open(io.BytesIO(read_image(out.getvalue()).data))
+    assert (picture.mode, picture.getpixel((4, 4))) == ("RGB", (255, 255, 255))
+
+
+def test_colours_of_sixteen_bits_become_eight() -> None:
+    rows = b"".join(b"\0" + b"\x80\x01" * 3 * 8 for _ in range(8))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+    read_ = read(data)
+    assert (read_.image.format, read_.changes) == ("jpg", {"images_png_rgb_to_jpeg": 1})
+    assert PIL.Image.open(io.BytesIO(read_.image.data)).getpixel((4, 4)) == (128, 128, 128)
+
+
+def test_what_is_too_long_for_a_jpeg_is_refused_unless_made_smaller() -> None:
+    data = encoded("PNG", "L", (images.MAX_SIDE + 1, 1))
+    with pytest.raises(ImageError, match="65501") as raised:
+        read(data)
+    assert raised.value.reason == "large_image"
+    assert read(data, long_side_px=1000).image.width == 1000
+
+
 @pytest.mark.parametrize(("mode", "form"), [("I;16", "PNG"), ("F", "TIFF")])
 def test_more_than_eight_bits_are_refused_not_clipped(mode: str, form: str) -> None:
     out = io.BytesIO()
@@ -56,15 +84,17 @@ def test_more_than_eight_bits_are_refused_not_clipped(mode: str, form: str) -> N
         read_image(out.getvalue())
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation_is_applied_to_pixels_and_boxes(orientation: int) -> None:
+def test_exif_rotation_is_applied_to_pixels_and_boxes(orientation: int, form: str) -> None:
     stored = PIL.Image.new("RGB", (80, 40), "white")
     stored.paste((255, 0, 0), (8, 4, 24, 12))
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
     out = io.BytesIO()
-    stored.save(out, "JPEG", exif=exif, quality=95)
+    stored.save(out, form, exif=exif, quality=95)
     picture = read(out.getvalue())
+    assert picture.changes["rotated_images"] == (orientation > 1)
     image = PIL.Image.open(io.BytesIO(picture.image.data))
     assert picture.stored == (80, 40)
     assert image.size == picture.seen == ((80, 40) if orientation < 5 else (40, 80))
@@ -112,6 +142,24 @@ def test_changes_are_counted() -> None:
 def test_broken_images_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="cannot be decoded"):
         read_image(data)
+
+
+def test_why_an_image_is_broken_is_the_same_each_time() -> None:
+    """Ledgers hold these words, and ledgers made twice are equal."""
+    with pytest.raises(ImageError) as raised:
+        read(b"not an image")
+    assert str(raised.value) == "image cannot be decoded: none of JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM"
+
+
+def test_whatever_pillow_raises_is_a_broken_image() -> None:
+    """Here: TypeError, for a second page without width and height."""
+    data = bytearray(encoded("TIFF"))
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, len(data))
+    data += struct.pack("<HHHIII", 1, 258, 3, 1, 8, 0)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read(bytes(data))
 
 
 def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_each_phrase_of_an_object_asks_for_its_box(tmp_path: Path, protocol: int
         "ref_id": 3,
         "ann_id": 30,
         "image_id": 1,
-        "licence": "Attribution License",
+        "licence": "http://creativecommons.org/licenses/by/2.0/",
         "published_split": "train",
         "document": "coco/000000000001",
         "language": "en",
@@ -269,7 +269,9 @@ def test_a_turned_image(tmp_path: Path, boxes_of: Any, size: tuple[int, int], bb
         assert made.samples[0].answer == "[400, 100, 900, 600]"
         assert made.notes == {"rotated_images": 1}
     assert isinstance(bad, Failed) and bad.reason == "image_size"
-    assert f"is {size[0]}x{size[1]} px as {boxes_of}, the annotations say {size[1]}x{size[0]}" in bad.detail
+    other = "stored" if boxes_of == "seen" else "seen"
+    says = f"the annotations say {size[1]}x{size[0]}, which it is as {other}: boxes_of={other}"
+    assert bad.detail == f"the image is {size[0]}x{size[1]} px, {says}"
 
 
 def test_lines_that_are_no_records(tmp_path: Path) -> None:
@@ -327,7 +329,7 @@ def test_two_sets_in_one_job(tmp_path: Path) -> None:
     assert rows == {"refcoco/refs(unc).p#000001": "split", "refcoco+/refs(unc).p#000001": "written"}
     index = shards.table().to_pylist()
     assert [(row["boxes"], row["licence"], row["task"]) for row in index] == [
-        (1, "Attribution License", "referring")
+        (1, "http://creativecommons.org/licenses/by/2.0/", "referring")
     ] * 6
     assert {row["document"] for row in index} == {"coco/000000000001", "coco/000000000002"}
 
