@@ -50,6 +50,13 @@ def test_what_is_said_about_files_is_no_input(tmp_path: Path) -> None:
     assert "found" in flat(tmp_path, {"main.tex": latex(body), "there.tex": "found"})
 
 
+def test_what_is_never_closed_is_read_once(tmp_path: Path) -> None:
+    """Else each of 100,000 openings would be followed to the end of the text."""
+    for opening in (r"\begin{verbatim}", r"\iffalse "):
+        body = opening * 100_000 + r"\input{gone}"
+        assert body in flat(tmp_path, {"main.tex": latex(body)})
+
+
 def test_parts_that_can_stand_alone_give_their_body(tmp_path: Path) -> None:
     part = "\\documentclass[main]{subfiles}\n\\begin{document}\nThe part.\n\\end{document}"
     text = flat(tmp_path, {"main.tex": latex(r"\subfile{part} \import{sub/}{x}"), "part.tex": part, "sub/x.tex": "X"})

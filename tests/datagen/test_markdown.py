@@ -89,6 +89,20 @@ MINI = {
         ),
         "Let $a<b$.\n\n$$\nx=1\n$$\n\nso\n\n$$\n\\begin{aligned} a&=b\\\\c&=d \\end{aligned}\n$$\n\n$$\nz\n$$",
     ),
+    "formulas of several lines": (
+        latex(
+            "\\begin{align}a &= b % a note\n\\\\ 5\\% &= c\n% \\\\ old &= line\n\\end{align}"
+            r"\begin{alignat*}{2}a &= b\end{alignat*}\begin{multline}a\\b\end{multline}"
+            r"\begin{eqnarray}a&=&b\end{eqnarray}"
+        ),
+        "$$\n\\begin{aligned} a &= b \\\\ 5\\% &= c \\end{aligned}\n$$\n\n$$\n\\begin{alignedat}{2}a &= b \\end{alignedat}\n$$\n\n"
+        "$$\n\\begin{gathered} a\\\\b \\end{gathered}\n$$\n\n$$\n\\begin{aligned} a&=&b \\end{aligned}\n$$",
+    ),
+    "formulas with nothing to see": (latex(r"a$\!$b$~$c $\quad$ $x$"), "ab c $x$"),
+    "an abstract without a title": (
+        latex(r"\begin{abstract}Short.\end{abstract}\section{One}a"),
+        "# Abstract\n\nShort.\n\n# 1 One\n\na",
+    ),
     "lists": (
         latex(
             r"\begin{itemize}\item a\item b\begin{enumerate}\item c\item d\end{enumerate}\end{itemize}"
@@ -180,6 +194,24 @@ FAILURES = {
 def test_failures_have_a_reason(tmp_path: Path, reason: str) -> None:
     made = outcome(write_project(tmp_path, {"main.tex": FAILURES[reason]}))
     assert isinstance(made, Failed) and made.reason == reason
+
+
+def test_a_users_own_pandoc_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    write_project(home, {"pandoc/init.lua": "error('from home')"})
+    monkeypatch.setenv("XDG_DATA_HOME", str(home))
+    assert markdown_of("text $x$", "markdown") == "text $x$"
+
+
+def test_an_endless_paragraph_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its pieces are made, where there are very many."""
+    for most in ("_MOST_PIECES", "_MOST_NODES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"datagen.tree.{most}", 3)
+            tree = read("a b c d e\n\nf", "markdown", seconds=30)
+            made = build(tree, numbered=False, language="en")
+        assert [piece.text for piece in pieces_of(made.blocks)] == ["f"]
+        assert made.notes["endless_paragraphs"] == 1
 
 
 def test_macros_that_explode_end_in_time() -> None:
