@@ -122,7 +122,8 @@ def _made(
     text = build(tree, numbered=form == "latex", language=language)
     notes.update(text.notes)
     if not text.blocks:
-        raise ConvertError("empty", "no text")
+        left_out = ", ".join(f"{count} {name}" for name, count in sorted(notes.items()))
+        raise ConvertError("empty", f"no text but for {left_out}" if left_out else "no text")
     template = template_for(content, language)
     blocks = _first(fit(text.blocks, template, notes), _SPARE_CHARS + max_pages * _CHARS_PER_PAGE, notes)
     if not blocks:

@@ -18,9 +18,11 @@ from datagen.errors import UserError
 from datagen.glyphs import cleaner
 from datagen.job import JobSettings, run_job
 from datagen.latex import Flat
+from datagen.listing import name_of
 from datagen.markdown import MarkdownSource
 from datagen.pandoc import ConvertError, Tree, read
 from datagen.runner import LocalRunner
+from datagen.scan import batches
 from datagen.shards import ShardSet
 from datagen.shown import divide
 from datagen.templates import Running, Template, all_templates, fit, running, template_for
@@ -95,7 +97,8 @@ MINI = {
             r"\begin{alignat*}{2}a &= b\end{alignat*}\begin{multline}a\\b\end{multline}"
             r"\begin{eqnarray}a&=&b\end{eqnarray}"
         ),
-        "$$\n\\begin{aligned} a &= b \\\\ 5\\% &= c \\end{aligned}\n$$\n\n$$\n\\begin{alignedat}{2}a &= b \\end{alignedat}\n$$\n\n"
+        "$$\n\\begin{aligned} a &= b \\\\ 5\\% &= c \\end{aligned}\n$$\n\n"
+        "$$\n\\begin{alignedat}{2}a &= b \\end{alignedat}\n$$\n\n"
         "$$\n\\begin{gathered} a\\\\b \\end{gathered}\n$$\n\n$$\n\\begin{aligned} a&=&b \\end{aligned}\n$$",
     ),
     "formulas with nothing to see": (latex(r"a$\!$b$~$c $\quad$ $x$"), "ab c $x$"),
@@ -226,6 +229,9 @@ def test_archives_are_inputs(tmp_path: Path) -> None:
     packed = pack(tmp_path / "p.tar.gz", [], {"main.tex": latex(r"\input{a}"), "a.tex": ENGLISH})
     made = outcome(packed)
     assert isinstance(made, Written) and ENGLISH.strip() in made.samples[0].answer
+    inside = pack(tmp_path / "f.tgz", [], {"p/MAIN.TEX": latex(r"\input{a} \input{p/a}"), "p/a.tex": ENGLISH})
+    made = outcome(inside)
+    assert isinstance(made, Written) and made.samples[0].answer.count(ENGLISH.strip()) == 2
     (tmp_path / "one.gz").write_bytes(gzip.compress(b"%PDF-1.5"))
     made = outcome(tmp_path / "one.gz")
     assert isinstance(made, Failed) and made.reason == "not_latex"
@@ -481,6 +487,36 @@ def test_a_job(tmp_path: Path) -> None:
     ledger = {row["unit"]: row for row in shards.ledger().to_pylist()}
     assert "pages_beyond_max_pages" in str(ledger["a.md"]["notes"])
     assert ledger["paper/main.tex"]["agreement"] > 0.97
+
+
+def test_a_changed_chapter_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_project(folder, {"paper/main.tex": latex(r"\input{parts/a}"), "paper/parts/a.tex": ENGLISH})
+    write_project(folder, {f"{n}.md": f"{ENGLISH} {n}" for n in range(4)})
+    source = MarkdownSource(paths=[str(folder)])
+
+    def names() -> dict[str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("datagen.scan._INPUTS_PER_BATCH", 1)
+            return {path: batch.name for batch in batches(source, "", 10, None) for path in batch.inputs}
+
+    before = names()
+    (folder / "paper/parts/a.tex").write_text(CHINESE, encoding="utf-8")
+    after = names()
+    assert {name_of(path, source.paths) for path in before if before[path] != after[path]} == {
+        "paper/main.tex",
+        "paper/parts/a.tex",
+    }
+    assert source.beside(str(folder / "0.md")) == ()
+    write_project(folder, {f"paper/more/{n}.txt": "" for n in range(1000)})
+    assert source.beside(str(folder / "paper/main.tex")) == []  # that much is no project
+
+
+def test_markdown_in_old_encodings(tmp_path: Path) -> None:
+    for name, text, encoding in (("a.md", "Caf\xe9 ol\xe9 au lait. " * 9, "latin-1"), ("b.md", CHINESE * 2, "gbk")):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        made = outcome(tmp_path / name)
+        assert isinstance(made, Written) and text.strip() in made.samples[0].answer
 
 
 def test_content_follows_every_file(tmp_path: Path) -> None:
