@@ -49,6 +49,10 @@ _BIBLIOGRAPHY = re.compile(
 """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+_PARTIAL_RULE = re.compile(
+    _SKIPPED + r"| (?P<rule>\\c(?:line|midrule)\s*(?:\[[^\]]*\])?\s*(?:\([^()]*\))?\s*\{[\d\#\s-]*\})",
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
 _BIBITEM = re.compile(r"\\bibitem\s*(?:\[(?:[^\[\]{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\])?\s*\{([^{}]*)\}")
 _CLASS = re.compile(r"^[^%\n]*\\document(?:class|style)\s*(?:\[[^\]]*\])?\s*\{\s*(\w[^{}]*?)\s*\}", re.MULTILINE)
 _FILE_NAME = re.compile(r"[\w./][\w .,+=~@/-]*")
@@ -91,6 +95,7 @@ def flatten(project: Project, root: str) -> Flat:
     text, bibliography = _with_bibliography(text, stem, project, flattener.notes)
     if "\\bibitem" in text:
         text, bibliography = _numbered(text), ""
+    text = _PARTIAL_RULE.sub(lambda found: "" if found["rule"] else found[0], text)  # pandoc takes "2-3" for a cell
     return Flat(text=text, bibliography=bibliography, notes=dict(flattener.notes))
 
 

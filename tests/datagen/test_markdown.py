@@ -166,6 +166,7 @@ def test_markdown_stays_what_it_shows() -> None:
     )
     shown = "# A *b*\n\n3. three\n4. four\n\n- ☒ done\n\nlink\n\nx[^1]\n\n---\n\n[^1]: note"
     assert markdown_of(text, "markdown") == shown
+    assert markdown_of("``a`b`` x `` `c` ``", "markdown") == "``a`b`` x `` `c` ``"
     bars = "\\begin{tabular}{|l|l|}\n\\hline\na \\| b & c \\\\\n\\hline\n1 & 2 \\\\\n\\hline\n\\end{tabular}"
     assert markdown_of("| a \\| b | c |\n|---|---|\n| 1 | 2 |", "markdown", grid=True) == bars.replace("\\|", "|")
 
@@ -247,6 +248,17 @@ def test_one_bad_formula_or_character_costs_a_paragraph(tmp_path: Path) -> None:
     assert "stays" in made.samples[0].answer and "Bad" not in made.samples[0].answer
     assert "Odd" not in made.samples[0].answer
     assert made.notes["formulas_not_typeset"] == 2 and made.notes["blocks_without_glyphs"] == 1
+
+
+def test_partial_rules_of_tables_are_no_cells(tmp_path: Path) -> None:
+    table = (
+        r"\begin{tabular}{lrr}\multirow{2}{*}{A} & \multicolumn{2}{c}{B}\\\cmidrule[1pt](l{2pt}r){2-3}\cline{1-1}"
+        r" & c & d\\\hline 1 & 2 & 3\\\end{tabular} \verb|\cline{2-3}|"
+    )
+    made = outcome(write_project(tmp_path, {"main.tex": latex(table)}))
+    assert isinstance(made, Written)
+    assert "\\multirow{2}{*}{A} & \\multicolumn{2}{c}{B} \\\\\n & c & d \\\\\n" in made.samples[0].answer
+    assert "`\\cline{2-3}`" in made.samples[0].answer
 
 
 def test_what_is_too_wide(tmp_path: Path) -> None:
