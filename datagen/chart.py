@@ -24,7 +24,7 @@ from datagen.unit import Outcome, Rejected, Source, Unit, Written
 if TYPE_CHECKING:
     from datagen.chart_draw import Drawing
 
-RULES = "1"
+RULES = "2"
 """Changes when the same settings give other charts."""
 
 _BLOCK = 1000  # charts of an input: there are no files, an input is the range of their numbers

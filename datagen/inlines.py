@@ -20,6 +20,8 @@ _TOKEN = re.compile(rf"[{UNSPACED}]|[^{UNSPACED}\-‐–—/]+[\-‐–—/]*|[\
 _ADDRESS_TOKEN = re.compile(r"[^\W\d_]+|\d+|.", re.DOTALL)  # Typst breaks addresses there too
 UNSEEN = re.compile("[\u00ad\u0000-\u0008\u000b-\u001f\u007f-\u009f]")
 """Soft hyphens and control characters."""
+_BLANK = re.compile(r"(?:\\[!,;:> ]|\\q?quad(?![A-Za-z])|[~{}\s])*")
+_GAP = re.compile(r"~|\\[^!]")
 
 _STYLES: dict[str, Style] = {
     "Emph": "emph",
@@ -48,6 +50,8 @@ def leaves(nodes: Iterable[Node], styles: tuple[Style, ...]) -> Iterator[tuple[N
             yield {"t": "Str", "c": "??"}, styles  # as LaTeX prints it
         elif kind == "Cite" and any(inside["t"] == "RawInline" for inside in content[1]):
             yield {"t": "Str", "c": "[?]"}, styles
+        elif kind == "Math" and _BLANK.fullmatch(content[1]):  # nothing to see: "$~$", "$\\!$"
+            yield {"t": "Space"} if _GAP.search(content[1]) else {"t": "Str", "c": ""}, styles
         elif kind in _PLAIN:
             yield from leaves(content if kind in ("SmallCaps", "Underline") else content[1], styles)
         else:

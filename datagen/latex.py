@@ -14,9 +14,9 @@ _DEEPEST = 16  # files that input files
 _CHARS = 16 << 20  # of a whole document
 
 _SKIPPED = r"""
-    (?P<verbatim>\\begin\s*\{(?P<kind>verbatim\*?|Verbatim|lstlisting|minted|comment)\}.*?\\end\s*\{(?P=kind)\})
-  | (?P<verb>\\(?:verb|lstinline)\*?(?P<mark>[^\w\s{*])[^\n]*?(?P=mark))
-  | (?P<false>\\iffalse\b.*?\\fi\b)
+    (?P<verbatim>\\begin\s*\{(?P<kind>verbatim\*?|Verbatim|lstlisting|minted|comment)\}.*?(?:\\end\s*\{(?P=kind)\}|\Z))
+  | (?P<verb>\\(?:verb|lstinline)\*?(?P<mark>[^\w\s{*])[^\n]*?(?:(?P=mark)|$))
+  | (?P<false>\\iffalse\b.*?(?:\\fi\b|\Z))
   | (?P<escaped>\\[\\%])
   | (?P<comment>%[^\n]*)
 """
@@ -29,7 +29,7 @@ _INPUT = re.compile(
   | \\(?:usepackage|RequirePackage)\s*(?:\[[^\]]*\])?\s*\{(?P<packages>[^{}]*)\}
   | \\(?P<body>begin\s*\{document\})
 """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _CITE = re.compile(
     _SKIPPED
@@ -39,7 +39,7 @@ _CITE = re.compile(
   | \\begin\s*\{thebibliography\}\s*(?:\{[^{}]*\})?(?P<begin>)
   | \\end\s*\{thebibliography\}(?P<finish>)
 """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _BIBLIOGRAPHY = re.compile(
     _SKIPPED
@@ -47,7 +47,11 @@ _BIBLIOGRAPHY = re.compile(
   | \\(?P<command>bibliography|addbibresource|addglobalbib)\s*(?:\[[^\]]*\])?\s*\{(?P<files>[^{}]*)\}
   | \\(?P<print>printbibliography)\b\s*(?:\[[^\]]*\])?
 """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+_PARTIAL_RULE = re.compile(
+    _SKIPPED + r"| (?P<rule>\\c(?:line|midrule)\s*(?:\[[^\]]*\])?\s*(?:\([^()]*\))?\s*\{[\d\#\s-]*\})",
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _BIBITEM = re.compile(r"\\bibitem\s*(?:\[(?:[^\[\]{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\])?\s*\{([^{}]*)\}")
 _CLASS = re.compile(r"^[^%\n]*\\document(?:class|style)\s*(?:\[[^\]]*\])?\s*\{\s*(\w[^{}]*?)\s*\}", re.MULTILINE)
@@ -91,6 +95,7 @@ def flatten(project: Project, root: str) -> Flat:
     text, bibliography = _with_bibliography(text, stem, project, flattener.notes)
     if "\\bibitem" in text:
         text, bibliography = _numbered(text), ""
+    text = _PARTIAL_RULE.sub(lambda found: "" if found["rule"] else found[0], text)  # pandoc takes "2-3" for a cell
     return Flat(text=text, bibliography=bibliography, notes=dict(flattener.notes))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,10 @@ from datagen.images import encode_jpeg
 from datagen.language import language_of
 from datagen.latex import Flat, flatten, is_root
 from datagen.listing import list_files, name_of
-from datagen.project import Folder, Project, ProjectError, open_archive
+from datagen.project import Archive, Folder, Project, ProjectError, open_archive, read_text
 from datagen.prompts import choose
 from datagen.sample import Sample, Scalar, make_key
+from datagen.storage import is_url
 from datagen.unit import Failed, Outcome, Rejected, SourceSettings, Unit, Written
 
 if TYPE_CHECKING:
@@ -85,15 +87,21 @@ class MarkdownSource(SourceSettings):
         """See `Source`."""
         return name_of(path, self.paths)
 
+    def beside(self, path: str) -> Sequence[str]:
+        """See `Source`. The text files of the project that a LaTeX file belongs to."""
+        is_local_tex = path.lower().endswith(".tex") and not is_url(path)
+        return [other for other in Folder(Path(path).parent).texts() if other != path] if is_local_tex else ()
+
     def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
         """One unit per document: a Markdown file, a main file of LaTeX, or each main file of an archive."""
         name = self.document(path)
         if path.lower().endswith(_MARKDOWN):
-            content = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            with open(file, "rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").hexdigest()
             return [Unit(id=name, document=name, content=content, files=(path,), payload={"form": "markdown"})]
         try:
             project, roots = _project(path, file)
-            flats = [(root, flatten(project, root)) for root in roots]
+            flats = [(root, flatten(_around(project, root), root)) for root in roots]
         except ProjectError as error:
             return Failed(reason=error.reason, detail=str(error))
         return [
@@ -152,7 +160,8 @@ def _project(path: str, file: str) -> tuple[Project, list[str]]:
         folder, name = Folder(Path(file).parent), Path(file).name
         return folder, [name] if is_root(folder.read(name) or "") else []
     archive = open_archive(Path(file))
-    roots = [name for name in archive.names() if name.endswith((".tex", ".ltx")) and is_root(archive.read(name) or "")]
+    texts = (name for name in archive.names() if name.lower().endswith((".tex", ".ltx")))
+    roots = [name for name in texts if is_root(archive.read(name) or "")]
     if not roots:
         raise ProjectError("not_latex", "no file with a \\documentclass")
     return archive, roots
@@ -160,9 +169,14 @@ def _project(path: str, file: str) -> tuple[Project, list[str]]:
 
 def _flat(unit: Unit, file: str) -> Flat:
     if unit.payload["form"] == "markdown":
-        return Flat(text=Path(file).read_bytes().decode("utf-8-sig", errors="replace"))
+        return Flat(text=read_text(Path(file)))
     project, _ = _project(unit.files[0], file)
-    return flatten(project, unit.payload["root"])
+    return flatten(_around(project, unit.payload["root"]), unit.payload["root"])
+
+
+def _around(project: Project, root: str) -> Project:
+    """The project as its main file sees it, whose names are relative to its own folder."""
+    return replace(project, folder=posixpath.dirname(root)) if isinstance(project, Archive) else project
 
 
 def parser() -> argparse.ArgumentParser:

@@ -25,14 +25,15 @@ _PAINTED = 16 | 32  # char_flags of MuPDF's structured text: filled, stroked
 _FAILURES = (RuntimeError, ValueError, OSError, pymupdf.mupdf.FzErrorBase)
 
 
-def open_document(path: str) -> MuDocument:
-    """Opens a PDF.
+def open_document(file: str | bytes) -> MuDocument:
+    """Opens a PDF, given as a path or as what is in it.
 
     Raises:
         PdfError: `encrypted`, `empty` or `unreadable`.
     """
     try:
-        document = pymupdf.open(path, filetype="pdf")
+        given = {"stream": file} if isinstance(file, bytes) else {"filename": file}
+        document = pymupdf.open(**given, filetype="pdf")
         if not document.is_pdf:  # the library opens pictures, web pages and more, whatever they are called
             raise PdfError("unreadable", "no PDF")
         if document.needs_pass:

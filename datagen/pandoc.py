@@ -25,6 +25,9 @@ _FORMATS = {
 _HEAP_MB = 1024
 _MARK = "\nformula-ends-here"  # of data/formulas.lua
 _LABEL = re.compile(r"\\(?:label|tag\*?)\s*\{(?:[^{}]|\{[^{}]*\})*\}|\\(?:nonumber|notag)\b")
+_COMMENT = re.compile(r"(\\.)|%[^\n]*(?:\n[ \t]*)?", re.DOTALL)
+_ENVIRONMENT = re.compile(r"\\(begin|end) ?\{(align|flalign|eqnarray|gather|multline|alignat)\*?\} ?")
+_INNER = {"gather": "gathered", "multline": "gathered", "alignat": "alignedat"}  # amsmath's forms between dollars
 _REASONS = {91: "macro_loop", 251: "memory"}  # pandoc's exit statuses; 251 is its runtime's "heap exhausted"
 
 
@@ -78,19 +81,23 @@ def read(text: str, form: Literal["latex", "markdown"], *, bibliography: str = "
 
 
 def bare(tex: str) -> str:
-    r"""A formula as it stands between dollars: without labels and numbers, which are not typeset, and needless space.
+    r"""A formula as it stands between dollars: without comments, labels and numbers, which are not typeset.
 
-    An `equation` is what is in it, an `align` between dollars is an `aligned`.
+    It is one line without needless space. An `equation` is what is in it; an `align` between dollars is an `aligned`.
     """
-    plain = re.sub(r"\s+", " ", _LABEL.sub("", tex)).strip()
-    plain = re.sub(r"\\(begin|end) ?\{(align|gather)\*?\}", r"\\\1{\2ed}", plain)
+    said = _COMMENT.sub(lambda found: found[1] or "", tex)  # one would swallow the rest of the line
+    plain = re.sub(r"\s+", " ", _LABEL.sub("", said)).strip()
+    plain = _ENVIRONMENT.sub(
+        lambda found: f"\\{found[1]}{{{_INNER.get(found[2], 'aligned')}}}" + " " * (found[2] != "alignat"), plain
+    ).strip()
     return re.sub(r"\\(?:begin|end) ?\{(?:equation|displaymath)\*?\}", "", plain).strip()
 
 
 def _read(text: str, form: str, options: list[str], seconds: float) -> Tree:
     command = [_program(), "--sandbox", f"--from={_FORMATS[form]}", "--to=json", "--verbose", *options]
     with as_file(files("datagen") / "data" / "formulas.lua") as script:
-        command += [f"--lua-filter={script}", "+RTS", f"-M{_HEAP_MB}m", "-RTS"]
+        command += [f"--lua-filter={script}", f"--data-dir={script.parent}"]  # a user's own may change what it does
+        command += ["+RTS", f"-M{_HEAP_MB}m", "-RTS"]
         try:
             done = subprocess.run(
                 command, input=text.encode(errors="replace"), capture_output=True, timeout=seconds, check=False

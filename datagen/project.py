@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import posixpath
+import re
 import tarfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +23,8 @@ TEXT = (".tex", ".ltx", ".bbl", ".bib", ".sty")
 _FILE_BYTES = 16 << 20  # a longer text is none that people wrote
 _ARCHIVE_BYTES = 512 << 20  # unpacked; arXiv takes 50 MB, and its papers unpack to a few times that
 _MEMBERS = 20_000
+_LISTED = 1000  # files and folders of a folder that is one project
+_ACCENT = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
 
 
 class ProjectError(ValueError):
@@ -32,10 +37,6 @@ class ProjectError(ValueError):
 
 class Project(Protocol):
     """Text files by their names relative to the project, with "/"."""
-
-    def names(self) -> list[str]:
-        """Names of all text files, sorted."""
-        ...
 
     def read(self, name: str) -> str | None:
         """The text of a file, None where there is none.
@@ -52,10 +53,21 @@ class Folder:
 
     path: Path
 
-    def names(self) -> list[str]:
-        """See `Project`."""
-        found = (path for path in self.path.rglob("*") if path.suffix in TEXT and path.is_file())
-        return sorted(path.relative_to(self.path).as_posix() for path in found)
+    def texts(self) -> list[str]:
+        """Paths of its text files, sorted; none where so much lies there that it is hardly one project."""
+        found: list[str] = []
+        folders, seen = [str(self.path)], 0
+        while folders:
+            with suppress(OSError), os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    seen += 1
+                    if seen > _LISTED:
+                        return []
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.name.lower().endswith(TEXT):
+                        found.append(entry.path)
+        return sorted(found)
 
     def read(self, name: str) -> str | None:
         """See `Project`. A link that leads out of the folder is `outside` too."""
@@ -64,24 +76,27 @@ class Folder:
             raise ProjectError("outside", f"{name} is a link that leads out of the project")
         if not path.is_file():
             return None
-        with open(path, "rb") as file:
-            return _decoded(name, file.read(_FILE_BYTES + 1))
+        return read_text(path)
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A project that was packed."""
+    """A project that was packed. Names are looked for in `folder`, where its main file lies, then at the top."""
 
     files: Mapping[str, bytes]
+    folder: str = ""
 
     def names(self) -> list[str]:
-        """See `Project`."""
+        """Names of all text files, sorted."""
         return sorted(self.files)
 
     def read(self, name: str) -> str | None:
         """See `Project`."""
-        data = self.files.get(_inside(name))
-        return None if data is None else _decoded(name, data)
+        for place in (posixpath.join(self.folder, name), name):
+            data = self.files.get(_inside(place))
+            if data is not None:
+                return _decoded(name, data)
+        return None
 
 
 def open_archive(path: Path) -> Archive:
@@ -99,12 +114,14 @@ def open_archive(path: Path) -> Archive:
     if len(data) > _ARCHIVE_BYTES:
         raise ProjectError("too_large", f"unpacks to more than {_ARCHIVE_BYTES >> 20} MiB")
     try:
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            return Archive(_members(tar))
+        tar = tarfile.open(fileobj=io.BytesIO(data), mode="r:")  # not what is packed once more: it may be a bomb
     except tarfile.ReadError:
         return Archive({f"{path.name.removesuffix('.gz').removesuffix('.tex')}.tex": data})
+    try:
+        with tar:
+            return Archive(_members(tar))
     except (tarfile.TarError, EOFError) as error:
-        raise ProjectError("unreadable", f"not a tar file: {error}") from error
+        raise ProjectError("unreadable", f"a broken tar file: {error}") from error
 
 
 def _members(tar: tarfile.TarFile) -> dict[str, bytes]:
@@ -130,12 +147,20 @@ def _inside(name: str) -> str:
     return inside
 
 
+def read_text(path: Path) -> str:
+    """The text of a file that stands alone; see `Project.read`."""
+    with open(path, "rb") as file:
+        return _decoded(path.name, file.read(_FILE_BYTES + 1))
+
+
 def _decoded(name: str, data: bytes) -> str:
-    """Text in the encodings that LaTeX sources come in: UTF-8, GB 18030 for old Chinese ones, else Latin-1."""
+    """Text in the encodings that sources come in: UTF-8, GB 18030 for old Chinese ones, else Latin-1."""
     if len(data) > _FILE_BYTES:
         raise ProjectError("too_large", f"{name} has more than {_FILE_BYTES >> 20} MiB")
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        chinese = any(word in data for word in (b"GBK", b"{CJK", b"ctex", b"gb2312"))
-        return data.decode("gb18030" if chinese else "cp1252", errors="replace").replace("\r\n", "\n")
+        accents = len(_ACCENT.findall(data))  # Chinese characters are pairs of such bytes
+        high = len(data.translate(None, bytes(range(128))))
+        text = data.decode("cp1252" if accents > high / 4 else "gb18030", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +121,8 @@ def _made(
     text = build(tree, numbered=form == "latex", language=language)
     notes.update(text.notes)
     if not text.blocks:
-        raise ConvertError("empty", "no text")
+        left_out = ", ".join(f"{count} {name}" for name, count in sorted(notes.items()))
+        raise ConvertError("empty", f"no text but for {left_out}" if left_out else "no text")
     template = template_for(content, language)
     blocks = _first(fit(text.blocks, template, notes), _SPARE_CHARS + max_pages * _CHARS_PER_PAGE, notes)
     if not blocks:
@@ -166,14 +166,11 @@ def _rendered(made: Typeset, short_side_px: int, max_pages: int, notes: Counter[
     filled = set().union(*made.pages.values())
     if made.count > max_pages:
         notes["pages_beyond_max_pages"] += made.count - max_pages
-    with tempfile.NamedTemporaryFile(suffix=".pdf") as file:
-        file.write(made.pdf)
-        file.flush()
-        with open_document(file.name) as document:
-            for number in range(1, min(made.count, max_pages) + 1):
-                if number in filled:
-                    size = {"short_side_px": short_side_px, "long_side_px": _LONG_SIDE_PX}
-                    yield document.page(number - 1, **size), number
+    with open_document(made.pdf) as document:
+        for number in range(1, min(made.count, max_pages) + 1):
+            if number in filled:
+                size = {"short_side_px": short_side_px, "long_side_px": _LONG_SIDE_PX}
+                yield document.page(number - 1, **size), number
 
 
 def _broken(made: Typeset) -> set[int]:

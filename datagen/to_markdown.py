@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from datagen.blocks import (
     Align,
@@ -68,7 +69,7 @@ def _block(block: Block, grid: bool) -> Iterator[str]:
             yield f"$$\n{formula.text}\n$$"
         case Code(lines=lines):
             text = [line.text for line in lines]
-            fence = "`" * max([2, *(len(run) for line in text for run in re.findall("`+", line))], default=2) + "`"
+            fence = _fence("\n".join(text), 3)
             yield "\n".join([fence, *text, fence])
         case Items():
             yield _items(block, grid)
@@ -102,21 +103,33 @@ def _inline(pieces: Iterable[Piece]) -> str:
         line.pop()
     out: list[str] = []
     open_: tuple[Style, ...] = ()
-    for piece in line:
+    opening = closing = "`"
+    for place, piece in enumerate(line):
         styles = _shown(piece)
         common = next((n for n, (a, b) in enumerate(zip(open_, styles, strict=False)) if a != b), None)
         common = min(len(open_), len(styles)) if common is None else common
-        out += [_close(style) for style in reversed(open_[common:])]
+        out += [_CLOSE.get(style, closing) for style in reversed(open_[common:])]
         out += [" "] if piece.space and out else []
-        out += [_OPEN.get(style, "`") for style in styles[common:]]
+        if "code" in styles[common:]:
+            opening, closing = _marks_of_code(takewhile(lambda one: "code" in one.styles, line[place:]))
+        out += [_OPEN.get(style, opening) for style in styles[common:]]
         out.append(_text(piece))
         open_ = styles
-    out += [_close(style) for style in reversed(open_)]
+    out += [_CLOSE.get(style, closing) for style in reversed(open_)]
     return "".join(out)
 
 
-def _close(style: Style) -> str:
-    return _CLOSE.get(style, "`")
+def _marks_of_code(run: Iterable[Piece]) -> tuple[str, str]:
+    """What stands before and behind code within a line, which may itself have such marks."""
+    text = "".join(piece.text for piece in run)
+    fence = _fence(text, 1)
+    gap = " " if text.startswith("`") or text.endswith("`") else ""
+    return fence + gap, gap + fence
+
+
+def _fence(code: str, least: int) -> str:
+    """More backticks than the code has in a row, and at least so many."""
+    return "`" * max([least, *(len(run) + 1 for run in re.findall("`+", code))])
 
 
 def _shown(piece: Piece) -> tuple[Style, ...]:

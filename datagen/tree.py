@@ -30,6 +30,7 @@ from datagen.pandoc import Tree, bare
 
 _TAB = 4
 _MOST_PIECES = 10_000  # of a paragraph; more are no text that people wrote, and the compiler's stack has an end
+_MOST_NODES = 10 * _MOST_PIECES  # of pandoc's in a paragraph; of more, not even the pieces are made
 _NUMBERED_LEVELS = 3  # of headings: LaTeX numbers sections down to \subsubsection
 _ALIGNS: dict[str, Align] = {"AlignRight": "right", "AlignCenter": "center"}
 _WORDS = {
@@ -95,18 +96,18 @@ class _Builder:
     def front(self) -> tuple[Block, ...]:
         """Title, authors, date and abstract, from the document's metadata."""
         meta = self._tree.meta
-        title = self._pieces(_inlines(meta.get("title")))
-        if not title:
-            return ()
-        self._shift = 1
-        made: list[Block] = [Heading(level=1, pieces=title)]
-        authors = meta.get("author", {"t": "MetaList", "c": []})
-        for about in (*(authors["c"] if authors["t"] == "MetaList" else [authors]), meta.get("date")):
-            made += [Paragraph(pieces=line, role="author") for line in self._lines(_inlines(about))]
+        made: list[Block] = []
+        if title := self._pieces(_inlines(meta.get("title"))):
+            self._shift = 1
+            made.append(Heading(level=1, pieces=title))
+            authors = meta.get("author", {"t": "MetaList", "c": []})
+            for about in (*(authors["c"] if authors["t"] == "MetaList" else [authors]), meta.get("date")):
+                made += [Paragraph(pieces=line, role="author") for line in self._lines(_inlines(about))]
         if abstract := meta.get("abstract"):
             inside = self.blocks(_blocks(abstract))
-            made += [Heading(level=2, pieces=self._said(self._words["Abstract"])), *inside] if inside else []
-        return (Front(blocks=tuple(made)),)
+            head = Heading(level=1 + self._shift, pieces=self._said(self._words["Abstract"]))
+            made += [head, *inside] if inside else []
+        return (Front(blocks=tuple(made)),) if title else tuple(made)
 
     def blocks(self, nodes: Iterable[Node]) -> tuple[Block, ...]:
         """Blocks of a list of pandoc's blocks."""
@@ -148,6 +149,9 @@ class _Builder:
 
     def _paragraph(self, nodes: Sequence[Node]) -> Iterator[Block]:
         """Running text, cut at the formulas that stand on lines of their own."""
+        if len(nodes) > _MOST_NODES:
+            self.notes["endless_paragraphs"] += 1
+            return
         run: list[Piece] = []
         for piece, display in self._pieces_and_displays(nodes):
             if not display:

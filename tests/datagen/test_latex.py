@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import tarfile
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def test_what_is_said_about_files_is_no_input(tmp_path: Path) -> None:
 \end{verbatim}
 \begin{comment} \input{gone} \end{comment}"""
     assert "found" in flat(tmp_path, {"main.tex": latex(body), "there.tex": "found"})
+
+
+def test_what_is_never_closed_is_read_once(tmp_path: Path) -> None:
+    """Else each of 100,000 openings would be followed to the end of the text."""
+    for opening in (r"\begin{verbatim}", r"\iffalse "):
+        body = opening * 100_000 + r"\input{gone}"
+        assert body in flat(tmp_path, {"main.tex": latex(body)})
 
 
 def test_parts_that_can_stand_alone_give_their_body(tmp_path: Path) -> None:
@@ -101,8 +109,14 @@ def test_bibliographies(tmp_path: Path) -> None:
 def test_old_encodings(tmp_path: Path) -> None:
     (tmp_path / "latin.tex").write_bytes(latex("caf\xe9").encode("latin-1"))
     (tmp_path / "gbk.tex").write_bytes(latex("中文", "\\usepackage[GBK]{CJK}").encode("gb18030"))
+    (tmp_path / "plain.tex").write_bytes(latex("中文，没有宏包").encode("gbk"))
+    (tmp_path / "names.tex").write_bytes(latex("G\xf6del, na\xefve, \xc4\xd6 and the word ctex").encode("latin-1"))
+    (tmp_path / "mac.tex").write_bytes(latex("% comment\rtext").replace("\n", "\r").encode())
     assert "café" in flatten(Folder(tmp_path), "latin.tex").text
     assert "中文" in flatten(Folder(tmp_path), "gbk.tex").text
+    assert "中文，没有宏包" in flatten(Folder(tmp_path), "plain.tex").text
+    assert "Gödel, naïve, ÄÖ and" in flatten(Folder(tmp_path), "names.tex").text
+    assert "% comment\ntext\n" in flatten(Folder(tmp_path), "mac.tex").text
 
 
 def test_a_plain_preamble_keeps_title_and_macros() -> None:
@@ -154,6 +168,13 @@ def test_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ProjectError) as error:
             open_archive(tmp_path / f"{name}.tar.gz")
         assert error.value.reason == reason
+    tar = gzip.decompress(packed.read_bytes())
+    (tmp_path / "half.tar.gz").write_bytes(gzip.compress(tar[:2000]))
+    with pytest.raises(ProjectError, match="a broken tar file") as error:
+        open_archive(tmp_path / "half.tar.gz")
+    assert error.value.reason == "unreadable"
+    (tmp_path / "twice.tar.gz").write_bytes(gzip.compress(lzma.compress(tar)))
+    assert open_archive(tmp_path / "twice.tar.gz").names() == ["twice.tar.tex"]  # not unpacked again
     monkeypatch.setattr("datagen.project._MEMBERS", 2)
     with pytest.raises(ProjectError, match="more than 2 members"):
         open_archive(packed)

@@ -18,9 +18,11 @@ from datagen.errors import UserError
 from datagen.glyphs import cleaner
 from datagen.job import JobSettings, run_job
 from datagen.latex import Flat
+from datagen.listing import name_of
 from datagen.markdown import MarkdownSource
 from datagen.pandoc import ConvertError, Tree, read
 from datagen.runner import LocalRunner
+from datagen.scan import batches
 from datagen.shards import ShardSet
 from datagen.shown import divide
 from datagen.templates import Running, Template, all_templates, fit, running, template_for
@@ -89,6 +91,21 @@ MINI = {
         ),
         "Let $a<b$.\n\n$$\nx=1\n$$\n\nso\n\n$$\n\\begin{aligned} a&=b\\\\c&=d \\end{aligned}\n$$\n\n$$\nz\n$$",
     ),
+    "formulas of several lines": (
+        latex(
+            "\\begin{align}a &= b % a note\n\\\\ 5\\% &= c\n% \\\\ old &= line\n\\end{align}"
+            r"\begin{alignat*}{2}a &= b\end{alignat*}\begin{multline}a\\b\end{multline}"
+            r"\begin{eqnarray}a&=&b\end{eqnarray}"
+        ),
+        "$$\n\\begin{aligned} a &= b \\\\ 5\\% &= c \\end{aligned}\n$$\n\n"
+        "$$\n\\begin{alignedat}{2}a &= b \\end{alignedat}\n$$\n\n"
+        "$$\n\\begin{gathered} a\\\\b \\end{gathered}\n$$\n\n$$\n\\begin{aligned} a&=&b \\end{aligned}\n$$",
+    ),
+    "formulas with nothing to see": (latex(r"a$\!$b$~$c $\quad$ $x$"), "ab c $x$"),
+    "an abstract without a title": (
+        latex(r"\begin{abstract}Short.\end{abstract}\section{One}a"),
+        "# Abstract\n\nShort.\n\n# 1 One\n\na",
+    ),
     "lists": (
         latex(
             r"\begin{itemize}\item a\item b\begin{enumerate}\item c\item d\end{enumerate}\end{itemize}"
@@ -149,6 +166,7 @@ def test_markdown_stays_what_it_shows() -> None:
     )
     shown = "# A *b*\n\n3. three\n4. four\n\n- ☒ done\n\nlink\n\nx[^1]\n\n---\n\n[^1]: note"
     assert markdown_of(text, "markdown") == shown
+    assert markdown_of("``a`b`` x `` `c` ``", "markdown") == "``a`b`` x `` `c` ``"
     bars = "\\begin{tabular}{|l|l|}\n\\hline\na \\| b & c \\\\\n\\hline\n1 & 2 \\\\\n\\hline\n\\end{tabular}"
     assert markdown_of("| a \\| b | c |\n|---|---|\n| 1 | 2 |", "markdown", grid=True) == bars.replace("\\|", "|")
 
@@ -182,6 +200,24 @@ def test_failures_have_a_reason(tmp_path: Path, reason: str) -> None:
     assert isinstance(made, Failed) and made.reason == reason
 
 
+def test_a_users_own_pandoc_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    write_project(home, {"pandoc/init.lua": "error('from home')"})
+    monkeypatch.setenv("XDG_DATA_HOME", str(home))
+    assert markdown_of("text $x$", "markdown") == "text $x$"
+
+
+def test_an_endless_paragraph_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its pieces are made, where there are very many."""
+    for most in ("_MOST_PIECES", "_MOST_NODES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"datagen.tree.{most}", 3)
+            tree = read("a b c d e\n\nf", "markdown", seconds=30)
+            made = build(tree, numbered=False, language="en")
+        assert [piece.text for piece in pieces_of(made.blocks)] == ["f"]
+        assert made.notes["endless_paragraphs"] == 1
+
+
 def test_macros_that_explode_end_in_time() -> None:
     """Each is ten of the one before: a text of 10 GB."""
     macros = "".join(f"\\newcommand\\{a}{{{f'{chr(92)}{b}' * 10}}}" for a, b in itertools.pairwise("zyxwvuts"))
@@ -194,6 +230,9 @@ def test_archives_are_inputs(tmp_path: Path) -> None:
     packed = pack(tmp_path / "p.tar.gz", [], {"main.tex": latex(r"\input{a}"), "a.tex": ENGLISH})
     made = outcome(packed)
     assert isinstance(made, Written) and ENGLISH.strip() in made.samples[0].answer
+    inside = pack(tmp_path / "f.tgz", [], {"p/MAIN.TEX": latex(r"\input{a} \input{p/a}"), "p/a.tex": ENGLISH})
+    made = outcome(inside)
+    assert isinstance(made, Written) and made.samples[0].answer.count(ENGLISH.strip()) == 2
     (tmp_path / "one.gz").write_bytes(gzip.compress(b"%PDF-1.5"))
     made = outcome(tmp_path / "one.gz")
     assert isinstance(made, Failed) and made.reason == "not_latex"
@@ -209,6 +248,17 @@ def test_one_bad_formula_or_character_costs_a_paragraph(tmp_path: Path) -> None:
     assert "stays" in made.samples[0].answer and "Bad" not in made.samples[0].answer
     assert "Odd" not in made.samples[0].answer
     assert made.notes["formulas_not_typeset"] == 2 and made.notes["blocks_without_glyphs"] == 1
+
+
+def test_partial_rules_of_tables_are_no_cells(tmp_path: Path) -> None:
+    table = (
+        r"\begin{tabular}{lrr}\multirow{2}{*}{A} & \multicolumn{2}{c}{B}\\\cmidrule[1pt](l{2pt}r){2-3}\cline{1-1}"
+        r" & c & d\\\hline 1 & 2 & 3\\\end{tabular} \verb|\cline{2-3}|"
+    )
+    made = outcome(write_project(tmp_path, {"main.tex": latex(table)}))
+    assert isinstance(made, Written)
+    assert "\\multirow{2}{*}{A} & \\multicolumn{2}{c}{B} \\\\\n & c & d \\\\\n" in made.samples[0].answer
+    assert "`\\cline{2-3}`" in made.samples[0].answer
 
 
 def test_what_is_too_wide(tmp_path: Path) -> None:
@@ -449,6 +499,36 @@ def test_a_job(tmp_path: Path) -> None:
     ledger = {row["unit"]: row for row in shards.ledger().to_pylist()}
     assert "pages_beyond_max_pages" in str(ledger["a.md"]["notes"])
     assert ledger["paper/main.tex"]["agreement"] > 0.97
+
+
+def test_a_changed_chapter_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_project(folder, {"paper/main.tex": latex(r"\input{parts/a}"), "paper/parts/a.tex": ENGLISH})
+    write_project(folder, {f"{n}.md": f"{ENGLISH} {n}" for n in range(4)})
+    source = MarkdownSource(paths=[str(folder)])
+
+    def names() -> dict[str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("datagen.scan._INPUTS_PER_BATCH", 1)
+            return {path: batch.name for batch in batches(source, "", 10, None) for path in batch.inputs}
+
+    before = names()
+    (folder / "paper/parts/a.tex").write_text(CHINESE, encoding="utf-8")
+    after = names()
+    assert {name_of(path, source.paths) for path in before if before[path] != after[path]} == {
+        "paper/main.tex",
+        "paper/parts/a.tex",
+    }
+    assert source.beside(str(folder / "0.md")) == ()
+    write_project(folder, {f"paper/more/{n}.txt": "" for n in range(1000)})
+    assert source.beside(str(folder / "paper/main.tex")) == []  # that much is no project
+
+
+def test_markdown_in_old_encodings(tmp_path: Path) -> None:
+    for name, text, encoding in (("a.md", "Caf\xe9 ol\xe9 au lait. " * 9, "latin-1"), ("b.md", CHINESE * 2, "gbk")):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        made = outcome(tmp_path / name)
+        assert isinstance(made, Written) and text.strip() in made.samples[0].answer
 
 
 def test_content_follows_every_file(tmp_path: Path) -> None:
