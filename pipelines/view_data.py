@@ -24,7 +24,7 @@ from datagen.card import spread
 from datagen.errors import UserError
 from datagen.ledger import LedgerRow
 from datagen.sample import Sample
-from datagen.shards import IndexRow, ShardRecord, ShardSet
+from datagen.shards import IndexRow, ShardRecord, ShardSet, columns_of
 
 NUMBERS = ("tokens", "answer_chars", "images")
 """Columns of every index that a range can be asked of, beside the source's measures."""
@@ -238,8 +238,8 @@ class Library:
         """A shard's index; or its ledger's units without samples, in the order of the viewer's rows (or the others)."""
         with_outcome = None if columns is None else sorted({*columns, "outcome"})
         if kind == "index":
-            return self._guarded(number, kind, lambda file: pq.read_table(file, columns=columns))
-        table = self._guarded(number, kind, lambda file: pq.read_table(file, columns=with_outcome))
+            return self._guarded(number, kind, lambda file: columns_of(file, columns))
+        table = self._guarded(number, kind, lambda file: columns_of(file, with_outcome))
         is_written = pc.equal(table.column("outcome"), "written")
         return table.filter(is_written if written else pc.invert(is_written))
 
