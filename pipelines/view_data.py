@@ -208,8 +208,9 @@ class Library:
 
     @cached_property
     def values(self) -> dict[str, list[str]]:
-        """Languages and causes that occur in a few shards of each set: suggestions, perhaps not all."""
+        """Languages, licences and causes in a few shards of each set: suggestions, perhaps not all."""
         found: dict[str, set[str]] = {"language": set(), "gate": set(), "reason": set()}
+        licences: set[str] = set()
         for name in self.sets:
             numbers = [number for number, shard in enumerate(self.shards) if shard.name == name]
             for pick in spread(len(numbers), _SHARDS_SAMPLED):
@@ -217,8 +218,10 @@ class Library:
                     table = self.table(numbers[pick], "ledger", sorted(found), written=written)
                     for column, values in found.items():
                         values |= set(pc.unique(table.column(column)).to_pylist())
-        causes = found["gate"] | found["reason"]
-        return {"language": sorted(found["language"] - {"", None}), "cause": sorted(causes - {"", None})}
+                index = self.table(numbers[pick], "index", ["licence"])
+                licences |= set(pc.unique(index.column("licence")).to_pylist())
+        menus = {"language": found["language"], "licence": licences, "cause": found["gate"] | found["reason"]}
+        return {name: sorted(values - {"", None}) for name, values in menus.items()}
 
     # Files.
 

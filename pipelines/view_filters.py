@@ -17,9 +17,9 @@ from datagen.errors import UserError
 OUTCOMES = ("written", "rejected", "failed")
 SPLITS = ("train", "validation", "excluded")
 UNKNOWN = "unknown"
-"""What a person calls the language ""."""
+"""What a person calls the language or licence ""."""
 
-_ONLY_SAMPLES = ("task", "split", "twins", "group")  # a unit that gave no sample has none of these
+_ONLY_SAMPLES = ("task", "split", "licence", "twins", "group")  # a unit that gave no sample has none of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Filters:
     task: str = ""
     split: str = ""
     language: str = ""  # UNKNOWN for ""
+    licence: str = ""  # UNKNOWN for ""
     cause: str = ""  # gate or reason
     document: str = ""  # a part of its name
     text: str = ""  # words in a row in the conversation, or in a ledger row's detail
@@ -78,6 +79,8 @@ class Filters:
             return None
         exact = {name: getattr(self, name) for name in ("task", "split", "group")}
         conditions = [Condition((name,), partial(_equal, value=value)) for name, value in exact.items() if value]
+        if self.licence:
+            conditions.append(_named("licence", self.licence))
         if self.twins:
             conditions.append(Condition(("twins", "key"), partial(_equal, value=self.twins)))
         if self.id:
@@ -102,8 +105,7 @@ class Filters:
     def _for_both(self) -> list[Condition]:
         conditions = []
         if self.language:
-            language = "" if self.language == UNKNOWN else self.language
-            conditions.append(Condition(("language",), partial(_equal, value=language)))
+            conditions.append(_named("language", self.language))
         if self.document:
             conditions.append(Condition(("document",), partial(_contains, part=self.document)))
         if self.measure and self.low is not None:
@@ -111,6 +113,10 @@ class Filters:
         if self.measure and self.high is not None:
             conditions.append(Condition((self.measure,), partial(_at_most, bound=self.high)))
         return conditions
+
+
+def _named(column: str, value: str) -> Condition:
+    return Condition((column,), partial(_equal, value="" if value == UNKNOWN else value))
 
 
 def _equal(column: pa.ChunkedArray, value: str) -> pa.ChunkedArray:
