@@ -67,7 +67,7 @@ function choose() {
 }
 
 function fold(text) {
-  return text.toLowerCase().split(/\s+/).join(" ").trim();
+  return text.replaceAll("\u2060", "").toLowerCase().split(/\s+/).join(" ").trim();
 }
 
 function between(value, low, high) {
