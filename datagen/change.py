@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from datagen.config import to_dict
-from datagen.prompts import digests, lists_for
+from datagen.prompts import digests
 from datagen.shards import ShardRecord, read_table
 from datagen.storage import Folder
 from datagen.unit import Source
@@ -95,6 +95,5 @@ class Change:
 def _draws_from(folder: Folder, record: ShardRecord, prompts: Sequence[str]) -> bool:
     if not prompts:
         return False
-    table = read_table(folder, f"index/{record.name}.parquet", ["task", "language"])
-    pairs = set(zip(table.column("task").to_pylist(), table.column("language").to_pylist(), strict=True))
-    return any(name in prompts for pair in pairs for name in lists_for(*pair))
+    asked = read_table(folder, f"index/{record.name}.parquet", ["prompt"]).column("prompt").unique().to_pylist()
+    return any(name.rpartition(".")[0] in prompts for name in asked)  # "ocr.en.3" is of "ocr.en"

@@ -97,11 +97,6 @@ def digests(lists: Sequence[str]) -> dict[str, str]:
     }
 
 
-def lists_for(task: str, language: str) -> tuple[str, ...]:
-    """The lists (as in `digests`) that a sample of `task` in `language` may draw from."""
-    return tuple(f"{name}.{_known(language)}" for name in prompted() if name.split("_")[0] == task)
-
-
 def join_names(names: Sequence[str], language: str = FALLBACK_LANGUAGE) -> str:
     """Class names as the text of `{classes}`: "cat, dog", in Chinese "cat、dog".
 

@@ -251,9 +251,9 @@ def read_units(folder: Folder, runs: Iterable[tuple[str, int]]) -> list[list[Uni
     for name in dict.fromkeys(name for name, _ in wanted):
         rows = sorted({row for of, row in wanted if of == name})
         footer, starts = _footer(str(folder), name, folder.size(name))
-        with folder.open(name) as opened, pq.ParquetFile(opened, metadata=footer) as file:
+        with folder.open(name) as opened, pq.ParquetFile(opened, metadata=footer, pre_buffer=False) as file:
             for group, members in groupby(rows, key=lambda row: bisect_right(starts, row) - 1):
-                column = file.read_row_group(group, columns=["data"]).column("data")
+                column = file.read_row_group(group, columns=["data"], use_threads=False).column("data")
                 for row in members:
                     data = json.loads(column[row - starts[group]].as_py())
                     found[name, row] = [_from_json(one) for one in data]
@@ -275,7 +275,7 @@ def find_unit(folder: Folder, unit_id: str) -> Unit | None:
     names = folder.names(".parquet", PLAN)
     for name in sorted(names, key=lambda name: not bits.startswith(name.removeprefix(f"{PLAN}/").split("-")[0])):
         with folder.open(name) as file:
-            for batch in pq.ParquetFile(file).iter_batches(columns=["data"]):
+            for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(columns=["data"], use_threads=False):
                 for text in batch.column("data").to_pylist():
                     if needle in text:
                         for one in json.loads(text):

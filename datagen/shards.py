@@ -279,12 +279,27 @@ def parse_table(data: bytes | BinaryIO, where: str, columns: Sequence[str] | Non
         UserError: they are broken; the message begins with `where`.
     """
     try:
-        if isinstance(data, bytes):
-            return pq.read_table(pa.BufferReader(data), columns=columns)
-        return pq.ParquetFile(data, pre_buffer=False).read(columns)  # `read_table` would take twice the memory
+        return columns_of(pa.BufferReader(data) if isinstance(data, bytes) else data, columns)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{where}: broken ({reason}); delete it and run the datagen command again") from error
+
+
+def columns_of(file: BinaryIO | pa.BufferReader, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns of an open parquet file.
+
+    Read by this thread alone: a thread of Arrow's may hold the file a little longer than the call lasts, and one that
+    lets go of it while Python is ending aborts the process, after all is done. (`read_table` of Arrow's would also take
+    twice the memory.)
+
+    Raises:
+        OSError, ValueError: it is no whole parquet file, or lacks a column.
+    """
+    with pq.ParquetFile(file, pre_buffer=False) as opened:
+        missing = set(columns or ()) - set(opened.schema_arrow.names)
+        if missing:
+            raise ValueError(f"no column {min(missing)!r}")
+        return opened.read(columns, use_threads=False)
 
 
 def read_job(folder: Folder) -> dict[str, Any]:

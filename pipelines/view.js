@@ -53,7 +53,7 @@ function choose() {
   for (const card of document.querySelectorAll("main > article")) {
     const has = card.dataset;
     const numbers = JSON.parse(has.numbers);
-    const exact = ["set", "outcome", "task", "split", "language", "cause"];
+    const exact = ["set", "outcome", "task", "split", "language", "licence", "cause"];
     const passes =
       exact.every((name) => !asked[name] || asked[name] === (has[name] || (name === "language" ? "unknown" : ""))) &&
       fold(has.document).includes(fold(asked.document)) &&
@@ -67,7 +67,7 @@ function choose() {
 }
 
 function fold(text) {
-  return text.toLowerCase().split(/\s+/).join(" ").trim();
+  return text.replaceAll("\u2060", "").toLowerCase().split(/\s+/).join(" ").trim();
 }
 
 function between(value, low, high) {

@@ -24,7 +24,7 @@ from datagen.card import spread
 from datagen.errors import UserError
 from datagen.ledger import LedgerRow
 from datagen.sample import Sample
-from datagen.shards import IndexRow, ShardRecord, ShardSet
+from datagen.shards import IndexRow, ShardRecord, ShardSet, columns_of
 
 NUMBERS = ("tokens", "answer_chars", "images")
 """Columns of every index that a range can be asked of, beside the source's measures."""
@@ -208,8 +208,9 @@ class Library:
 
     @cached_property
     def values(self) -> dict[str, list[str]]:
-        """Languages and causes that occur in a few shards of each set: suggestions, perhaps not all."""
+        """Languages, licences and causes in a few shards of each set: suggestions, perhaps not all."""
         found: dict[str, set[str]] = {"language": set(), "gate": set(), "reason": set()}
+        licences: set[str] = set()
         for name in self.sets:
             numbers = [number for number, shard in enumerate(self.shards) if shard.name == name]
             for pick in spread(len(numbers), _SHARDS_SAMPLED):
@@ -217,8 +218,10 @@ class Library:
                     table = self.table(numbers[pick], "ledger", sorted(found), written=written)
                     for column, values in found.items():
                         values |= set(pc.unique(table.column(column)).to_pylist())
-        causes = found["gate"] | found["reason"]
-        return {"language": sorted(found["language"] - {"", None}), "cause": sorted(causes - {"", None})}
+                index = self.table(numbers[pick], "index", ["licence"])
+                licences |= set(pc.unique(index.column("licence")).to_pylist())
+        menus = {"language": found["language"], "licence": licences, "cause": found["gate"] | found["reason"]}
+        return {name: sorted(values - {"", None}) for name, values in menus.items()}
 
     # Files.
 
@@ -238,8 +241,8 @@ class Library:
         """A shard's index; or its ledger's units without samples, in the order of the viewer's rows (or the others)."""
         with_outcome = None if columns is None else sorted({*columns, "outcome"})
         if kind == "index":
-            return self._guarded(number, kind, lambda file: pq.read_table(file, columns=columns))
-        table = self._guarded(number, kind, lambda file: pq.read_table(file, columns=with_outcome))
+            return self._guarded(number, kind, lambda file: columns_of(file, columns))
+        table = self._guarded(number, kind, lambda file: columns_of(file, with_outcome))
         is_written = pc.equal(table.column("outcome"), "written")
         return table.filter(is_written if written else pc.invert(is_written))
 

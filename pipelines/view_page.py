@@ -267,6 +267,7 @@ def static_page(library: Library, places: Sequence[Place], preview: Preview) -> 
     cards = [make_card(item, Embedded(library, preview), "cards") for item in library.items(places)]
     menus = {
         "language": sorted({str(card.row["language"]) for card in cards if card.row["language"]}),
+        "licence": sorted({str(card.row["licence"]) for card in cards if card.row.get("licence")}),
         "cause": sorted({card.cause for card in cards if card.cause}),
     }
     return _render(library, cards, Filters(), "cards", menus, None, {})
@@ -297,6 +298,7 @@ def _render(
             "task": TASKS,
             "split": SPLITS,
             "language": [*menus["language"], UNKNOWN],
+            "licence": [*menus["licence"], UNKNOWN],
             "cause": menus["cause"],
             "measure": library.measures(),
         },

@@ -6,6 +6,7 @@ sample's own text `<|im_end|>`, `</s>` or `<imgpad>` are plain characters. Speci
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,11 @@ class ConversationEncoder:
         self.image_id = token_id(tokenizer, IMAGE_PAD)
         start, stop = token_id(tokenizer, IMAGE_START), token_id(tokenizer, IMAGE_END)
         self._image = [start, *[self.image_id] * image_tokens, stop]
+        added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
+        control = {number: token for number, token in added.items() if len(token) > 1 and not token.isspace()}
+        self._control_ids = control.keys() - {tokenizer.unk_token_id}  # which any text may need
+        cuts = (f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in control.values())
+        self._in_control = re.compile("|".join(cuts))
 
     def encode(self, sample: Sample) -> Encoded:
         """Ids and labels of a whole conversation.
@@ -183,6 +189,12 @@ class ConversationEncoder:
 
     def _plain(self, text: str) -> list[int]:
         """A sample's own text, as it was before it was escaped: special tokens in it are characters like any other."""
-        if not text:
-            return []
-        return list(self.tokenizer(unescape(text), add_special_tokens=False, split_special_tokens=True).input_ids)
+        text = unescape(text)
+        ids = self._ids(text)
+        if self._control_ids.isdisjoint(ids):
+            return ids
+        pieces = self._in_control.split(text)  # some vocabularies take them for words, or add them as not special
+        return [token for piece in pieces for token in self._ids(piece)]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids) if text else []

@@ -139,7 +139,8 @@ class LinesSource(Source):
         if refused:
             return replace(refused, language=language, measures=measures)
         key = make_key("lines", unit.content)
-        turns = (Turn(role="user", text=choose("ocr", language, key).text), Turn(role="assistant", text=line))
-        origin = {"language": language, "document": unit.document}
+        prompt = choose("ocr", language, key)
+        turns = (Turn(role="user", text=prompt.text), Turn(role="assistant", text=line))
+        origin = {"language": language, "document": unit.document, "prompt": prompt.name}
         sample = Sample(key=key, task="ocr", turns=turns, source="lines", origin=origin)
         return Written(samples=(sample,), language=language, measures=measures)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from datagen import prompts
 from datagen.caption import CaptionGates, CaptionSource
 from datagen.captions.text import clean
 from datagen.errors import UserError
@@ -105,6 +106,20 @@ def test_a_folder_of_img2dataset(tmp_path: Path) -> None:
     assert made.origin["url"] == "https://example.org/000000000.jpg"
     assert made.origin["document"] == "00000.tar/000000000"
     assert (row["short_side_px"], row["aspect"], row["longest_chars"]) == (80, 1.25, 17)
+
+
+def test_captions_in_one_language_asked_for_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed wording concerns the samples that were asked with it, whatever language the caption is in."""
+    write_tar(tmp_path / "in" / "00000.tar", *sample("000000000", "一只狗在沙滩上"))
+    run_job(tars(tmp_path / "in"), tmp_path / "out", JobSettings(validation_share=0), LocalRunner())
+    lists = {name: dict(languages) for name, languages in prompts._lists().items()}
+    monkeypatch.setattr(prompts, "_lists", lambda: lists)
+    lists["caption"]["zh"] = ("换了说法",)
+    with pytest.raises(UserError, match="0 of 1 shards would be made again"):
+        run_job(tars(tmp_path / "in"), tmp_path / "out", JobSettings(validation_share=0), LocalRunner())
+    lists["caption"]["en"] = ("Say it.",)
+    with pytest.raises(UserError, match="1 of 1 shards would be made again"):
+        run_job(tars(tmp_path / "in"), tmp_path / "out", JobSettings(validation_share=0), LocalRunner())
 
 
 def test_how_samples_of_a_tar_end(tmp_path: Path) -> None:

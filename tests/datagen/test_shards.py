@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from datagen.errors import UserError
 from datagen.files import atomic_file, sha256_file
 from datagen.images import encode_jpeg
 from datagen.sample import Image, Sample, Turn
-from datagen.shards import ShardSet, decode_sample, open_shard
+from datagen.shards import IndexRow, ShardSet, decode_sample, open_shard, parse_table, schema_of, table_bytes
 from datagen.storage import LocalFolder
 
 
@@ -100,3 +102,29 @@ def test_what_is_no_shard_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text("{")
     with pytest.raises(UserError, match="broken"):
         ShardSet(tmp_path)
+
+
+READS = """
+import os, sys
+from datagen.shards import parse_table
+before = os.listdir("/proc/self/task")
+with open(sys.argv[1], "rb") as file:
+    parse_table(file.read(), "index")
+    parse_table(file, "index", ["key", "task"])
+sys.exit(os.listdir("/proc/self/task") != before)
+"""
+
+
+def test_a_table_is_read_without_threads_that_outlive_it(tmp_path: Path) -> None:
+    """One that held the file when Python ended took a job down that had just been finished (SIGABRT)."""
+    (tmp_path / "index").write_bytes(table_bytes([{"key": f"a-{n}"} for n in range(9)], schema_of(IndexRow)))
+    assert subprocess.run([sys.executable, "-c", READS, tmp_path / "index"], check=False).returncode == 0
+
+
+def test_a_table_of_another_form_is_refused() -> None:
+    data = table_bytes([{"key": "a"}], schema_of(IndexRow))
+    assert parse_table(data, "x", ["task", "key"]).to_pylist() == [{"task": None, "key": "a"}]
+    with pytest.raises(UserError, match=r"x: broken \(no column 'colour'\)"):
+        parse_table(data, "x", ["colour", "key"])
+    with pytest.raises(UserError, match="x: broken"):
+        parse_table(data[:-9], "x")

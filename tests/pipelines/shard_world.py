@@ -83,6 +83,7 @@ def _index_row(entry: Entry, sample: Sample) -> dict[str, Any]:
     said = sum(len(turn.text) for turn in sample.turns if turn.role == "assistant")
     row = {"key": sample.key, "task": sample.task, "unit": entry.unit.id, "document": entry.unit.document}
     row |= {"group": entry.group or entry.unit.document, "twins": entry.twins, "split": entry.split}
+    row |= {"licence": str(sample.origin.get("licence", ""))}
     row |= {"language": entry.outcome.language, "images": len(sample.images), "answer_chars": said, "tokens": said // 3}
     return row | {"fingerprint": b"\x01\xff", **entry.outcome.measures, **entry.cells}
 
@@ -143,7 +144,12 @@ def photo(number: int, labels: Sequence[str] = ("cat", "浣熊"), width: int = 6
     key = make_key("detection", number)
     image = encode_jpeg(picture, 90)
     sample = Sample(
-        key=key, task="detection", turns=turns, images=(image,), source="detection", origin={"image": number}
+        key=key,
+        task="detection",
+        turns=turns,
+        images=(image,),
+        source="detection",
+        origin={"image": number} | ({"licence": "CC BY 2.0"} if number % 2 else {}),
     )
     unit = Unit(id=f"{number:06d}.jpg", document=f"{number:06d}.jpg", content=key)
     return Entry(unit, Written(samples=(sample,)))

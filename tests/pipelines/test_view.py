@@ -77,6 +77,8 @@ def passes(row: dict[str, Any], asked: Filters) -> bool:
         return False
     if asked.language and row["language"] != ("" if asked.language == "unknown" else asked.language):
         return False
+    if asked.licence and row.get("licence") != ("" if asked.licence == "unknown" else asked.licence):
+        return False
     if asked.cause not in ("", row.get("cause")) or asked.id not in ("", row["key"], row["unit"]):
         return False
     if asked.twins and (row["twins"] is None or asked.twins not in (row["twins"], row["key"])):
@@ -125,6 +127,8 @@ def values(library: Library, name: str) -> list[str]:
             return [*sorted({row[of] for row in rows for of in ("key", "unit")})[::5], "nowhere"]
         case "language":
             return ["en", "zh", "unknown", "fr"]
+        case "licence":
+            return ["CC BY 2.0", "unknown", "CC"]
         case "outcome":
             return list(OUTCOMES)
         case "set":
@@ -134,7 +138,7 @@ def values(library: Library, name: str) -> list[str]:
     return [*sorted({row.get(name) or "" for row in rows} - {""}), "nowhere"]
 
 
-NAMES = ("set", "outcome", "task", "split", "language", "cause", "document", "text", "twins", "group", "id")
+NAMES = ("set", "outcome", "task", "split", "language", "licence", "cause", "document", "text", "twins", "group", "id")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -263,11 +267,12 @@ BREAKING_OUT = ["<script>alert(1)</script>", "\"'><img src=x>", "</textarea></ti
 @pytest.mark.parametrize("hostile", BREAKING_OUT)
 def test_hostile_text_is_escaped_wherever_it_stands(tmp_path: Path, hostile: str) -> None:
     entry = page(1, text=hostile, document=hostile, language=hostile, twins=hostile, group=hostile, split=hostile)
+    entry.cells = {"licence": hostile}
     refused = rejected(2, gate=hostile, document=hostile, detail=hostile)
     place = str(tmp_path / "a set")
     write_set(place, "pdf", [[entry, refused, photo(1, labels=[hostile.replace(":", "")])]], ["glyphs_on_ink", "chars"])
     library = Library([place])
-    named = ("language", "cause", "document", "text", "id", "task", "split", "twins", "group")
+    named = ("language", "licence", "cause", "document", "text", "id", "task", "split", "twins", "group")
     pages = [browse(library, {}), *(browse(library, {name: hostile}) for name in named)]
     write_page(tmp_path / "page.html", library, lambda *_: hostile, limit=9)
     pages.append((tmp_path / "page.html").read_text())

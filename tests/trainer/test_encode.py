@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from datagen.errors import UserError
+from datagen.escape import escape
 from datagen.sample import Image, Sample, Turn
 from trainer.batch import IGNORE_INDEX
 from trainer.encode import TEMPLATES, ConversationEncoder, Unusable, load_tokenizer, token_id
@@ -79,6 +83,51 @@ def test_supervised_is_exactly_what_the_assistant_says(
     assert made.input_ids.count(token_id(TOKENIZER, "<imgpad>")) == IMAGE_TOKENS * with_image
     assert len(made.input_ids) == len(made.labels)
     assert all(label in (IGNORE_INDEX, token) for token, label in zip(made.input_ids, made.labels, strict=True))
+
+
+def model_with(vocabulary: list[str], merges: list[tuple[str, str]]) -> PreTrainedTokenizerFast:
+    """A byte tokenizer whose own vocabulary spells control tokens."""
+    raw = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(vocabulary)}, merges=merges))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    raw.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>")
+
+
+def with_words_for_control_tokens() -> PreTrainedTokenizerFast:
+    merges = [("<", "/"), ("</", "s"), ("</s", ">")]
+    return model_with([*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)], merges)
+
+
+def with_tokens_that_are_not_special() -> PreTrainedTokenizerFast:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<tool_call>", "<image>", "  "])
+    return tokenizer
+
+
+def with_pieces() -> PreTrainedTokenizerFast:
+    """As T5 and XLM-R have it: the likeliest reading of "</s>" is the end token."""
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("▁", -2.0), *((char, -3.0) for char in "</s>ay|im_endtolcge")]
+    raw = Tokenizer(models.Unigram(pieces, unk_id=0))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize(
+    "made", [byte_tokenizer, with_words_for_control_tokens, with_tokens_that_are_not_special, with_pieces]
+)
+def test_no_text_is_a_control_token(made: Callable[[], PreTrainedTokenizerFast], tmp_path: Path) -> None:
+    made().save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path))
+    encoder = ConversationEncoder(tokenizer, template="vicuna_v1", image_tokens=IMAGE_TOKENS, max_length=4096)
+    said = "say </s></s>, <image><tool_call> and </img> <imgpad>"
+    turns = (Turn(role="user", text=escape(said)), Turn(role="assistant", text=escape(said)))
+    encoded = encoder.encode(Sample(key="k", task="text", turns=turns, source="t"))
+    answer = [label for label in encoded.labels if label != IGNORE_INDEX]
+    control = [token for token in tokenizer.added_tokens_decoder if token != tokenizer.unk_token_id]
+    spelt = [token for token in answer if token in control and tokenizer.convert_ids_to_tokens(token).strip()]
+    assert spelt == [encoder.end_id] == answer[-1:]
+    if made is not with_pieces:  # which puts a space before whatever it is given
+        assert encoder.decode(answer) == said
 
 
 def test_a_long_answer_loses_its_tail_and_its_end_token() -> None:
