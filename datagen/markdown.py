@@ -28,7 +28,7 @@ from datagen.unit import Failed, Outcome, Rejected, SourceSettings, Unit, Writte
 if TYPE_CHECKING:
     from datagen.sheets import Sheet
 
-POLICY_VERSION = 1
+POLICY_VERSION = 2
 """Of the rules by which a document becomes pages and Markdown; templates have a digest of their own."""
 
 _MARKDOWN = (".md", ".markdown")

@@ -218,6 +218,14 @@ def test_an_endless_paragraph_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
         assert made.notes["endless_paragraphs"] == 1
 
 
+def test_old_fonts_of_formulas_are_typeset(tmp_path: Path) -> None:
+    deep = "{" * 400 + "z" + "}" * 400
+    body = rf"$x_{{\rm eff}}$ and $\hat{{\bf n}} + \frac{{\rm a}}{{\cal B}}$ {ENGLISH} ${deep}$"
+    made = outcome(write_project(tmp_path, {"main.tex": latex(body)}))
+    assert isinstance(made, Written) and r"$x_{\rm eff}$ and $\hat{\bf n}" in made.samples[0].answer
+    assert "formulas_not_typeset" not in made.notes
+
+
 def test_macros_that_explode_end_in_time() -> None:
     """Each is ten of the one before: a text of 10 GB."""
     macros = "".join(f"\\newcommand\\{a}{{{f'{chr(92)}{b}' * 10}}}" for a, b in itertools.pairwise("zyxwvuts"))
