@@ -1,9 +1,9 @@
 """Images per second of detection and caption conversion against a loop that only reads and decodes the images.
 
-    python -m benchmarks.sources PHOTOGRAPHS
+    python -m benchmarks.sources PHOTOGRAPHS --width 1024
 
-From the JPEGs in a folder, photographs of 640 x 480 are cut (JPEG of quality 90) and laid out as img2dataset's tars, as
-LLaVA's JSON and as COCO's, each with a folder of images. Then, in turns:
+From the JPEGs in a folder, photographs of 640 x 480 (or of another width, 4 to 3) are cut (JPEG of quality 90) and laid
+out as img2dataset's tars, as LLaVA's JSON and as COCO's, each with a folder of images. Then, in turns:
 
 - bare: one process that reads each file and decodes it with Pillow. What a person would write in three lines.
 - job: `datagen.caption` and `datagen.detection` as they are (child process, checks, prompts, tars, hashes, index,
@@ -40,7 +40,6 @@ from datagen.console import say, show_table
 from datagen.detection import DetectionSource
 from datagen.errors import UserError, command
 
-SIZE = (640, 480)
 _COPIES = 4  # making a photograph takes ten times as long as reading it
 _PER_TAR = 1000
 _WORDS = (
@@ -48,7 +47,7 @@ _WORDS = (
 )
 
 
-def photographs(folder: Path, images: Path, count: int) -> list[str]:
+def photographs(folder: Path, images: Path, count: int, width: int) -> list[str]:
     """Cuts `count` photographs from those in `folder`, each there `_COPIES` times. Returns their names."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if not found:
@@ -61,7 +60,7 @@ def photographs(folder: Path, images: Path, count: int) -> list[str]:
         shift, part = (dice.random(), dice.random()), dice.uniform(0.7, 1)
         picture = picture.resize(picture.size, box=_part(picture.size, shift, part))
         cut = images / "cut.jpg"
-        PIL.ImageOps.fit(picture, SIZE).save(cut, quality=90)
+        PIL.ImageOps.fit(picture, (width, 3 * width // 4)).save(cut, quality=90)
         for copy in range(_COPIES):
             names.append(f"{copy:04d}{number:04d}.jpg")
             os.link(cut, images / names[-1])
@@ -74,7 +73,7 @@ def _part(size: tuple[int, int], shift: tuple[float, float], part: float) -> tup
     return left, top, left + size[0] * part, top + size[1] * part
 
 
-def lay_out(folder: Path, names: list[str]) -> None:
+def lay_out(folder: Path, names: list[str], width: int) -> None:
     """The photographs in `folder`/images once more in tars, and JSON for them; captions and boxes are made up."""
     dice = random.Random(0)
     captions = [" ".join(dice.choices(_WORDS, k=dice.randint(7, 14))) for _ in names]
@@ -106,8 +105,9 @@ def lay_out(folder: Path, names: list[str]) -> None:
     boxes = [
         (n, dice.randrange(80), dice.uniform(0, 500), dice.uniform(0, 400)) for n in range(len(names)) for _ in range(7)
     ]
+    size = {"width": width, "height": 3 * width // 4}
     coco = {
-        "images": [{"id": n, "file_name": name, "width": SIZE[0], "height": SIZE[1]} for n, name in enumerate(names)],
+        "images": [{"id": n, "file_name": name, **size} for n, name in enumerate(names)],
         "annotations": [
             {"id": k, "image_id": n, "category_id": of, "bbox": [x, y, 100.5, 60.25]}
             for k, (n, of, x, y) in enumerate(boxes)
@@ -169,13 +169,14 @@ def main() -> None:
     parser.add_argument(
         "--count", type=int, default=1500, help="different photographs, each there four times (%(default)s)"
     )
+    parser.add_argument("--width", type=int, default=640, help="pixels of a photograph (%(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="rounds, of which the median counts (%(default)s)")
     parser.add_argument("--units-per-shard", type=int, default=1000, help="(%(default)s)")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="sources-"))
     images = folder / "images"
-    names = photographs(arguments.folder, images, arguments.count)
-    lay_out(folder, names)
+    names = photographs(arguments.folder, images, arguments.count, arguments.width)
+    lay_out(folder, names, arguments.width)
     sources = {
         "caption, tars": CaptionSource(paths=[str(folder / "tars")]),
         "caption, LLaVA": CaptionSource(form="llava", paths=[str(folder / "llava.json")], images=str(images)),
@@ -190,7 +191,7 @@ def main() -> None:
             whole[name].append(spent(partial(local_job, source, folder / "out", 1, arguments.units_per_shard)))
     rows = [row(name, len(names), alone[name], whole[name]) for name in sources]
     head = ("", "images/s", "of bare", "CPU ms: bare", "child", "parent", "bare ÷ child")
-    show_table(f"{len(names)} photographs of 640 x 480, one worker", head, rows)
+    show_table(f"{len(names)} photographs {arguments.width} pixels wide, one worker", head, rows)
     total = sum((images / name).stat().st_size for name in names)
     say(f"an image has {total / len(names) / 1000:.0f} kB")
     shutil.rmtree(folder)

@@ -37,7 +37,7 @@ def read_coco(file: str) -> Iterator[Captioned]:
                 case "images":
                     images.append(one)
                 case "licenses":
-                    licences[str(about.get("id"))] = about.get("name")
+                    licences[str(about.get("id"))] = about.get("url") or about.get("name")
                 case "annotations":
                     text, image_id = about.get("caption"), about.get("image_id")
                     if not isinstance(image_id, int | str):

@@ -346,7 +346,13 @@ def test_coco_captions(tmp_path: Path) -> None:
     images = folder_of_images(tmp_path, *names)
     root = {
         "info": {"year": 2017},
-        "licenses": [{"url": "…", "id": 3, "name": "Attribution-NonCommercial-NoDerivs License"}],
+        "licenses": [
+            {
+                "url": "http://creativecommons.org/licenses/by-nc-nd/2.0/",
+                "id": 3,
+                "name": "Attribution-NonCommercial-NoDerivs License",
+            }
+        ],
         "images": [
             {"license": 3, "file_name": names[0], "height": 80, "width": 100, "flickr_url": "http://f/1", "id": 391895},
             {"license": [], "file_name": names[1], "height": 80, "width": 100, "id": 522418},
@@ -379,7 +385,7 @@ def test_coco_captions(tmp_path: Path) -> None:
     first, second = made.samples
     assert first.key != second.key
     assert first.origin["document"] == "coco/000000391895"
-    assert first.origin["licence"] == "Attribution-NonCommercial-NoDerivs License"
+    assert first.origin["licence"] == "http://creativecommons.org/licenses/by-nc-nd/2.0/"
     assert first.origin["url"] == "http://f/1"
 
 
