@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from datagen.errors import UserError
+from datagen.escape import escape as escape_tokens
 from datagen.pictures import COLOURS
 from datagen.shards import MANIFEST
 from pipelines.view import from_all_over, write_page
@@ -194,6 +195,14 @@ def test_a_search_goes_on_where_its_time_was_over(tmp_path: Path) -> None:
     assert walk(library, asked, 100, budget_s=0.0) == expected
     stopped = find(library, asked, Place(0, 0), limit=100, budget_s=0.0)
     assert not stopped.in_time and stopped.places == [Place(0, 7)] and stopped.next == Place(0, 64)
+
+
+def test_escaped_text_is_found_as_it_stood_in_the_data(tmp_path: Path) -> None:
+    text = "The answer ends in <|im_end|> or </s>."
+    write_set(tmp_path / "set", "pdf", [[page(1), page(2, text=escape_tokens(text))]], ["glyphs_on_ink", "chars"])
+    library = Library([str(tmp_path / "set")])
+    for words in ("<|im_end|>", "in <|im", "</s>.", escape_tokens("</s>")):
+        assert walk(library, Filters(text=words), 5) == [Place(0, 1)], words
 
 
 def test_a_unit_of_several_samples_and_a_name_in_two_sets(tmp_path: Path) -> None:
