@@ -42,7 +42,7 @@ shares (YOLO). xyxy_1000: corners in thousandths, as in answers.
 class Box:
     """A box in the unit square: corners x1 < x2, y1 < y2, origin at the image's top left.
 
-    This is the only convention inside the project; readers convert with a constructor that names theirs.
+    This is the only convention inside the project; readers name theirs to `clipped_box`.
 
     Raises:
         ValueError: the box is empty or leaves the image.

@@ -22,7 +22,7 @@ from datagen.ledger import LedgerSummary, summarise
 from datagen.pictures import LegendEntry, draw_answer, thumbnail
 from datagen.sample import Sample, Turn
 from datagen.shards import ShardSet
-from datagen.storage import write
+from datagen.storage import folder_at, write
 
 CARD_JSON, CARD_HTML = "card.json", "card.html"
 _TEMPLATE = Path(__file__).with_name("card.html.jinja")
@@ -83,15 +83,16 @@ def read_data_card(folder: str | Path) -> DataCard:
         raise UserError(f"{error}; the shard set is damaged: delete {folder} and make it again") from error
 
 
-def write_card(folder: str | Path) -> None:
+def write_card(folder: str | Path) -> DataCard:
     """Writes card.json and card.html into a finished shard set.
 
     Raises:
         UserError: as for `read_data_card`.
     """
-    card, out = read_data_card(folder), ShardSet(folder).folder
+    card, out = read_data_card(folder), folder_at(folder)
     write(out, CARD_JSON, (json.dumps(card_to_json(card), indent=2, ensure_ascii=False) + "\n").encode())
     write(out, CARD_HTML, render_page(_TEMPLATE, card=card, shown=SHOWN_CHARS).encode())
+    return card
 
 
 def card_to_json(card: DataCard) -> dict[str, Any]:

@@ -15,14 +15,13 @@ from datagen.card import CARD_HTML, write_card
 from datagen.change import config_of
 from datagen.config import load
 from datagen.console import say, show_table, warn
-from datagen.contents import Contents, contents_of
+from datagen.contents import Contents
 from datagen.errors import UserError
 from datagen.isolate import Limits
 from datagen.job import JobSettings, run_job
 from datagen.ledger import LedgerSummary
 from datagen.preview import JobPreview, preview_job
 from datagen.runner import LocalRunner, Runner
-from datagen.shards import ShardSet
 from datagen.tokens import LIMIT, LengthRow
 from datagen.track import Tracker
 from datagen.unit import Source
@@ -103,8 +102,7 @@ def run_source(
         if arguments.wandb:
             tracker = stack.enter_context(Tracker(arguments.wandb, arguments.out, config_of(source)))
         summary = run_job(source, arguments.out, settings, runner, tracker)
-    write_card(arguments.out)
-    contents = contents_of(ShardSet(arguments.out))
+    contents = write_card(arguments.out).contents
     show_summary(arguments.out, summary, contents)
     if summary.samples and settings.validation_share and "validation" not in contents.splits:
         warn("no document is held out for validation; with so few, give a larger --validation-share and --update")

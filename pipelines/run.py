@@ -95,7 +95,8 @@ def _run_stages(pipeline: Pipeline, lock: int) -> None:
         _run_command(name, stage.command, lock)
         missing = [path for path in stage.writes if not Path(path).exists()]
         if missing:
-            raise UserError(f"stage {name} did not write {', '.join(missing)}")
+            what = f"did not write {', '.join(missing)}"
+            raise UserError(f"stage {name} {what}; mend what it says above and run the same command again")
         seconds = time.monotonic() - started
         write_text(record, json.dumps({"identity": now, "done": True}) + "\n")
         times.append((name, f"{seconds:.0f} s"))
@@ -137,7 +138,7 @@ def _clear(name: str, stage: Stage, out: str, *, ours: bool) -> None:
 
 
 def _run_command(name: str, words: list[str], lock: int) -> None:
-    """Runs a stage's command with this interpreter's programs first on the path.
+    """Runs the command of a stage or a data set with this interpreter's programs first on the path.
 
     The command shares the pipeline's lock: should the pipeline be killed, nobody starts the stage a second time while
     the first one lives.
@@ -148,7 +149,7 @@ def _run_command(name: str, words: list[str], lock: int) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     program = shutil.which(words[0], path=path)
     if program is None:
-        raise UserError(f"stages.{name}.command: no program {words[0]!r} on the path")
+        raise UserError(f"{name}.command: no program {words[0]!r} on the path")
     process = subprocess.Popen([program, *words[1:]], env={**os.environ, "PATH": path}, pass_fds=[lock])
     try:
         status = process.wait()
