@@ -1,6 +1,7 @@
 """What travels between loader, model and loop: typed tensors.
 
-Shape legend: B rows, T tokens (padded to the longest row), N images of all rows in reading order, M supervised tokens.
+Shape legend: B rows, T tokens (of the longest row), S samples of all rows in reading order, N images of all rows in
+reading order. A row holds one sample after the other, then padding; samples in a row do not see each other.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ IGNORE_INDEX = -100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """One sample as ids. `labels[t]` is the label of token t itself; the model shifts."""
+    """One sample as ids. `labels[t]` is the label of token t itself; the model shifts. `labels[0]` is never used."""
 
     key: str
     task: str
@@ -31,25 +32,25 @@ class Batch:
     """One micro-batch of one rank."""
 
     input_ids: Tensor  # (B, T) int64, padded on the right
-    labels: Tensor  # (B, T) int64, IGNORE_INDEX where not supervised or padded
-    attention_mask: Tensor  # (B, T) int64, 1 for tokens, 0 for padding
-    pixels: dict[str, Tensor]  # per encoder: (N, 3, H, W) uint8; N may be 0
-    keys: tuple[str, ...]  # B sample keys; none for the row of padding that stands in for an empty batch
-    tasks: tuple[str, ...]  # B tasks, likewise
-    skipped: tuple[tuple[str, str], ...] = ()  # (key, reason) of samples that could not be used
-    truncated: int = 0  # samples whose answer was cut at max_length
+    labels: Tensor  # (B, T) int64, IGNORE_INDEX where not supervised, at the first token of a sample, and in padding
+    positions: Tensor  # (B, T) int64, from 0 in each sample; 0 in padding
+    sample_of: Tensor  # (B, T) int64, number of the sample in 0..S-1; -1 in padding
+    lengths: tuple[tuple[int, ...], ...]  # B tuples: tokens of each sample of the row, in order
+    pixels: dict[str, Tensor]  # per encoder: (N, H, W, 3) uint8; N may be 0
+    keys: tuple[str, ...]  # S sample keys; none for the row of padding that stands in for an empty batch
+    tasks: tuple[str, ...]  # S tasks
 
     @property
     def num_supervised(self) -> int:
-        """Tokens that carry a loss: labels from position 1 on (position 0 has no prediction)."""
-        return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
+        """Tokens that carry a loss."""
+        return int((self.labels != IGNORE_INDEX).sum())
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from where copies to a GPU do not block; DataLoader calls it."""
+        """The same batch in page-locked memory, from where copies to a GPU do not block."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -57,6 +58,7 @@ class Batch:
             self,
             input_ids=change(self.input_ids),
             labels=change(self.labels),
-            attention_mask=change(self.attention_mask),
+            positions=change(self.positions),
+            sample_of=change(self.sample_of),
             pixels={name: change(pixels) for name, pixels in self.pixels.items()},
         )

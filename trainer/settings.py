@@ -6,7 +6,7 @@ Loaded by `datagen.config.load`. The engine's own configuration is derived from 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 EXPORT_FILE = "model.safetensors"
 """File name of an exported model; its keys are those of `VisionLanguageModel.state_dict()`."""
@@ -53,28 +53,60 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSettings:
-    """One shard set of the mixture."""
+    """One source of a mixture: a shard set, or a mixture of its own. At most one of weight, samples and tokens.
 
-    shards: str  # a folder that a datagen command wrote
-    samples: int | None = None  # asked for per epoch; null: every sample once; 0: not used
-    max_repeats: int = 1  # how often a sample may serve in one epoch before "runs dry" is an error
+    With none of the three every sample that passes `where` is asked for, `times` times with `repeat: times`.
+    """
 
-    def __post_init__(self) -> None:
-        _check("data.sources", samples=self.samples is None or self.samples >= 0, max_repeats=self.max_repeats >= 1)
+    shards: str | None = None  # folder or URL: a shard set, or WebDataset tars that others wrote
+    mixture: Optional[MixtureSettings] = None  # noqa: UP045  # in place of `shards`; OmegaConf reads this form only
+    task: str | None = None  # take only samples of this task; tars that others wrote name none and are given it
+    weight: float | None = None  # share of the mixture, in its `unit`; 0: not used
+    samples: int | None = None  # asked for per epoch; 0: not used
+    tokens: int | None = None  # the same in supervised tokens, as the index estimates them
+    repeat: Literal["once", "times", "as_needed"] = "once"  # as_needed: at most `times` per epoch
+    times: int = 1
+    where: dict[str, Any] = field(default_factory=dict)  # index column: value, list of values, or {min: , max: }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixtureSettings:
+    """Which samples a run reads, and in which order. A file of its own, or a part of a recipe (`base: FILE` in it)."""
+
+    sources: dict[str, SourceSettings]
+    unit: Literal["samples", "tokens"] = "samples"  # what weights are shares of; tokens: supervised ones
+    samples: int | None = None  # of an epoch, where sources have weights; null: until the first would run dry
+    seed: int = 0  # of the order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
     """The mixture and how it becomes batches."""
 
-    sources: dict[str, SourceSettings]
+    mixture: MixtureSettings
     epochs: int = 1
-    max_length: int = 4096  # tokens per sample, image tokens included
+    max_length: int = 4096  # tokens per sample and per row, image tokens included
+    max_images: int = 16  # per row
+    too_long: Literal["cut", "drop", "error"] = "cut"  # a sample beyond max_length: cut the last answer's tail, …
+    batching: Literal["packed", "bucketed", "padded"] = "packed"  # rows hold many samples; one, of like lengths; one
     workers: int = 2  # loader processes per rank; 0 loads in the training process
-    max_bad_share: float = 0.001  # unreadable or unsupervised samples, as a share of those seen, before the run stops
+    prefetch: int = 8  # samples that a worker has in hand
+    deadline_s: float = 60.0  # for one sample; then its worker is killed and replaced, and the sample skipped
+    max_bad_share: float = 0.001  # samples that cannot be used, as a share of those seen, before the run stops
+    cache: str | None = None  # folder for what is read from URLs and for indexes; null: the user's cache folder
+    cache_gb: float = 20.0  # of it for bytes that were read from URLs
 
     def __post_init__(self) -> None:
-        _check("data", epochs=self.epochs >= 1, max_length=self.max_length >= 1, workers=self.workers >= 0)
+        _check(
+            "data",
+            epochs=self.epochs >= 1,
+            max_length=self.max_length >= 1,
+            max_images=self.max_images >= 1,
+            workers=self.workers >= 0,
+            prefetch=self.prefetch >= 1,
+            deadline_s=self.deadline_s > 0,
+            cache_gb=self.cache_gb >= 0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +134,7 @@ class EngineSettings:
     """How a step is run: batch, precision, ZeRO."""
 
     global_batch_size: int  # samples per optimiser step, whatever the number of GPUs
-    micro_batch_size: int = 4  # samples per forward pass and rank
+    micro_batch_size: int = 1  # rows per forward pass and rank; a row is a pack of samples, or one (data.batching)
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     zero_stage: int = 2
     offload_optimizer: bool = False  # optimiser state and update on the host
