@@ -52,7 +52,7 @@ class Mixture:
         self._pattern = Pattern([source.asked for source in sources])
 
     def at(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-        """Number of the source and row in it at each position, counted from 0 through all epochs.
+        """Number of the source and row in it at each position (n,), counted from 0 through all epochs.
 
         In order it costs a microsecond or two a position; a first jump ahead costs what `Pattern` says.
         """

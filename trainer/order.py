@@ -81,7 +81,7 @@ class Pattern:
         self._blocks: dict[int, tuple[NDArray[np.int16], NDArray[np.int64]]] = {}  # the latest, oldest first
 
     def at(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-        """Source of each position (counted from 0), and how many draws of that source come before it."""
+        """Source of each position (n,), counted from 0, and how many draws of that source come before it."""
         periods, within = np.divmod(np.asarray(positions, np.int64), self.period)
         source, draw = np.empty(within.shape, np.int16), np.empty(within.shape, np.int64)
         numbers = within // BLOCK
