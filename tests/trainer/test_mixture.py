@@ -153,7 +153,7 @@ def test_an_epoch_shorter_than_a_period_rounds_the_largest_remainders() -> None:
 
 
 @given(
-    weights=st.lists(st.decimals("0.01", "9", places=2), min_size=1, max_size=8),
+    weights=st.lists(st.decimals("0.25", "9", places=2), min_size=1, max_size=8),
     available=st.integers(1000, 10_000),
     samples=st.none() | st.integers(500, 1000),
 )
