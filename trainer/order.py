@@ -66,7 +66,7 @@ class Pattern:
     a window, from the position where its due share passes k - 1 to the one where it reaches k; earliest deadline first
     keeps all windows, since the fractional schedule does (the quota method: Steiner and Yeomans, 1993).
 
-    Cost: 0.4 µs per position, once and in order: position 10 million of a mixture of 11 sources is known after 4 s, the
+    Cost: 0.3 µs per position, once and in order: position 10 million of a mixture of 11 sources is known after 3 s, the
     positions next to it at once. A period of at most one block is computed once. Memory: four blocks of 10 bytes a
     position, and 8 bytes per source and block passed (100 million positions of 11 sources: 134 KB).
     """
