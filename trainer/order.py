@@ -102,10 +102,9 @@ class Pattern:
         known = number
         while known not in self._done:
             known -= 1
-        for passed in range(known, number):
+        for passed in range(known, number + 1):
             sources = self._schedule(passed)
             self._done[passed + 1] = self._done[passed] + np.bincount(sources, minlength=len(self._counts))
-        sources = self._schedule(number)
         order = np.argsort(sources, kind="stable")
         first = np.searchsorted(sources[order], np.arange(len(self._counts)))
         draws = np.empty(len(sources), np.int64)
