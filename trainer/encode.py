@@ -272,8 +272,9 @@ def _judge(spell: Speller, name: str) -> list[str]:
     """Warnings about what a tokenizer does not give back; refuses one that changes what every document holds."""
     essential, other = spell.probe()
     if essential:
+        shown = "; ".join(essential[:2]) + (f"; and {len(essential) - 2} more" if len(essential) > 2 else "")
         raise UserError(
-            f"model.language.tokenizer: {name!r} does not give text back as it was: {'; '.join(essential)}. Use one "
+            f"model.language.tokenizer: {name!r} does not give text back as it was: {shown}. Use one "
             "that does: byte-level BPE (OPT, Qwen, Llama 3) or sentencepiece BPE with byte fallback (Llama 2, Mistral)"
         )
     return [f"tokenizer {name!r}: answers with such characters are changed or skipped: {what}" for what in other]

@@ -72,10 +72,11 @@ class Speller:
             self._take(tokenizer.backend_tokenizer)
         self._unknown = tokenizer.unk_token_id
         spelt = [find_token(tokenizer, _BYTE_TOKEN.format(byte)) for byte in _METASPACE.encode()]
-        self._bytes = [number for number in spelt if number is not None]
+        numbers = [number for number in spelt if number is not None]
+        self._bytes = numbers if numbers and self.text(numbers) == _METASPACE else []
         control = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if _is_control(token)}
         self._control_ids = control.keys() - {self._unknown}
-        self._openings = _openings(control.values(), byte_tokens=bool(self._bytes))
+        self._openings = _openings(control.values(), byte_tokens=bool(numbers))
 
     def _take(self, tokenizer: Tokenizer) -> None:
         parts = [_tree(part) for part in (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder)]
