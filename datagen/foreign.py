@@ -53,7 +53,11 @@ _SCHEMA = pa.schema(
 COLUMNS = ("task", "split", "images", "answer_chars", "tokens")
 """Of `datagen.shards.IndexRow`, what is known and may be filtered by."""
 
-_SAME = {"split": "train", "prompt": "", "language": ""}  # in all rows
+_SAME: dict[str, str | int] = {
+    "split": "train",
+    **dict.fromkeys(("prompt", "language", "licence", "document"), ""),
+    **dict.fromkeys(("width", "height", "boxes"), 0),
+}  # in all rows; all but the split is not known
 
 # Texts are not read: a token is about 4 bytes of UTF-8 in English and Chinese, half of a JSON is answers, and a prompt
 # that comes with a text has 12 tokens.
