@@ -77,7 +77,7 @@ def tiny_build(settings: ModelSettings, seed: int = 0, **changes: Any) -> tuple[
 def tiny_pixels(model: VisionLanguageModel, count: int, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: torch.randint(256, (count, 3, p.size, p.size), generator=generator, dtype=torch.uint8)
+        name: torch.randint(256, (count, p.size, p.size, 3), generator=generator, dtype=torch.uint8)
         for name, p in model.preprocess.items()
     }
 
