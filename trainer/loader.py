@@ -6,14 +6,12 @@ So the samples of a step do not depend on how many ranks or workers there are, a
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import PIL.Image
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,9 +19,10 @@ from datagen.errors import UserError
 from datagen.sample import Sample
 from datagen.shards import ShardSet
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
-from trainer.encode import ConversationEncoder, Unusable
+from trainer.encode import ConversationEncoder
 from trainer.mixture import Mixture, MixtureSource
 from trainer.model import ImagePreprocess
+from trainer.pixels import pixels, stack_pixels
 from trainer.settings import DataSettings
 
 
@@ -142,30 +141,6 @@ class MicroBatches(Dataset[Batch]):
 
     def _load(self, sample: Sample) -> tuple[Encoded, list[dict[str, np.ndarray]]]:
         return self._encoder.encode(sample), [pixels(image.data, self._preprocess) for image in sample.images]
-
-
-def pixels(data: bytes, preprocess: Mapping[str, ImagePreprocess]) -> dict[str, np.ndarray]:
-    """An encoded image as (3, H, W) uint8 for each encoder; decoded once.
-
-    Raises:
-        Unusable: it cannot be decoded.
-    """
-    try:
-        picture = PIL.Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise Unusable(f"image cannot be decoded: {error}") from error
-    return {name: how.to_uint8(picture) for name, how in preprocess.items()}
-
-
-def stack_pixels(
-    images: Sequence[Mapping[str, np.ndarray]], preprocess: Mapping[str, ImagePreprocess]
-) -> dict[str, torch.Tensor]:
-    """(N, 3, H, W) uint8 per encoder; N may be 0."""
-    none = {name: np.empty((0, 3, how.size, how.size), np.uint8) for name, how in preprocess.items()}
-    return {
-        name: torch.from_numpy(np.stack([image[name] for image in images]) if images else none[name])
-        for name in preprocess
-    }
 
 
 def collate(
