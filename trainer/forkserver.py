@@ -101,8 +101,8 @@ def receive(of: socket.socket, *, wait: bool = True) -> tuple[Any, list[int]] | 
     flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
     try:
         data, ancillary, _, _ = of.recvmsg(_LARGEST, socket.CMSG_LEN(_MOST_DESCRIPTORS * _INT), flags)
-    except ConnectionError:
-        return None
+    except ConnectionResetError:  # it ended without reading all; what it said before comes after this error
+        return receive(of, wait=wait)
     descriptors = [number for _, _, part in ancillary for number in array.array("i", part)]
     if not data:
         return None

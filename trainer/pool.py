@@ -68,7 +68,7 @@ class Pool(Protocol):
         """Adds a task; those added first are begun first."""
 
     def next(self) -> Result:
-        """Waits for a result of a task that was submitted, in any order; each has exactly one.
+        """Waits for a result of a task that was submitted: in any order, exactly one for each.
 
         Raises:
             UserError: the loading function's.
@@ -197,6 +197,7 @@ class WorkerPool:
         self._orphans: dict[int, list[int]] = {}  # slots of killed workers until these are gone
         self._last_number = 0
         self._stopped = threading.Event()
+        self._watching = threading.Lock()
         self._events = selectors.DefaultSelector()
         self._server_ready = False
         function = pickle.dumps(load)
@@ -210,31 +211,36 @@ class WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._events.close()
-        for worker in self._workers.values():
-            _close(worker)
-        self._control.close()  # upon which it ends its workers and itself …
-        try:
-            self._server.wait(2 if self._server_ready else 0)
-        except subprocess.TimeoutExpired:  # … unless it is busy; then they end with it
-            self._server.kill()
-            self._server.wait()
-        self._arena.close()
+        self.stop()
+        with self._watching:  # until a thread that waits for a result has heard of it
+            self._events.close()
+            for worker in self._workers.values():
+                _close(worker)
+            self._control.close()  # upon which it ends its workers and itself …
+            try:
+                self._server.wait(2 if self._server_ready else 0)
+            except subprocess.TimeoutExpired:  # … unless it is busy; then they end with it
+                self._server.kill()
+                self._server.wait()
+            self._arena.close()
 
     def submit(self, task: Task) -> None:
         """See `Pool`."""
         self._tasks.append(task)
-        self._hand_out()
+        with self._watching:
+            if not self._stopped.is_set():
+                self._hand_out()
 
     def next(self) -> Result:
         """See `Pool`."""
         while not self._results:
-            if self._stopped.is_set():
-                raise Stopped
-            for key, _ in self._events.select(_GLANCE_S):
-                self._hear(key.data)
-            self._check_deadlines()
-            self._hand_out()
+            with self._watching:
+                if self._stopped.is_set():
+                    raise Stopped
+                for key, _ in self._events.select(_GLANCE_S):
+                    self._hear(key.data)
+                self._check_deadlines()
+                self._hand_out()
         return self._results.popleft()
 
     def free(self, result: Result) -> None:
