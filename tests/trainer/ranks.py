@@ -1,6 +1,6 @@
 """Training in the small on several ranks: started as processes by test_zero.py, one start for many runs.
 
-    python -m tests.trainer.ranks OUT JOBS      JOBS: JSON, a list of keyword arguments of `train`
+python -m tests.trainer.ranks OUT JOBS      JOBS: JSON, a list of keyword arguments of `train`
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from torch import Tensor
 from tests.trainer.world import CLIP, OPT, QWEN, SAM
 from trainer import engine as engine_module
 from trainer import snapshot
-from trainer.batch import IGNORE_INDEX, Batch
+from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.engine import Engine, start_distributed
-from trainer.model import VisionLanguageModel, build
+from trainer.model import ImagePreprocess, VisionLanguageModel, build
+from trainer.packing import Loaded, collate, empty_batch
 from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings
 
 IMAGE = 5  # the id of an image token
@@ -31,15 +31,18 @@ SHARES = 4  # micro-batches of a step, whatever the ranks; the first half is tex
 
 
 def model_settings(kind: str) -> ModelSettings:
-    """`tied`: OPT, whose head is its embeddings, and two encoders that train. `untied`: Qwen2, one of them frozen."""
-    tied = kind == "tied"
+    """`tied`: OPT, whose head is its embeddings, and two encoders that train. `untied`: Qwen2, one of them frozen.
+
+    `connectors`: nothing else trains.
+    """
+    tied, frozen = kind == "tied", kind == "connectors"
     return ModelSettings(
         vision={
             "clip": EncoderSettings(type="clip", config=CLIP, frozen=not tied),
-            "vary": EncoderSettings(type="sam", config=SAM),
+            "vary": EncoderSettings(type="sam", config=SAM, frozen=frozen),
         },
         language=LanguageSettings(
-            type="opt" if tied else "qwen2", tokenizer="", template="", config=OPT if tied else QWEN
+            type="opt" if tied else "qwen2", tokenizer="", template="", config=OPT if tied else QWEN, frozen=frozen
         ),
     )
 
@@ -57,51 +60,42 @@ def make_model(kind: str) -> VisionLanguageModel:
     return model
 
 
-def make_batch(step: int, share: int, *, images: bool, nothing: bool = False) -> Batch:
-    """Two rows of random ids, a pure function of (step, share); `nothing`: no image and nothing supervised."""
-    random = torch.Generator().manual_seed(1000 * step + share)
-    ids = torch.randint(10, 300, (2, 24), generator=random)
-    labels = ids.clone()
-    labels[:, :8] = IGNORE_INDEX
-    labels[1, 20 - share :] = IGNORE_INDEX  # shares weigh differently
-    count = 2 if images else 0
-    if images:
-        ids[:, 2:6] = IMAGE
-    if nothing:
-        labels[:] = IGNORE_INDEX
-    return Batch(
-        input_ids=ids,
-        labels=labels,
-        attention_mask=torch.ones_like(ids),
-        pixels={
-            name: torch.randint(0, 256, (count, 3, size, size), generator=random, dtype=torch.uint8)
-            for name, size in (("clip", 28), ("vary", 64))
-        },
-        keys=("a", "b"),
-        tasks=("ocr", "ocr"),
-    )
+def make_sample(random: torch.Generator, *, image: bool, preprocess: dict[str, ImagePreprocess]) -> Loaded:
+    """Between 12 and 24 random ids, supervised from the ninth on, and the image they may hold."""
+    length = int(torch.randint(12, 25, (), generator=random))
+    ids = torch.randint(10, 300, (length,), generator=random).tolist()
+    labels = [IGNORE_INDEX] * 8 + ids[8:]
+    pixels = []
+    if image:
+        ids[2:6] = [IMAGE] * 4
+        sizes = {name: (how.size, how.size, 3) for name, how in preprocess.items()}
+        pixels = [{n: torch.randint(256, size, generator=random).byte().numpy() for n, size in sizes.items()}]
+    return Encoded(key="a", task="ocr", input_ids=ids, labels=labels), pixels
 
 
-def micro_batches(step: int, rank: int, world_size: int) -> list[Batch]:
-    """This rank's shares of a step: with two ranks the first has text alone and the second images alone.
+def micro_batches(step: int, rank: int, world_size: int, preprocess: dict[str, ImagePreprocess]) -> list[Batch]:
+    """This rank's part of the SHARES micro-batches of a step, a pure function of (step, share).
 
-    The last share is an empty one, which a rank with less to do than another is given.
+    With two ranks the first has text alone and the second images, and an empty one for want of samples, for 20 steps;
+    then it is the other way round, and after that nobody has an image.
     """
-    shares = [
-        make_batch(step, share, images=2 * share >= SHARES and share < SHARES - 1, nothing=share == SHARES - 1)
-        for share in range(SHARES)
-    ]
+    batches = []
+    for share in range(SHARES):
+        random = torch.Generator().manual_seed(1000 * step + share)
+        image = 2 * share >= SHARES and step < 21
+        row = [[make_sample(random, image=image, preprocess=preprocess) for _ in range(2)] for _ in range(2)]
+        batches.append(collate(row, 0, preprocess) if share < SHARES - 1 else empty_batch(0, preprocess))
+    if step >= 20:
+        batches.reverse()
     each = SHARES // world_size
-    return shares[rank * each : (rank + 1) * each]
+    return batches[rank * each : (rank + 1) * each]
 
 
 def make_engine(
     kind: str, stage: int, *, precision: str = "fp32", offload: bool = False, eps: float = 1e-8
 ) -> tuple[Engine, VisionLanguageModel]:
     model = make_model(kind)
-    settings = EngineSettings(
-        global_batch_size=8, precision=precision, zero_stage=stage, offload_optimizer=offload
-    )
+    settings = EngineSettings(global_batch_size=8, precision=precision, zero_stage=stage, offload_optimizer=offload)
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in trained if p.ndim > 1]}, {"params": [p for p in trained if p.ndim <= 1]}]
     return Engine(model, torch.optim.AdamW(groups, eps=eps, weight_decay=0.01, fused=True), settings, None), model
@@ -131,12 +125,12 @@ def train(
         _save_weights(weights, out / f"{name}.initial.safetensors")
     if start is not None:
         snapshot.load(engine, out / start)
-    calls = {name: 0 for name in model.encoders}
+    calls = dict.fromkeys(model.encoders, 0)
     for encoder_name, encoder in model.encoders.items():
         encoder.register_forward_hook(lambda *_, encoder_name=encoder_name: _count(calls, encoder_name))
     losses = []
     for step in range(first, last):
-        batches = micro_batches(step, engine.rank, engine.world_size)
+        batches = micro_batches(step, engine.rank, engine.world_size, model.preprocess)
         supervised = int(engine.total(torch.tensor(sum(batch.num_supervised for batch in batches))))
         total = torch.zeros((), dtype=torch.float64)
         for number, batch in enumerate(batches):
@@ -198,11 +192,12 @@ def launch(out: Path, world_size: int, jobs: list[dict[str, Any]]) -> dict[str, 
     return {job["name"]: [results[job["name"]] for results in ranks] for job in jobs}
 
 
-def cut_small() -> None:
-    """Buckets that fill up several times in a backward pass, no parameter left whole, files of few tensors."""
-    engine_module._BUCKET_ELEMENTS = 5000
-    engine_module._PERSISTENT_ELEMENTS = 0
-    snapshot._SHARD_ELEMENTS = 20_000
+SMALL = {
+    (engine_module, "_BUCKET_ELEMENTS"): 5000,  # fills up several times in a backward pass
+    (engine_module, "_PERSISTENT_ELEMENTS"): 0,  # no parameter of the language model is left whole
+    (snapshot, "_SHARD_ELEMENTS"): 20_000,  # few tensors to a file
+}
+"""Sizes for a model this small to be cut up as large ones are."""
 
 
 def _count(calls: dict[str, int], name: str) -> None:
@@ -217,7 +212,8 @@ def main() -> None:
     out, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    cut_small()
+    for (module, size), value in SMALL.items():
+        setattr(module, size, value)
     rank, _ = start_distributed()
     results = {job["name"]: train(out, **job) for job in jobs}
     (out / f"results-{rank}.json").write_text(json.dumps(results))
