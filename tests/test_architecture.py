@@ -16,6 +16,7 @@ from trainer import settings
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = {"sample", "boxes", "prompts", "shards", "config", "files", "errors", "console", "storage", "escape"}
+CONTRACT |= {"cache", "tokens"}  # how a catalog keeps and weighs what an index says
 """Modules of `datagen` that others may import; they import only each other."""
 
 FENCES = {

@@ -5,6 +5,7 @@ Loaded by `datagen.config.load`. The engine's own configuration is derived from 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
@@ -68,15 +69,33 @@ class SourceSettings:
     times: int = 1
     where: dict[str, Any] = field(default_factory=dict)  # index column: value, list of values, or {min: , max: }
 
+    @property
+    def used(self) -> bool:
+        """Whether anything is asked of it; if not, its shards need not exist."""
+        return 0 not in (self.weight, self.samples, self.tokens)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixtureSettings:
-    """Which samples a run reads, and in which order. A file of its own, or a part of a recipe (`base: FILE` in it)."""
+    """Which samples a run reads, and in which order. A file of its own, or a part of a recipe (`base: FILE` in it).
+
+    Either every source that is used has a weight, or none has.
+    """
 
     sources: dict[str, SourceSettings]
     unit: Literal["samples", "tokens"] = "samples"  # what weights are shares of; tokens: supervised ones
     samples: int | None = None  # of an epoch, where sources have weights; null: until the first would run dry
-    seed: int = 0  # of the order
+    seed: int = 0  # of the order; not read in a mixture in a mixture
+
+    @property
+    def used(self) -> dict[str, SourceSettings]:
+        """The sources that something is asked of."""
+        return {name: source for name, source in self.sources.items() if source.used}
+
+    @property
+    def weighted(self) -> bool:
+        """Whether sources have weights, in place of counts."""
+        return any(source.weight is not None for source in self.used.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +116,7 @@ class DataSettings:
     cache_gb: float = 20.0  # of it for bytes that were read from URLs
 
     def __post_init__(self) -> None:
+        _check_mixture("data.mixture", self.mixture)
         _check(
             "data",
             epochs=self.epochs >= 1,
@@ -107,6 +127,57 @@ class DataSettings:
             deadline_s=self.deadline_s > 0,
             cache_gb=self.cache_gb >= 0,
         )
+
+
+def _check_mixture(where: str, mixture: MixtureSettings) -> None:
+    """What is wrong with a mixture whatever its shards hold; `where` is its key in the recipe."""
+    if not mixture.used:
+        raise ValueError(f"{where}.sources: no source is used; give one a weight, samples or tokens above 0")
+    if mixture.samples is not None and mixture.samples < 1:
+        raise ValueError(f"{where}.samples: {mixture.samples}, an epoch has at least 1")
+    if not mixture.weighted and (mixture.samples is not None or mixture.unit != "samples"):
+        key = "unit" if mixture.samples is None else "samples"
+        raise ValueError(f"{where}.{key}: only with weights; no source has one")
+    for name, source in mixture.sources.items():
+        if "/" in name:
+            raise ValueError(
+                f"{where}.sources.{name}: no '/' in a name; it stands between a mixture's and its sources'"
+            )
+        if reason := _wrong_number(source) or (_wrong_together(source, mixture.weighted) if source.used else None):
+            raise ValueError(f"{where}.sources.{name}.{reason}")
+    for name, source in mixture.used.items():
+        if source.mixture is not None:
+            _check_mixture(f"{where}.sources.{name}.mixture", source.mixture)
+
+
+def _wrong_number(source: SourceSettings) -> str | None:
+    """The first key of a source that is out of range, and why."""
+    for key, value in (("weight", source.weight), ("samples", source.samples), ("tokens", source.tokens)):
+        if value is not None and not 0 <= value < math.inf:
+            return f"{key}: {value}, expected 0 or more"
+    return f"times: {source.times}, expected 1 or more" if source.times < 1 else None
+
+
+def _wrong_together(source: SourceSettings, weighted: bool) -> str | None:
+    """The first key of a source that does not go with its others or with its mixture, and why."""
+    given = [key for key in ("weight", "samples", "tokens") if getattr(source, key) is not None]
+    inner = source.mixture is not None
+    rules = {
+        "shards: missing; name a shard set, or a mixture in its place": source.shards is None and not inner,
+        "shards: not together with mixture; set one of them to null": source.shards is not None and inner,
+        "task: is for shards; name it in the mixture's own sources": source.task is not None and inner,
+        "where: is for shards; name it in the mixture's own sources": bool(source.where) and inner,
+        f"{given[-1] if given else ''}: not together with {given[:-1]}; leave one, set the rest to null": len(given)
+        > 1,
+        "weight: missing, while other sources have one; give all a weight (0: not used), or none": (
+            weighted and source.weight is None
+        ),
+        "times: only with repeat: times or repeat: as_needed": source.repeat == "once" and source.times != 1,
+        f"repeat: times is for all samples, not for a number of them; with {' '.join(given)} say repeat: as_needed": (
+            source.repeat == "times" and bool(given)
+        ),
+    }
+    return next((reason for reason, holds in rules.items() if holds), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
