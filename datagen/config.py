@@ -6,7 +6,8 @@ The only module that imports omegaconf.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -27,7 +28,7 @@ def load(
     Args:
         schema: a dataclass; its fields are the keys.
         path: YAML file. A top-level `base: other.yaml` (relative to the file), or a list of them in order, is merged
-            below it, recursively.
+            below it, recursively. A mapping further down may have a `base:` too; it stands for what belongs there.
             None: only the schema's defaults and the overrides.
         overrides: `a.b=value`, the value in YAML syntax.
         given: values known to the caller, e.g. parsed input paths; below the overrides.
@@ -50,8 +51,8 @@ def load(
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files a recipe consists of: itself and what `base:` names, lowest first."""
-    return [Path(origin) for origin, _ in _layers(path, seen=())]
+    """The files a recipe consists of: itself and what `base:` names anywhere in it, lowest first, each once."""
+    return [Path(origin) for origin in dict.fromkeys(origin for origin, _ in _layers(path, seen=()))]
 
 
 def to_yaml(settings: object) -> str:
@@ -75,11 +76,24 @@ def _layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, DictConfig]]:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path}: expected keys and values at the top, found {type(layer).__name__}")
-    base = layer.pop("base", None) or []
+    content = cast(dict[str, Any], OmegaConf.to_container(layer, resolve=False))
     below: list[tuple[str, DictConfig]] = []
-    for name in [base] if isinstance(base, str) else base:
-        below += _layers(path.parent / str(name), (*seen, path.resolve()))
-    return [*below, (str(path), layer)]
+    for keys, name in _bases(content):
+        for origin, base in _layers(path.parent / name, (*seen, path.resolve())):
+            below.append((origin, reduce(lambda inner, key: OmegaConf.create({key: inner}), reversed(keys), base)))
+    return [*below, (str(path), OmegaConf.create(content))]
+
+
+def _bases(content: dict[Any, Any], keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Takes every `base:` out of nested mappings: the keys above it and the file named, outermost first."""
+    base = content.get("base")
+    names = [base] if isinstance(base, str) else base
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        del content["base"]
+        yield from ((keys, name) for name in names)
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _bases(value, (*keys, key))
 
 
 def _from_overrides(overrides: Sequence[str]) -> DictConfig:
