@@ -35,7 +35,7 @@ class Batch:
     labels: Tensor  # (B, T) int64, IGNORE_INDEX where not supervised, at the first token of a sample, and in padding
     positions: Tensor  # (B, T) int64, from 0 in each sample; 0 in padding
     sample_of: Tensor  # (B, T) int64, number of the sample in 0..S-1; -1 in padding
-    lengths: tuple[tuple[int, ...], ...]  # B tuples: tokens of each sample of the row, in order
+    lengths: tuple[tuple[int, ...], ...]  # B tuples: tokens of each sample of the row, in order; () for padding alone
     pixels: dict[str, Tensor]  # per encoder: (N, H, W, 3) uint8; N may be 0
     keys: tuple[str, ...]  # S sample keys; none for the row of padding that stands in for an empty batch
     tasks: tuple[str, ...]  # S tasks
@@ -44,6 +44,16 @@ class Batch:
     def num_supervised(self) -> int:
         """Tokens that carry a loss."""
         return int((self.labels != IGNORE_INDEX).sum())
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that belong to a sample; the rest is padding."""
+        return sum(map(sum, self.lengths))
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that hold a sample."""
+        return sum(map(bool, self.lengths))
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`."""
@@ -62,3 +72,12 @@ class Batch:
             sample_of=change(self.sample_of),
             pixels={name: change(pixels) for name, pixels in self.pixels.items()},
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One rank's part of an optimiser step."""
+
+    batches: list[Batch]  # micro-batches; ranks may have differently many
+    skipped: tuple[tuple[str, str], ...] = ()  # key and reason of each sample that could not be used
+    truncated: int = 0  # samples whose answer was cut at max_length
