@@ -39,7 +39,7 @@ class Coded(NamedTuple):
     """A column of names."""
 
     names: tuple[str, ...]  # "" where unknown
-    codes: NDArray[np.int32]  # (R,) into `names`
+    codes: Ints  # (R,) into `names`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from datagen.console import say, show_table
+from datagen.console import show_table
 from datagen.tokens import EDGES
 from pipelines.mix_count import Counts
 
-_BAR = 8  # characters of a bar that stands for all samples
-_EIGHTHS = "▏▎▍▌▋▊▉█"
+_EIGHTHS = "▁▂▃▄▅▆▇█"
 _NAMED = 4  # languages or licences of a source
 
 
@@ -69,8 +67,9 @@ class Report:
 
 
 def show(report: Report) -> None:
-    """Shows all of it."""
+    """Shows all of it, in tables that fit 80 columns."""
     _show_samples(report)
+    _show_repeats(report)
     _show_tokens(report)
     _show_lengths(report)
     _show_cut(report)
@@ -93,54 +92,44 @@ def _show_samples(report: Report) -> None:
             f"{one.counts.samples:,}",
             _share(one.asked_share),
             _share(_got_share(one.counts, report)),
-            _of(one.available, one.held),
-            _repeats(one.counts),
         )
         for one in report.sources
     ]
-    rows.append(_sum_row(report))
-    columns = ("source", "the file asks", "samples asked", "got", "share asked", "got", "available", "repeats")
-    show_table(f"{report.file}: samples of one epoch, shares in {_unit(report)}", columns, rows)
-    say("repeats: how often a sample of the source occurs in an epoch: least / mean / most")
+    rows.append(("all", "", f"{_sum(report, 'asked_samples'):,}", f"{report.all.samples:,}", "", ""))
+    unit = "supervised tokens" if report.unit == "tokens" else "samples"
+    columns = ("source", "the file says", "asked", "got", "share asked", "got")
+    show_table(f"{report.file}: samples of one epoch; shares are of {unit}", columns, rows)
 
 
-def _sum_row(report: Report) -> tuple[str, ...]:
-    asked, available = (sum(getattr(one, name) for one in report.sources) for name in ("asked_samples", "available"))
-    held = sum(one.held for one in report.sources)
-    return "all", "", f"{asked:,}", f"{report.all.samples:,}", "", "", _of(available, held), _repeats(report.all)
+def _show_repeats(report: Report) -> None:
+    rows = [(one.name, f"{one.held:,}", f"{one.available:,}", *_repeats(one.counts)) for one in report.sources]
+    rows.append(("all", f"{_sum(report, 'held'):,}", f"{_sum(report, 'available'):,}", *_repeats(report.all)))
+    columns = ("source", "there", "after filters", "at least", "mean", "at most")
+    show_table("samples that there are, and how often one occurs in an epoch", columns, rows)
 
 
 def _show_tokens(report: Report) -> None:
-    rows = []
-    for one in report.sources:
-        got = one.counts
-        rows.append(
-            (
-                one.name,
-                f"{one.asked_supervised:,}",
-                f"{got.supervised:,}",
-                _share(got.supervised / max(report.all.supervised, 1)),
-                f"{one.asked_tokens:,}",
-                f"{got.tokens:,}",
-                _share(got.tokens / max(report.all.tokens, 1)),
-                f"{got.tokens / max(got.samples, 1):,.0f}",
-            )
-        )
-    asked = (sum(getattr(one, name) for one in report.sources) for name in ("asked_supervised", "asked_tokens"))
-    supervised, tokens = asked
-    mean = report.all.tokens / max(report.all.samples, 1)
-    total = f"{report.all.supervised:,}", "", f"{tokens:,}", f"{report.all.tokens:,}", "", f"{mean:,.0f}"
-    rows.append(("all", f"{supervised:,}", *total))
-    columns = ("source", "supervised asked", "got", "share", "all tokens asked", "got", "share", "per sample")
-    show_table(
-        f"tokens of one epoch, as the index estimates them; an image is {report.image_tokens} of them", columns, rows
-    )
+    for title, what in (("supervised tokens", "supervised"), (f"all tokens, {report.image_tokens} an image", "tokens")):
+        total, samples = getattr(report.all, what), report.all.samples
+        rows = []
+        for one in report.sources:
+            got = getattr(one.counts, what)
+            asked = getattr(one, f"asked_{what}")
+            each = got / max(one.counts.samples, 1)
+            rows.append((one.name, f"{asked:,}", f"{got:,}", _share(got / max(total, 1)), f"{each:,.0f}"))
+        each = total / max(samples, 1)
+        rows.append(("all", f"{_sum(report, f'asked_{what}'):,}", f"{total:,}", "", f"{each:,.0f}"))
+        columns = ("source", "asked", "got", "share got", "per sample")
+        show_table(f"{title} (of one epoch, as the index estimates them)", columns, rows)
 
 
 def _show_lengths(report: Report) -> None:
-    bounds = [f"{low}–{high - 1}" for low, high in pairwise(EDGES)] + [f"{EDGES[-1]}–"]
-    rows = [(name, *(_bar(n, counts.samples) for n in counts.lengths)) for name, counts in _each(report)]
-    show_table("length of samples in tokens, with images", ("source", *bounds), rows)
+    bounds = [*(f"<{edge}" for edge in EDGES[1:]), f"≥{EDGES[-1]}"]
+    rows = [
+        (name, _bars(counts.lengths), *(f"{n / counts.samples:.0%}" if n else "" for n in counts.lengths))
+        for name, counts in _each(report)
+    ]
+    show_table("length of samples in tokens, with images", ("source", "", *bounds), rows)
 
 
 def _show_cut(report: Report) -> None:
@@ -160,27 +149,14 @@ def _show_cut(report: Report) -> None:
 
 
 def _show_measured(report: Report) -> None:
-    rows = [
-        (
-            one.name,
-            one.samples,
-            one.unusable,
-            f"{one.estimated:,}",
-            f"{one.real:,}",
-            _error(one.estimated, one.real),
-            f"{one.estimated_supervised:,}",
-            f"{one.real_supervised:,}",
-            _error(one.estimated_supervised, one.real_supervised),
-            one.cut,
-        )
-        for one in report.measured
-    ]
-    columns = ("source", "samples", "unusable", "tokens estimated", "real", "error", "supervised estimated")
-    show_table(
-        f"read and tokenised; beyond max_length {report.max_length} by real tokens",
-        (*columns, "real", "error", "beyond"),
-        rows,
-    )
+    for title, what in (("supervised tokens", "_supervised"), ("all tokens", "")):
+        rows = []
+        for one in report.measured:
+            estimated, real = getattr(one, f"estimated{what}"), getattr(one, f"real{what}")
+            error = f"{estimated / real - 1:+.1%}" if real else ""
+            rows.append((one.name, one.samples, one.unusable, f"{estimated:,}", f"{real:,}", error, one.cut))
+        columns = ("source", "samples", "unusable", "estimated", "real", "error", "beyond")
+        show_table(f"{title} of samples that were read; beyond max_length {report.max_length}", columns, rows)
 
 
 def _show_epoch(report: Report) -> None:
@@ -215,17 +191,13 @@ def _got_share(counts: Counts, report: Report) -> float:
     return counts.samples / max(report.all.samples, 1)
 
 
-def _unit(report: Report) -> str:
-    return "supervised tokens" if report.unit == "tokens" else "samples"
+def _sum(report: Report, what: str) -> int:
+    return sum(getattr(one, what) for one in report.sources)
 
 
-def _of(available: int, held: int) -> str:
-    return f"{available:,}" if available == held else f"{available:,} of {held:,}"
-
-
-def _repeats(counts: Counts) -> str:
+def _repeats(counts: Counts) -> tuple[str, str, str]:
     least, mean, most = counts.repeats
-    return f"{least} / {mean:.2f} / {most}"
+    return f"{least}", f"{mean:.2f}", f"{most}"
 
 
 def _share(share: float | None) -> str:
@@ -237,13 +209,7 @@ def _shares(counts: Mapping[str, int], of: int) -> str:
     return ", ".join(found[:_NAMED]) + (f", {len(found) - _NAMED} more" if len(found) > _NAMED else "")
 
 
-def _error(estimated: int, real: int) -> str:
-    return f"{estimated / real - 1:+.1%}" if real else ""
-
-
-def _bar(number: int, of: int) -> str:
-    """A bar of blocks and the share in words; nothing where there is nothing."""
-    if not number:
-        return ""
-    whole, rest = divmod(round(8 * _BAR * number / of), 8)
-    return f"{'█' * whole}{_EIGHTHS[rest - 1] if rest else ''} {number / of:.0%}".lstrip()
+def _bars(counts: Sequence[int]) -> str:
+    """A bar for each number, in the scale of the largest; none for 0."""
+    most = max(*counts, 1)
+    return "".join(_EIGHTHS[max(0, round(8 * number / most) - 1)] if number else " " for number in counts)
