@@ -30,21 +30,20 @@ class RowFile:
     """Tables, one after the other in a mapped file without a name.
 
     Args:
-        tables: of the same columns; the rows are numbered through all of them.
-        key: column of sample keys, of which `bases` remembers a hash.
+        tables: their rows are numbered through all of them.
+        schema: of the rows; has a column "key", of which `bases` remembers a hash.
     """
 
-    def __init__(self, tables: Iterable[pa.Table], key: str = "key") -> None:
+    def __init__(self, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
         ends, bases = [0], [np.zeros(0, np.uint64)]
         with tempfile.NamedTemporaryFile(prefix="varyforge-") as file:
-            writer = None
-            for table in tables:
-                writer = writer or pa.ipc.new_file(file, table.schema)
-                writer.write_batch(table.combine_chunks().to_batches()[0] if len(table) else _empty(table.schema))
-                ends.append(ends[-1] + len(table))
-                bases.append(np.fromiter(map(_hash, table.column(key).to_pylist()), np.uint64, len(table)))
-            assert writer is not None, "no table"
-            writer.close()
+            with pa.ipc.new_file(file, schema) as writer:
+                for table in tables:
+                    for batch in table.cast(schema).combine_chunks().to_batches():
+                        writer.write_batch(batch)
+                        ends.append(ends[-1] + len(batch))
+                        keys = batch.column("key").to_pylist()
+                        bases.append(np.fromiter(map(_hash, keys), np.uint64, len(keys)))
             file.flush()
             self._reader = pa.ipc.open_file(pa.memory_map(file.name))
         self._ends = np.array(ends)
@@ -61,10 +60,6 @@ class RowFile:
             for place, row in zip(places.tolist(), picked.to_pylist(), strict=True):
                 found[place] = row
         return found
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=schema)
 
 
 def occurrences(order: Order, positions: int, bases: Sequence[NDArray[np.uint64]]) -> NDArray[np.int32]:

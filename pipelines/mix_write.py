@@ -47,10 +47,11 @@ from trainer.settings import MixtureSettings
 MIXTURE_SOURCE = "mixture_source"
 """Column of the index: the source of the mixture that a sample was drawn from."""
 
-_COLUMNS = schema_of(IndexRow).names
-_SCHEMAS = schema_of(IndexRow).append(pa.field(MIXTURE_SOURCE, pa.string())), schema_of(LedgerRow)
+_CARRIED = schema_of(IndexRow)
+_SCHEMAS = _CARRIED.append(pa.field(MIXTURE_SOURCE, pa.string())), schema_of(LedgerRow)
 _BYTES_DEPEND_ON = ("varyforge", "pyarrow")
 _DETAIL_CHARS = 200
+_CHANGES_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +147,12 @@ def _refuse_another(folder: Folder, job: Config) -> None:
     parts = ("config", "job")
     changes = list(differences({part: there.get(part) for part in parts}, {part: job[part] for part in parts}))
     if changes:
-        said = "; ".join(f"{key.removeprefix('config.').removeprefix('settings.')} {change}" for key, change in changes)
-        raise UserError(f"{folder} holds another mixture: {said}; choose another --out, or delete it")
+        said = [f"{key.removeprefix('config.').removeprefix('settings.')} {change}" for key, change in changes]
+        more = f"; … and {len(said) - _CHANGES_NAMED} more" if len(said) > _CHANGES_NAMED else ""
+        raise UserError(
+            f"{folder} holds another mixture: {'; '.join(said[:_CHANGES_NAMED])}{more}; "
+            "choose another --out, or delete it"
+        )
 
 
 def _finished(folder: Folder, planned: Sequence[OrderedShard], config: str, retry: bool) -> dict[str, ShardRecord]:
@@ -221,7 +226,7 @@ class _Maker:
 
 
 def _maker(corpus: Corpus, folder: Folder, job: Config) -> _Maker:
-    index = [RowFile(catalog.tables(_COLUMNS)) for catalog in corpus.catalogs]
+    index = [RowFile(catalog.tables(_CARRIED.names), _CARRIED) for catalog in corpus.catalogs]
     return _Maker(
         corpus=corpus,
         index=index,
