@@ -34,7 +34,9 @@ def cache_folder(wanted: str | None = None) -> Path:
         _try(folder)
     except OSError as error:
         instead = Path(tempfile.gettempdir()) / f"varyforge-{os.getuid()}"
-        warn(f"{folder}: cannot write there ({error.strerror}); {instead} serves as the cache (data.cache names another)")
+        warn(
+            f"{folder}: cannot write there ({error.strerror}); {instead} serves as the cache (data.cache names another)"
+        )
         _try(instead)
         if instead.stat().st_uid != os.getuid():
             raise PermissionError(13, "belongs to another user; set data.cache", str(instead)) from error

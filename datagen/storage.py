@@ -307,8 +307,8 @@ class RemoteFolder:
             entries = filesystem.ls(self._at(below), detail=True)
         except FileNotFoundError:
             return {}
-        files = [(str(e["name"]).rstrip("/").rsplit("/", 1)[-1], int(e["size"])) for e in entries if e["type"] == "file"]
-        return {f"{below}/{name}" if below else name: size for name, size in sorted(files) if name.endswith(suffix)}
+        found = {str(e["name"]).rstrip("/").rsplit("/", 1)[-1]: int(e["size"]) for e in entries if e["type"] == "file"}
+        return {f"{below}/{name}" if below else name: found[name] for name in sorted(found) if name.endswith(suffix)}
 
     def size(self, name: str) -> int | None:
         """See `Folder`."""

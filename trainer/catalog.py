@@ -91,13 +91,13 @@ class OwnShards:
     def __init__(self, place: str) -> None:
         self._set = ShardSet(place)
         self.place = str(self._set.folder)
-        self.tars = [f"{record.name}.tar" for record in self._set.records]
-        self.versions = [record.tar_sha256[:16] for record in self._set.records]
+        self.tars: Sequence[str] = [f"{record.name}.tar" for record in self._set.records]
+        self.versions: Sequence[str] = [record.tar_sha256[:16] for record in self._set.records]
         made = [[record.name, record.tar_sha256, record.index_sha256] for record in self._set.records]
         self.identity = hashlib.sha256(json.dumps(made).encode()).hexdigest()
         named = {item.name for item in fields(IndexRow)}
         measures = [name for name in self._set.index(0, None).schema.names if name not in named]
-        self.kinds: dict[str, Kind] = {**COLUMNS, **dict.fromkeys(measures, "number")}  # type: ignore[dict-item]
+        self.kinds: dict[str, Kind] = {**COLUMNS, **dict.fromkeys(measures, "number")}
 
     def index(self, number: int, columns: Sequence[str]) -> pa.Table:
         """See `Shards`."""
@@ -164,14 +164,9 @@ class Catalog:
         return dict(self._rows.tasks)
 
     @property
-    def mean_tokens(self) -> float:
-        """Tokens of a sample, estimated."""
-        return self._rows.tokens / len(self)
-
-    @property
-    def mean_answer_tokens(self) -> float:
-        """Supervised tokens of a sample, estimated."""
-        return self._rows.answer_tokens / len(self)
+    def sums(self) -> tuple[int, int]:
+        """Tokens of all samples, and supervised ones among them, estimated."""
+        return self._rows.tokens, self._rows.answer_tokens
 
     @property
     def kept(self) -> list[tuple[str, int]]:

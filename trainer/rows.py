@@ -98,7 +98,8 @@ def _answer_tokens(table: pa.Table) -> NDArray[np.int64]:
     boxes = np.array([question.asks_for_boxes for question in known], np.bool_)[codes]
     guessed = np.minimum(np.round(chars * np.where(boxes, _RATE_OF_BOXES, rates)).astype(np.int64), left)
     whole = np.array([question.is_whole for question in known], np.bool_)[codes]
-    return np.maximum(np.where(whole, left, guessed), 1)
+    found: NDArray[np.int64] = np.maximum(np.where(whole, left, guessed), 1)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

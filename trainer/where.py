@@ -18,7 +18,7 @@ Kind = Literal["text", "number"]
 COLUMNS: dict[str, Kind] = {
     **dict.fromkeys(("language", "split", "licence", "task", "document", "prompt"), "text"),
     **dict.fromkeys(("answer_chars", "tokens", "images", "width", "height", "boxes"), "number"),
-}  # type: ignore[assignment]  # the literals are widened
+}
 """Of `datagen.shards.IndexRow`, what may be filtered by; a source's own measures come on top."""
 
 DEFAULT_SPLIT = "train"
