@@ -42,6 +42,7 @@ from trainer.settings import (
     EncoderSettings,
     EngineSettings,
     LanguageSettings,
+    MixtureSettings,
     ModelSettings,
     OptimSettings,
     Recipe,
@@ -109,7 +110,10 @@ def recipe(out: Path, epochs: int) -> Recipe:
             language=LanguageSettings(type="opt", tokenizer=str(out / "tokenizer"), template="vicuna_v1", config=opt),
         ),
         data=DataSettings(
-            sources={"words": SourceSettings(shards=str(out / "shards"))}, epochs=epochs, max_length=256, workers=1
+            mixture=MixtureSettings(sources={"words": SourceSettings(shards=str(out / "shards"))}),
+            epochs=epochs,
+            max_length=256,
+            workers=1,
         ),
         optim=OptimSettings(learning_rate=4e-4, betas=(0.9, 0.98), grad_clip=1.0),
         engine=EngineSettings(

@@ -74,8 +74,8 @@ def test_help_has_an_example(words: tuple[str, ...]) -> None:
         (("trainer/run.py", "recipes/tiny_plus.yaml", "optim.learning_rat=1"), ["optim.learning_rat", "learning_rate"]),
         (("trainer/run.py", "recipes/tiny_plus.yaml", "engine.precision=fp8"), ["engine.precision", "fp8", "bf16"]),
         (
-            ("trainer/run.py", "recipes/tiny_plus.yaml", "data.sources.pdf_en.shards=gone"),
-            ["data.sources.pdf_en.shards", "gone: no such shard set"],
+            ("trainer/run.py", "recipes/tiny_plus.yaml", "data.mixture.sources.pdf_en.shards=gone"),
+            ["data.mixture.sources.pdf_en.shards", "gone: no such shard set"],
         ),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",

@@ -12,12 +12,13 @@ from datagen.errors import UserError
 from pipelines.run import Pipeline
 from trainer.engine import engine_config
 from trainer.model import build
-from trainer.settings import Recipe
+from trainer.settings import MixtureSettings, Recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-FRAGMENTS = {RECIPES / "hardware" / "11gb.yaml", RECIPES / "demo" / "toy_sizes.yaml"}
+FRAGMENTS = {RECIPES / part for part in ("hardware/11gb.yaml", "model/toy.yaml", "demo/toy_sizes.yaml")}
+MIXTURES = set((RECIPES / "mixtures").glob("*.yaml"))
 DATA = set((RECIPES / "data").glob("*.yaml"))
-TRAINING = sorted(set(RECIPES.rglob("*.yaml")) - FRAGMENTS - DATA - {RECIPES / "demo.yaml"})
+TRAINING = sorted(set(RECIPES.rglob("*.yaml")) - FRAGMENTS - MIXTURES - DATA - {RECIPES / "demo.yaml"})
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: str(path.relative_to(RECIPES)))
@@ -43,20 +44,25 @@ def test_the_demo_names_stages_in_order() -> None:
         written |= set(stage.writes)
 
 
+@pytest.mark.parametrize("path", sorted(MIXTURES), ids=lambda path: path.stem)
+def test_a_mixture_is_a_file_of_its_own(path: Path) -> None:
+    assert load(MixtureSettings, path) == load(Recipe, RECIPES / path.name).data.mixture
+
+
 @pytest.mark.parametrize(
     ("name", "rate", "epochs"), [("tiny_plus", 5e-5, 2), ("toy_pretrain", 5e-5, 1), ("toy_sft", 2e-5, 1)]
 )
 def test_the_papers_training_settings(name: str, rate: float, epochs: int) -> None:
     recipe = load(Recipe, RECIPES / f"{name}.yaml")
     assert (recipe.optim.learning_rate, recipe.data.epochs) == (rate, epochs)
-    assert (recipe.engine.global_batch_size, recipe.engine.micro_batch_size) == (512, 4)
+    assert (recipe.engine.global_batch_size, recipe.engine.micro_batch_size) == (512, 1)  # rows
     assert (recipe.optim.warmup_ratio, recipe.optim.weight_decay, recipe.optim.grad_clip) == (0.03, 0, None)
     assert (recipe.data.max_length, recipe.engine.zero_stage, recipe.engine.precision) == (4096, 2, "bf16")
 
 
 def test_the_papers_mixtures() -> None:
     asked = {
-        name: {source: s.samples for source, s in load(Recipe, RECIPES / f"{name}.yaml").data.sources.items()}
+        name: {source: s.samples for source, s in load(Recipe, RECIPES / f"{name}.yaml").data.mixture.sources.items()}
         for name in ("tiny_plus", "toy_pretrain", "toy_sft")
     }
     assert sum(n or 0 for n in asked["tiny_plus"].values()) == 7_000_000
@@ -73,7 +79,7 @@ def test_the_papers_mixtures() -> None:
         "docvqa": None,
         "chartqa": None,
     }
-    assert {source: n for source, n in asked["toy_sft"].items() if n != 0} == {"llava_80k": 80_000}
+    assert asked["toy_sft"] == {"llava_80k": 80_000}
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def _make_detection(root: Path) -> None:
 
 def _make_run(folder: Path, part: PartReport, steps: int = 20) -> None:
     folder.mkdir()
-    source = MixtureSource(name="talk", available=5, asked=60, max_repeats=100)
+    source = MixtureSource(name="talk", available=5, asked=60)
     about = {"parts": [asdict(part)], "mixture": [asdict(source)], "asked_by_task": {"text": 80}, "epochs": 1}
     about["total_steps"] = 20
     (folder / "about.json").write_text(json.dumps(about | {"global_batch_size": 3, "world_size": 1}))

@@ -75,7 +75,7 @@ def test_the_recipes_name_every_row_that_training_reads(root: Path, tmp_path: Pa
 
     for data, training in (("stage1", "tiny_plus"), ("stage2", "toy_pretrain"), ("sft", "toy_sft")):
         sets = recipe(data, root, tmp_path).sets
-        asked = load(Recipe, RECIPES / f"{training}.yaml").data.sources
+        asked = load(Recipe, RECIPES / f"{training}.yaml").data.mixture.sources
         used = {name: source.samples for name, source in asked.items() if source.samples != 0}
         assert used == {name: of.samples for name, of in sets.items() if name != "guard"}
 

@@ -13,6 +13,7 @@ from trainer.settings import (
     EncoderSettings,
     EngineSettings,
     LanguageSettings,
+    MixtureSettings,
     ModelSettings,
     OptimSettings,
     Recipe,
@@ -76,10 +77,12 @@ def tiny_recipe(out: Path, tokenizer: str, shards: dict[str, Path], *, samples: 
             language=LanguageSettings(type="opt", tokenizer=tokenizer, template="vicuna_v1", config=OPT),
         ),
         data=DataSettings(
-            sources={
-                name: SourceSettings(shards=str(path), samples=samples, max_repeats=100)
-                for name, path in shards.items()
-            },
+            mixture=MixtureSettings(
+                sources={
+                    name: SourceSettings(shards=str(path), samples=samples, repeat="as_needed", times=100)
+                    for name, path in shards.items()
+                }
+            ),
             max_length=160,
             workers=0,
         ),
