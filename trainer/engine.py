@@ -139,6 +139,13 @@ class Engine:
         comm.all_reduce(values)
         return values
 
+    def gather(self, values: Tensor) -> Tensor:
+        """`values` of each rank, (ranks, …)."""
+        values = values.to(self.device)
+        gathered = [torch.empty_like(values) for _ in range(comm.get_world_size())]
+        comm.all_gather(gathered, values)
+        return torch.stack(gathered)
+
     def barrier(self) -> None:
         """Waits for all ranks."""
         comm.barrier()

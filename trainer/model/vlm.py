@@ -61,16 +61,17 @@ class VisionLanguageModel(nn.Module):
                 cast(VisionEncoder | LanguageModel, part).enable_gradient_checkpointing()
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each supervised token, (M,) fp32 in nats, and the row it stands in, (M,) int64.
+        """Cross-entropy of each supervised token, (M,) fp32 in nats, and the number of its sample, (M,) int64.
 
         `losses.sum().backward()` reaches every trainable parameter whatever the batch holds: without images the vision
         side gets zeros and no encoder runs; without a supervised token everything gets zeros.
         """
         embeddings = self._embed(batch.input_ids, batch.pixels)
-        hidden = self.language.hidden_states(embeddings, batch.attention_mask)
-        rows, before = (batch.labels[:, 1:] != IGNORE_INDEX).nonzero(as_tuple=True)  # position t predicts token t + 1
+        hidden = self.language.hidden_states(embeddings, batch.positions, batch.lengths)
+        # Position t predicts token t + 1; no sample's first token has a label.
+        rows, before = (batch.labels[:, 1:] != IGNORE_INDEX).nonzero(as_tuple=True)
         losses = token_losses(hidden[rows, before], self.language.head, batch.labels[rows, before + 1])
-        return losses, rows
+        return losses, batch.sample_of[rows, before + 1]
 
     def encode_images(self, pixels: Mapping[str, Tensor]) -> Tensor:
         """(N, 3, H, W) uint8 per encoder → (N, P, H) in the language model's embedding space."""
