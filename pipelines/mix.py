@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from datagen.tokens import IMAGE_TOKENS
 from pipelines.mix_report import read_given, report_on
 from pipelines.mix_show import show
 from pipelines.mix_write import WriteSettings, write_mixture
+from trainer.catalog import Item
 from trainer.corpus import Corpus
-from trainer.packing import cost, share_out
 
 _EXAMPLES = """examples:
   python -m pipelines.mix show recipes/mixtures/toy_pretrain.yaml --global-batch 512
@@ -170,10 +170,7 @@ def step_rows(file: Path, overrides: list[str], steps: range, ranks: int | None)
     for step in steps:
         positions = np.arange((step - 1) * size, step * size)
         items = corpus.items(positions)
-        rank_of = {}
-        if ranks:
-            costs = [cost(one.tokens + IMAGE_TOKENS * one.images, one.images) for one in items]
-            rank_of = {sample: rank for rank, share in enumerate(share_out(costs, ranks)) for sample in share}
+        rank_of = _rank_of(items, ranks) if ranks else {}
         for number, (position, item) in enumerate(zip(positions.tolist(), items, strict=True)):
             row = (
                 step,
@@ -185,6 +182,14 @@ def step_rows(file: Path, overrides: list[str], steps: range, ranks: int | None)
                 item.offset,
             )
             yield (*row, rank_of[number]) if ranks else row
+
+
+def _rank_of(items: Sequence[Item], ranks: int) -> dict[int, int]:
+    """The rank that takes each sample of a step, by its place in the step."""
+    from trainer.packing import cost, share_out  # noqa: PLC0415  # imports torch: seconds
+
+    costs = [cost(one.tokens + IMAGE_TOKENS * one.images, one.images) for one in items]
+    return {sample: rank for rank, share in enumerate(share_out(costs, ranks)) for sample in share}
 
 
 def _step(arguments: argparse.Namespace) -> int:

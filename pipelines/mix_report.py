@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +19,12 @@ from pipelines.mix_count import Coded, Columns, Counts, Walk, count, together, w
 from pipelines.mix_show import Measured, Report, SourceReport
 from trainer.catalog import Catalog, read_item
 from trainer.corpus import Corpus
-from trainer.encode import ConversationEncoder, load_tokenizer
 from trainer.mixture import sources_of
-from trainer.packing import pack
 from trainer.settings import DataSettings, MixtureSettings, Recipe, SourceSettings
 from trainer.where import coded
+
+if TYPE_CHECKING:
+    from trainer.encode import ConversationEncoder
 
 _STEPS_PACKED = 20
 """Global batches, evenly spread over the epoch, whose packing is tried."""
@@ -148,7 +149,7 @@ def _sources(
 
 def _said(source: SourceSettings) -> str:
     """What a source's settings ask for, in words."""
-    policy = {"once": "", "times": f" × {source.times}", "as_needed": f", each up to {source.times} times"}
+    policy = {"once": "", "times": f" × {source.times}", "as_needed": f", up to {source.times} ×"}
     if source.weight is not None:
         asked = f"weight {source.weight:g}"
     elif source.samples is not None:
@@ -177,6 +178,8 @@ def asked_shares(mixture: MixtureSettings) -> dict[str, float]:
 
 def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, image_tokens: int) -> float:
     """How full the rows of one rank's steps are, by estimated lengths, a longer sample cut as a whole row."""
+    from trainer.packing import pack  # noqa: PLC0415  # imports torch: seconds
+
     steps = corpus.mixture.per_epoch // batch
     used = room = 0
     for step in spread(steps, _STEPS_PACKED):
@@ -193,6 +196,8 @@ def _measured(given: Given, corpus: Corpus, most: int, limit: int, image_tokens:
     """Up to `most` samples of each source, evenly spread over its rows, as the trainer would tokenise them."""
     if given.recipe is None:
         raise UserError(f"{given.file}: --measure needs a tokenizer; give a training recipe in place of the mixture")
+    from trainer.encode import ConversationEncoder, load_tokenizer  # noqa: PLC0415  # imports transformers: seconds
+
     language = given.recipe.model.language
     encoder = ConversationEncoder(
         load_tokenizer(language.tokenizer),

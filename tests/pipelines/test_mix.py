@@ -30,7 +30,9 @@ from pipelines.mix_show import show
 from pipelines.mix_write import MIXTURE_SOURCE, WriteSettings, write_mixture
 from pipelines.view_data import Library
 from tests.pipelines.shard_world import CHINESE, ENGLISH, Entry, page, photo, talk, write_set
+from tests.trainer.world import make_tokenizer
 from trainer.corpus import Corpus
+from trainer.encode import ConversationEncoder, load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,9 +171,28 @@ def test_show_fits_a_screen_and_is_json(root: Path, capfd: pytest.CaptureFixture
     text = capfd.readouterr().err
     assert all(len(line) <= 80 for line in text.splitlines() if line[0] in "┃│")
     assert "62.50%" in text
-    assert "each up to 4 times" in text
+    assert "weight 1, up to 4 ×" in text
     assert mix._show(mix.parser().parse_args(["show", str(root / "mix.yaml"), "--json"])) == 0
     assert json.loads(capfd.readouterr().out)["all"]["samples"] == 64
+
+
+def test_estimates_are_compared_with_a_tokenizer(root: Path, recipe: Path, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer([root / "talks"], tmp_path / "tokenizer")
+    given = read_given(recipe, [f"model.language.tokenizer={tokenizer}"])
+    report = report_on(given, measure=5, max_length=300)
+    assert [one.samples for one in report.measured] == [5, 5, 5]
+    by_name = {one.name: one for one in report.measured}
+    assert by_name["rest/talks"].cut == 0
+    assert by_name["pages"].cut == 5  # 258 tokens of the image, and a text in a vocabulary of 300
+    encoder = ConversationEncoder(load_tokenizer(tokenizer), template="vicuna_v1", image_tokens=256, max_length=4096)
+    rows = ShardSet(root / "pages").table().to_pylist()
+    encoded = [
+        encoder.encode(ShardSet(root / "pages").read(rows[n]["shard"], rows[n]["offset"], rows[n]["size"]))
+        for n in (4, 12, 20, 28, 36)
+    ]
+    assert by_name["pages"].real == sum(len(one.input_ids) for one in encoded)
+    assert by_name["pages"].real_supervised == sum(label >= 0 for one in encoded for label in one.labels)
+    show(report)
 
 
 # write
@@ -269,9 +290,9 @@ def test_killed_and_run_again_the_bytes_are_the_same(root: Path, written: ShardS
 
 def test_a_finished_set_is_left_alone(root: Path, tmp_path: Path) -> None:
     write(root / "mix.yaml", tmp_path / "out")
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("[a-z]*.*")}
     write(root / "mix.yaml", tmp_path / "out")
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.is_file()} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("[a-z]*.*")} == before
 
 
 @pytest.mark.parametrize(
@@ -348,6 +369,14 @@ def test_a_mixture_of_a_written_mixture_has_keys_of_its_own_too(written: ShardSe
     keys = [sample["__key__"] for sample in read_plain(out)]
     assert len(set(keys)) == len(keys) == 256
     assert check(tmp_path / "out").problems == []
+
+
+def test_a_written_mixture_can_be_filtered_by_source(written: ShardSet, tmp_path: Path) -> None:
+    file = tmp_path / "mix.yaml"
+    file.write_text(f"sources: {{part: {{shards: {written.folder}, where: {{mixture_source: rest/photos}}}}}}")
+    corpus = Corpus(read_given(file, []).data)
+    assert corpus.mixture.per_epoch == 16
+    assert {item.task for item in corpus.items(np.arange(16))} == {"detection"}
 
 
 def test_it_is_written_to_a_url(root: Path, written: ShardSet) -> None:
@@ -443,9 +472,10 @@ def test_mistakes_are_said_in_one_line(root: Path, overrides: list[str], said: s
 
 
 def test_measuring_needs_a_tokenizer(root: Path, recipe: Path) -> None:
-    for file, said in ((root / "mix.yaml", "needs a tokenizer"), (recipe, "'nowhere'")):
+    gone = f"model.language.tokenizer={root}/gone"
+    for file, overrides, said in ((root / "mix.yaml", [], "needs a tokenizer"), (recipe, [gone], "gone")):
         with pytest.raises(UserError, match=said):
-            report_on(read_given(file, []), measure=2)
+            report_on(read_given(file, overrides), measure=2)
 
 
 @pytest.mark.parametrize(
