@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, Literal, NamedTuple
@@ -43,7 +44,26 @@ class Member(NamedTuple):
 
 
 class TarError(ValueError):
-    """From here on the tar cannot be read. The message says where and why."""
+    """From here on the tar cannot be read. The message says where and why; `name` is the member that is cut, or ""."""
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+_NAME = re.compile(r"(?:\./)*((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+"""Endings of members that are images."""
+
+
+def key_and_ending(name: str) -> tuple[str, str] | None:
+    """What WebDataset makes of a member's name, cut at the first dot of its last part; the ending in small letters.
+
+    None where it makes nothing of it: a folder, a hidden file, a name without a dot.
+    """
+    found = _NAME.fullmatch(name)
+    return (found[1], found[2].lower()) if found else None
 
 
 def members(file: BinaryIO) -> Iterator[Member]:
@@ -68,9 +88,8 @@ def members(file: BinaryIO) -> Iterator[Member]:
             start = _behind_sparse_map(file, block, start)
         size = _size(info, extended, position)
         if start + size > end:
-            raise TarError(
-                f"{extended.get('path', info.name)} at byte {position} is cut: {end - start} of {size} bytes"
-            )
+            name = extended.get("path", info.name)
+            raise TarError(f"{name} at byte {position} is cut: {end - start} of {size} bytes", name)
         position = start + -(-size // _BLOCK) * _BLOCK
         if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE, *tarfile.GNU_TYPES[:2]):
             extended |= _extension(file, info, start, size)

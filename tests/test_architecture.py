@@ -17,6 +17,16 @@ from trainer import settings
 ROOT = Path(__file__).parents[1]
 CONTRACT = {"sample", "boxes", "prompts", "shards", "config", "files", "errors", "console", "storage", "escape"}
 CONTRACT |= {"cache", "tokens"}  # how a catalog keeps and weighs what an index says
+CONTRACT |= {
+    "foreign",
+    "foreign_sample",
+    "tar",
+    "images",
+    "conversations",
+    "json_records",
+    "language",
+    "unit",
+}  # others' tars
 """Modules of `datagen` that others may import; they import only each other."""
 
 FENCES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +19,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datagen.cache import Pieces, cache_folder, one_at_a_time
-from datagen.console import Progress
+from datagen.console import Progress, say, warn
 from datagen.errors import UserError
+from datagen.foreign import COLUMNS as FOREIGN_COLUMNS
+from datagen.foreign import ForeignSet
+from datagen.foreign_sample import decode_foreign
 from datagen.sample import TASKS, Sample
-from datagen.shards import IndexRow, ShardSet, decode_sample, place_of, read_exactly
+from datagen.shards import JOB, IndexRow, ShardSet, decode_sample, place_of, read_exactly
 from datagen.storage import Folder, LocalFolder, folder_at
 from trainer.rows import FORMAT, NUMBERS, TEXTS, Rows, open_rows, rows_of, write_rows
 from trainer.settings import SourceSettings
@@ -43,6 +47,7 @@ class Item:
     tokens: int  # of all turns, estimated; images not counted
     images: int
     task: str
+    foreign: bool  # in a tar that others wrote
 
 
 def read_item(item: Item, pieces: Pieces | None = None) -> Sample:
@@ -53,7 +58,8 @@ def read_item(item: Item, pieces: Pieces | None = None) -> Sample:
     """
     folder = _folder_at(item.place)
     where = place_of(folder, item.shard, item.offset)
-    return decode_sample(_bytes_of(item, folder, pieces), where)
+    data = _bytes_of(item, folder, pieces)
+    return decode_foreign(data, where, item.shard, item.task) if item.foreign else decode_sample(data, where)
 
 
 _folder_at = lru_cache(maxsize=256)(folder_at)
@@ -79,6 +85,7 @@ class Shards(Protocol):
     versions: Sequence[str]  # of the tars
     kinds: dict[str, Kind]  # columns to filter by
     identity: str  # changes with the bytes
+    foreign: bool
 
     def index(self, number: int, columns: Sequence[str]) -> pa.Table:
         """Columns of the index of a tar, by its place in `tars`."""
@@ -87,6 +94,8 @@ class Shards(Protocol):
 
 class OwnShards:
     """See `Shards`: a set that a data job wrote."""
+
+    foreign = False
 
     def __init__(self, place: str) -> None:
         self._set = ShardSet(place)
@@ -105,6 +114,33 @@ class OwnShards:
         """See `Shards`."""
         texts = [name for name in columns if name != "key" and self.kinds.get(name) == "text"]
         return self._set.index(number, columns, coded=texts)
+
+
+class ForeignShards:
+    """See `Shards`: tars that others wrote. What of them cannot be used is said."""
+
+    foreign = True
+
+    def __init__(self, place: str, task: str | None, cache: Path) -> None:
+        self._set = ForeignSet(place, task, cache)
+        self.place = str(self._set.folder)
+        self.tars: Sequence[str] = [tar.name for tar in self._set.tars]
+        self.versions: Sequence[str] = [tar.headers_sha256[:16] for tar in self._set.tars]
+        self.identity = self._set.identity
+        self.kinds: dict[str, Kind] = {name: COLUMNS[name] for name in FOREIGN_COLUMNS}
+        if os.environ.get("RANK", "0") == "0":
+            self._say()
+
+    def index(self, number: int, columns: Sequence[str]) -> pa.Table:
+        """See `Shards`."""
+        return self._set.index(number, columns)
+
+    def _say(self) -> None:
+        for line in self._set.cuts:
+            warn(line)
+        samples = sum(tar.samples for tar in self._set.tars)
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self._set.left_out.items())
+        say(f"{self.place}: {samples:,} samples in {len(self.tars):,} tars of others; left out: {reasons or 'nothing'}")
 
 
 class Catalog:
@@ -126,13 +162,14 @@ class Catalog:
     def __init__(self, name: str, source: SourceSettings, cache: str | None = None, *, at: str = "") -> None:
         at = at or f"data.mixture.sources.{name}"
         self.name = name
-        self.shards = _open(source, at)
+        folder = cache_folder(cache)
+        self.shards = _open(source, folder, at)
         self._conditions = _conditions(source, self.shards, at)
         about = [FORMAT, self.shards.place, self.shards.identity, [str(one) for one in self._conditions]]
         self.identity = hashlib.sha256(json.dumps(about[2:]).encode()).hexdigest()
         """Of the samples and their order, wherever they lie."""
         digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-        self._rows = self._open_rows(cache_folder(cache) / "catalogs" / f"{digest[:40]}.rows", digest)
+        self._rows = self._open_rows(folder / "catalogs" / f"{digest[:40]}.rows", digest)
         self._keys = lru_cache(maxsize=64)(self._keys_of)
         if not len(self):
             raise UserError(f"{at}: {self._losses()}")
@@ -188,6 +225,7 @@ class Catalog:
             tokens=tokens,
             images=images,
             task=TASKS[task],
+            foreign=self.shards.foreign,
         )
 
     def key(self, row: int) -> str:
@@ -240,9 +278,15 @@ class Catalog:
         return f"none of the {total:,} samples in {self.shards.place} is left: {steps}; change task, where or shards"
 
 
-def _open(source: SourceSettings, at: str) -> Shards:
+def _open(source: SourceSettings, cache: Path, at: str) -> Shards:
     assert source.shards is not None, at
+    if source.task is not None and source.task not in TASKS:
+        near = difflib.get_close_matches(source.task, TASKS, n=1, cutoff=0.0)[0]
+        raise UserError(f"{at}.task: no task {source.task!r}; did you mean {near}? There are {', '.join(TASKS)}")
     try:
+        folder = folder_at(source.shards)
+        if folder.size(JOB) is None and folder.exists():
+            return ForeignShards(source.shards, source.task, cache)
         return OwnShards(source.shards)
     except UserError as error:
         raise UserError(f"{at}.shards: {error}") from error
@@ -252,9 +296,6 @@ def _conditions(source: SourceSettings, shards: Shards, at: str) -> list[Conditi
     conditions = conditions_of(source.where, shards.kinds, f"{at}.where")
     if source.task is None:
         return conditions
-    if source.task not in TASKS:
-        near = difflib.get_close_matches(source.task, TASKS, n=1, cutoff=0.0)[0]
-        raise UserError(f"{at}.task: no task {source.task!r}; did you mean {near}? There are {', '.join(TASKS)}")
     return [Condition(column="task", kind="text", values=(source.task,)), *conditions]
 
 
