@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from datagen.card import spread
 from datagen.config import keys_of, load
@@ -115,14 +114,18 @@ def report_on(
 
 
 def _columns(catalog: Catalog) -> Columns:
-    tables = list(catalog.tables(["language", "licence"]))
-    language, licence = (
-        Coded(tuple(value or "" for value in values), codes)
-        for codes, values in (coded(pa.concat_tables(tables).column(name)) for name in ("language", "licence"))
-    )
+    language, licence = (_coded(catalog, name) for name in ("language", "licence"))
     numbers = (np.asarray(column, np.int64) for column in (catalog.tokens, catalog.answer_tokens, catalog.images))
     tokens, answer_tokens, images = numbers
     return Columns(tokens=tokens, answer_tokens=answer_tokens, images=images, languages=language, licences=licence)
+
+
+def _coded(catalog: Catalog, name: str) -> Coded:
+    """A column of text; unknown throughout, where the index does not have it."""
+    if name not in catalog.shards.kinds:
+        return Coded(("",), np.zeros(len(catalog), np.int64))
+    codes, values = coded(catalog.table([name]).column(name))
+    return Coded(tuple(value or "" for value in values), codes)
 
 
 def _sources(

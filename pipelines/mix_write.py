@@ -31,7 +31,7 @@ from datagen.console import say
 from datagen.errors import UserError
 from datagen.job import JobSettings, Monitor, alone, plan_digest, read_there
 from datagen.ledger import LedgerRow, LedgerSummary, ledger_row, summarise
-from datagen.make import cause_of, write_tables
+from datagen.make import cause_of, index_row, write_tables
 from datagen.records import close, is_closed, put_record, read_records, reopen, tidy
 from datagen.runner import LocalRunner, Tick
 from datagen.sample import Sample
@@ -48,6 +48,7 @@ MIXTURE_SOURCE = "mixture_source"
 """Column of the index: the source of the mixture that a sample was drawn from."""
 
 _CARRIED = schema_of(IndexRow)
+_KEYS = pa.schema([("key", pa.string())])  # all that is kept of foreign tars' indexes: the rest follows from the sample
 _SCHEMAS = _CARRIED.append(pa.field(MIXTURE_SOURCE, pa.string())), schema_of(LedgerRow)
 _BYTES_DEPEND_ON = ("varyforge", "pyarrow")
 _DETAIL_CHARS = 200
@@ -192,13 +193,15 @@ class _Maker:
         with open_shard(self.out, tar) as shard:
             for position, item, about in zip(positions.tolist(), items, known, strict=True):
                 content = f"{item.source}/{about['key']}"
-                unit = Unit(id=unit_id(position), document=about["document"], content=content)
-                outcome = self._copy_of(item, position, about["language"])
+                unit = Unit(id=unit_id(position), document=str(about.get("document") or about["key"]), content=content)
+                outcome = self._copy_of(item, position, about.get("language", ""))
                 ledger.append(ledger_row(unit, outcome, tar))
                 if isinstance(outcome, Written):
                     (sample,) = outcome.samples
                     offset, size = shard.add(sample)
                     place = {"key": sample.key, "shard": tar, "offset": offset, "size": size, "unit": unit.id}
+                    if item.foreign:
+                        about = index_row(sample) | dict.fromkeys(("document", "group"), unit.document)  # noqa: PLW2901
                     index.append({**about, **place, "split": "train", MIXTURE_SOURCE: item.source})
                 tick({cause_of(ledger[-1]): 1})
             written = shard.close()
@@ -209,7 +212,7 @@ class _Maker:
         return record
 
     def _known(self, sources: NDArray[np.int16], rows: NDArray[np.int64]) -> list[Row]:
-        """The index row of each sample in its source."""
+        """The index row of each sample in its source; of a foreign one its key."""
         found: list[Row] = [{}] * len(rows)
         for number in np.unique(sources):
             places = np.flatnonzero(sources == number)
@@ -226,7 +229,10 @@ class _Maker:
 
 
 def _maker(corpus: Corpus, folder: Folder, job: Config) -> _Maker:
-    index = [RowFile(catalog.tables(_CARRIED.names), _CARRIED) for catalog in corpus.catalogs]
+    index = []
+    for catalog in corpus.catalogs:
+        schema = _KEYS if catalog.shards.foreign else _CARRIED
+        index.append(RowFile(catalog.tables(schema.names), schema))
     return _Maker(
         corpus=corpus,
         index=index,

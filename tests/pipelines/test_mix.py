@@ -29,6 +29,7 @@ from pipelines.mix_rows import base_of, key_again, occurrences
 from pipelines.mix_show import show
 from pipelines.mix_write import MIXTURE_SOURCE, WriteSettings, write_mixture
 from pipelines.view_data import Library
+from tests.datagen.made_tars import img2dataset, write_tar
 from tests.pipelines.shard_world import CHINESE, ENGLISH, Entry, page, photo, talk, write_set
 from tests.trainer.world import make_tokenizer
 from trainer.corpus import Corpus
@@ -377,6 +378,33 @@ def test_a_written_mixture_can_be_filtered_by_source(written: ShardSet, tmp_path
     corpus = Corpus(read_given(file, []).data)
     assert corpus.mixture.per_epoch == 16
     assert {item.task for item in corpus.items(np.arange(16))} == {"detection"}
+
+
+def test_tars_of_others_become_samples_of_ours(root: Path, tmp_path: Path) -> None:
+    broken = {"000000007.jpg": b"no picture", "000000007.txt": "a caption"}
+    for tar in ("00000", "00001"):
+        entries = {name: data for n in range(4) for name, data in img2dataset(n, f"thing {n} of {tar}").items()}
+        write_tar(tmp_path / "laion" / f"{tar}.tar", entries | broken)
+    file = tmp_path / "mix.yaml"
+    file.write_text(
+        f"sources: {{laion: {{shards: {tmp_path}/laion, task: caption, repeat: times, times: 2}}, "
+        f"photos: {{shards: {root}/photos, repeat: times, times: 3}}}}"
+    )
+    report = report_on(read_given(file, []))
+    assert [(one.name, one.counts.samples) for one in report.sources] == [("laion", 20), ("photos", 21)]
+    out = write(file, tmp_path / "out")
+    assert check(tmp_path / "out").outcomes == {"written": 37, "failed": 4}
+    rows = [row for row in out.table().to_pylist() if row[MIXTURE_SOURCE] == "laion"]
+    samples = [out.read(row["shard"], row["offset"], row["size"]) for row in rows]
+    assert Counter(sample.answer for sample in samples) == {
+        f"thing {n} of {tar}": 2 for n in range(4) for tar in ("00000", "00001")
+    }
+    assert {(row["task"], row["split"], row["images"], row["document"] == base_of(row["key"])) for row in rows} == {
+        ("caption", "train", 1, True)
+    }
+    lost = [line for line in out.ledger().to_pylist() if line["outcome"] == "failed"]
+    assert all("000000007" in line["detail"] for line in lost)
+    assert len({row["key"] for row in out.table().to_pylist()}) == 37
 
 
 def test_it_is_written_to_a_url(root: Path, written: ShardSet) -> None:
