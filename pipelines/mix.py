@@ -21,7 +21,6 @@ from pipelines.mix_report import read_given, report_on
 from pipelines.mix_show import show
 from pipelines.mix_write import WriteSettings, write_mixture
 from trainer.catalog import Item
-from trainer.corpus import Corpus
 
 _EXAMPLES = """examples:
   python -m pipelines.mix show recipes/mixtures/toy_pretrain.yaml --global-batch 512
@@ -138,7 +137,7 @@ def _write(arguments: argparse.Namespace) -> int:
         epochs=arguments.epochs, samples_per_shard=arguments.samples_per_shard, retry=arguments.retry
     )
     workers = arguments.workers or len(os.sched_getaffinity(0))
-    summary = write_mixture(Corpus(given.data), given.data.mixture, arguments.out, settings, workers=workers)
+    summary = write_mixture(given.corpus(), given.data.mixture, arguments.out, settings, workers=workers)
     show_summary(arguments.out, summary, write_card(arguments.out).contents)
     if failed := summary.by_outcome["failed"]:
         warn(f"{failed} samples could not be read and are left out; --retry tries them again")
@@ -163,7 +162,7 @@ def step_rows(file: Path, overrides: list[str], steps: range, ranks: int | None)
     given = read_given(file, overrides)
     if given.global_batch is None:
         raise UserError(f"{file}: a mixture has no steps; give a training recipe")
-    corpus, size = Corpus(given.data), given.global_batch
+    corpus, size = given.corpus(), given.global_batch
     last = corpus.mixture.per_epoch * given.data.epochs // size
     if steps[-1] > last:
         raise UserError(f"{file}: step {steps[-1]} is beyond the last one, {last}, of data.epochs={given.data.epochs}")

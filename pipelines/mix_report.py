@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _STEPS_PACKED = 20
 """Global batches, evenly spread over the epoch, whose packing is tried."""
 
+_ABOVE = "data.mixture."  # what messages call a mixture's place in a recipe
 _NO_LIMIT = 1 << 30  # tokens
 
 
@@ -43,6 +44,19 @@ class Given:
     def global_batch(self) -> int | None:
         """Samples per optimiser step, where a recipe says it."""
         return self.recipe.engine.global_batch_size if self.recipe else None
+
+    def corpus(self) -> Corpus:
+        """Opens the shard sets.
+
+        Raises:
+            UserError: as the trainer says it; keys are those of the file.
+        """
+        try:
+            return Corpus(self.data)
+        except UserError as error:
+            if self.recipe:
+                raise
+            raise _in_file(self.file, error) from error
 
 
 def read_given(file: Path, overrides: Sequence[str], **data: Any) -> Given:
@@ -63,7 +77,12 @@ def read_given(file: Path, overrides: Sequence[str], **data: Any) -> Given:
     try:
         return Given(file=file, data=DataSettings(mixture=mixture, **data), recipe=None)
     except ValueError as error:  # the schema's own check, whose keys are those of a recipe
-        raise UserError(f"{file}: {str(error).removeprefix('data.mixture.')}") from error
+        raise _in_file(file, error) from error
+
+
+def _in_file(file: Path, error: ValueError) -> UserError:
+    """What is wrong with a mixture in a file of its own, where its keys have nothing above them."""
+    return UserError(f"{file}: {str(error).removeprefix(_ABOVE)}")
 
 
 def report_on(
@@ -86,7 +105,7 @@ def report_on(
     Raises:
         UserError: what the trainer would refuse; `measure` without a recipe that names a tokenizer.
     """
-    corpus = Corpus(given.data)
+    corpus = given.corpus()
     limit = max_length or (given.data.max_length if given.recipe else LIMIT)
     batch = global_batch or given.global_batch
     with Progress("order", total=corpus.mixture.per_epoch, unit="position") as progress:

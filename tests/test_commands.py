@@ -79,7 +79,7 @@ def test_help_has_an_example(words: tuple[str, ...]) -> None:
                 "--out",
                 "OUT",
             ),
-            ["sources.llava_80k.shards: gone: no such shard set"],
+            ["toy_sft.yaml: sources.llava_80k.shards", "gone: no such shard set"],
         ),
         (("-m", "pipelines.mix", "step", "recipes/mixtures/toy_sft.yaml", "1"), ["give a training recipe"]),
         (("-m", "trainer.tokenizer", "gone", "--out", "OUT"), ["gone: no such shard set"]),
