@@ -76,11 +76,10 @@ def train(
 
 
 def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepResult:
-    """One optimiser step; every rank calls it with its part.
+    """One optimiser step; every rank calls it with its part and runs as many micro-batches as the one that has most.
 
     The loss is the sum over supervised tokens ÷ the supervised tokens of the whole step, over all ranks and
-    micro-batches: a token weighs the same however the step is cut up. Every rank runs as many micro-batches as the one
-    that has most.
+    micro-batches: a token weighs the same however the step is cut up.
 
     Raises:
         UserError: nothing is supervised, or the loss is not finite. The weights are then as before the step.

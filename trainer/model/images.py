@@ -1,4 +1,4 @@
-"""From a picture to the pixels an encoder takes.
+"""From a decoded picture to the pixels an encoder takes.
 
 Shape legend: N images, H = W = size in pixels.
 """
@@ -10,13 +10,16 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_SLIVER = 8
+"""Long side over short side from which the crop is resized alone: a line of 60,000 pixels would grow to gigabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +38,54 @@ class ImagePreprocess:
     mean: tuple[float, float, float] = CLIP_MEAN  # per channel, of values in 0..1
     std: tuple[float, float, float] = CLIP_STD
 
-    def to_uint8(self, image: Image.Image) -> np.ndarray:
-        """The image as (3, H, W) uint8 RGB, resized and, with `crop="centre"`, cropped as CLIP's processor does."""
-        image = image.convert("RGB")
+    def to_uint8(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An RGB picture, (height, width, 3), as (H, W, 3); with `crop="centre"` resized and cropped as CLIP's does.
+
+        Differs from what Pillow's resize and CLIP's processor give by at most 3 of 255 levels and on average by less
+        than 0.1 (`tests/trainer/test_images.py`). A picture that already fits is returned as it is.
+        """
+        height_px, width_px = picture.shape[:2]
+        if height_px == width_px == self.size:
+            return picture
         if self.crop == "none":
-            image = image.resize((self.size, self.size), _RESAMPLE[self.resample])
-        else:
-            image = self._resize_and_crop(image)
-        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+            return self._resize(picture, self.size, self.size)
+        short_px = min(height_px, width_px)
+        # Truncated, not rounded: CLIP's processor does so, and one row more or less moves the crop.
+        high, wide = (int(self.size * side / short_px) for side in (height_px, width_px))
+        if max(height_px, width_px) > _SLIVER * short_px:
+            return self._resize_crop(picture, high, wide)
+        top, left = (high - self.size) // 2, (wide - self.size) // 2
+        resized = self._resize(picture, high, wide)
+        return np.ascontiguousarray(resized[top : top + self.size, left : left + self.size])
 
     def normalise(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
-        """`(pixels / 255 - mean) / std` in `dtype`, computed in fp32 where the pixels, (N, 3, H, W) uint8, are."""
-        mean = torch.tensor(self.mean, device=pixels.device)[:, None, None]
-        std = torch.tensor(self.std, device=pixels.device)[:, None, None]
-        return ((pixels.float() / 255 - mean) / std).to(dtype)
+        """(N, H, W, 3) uint8 → (N, 3, H, W) `(pixels / 255 - mean) / std` in `dtype`, computed in fp32.
 
-    def _resize_and_crop(self, image: Image.Image) -> Image.Image:
-        width_px, height_px = image.size
-        short_px = min(width_px, height_px)
-        # Truncated, not rounded: CLIP's processor does so, and one column more or less moves the crop.
-        width_px, height_px = (int(self.size * side / short_px) for side in (width_px, height_px))
-        image = image.resize((width_px, height_px), _RESAMPLE[self.resample])
-        left, top = (width_px - self.size) // 2, (height_px - self.size) // 2
-        return image.crop((left, top, left + self.size, top + self.size))
+        It happens where the pixels are, an image at a time, so that no batch in fp32 is held. In memory the result is
+        channels-last, which a patch convolution takes without a copy.
+        """
+        mean = torch.tensor(self.mean, device=pixels.device)
+        std = torch.tensor(self.std, device=pixels.device)
+        normalised = torch.empty(pixels.shape, dtype=dtype, device=pixels.device)
+        for image, out in zip(pixels, normalised, strict=True):
+            out.copy_(image.float().div_(255).sub_(mean).div_(std))
+        return normalised.permute(0, 3, 1, 2)
+
+    def _resize(self, picture: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
+        """Pillow's resize to (high, wide), by torch's kernel for bytes, which takes a third of the time."""
+        channels_last = torch.from_numpy(picture).permute(2, 0, 1)[None]
+        resized = functional.interpolate(channels_last, (high, wide), mode=self.resample, antialias=True)
+        return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+    def _resize_crop(self, picture: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
+        """The centre crop of the picture resized to (high, wide), without making the rest of it."""
+        resample = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[self.resample]
+        rows, columns = (
+            [min((to - self.size) // 2 * size / to + add * size / to, size) for add in (0, self.size)]
+            for size, to in zip(picture.shape, (high, wide), strict=False)
+        )
+        # Columns first, as Pillow did until 12; which comes first matters, as values are cut to 0..255 in between.
+        narrow = Image.fromarray(picture).resize(
+            (self.size, len(picture)), resample, (columns[0], 0, columns[1], len(picture))
+        )
+        return np.array(narrow.resize((self.size, self.size), resample, (0, rows[0], self.size, rows[1])))
