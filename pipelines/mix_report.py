@@ -162,7 +162,7 @@ def _sources(
             asked_samples=source.asked,
             asked_supervised=of.tokens if of.tokens is not None else round(supervised * mean),
             asked_tokens=round(every * mean),
-            asked_share=shares.get(source.name),
+            asked_share=shares.get(source.name) if mixture.weighted else source.asked / corpus.mixture.per_epoch,
             available=len(catalog),
             held=catalog.kept[0][1],
             counts=counted,
@@ -171,7 +171,7 @@ def _sources(
 
 def _said(source: SourceSettings) -> str:
     """What a source's settings ask for, in words."""
-    policy = {"once": "", "times": f" × {source.times}", "as_needed": f", up to {source.times} ×"}
+    policy = {"once": "", "times": f" × {source.times}", "as_needed": f", ≤ {source.times} ×"}
     if source.weight is not None:
         asked = f"weight {source.weight:g}"
     elif source.samples is not None:

@@ -11,6 +11,7 @@ from pipelines.mix_count import Counts
 
 _EIGHTHS = "▁▂▃▄▅▆▇█"
 _NAMED = 4  # languages or licences of a source
+_LEAST_SHOWN = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class SourceReport:
     asked_samples: int
     asked_supervised: int  # tokens: as asked for, or of so many samples in the mean
     asked_tokens: int  # of all kinds, of so many samples in the mean
-    asked_share: float | None  # of the mixture, in its unit; None where no weights say it
+    asked_share: float | None  # of the mixture, in its unit; None where weights in different units decide on it
     available: int  # samples after filters
     held: int  # samples before
     counts: Counts
@@ -126,7 +127,7 @@ def _show_tokens(report: Report) -> None:
 def _show_lengths(report: Report) -> None:
     bounds = [*(f"<{edge}" for edge in EDGES[1:]), f"≥{EDGES[-1]}"]
     rows = [
-        (name, _bars(counts.lengths), *(f"{n / counts.samples:.0%}" if n else "" for n in counts.lengths))
+        (name, _bars(counts.lengths), *(_percent(n, counts.samples) for n in counts.lengths))
         for name, counts in _each(report)
     ]
     show_table("length of samples in tokens, with images", ("source", "", *bounds), rows)
@@ -170,7 +171,7 @@ def _show_epoch(report: Report) -> None:
             ("samples at the end that fill no step", f"{left:,}"),
         ]
     if report.utilisation is not None:
-        rows.append((f"packed rows of {report.max_length} tokens are filled", _share(report.utilisation)))
+        rows.append((f"rows of {report.max_length} tokens packed by one rank are filled", _share(report.utilisation)))
     prefix, source = report.deviation_at
     rows.append(
         (
@@ -205,8 +206,15 @@ def _share(share: float | None) -> str:
 
 
 def _shares(counts: Mapping[str, int], of: int) -> str:
-    found = [f"{name or 'unknown'} {number / max(of, 1):.0%}" for name, number in counts.items()]
+    found = [f"{name or 'unknown'} {_percent(number, of)}" for name, number in counts.items()]
     return ", ".join(found[:_NAMED]) + (f", {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+
+
+def _percent(number: int, of: int) -> str:
+    """Whole percents; what is there is never 0 %."""
+    if not number:
+        return ""
+    return f"{number / of:.0%}" if number / of >= _LEAST_SHOWN else "<1%"
 
 
 def _bars(counts: Sequence[int]) -> str:

@@ -172,7 +172,7 @@ def test_show_fits_a_screen_and_is_json(root: Path, capfd: pytest.CaptureFixture
     text = capfd.readouterr().err
     assert all(len(line) <= 80 for line in text.splitlines() if line[0] in "┃│")
     assert "62.50%" in text
-    assert "weight 1, up to 4 ×" in text
+    assert "weight 1, ≤ 4 ×" in text
     assert mix._show(mix.parser().parse_args(["show", str(root / "mix.yaml"), "--json"])) == 0
     assert json.loads(capfd.readouterr().out)["all"]["samples"] == 64
 
