@@ -50,6 +50,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses a command line; settings may stand behind options."""
+    made = parser()
+    arguments, more = made.parse_known_args(words)
+    if wrong := [word for word in more if word.startswith("-")]:
+        made.error(f"unrecognized arguments: {' '.join(wrong)}")
+    arguments.overrides += more
+    return arguments
+
+
 def _add_file(verb: argparse.ArgumentParser, what: str) -> None:
     verb.add_argument("file", metavar="FILE", type=Path, help=what)
 
@@ -204,7 +214,7 @@ def _step(arguments: argparse.Namespace) -> int:
 @command
 def main() -> int:
     """Parses the command line and does one of the three."""
-    arguments = parser().parse_args()
+    arguments = parse()
     return {"show": _show, "write": _write, "step": _step}[arguments.verb](arguments)
 
 

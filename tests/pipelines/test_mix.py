@@ -173,8 +173,8 @@ def test_show_fits_a_screen_and_is_json(root: Path, capfd: pytest.CaptureFixture
     assert all(len(line) <= 80 for line in text.splitlines() if line[0] in "┃│")
     assert "62.50%" in text
     assert "weight 1, ≤ 4 ×" in text
-    assert mix._show(mix.parser().parse_args(["show", str(root / "mix.yaml"), "--json"])) == 0
-    assert json.loads(capfd.readouterr().out)["all"]["samples"] == 64
+    assert mix._show(mix.parse(["show", str(root / "mix.yaml"), "--json", "samples=8"])) == 0
+    assert json.loads(capfd.readouterr().out)["all"]["samples"] == 8
 
 
 def test_estimates_are_compared_with_a_tokenizer(root: Path, recipe: Path, tmp_path: Path) -> None:
@@ -507,9 +507,10 @@ def test_measuring_needs_a_tokenizer(root: Path, recipe: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["show"], ["write", "f"], ["step", "f", "0"], ["step", "f", "3:2"], ["step", "f", "x"]]
+    "words",
+    [["show"], ["show", "f", "--outt"], ["write", "f"], ["step", "f", "0"], ["step", "f", "3:2"], ["step", "f", "x"]],
 )
 def test_a_wrong_command_line_says_how(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        mix.parser().parse_args(words)
+        mix.parse(words)
     assert "usage: python -m pipelines.mix" in capfd.readouterr().err
