@@ -108,6 +108,26 @@ def read_picture(data: bytes, policy: ImagePolicy) -> Picture:
     return Picture(image=image, pixels=pixels, stored=stored, orientation=orientation, changes=+changes)
 
 
+def look_at(data: bytes) -> Image:
+    """An image as a shard would hold it, of which no pixel is read where it can pass through as `read_picture` says.
+
+    For images that are about to be decoded anyway. What is broken behind the header is found then.
+
+    Raises:
+        ImageError: as `read_picture`, but for what only pixels tell.
+    """
+    try:
+        picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        orientation = picture.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow says "broken" in many ways
+        return read_picture(data, ImagePolicy()).image  # which knows words for them
+    form = _AS_THEY_ARE.get((picture.format or "", picture.mode))
+    deep = form == "png" and (picture.has_transparency_data or data[_PNG_DEPTH] == 16)
+    if form is None or deep or orientation in _TURNS or picture.width * picture.height > MAX_PIXELS:
+        return read_picture(data, ImagePolicy()).image
+    return Image(data=data, format=form, width=picture.width, height=picture.height)  # type: ignore[arg-type]
+
+
 def _decode(data: bytes) -> tuple[PIL.Image.Image, int]:
     """All pixels, as stored (of a TIFF: upright), and the EXIF orientation."""
     try:

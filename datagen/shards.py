@@ -218,7 +218,7 @@ class ShardSet:
         self.folder = folder_at(place)
         self.job = read_job(self.folder)
         self.records = read_manifest(self.folder)
-        missing = [record.name for record in self.records if not is_whole(self.folder, record)]
+        missing = _not_whole(self.folder, self.records)
         if missing or not self.records:
             what = f"shard {missing[0]} is missing or cut" if missing else "its job has not finished"
             raise UserError(f"{place}: unfinished: {what}; run the datagen command that makes it once more")
@@ -245,15 +245,46 @@ class ShardSet:
         Raises:
             ValueError: the bytes there are not one whole sample.
         """
-        where = f"{self.folder}/{shard} at byte {offset}"
-        data = self.folder.read(shard, offset, size)
-        if len(data) < size:
-            raise ValueError(f"{where}: the file ends after {len(data)} of {size} bytes")
-        return decode_sample(data, where)
+        return decode_sample(read_exactly(self.folder, shard, offset, size), place_of(self.folder, shard, offset))
+
+    def index(self, number: int, columns: Sequence[str] | None, *, coded: Sequence[str] = ()) -> pa.Table:
+        """Columns of the index of shard `records[number]`; those in `coded` as values and codes (pa.dictionary)."""
+        name = f"index/{self.records[number].name}.parquet"
+        return parse_table(self.folder.read(name), f"{self.folder}/{name}", columns, coded=coded)
 
     def _tables(self, kind: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         for record in self.records:
             yield read_table(self.folder, f"{kind}/{record.name}.parquet", columns)
+
+
+def read_exactly(folder: Folder, name: str, offset: int, size: int) -> bytes:
+    """`size` bytes of a file from `offset`, and no other.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it ends before.
+    """
+    data = folder.read(name, offset, size)
+    if len(data) < size:
+        raise ValueError(f"{place_of(folder, name, offset)}: the file ends after {len(data)} of {size} bytes")
+    return data
+
+
+def place_of(folder: Folder | str, shard: str, offset: int) -> str:
+    """What messages call the place of a sample."""
+    return f"{folder}/{shard} at byte {offset}"
+
+
+def _not_whole(folder: Folder, records: Sequence[ShardRecord]) -> list[str]:
+    """Names of the shards that are not whole, as `is_whole` tells; lists the folder, however many there are."""
+    tars = folder.sizes(".tar")
+    tables = folder.sizes(".parquet", "index") | folder.sizes(".parquet", "ledger")
+    return [
+        record.name
+        for record in records
+        if tars.get(f"{record.name}.tar") != record.tar_bytes
+        or not all(tables.get(f"{kind}/{record.name}.parquet") for kind in ("index", "ledger"))
+    ]
 
 
 def is_whole(folder: Folder, record: ShardRecord) -> bool:
@@ -272,21 +303,25 @@ def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) 
     return parse_table(folder.read(name), f"{folder}/{name}", columns)
 
 
-def parse_table(data: bytes | BinaryIO, where: str, columns: Sequence[str] | None = None) -> pa.Table:
+def parse_table(
+    data: bytes | BinaryIO, where: str, columns: Sequence[str] | None = None, *, coded: Sequence[str] = ()
+) -> pa.Table:
     """The bytes of a parquet file, or an open one, as a table.
 
     Raises:
         UserError: they are broken; the message begins with `where`.
     """
     try:
-        return columns_of(pa.BufferReader(data) if isinstance(data, bytes) else data, columns)
+        return columns_of(pa.BufferReader(data) if isinstance(data, bytes) else data, columns, coded=coded)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{where}: broken ({reason}); delete it and run the datagen command again") from error
 
 
-def columns_of(file: BinaryIO | pa.BufferReader, columns: Sequence[str] | None = None) -> pa.Table:
-    """Columns of an open parquet file.
+def columns_of(
+    file: BinaryIO | pa.BufferReader, columns: Sequence[str] | None = None, *, coded: Sequence[str] = ()
+) -> pa.Table:
+    """Columns of an open parquet file; those of text in `coded` as values and codes (pa.dictionary).
 
     Read by this thread alone: a thread of Arrow's may hold the file a little longer than the call lasts, and one that
     lets go of it while Python is ending aborts the process, after all is done. (`read_table` of Arrow's would also take
@@ -295,7 +330,7 @@ def columns_of(file: BinaryIO | pa.BufferReader, columns: Sequence[str] | None =
     Raises:
         OSError, ValueError: it is no whole parquet file, or lacks a column.
     """
-    with pq.ParquetFile(file, pre_buffer=False) as opened:
+    with pq.ParquetFile(file, pre_buffer=False, read_dictionary=list(coded)) as opened:
         missing = set(columns or ()) - set(opened.schema_arrow.names)
         if missing:
             raise ValueError(f"no column {min(missing)!r}")

@@ -40,6 +40,10 @@ class Folder(Protocol):
         """Names of the files directly in the folder (or in its subfolder `below`) that end in `suffix`, sorted."""
         ...
 
+    def sizes(self, suffix: str = "", below: str = "") -> dict[str, int]:
+        """Bytes of the files that `names` names. One listing, where `size` asks once for each file."""
+        ...
+
     def size(self, name: str) -> int | None:
         """Bytes of a file; None where there is none."""
         ...
@@ -218,6 +222,10 @@ class LocalFolder:
             found = [e.name for e in entries if e.name.endswith(suffix) and not e.name.startswith(".") and e.is_file()]
         return sorted(f"{below}/{name}" if below else name for name in found)
 
+    def sizes(self, suffix: str = "", below: str = "") -> dict[str, int]:
+        """See `Folder`."""
+        return {name: size for name in self.names(suffix, below) if (size := self.size(name)) is not None}
+
     def size(self, name: str) -> int | None:
         """See `Folder`."""
         try:
@@ -289,14 +297,18 @@ class RemoteFolder:
 
     def names(self, suffix: str = "", below: str = "") -> list[str]:
         """See `Folder`."""
+        return list(self.sizes(suffix, below))
+
+    def sizes(self, suffix: str = "", below: str = "") -> dict[str, int]:
+        """See `Folder`."""
         filesystem = self.filesystem()
         filesystem.invalidate_cache()  # other processes write there too
         try:
             entries = filesystem.ls(self._at(below), detail=True)
         except FileNotFoundError:
-            return []
-        found = [str(e["name"]).rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "file"]
-        return sorted(f"{below}/{name}" if below else name for name in found if name.endswith(suffix))
+            return {}
+        found = {str(e["name"]).rstrip("/").rsplit("/", 1)[-1]: int(e["size"]) for e in entries if e["type"] == "file"}
+        return {f"{below}/{name}" if below else name: found[name] for name in sorted(found) if name.endswith(suffix)}
 
     def size(self, name: str) -> int | None:
         """See `Folder`."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
+import pyarrow.compute as pc
 import torch
 from rapidfuzz.distance import Levenshtein
 
@@ -29,7 +29,6 @@ from trainer.assemble import assemble
 from trainer.checkpoint import load_exported
 from trainer.encode import ConversationEncoder
 from trainer.generate import answers
-from trainer.loader import index_rows
 from trainer.model import VisionLanguageModel
 from trainer.settings import EXPORT_FILE, Recipe
 
@@ -117,15 +116,13 @@ def held_out(shards: ShardSet, limit: int) -> tuple[str, list[Sample]]:
 
     Taken in order of key, which is as good as random and always the same.
     """
+    index = shards.table(["key", "shard", "offset", "size", "split"]).sort_by("key")
     for split in ("validation", "train"):
-        rows = index_rows(shards, split)
-        chosen = np.argsort(rows["key"])[:limit]
-        places = [(bytes(rows["shard"][n]).decode(), int(rows["offset"][n]), int(rows["size"][n])) for n in chosen]
-        samples = [shards.read(*place) for place in places]
-        if samples:
+        rows = index.filter(pc.field("split") == split).slice(0, limit).to_pylist()
+        if rows:
             if split == "train":
                 warn(f"{shards.folder}: nothing is held out; the scores are on samples that were trained on")
-            return split, samples
+            return split, [shards.read(row["shard"], row["offset"], row["size"]) for row in rows]
     raise UserError(f"{shards.folder}: holds no sample")
 
 

@@ -6,7 +6,6 @@ import json
 import math
 import resource
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import torch
 from datagen.console import say
 from datagen.errors import UserError
 from datagen.files import write_text
-from trainer.batch import Batch
+from trainer.batch import Step
 from trainer.checkpoint import TrainState
 from trainer.settings import Recipe
 
@@ -68,6 +67,8 @@ class Journal:
             "skipped": state.skipped,
             "truncated": state.truncated,
             "skipped_updates": result.skipped_updates,
+            "utilisation": round(result.row_tokens / self._recipe.data.max_length, 4),  # of rows of max_length
+            "padding": round(result.padding, 4),  # share of the tokens that were computed
             "seconds": round(seconds, 4),
             "data_wait_s": round(waited_s, 4),
             "samples_per_s": round(sum(result.task_samples.values()) / seconds, 3),
@@ -79,9 +80,9 @@ class Journal:
             self._wandb.log(_flat(line), step=state.step)
         self._say(state, result, line)
 
-    def skipped(self, micro_batches: Sequence[Batch]) -> None:
+    def skipped(self, step: Step) -> None:
         """Writes down samples of this rank that could not be used."""
-        lines = [{"key": key, "reason": reason} for batch in micro_batches for key, reason in batch.skipped]
+        lines = [{"key": key, "reason": reason} for key, reason in step.skipped]
         if lines:
             with open(self._out / SKIPPED, "a") as file:
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,10 @@ from torch import Tensor
 
 from datagen.errors import UserError
 from datagen.sample import TASKS
-from trainer.batch import Batch
+from trainer.batch import Batch, Step
 from trainer.checkpoint import TrainState, resume, save_checkpoint
 from trainer.engine import Engine
 from trainer.journal import Journal
-from trainer.loader import MicroBatches, Share, steps
 from trainer.optim import learning_rate
 from trainer.settings import Recipe
 
@@ -35,35 +34,49 @@ class StepResult:
     supervised_tokens: int
     skipped: int
     truncated: int
+    row_tokens: float  # tokens of samples per row
+    padding: float  # share of all tokens that are padding
     skipped_updates: int  # since the run was started: fp16 gradients that overflowed
 
 
-def train(engine: Engine, data: MicroBatches, share: Share, recipe: Recipe, total_steps: int, data_sha256: str) -> None:
-    """Runs from the newest checkpoint, or from the start, to `total_steps`."""
+def train(
+    engine: Engine,
+    steps: Callable[[int, int], Iterator[Step]],
+    recipe: Recipe,
+    *,
+    total_steps: int,
+    data_sha256: str,
+    rank: int,
+    empty: Batch,
+) -> None:
+    """Runs from the newest checkpoint, or from the start, to `total_steps`.
+
+    `steps(first, last)` gives this rank's part of the steps `first` to `last - 1`; `empty` stands in for a micro-batch
+    where it has fewer than another rank.
+    """
     out = Path(recipe.out)
     state = resume(engine, out, data_sha256)
-    with Journal(recipe, first_step=state.step, total_steps=total_steps, writes=share.rank == 0) as journal:
-        batches = steps(data, share, first=state.step, last=total_steps, workers=recipe.data.workers)
+    with Journal(recipe, first_step=state.step, total_steps=total_steps, writes=rank == 0) as journal:
         started = time.monotonic()
-        for step, micro_batches in enumerate(batches, start=state.step):
+        for number, step in enumerate(steps(state.step, total_steps), start=state.step):
             waited_s = time.monotonic() - started
-            journal.skipped(micro_batches)
-            rate = learning_rate(step, total_steps, recipe.optim)
+            journal.skipped(step)
+            rate = learning_rate(number, total_steps, recipe.optim)
             # Dropout is a function of the step, as the data is: a run that goes on draws what it would have drawn.
-            torch.manual_seed(recipe.seed + 1_000_003 * step + share.rank)
-            result = train_step(engine, micro_batches, rate)
+            torch.manual_seed(recipe.seed + 1_000_003 * number + rank)
+            result = train_step(engine, step, rate, empty)
             if not math.isfinite(result.grad_norm) and recipe.engine.precision != "fp16":  # fp16 lowers its loss scale
-                raise UserError(f"the gradient of step {step + 1} is not finite; it read {_names(micro_batches)}")
+                raise UserError(f"the gradient of step {number + 1} is not finite; it read {_names(step)}")
             state = advance(state, result)
             journal.step(state, result, rate, seconds=time.monotonic() - started, waited_s=waited_s)
             started = time.monotonic()
-            check_budget(state, recipe.data.max_bad_share, micro_batches)
+            check_budget(state, recipe.data.max_bad_share, step)
             if state.step % recipe.checkpoint.every_steps == 0 or state.step == total_steps:
-                save_checkpoint(engine, out, state, rank=share.rank, keep=recipe.checkpoint.keep)
+                save_checkpoint(engine, out, state, rank=rank, keep=recipe.checkpoint.keep)
 
 
-def train_step(engine: Engine, micro_batches: Sequence[Batch], rate: float) -> StepResult:
-    """One optimiser step over this rank's micro-batches.
+def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepResult:
+    """One optimiser step; every rank calls it with its part and runs as many micro-batches as the one that has most.
 
     The loss is the sum over supervised tokens ÷ the supervised tokens of the whole step, over all ranks and
     micro-batches: a token weighs the same however the step is cut up.
@@ -71,20 +84,23 @@ def train_step(engine: Engine, micro_batches: Sequence[Batch], rate: float) -> S
     Raises:
         UserError: nothing is supervised, or the loss is not finite. The weights are then as before the step.
     """
-    supervised, skipped, truncated = count(engine, micro_batches)
+    counts = engine.gather(count(step))
+    supervised, skipped, truncated, rows, tokens, places, _ = counts.sum(0).tolist()
     if supervised == 0:
-        raise UserError(f"no sample of a step supervises a token: {_names(micro_batches)}; {_skipped(micro_batches)}")
+        raise UserError(f"no sample of a step supervises a token: {_names(step)}; {_skipped(step)}")
+    most = int(counts[:, -1].max())
+    batches = step.batches + [empty] * (most - len(step.batches))
 
     by_task = torch.zeros(len(TASKS), 3, dtype=torch.float64, device=engine.device)  # sum of losses, tokens, samples
-    for number, batch in enumerate(micro_batches):
-        losses, rows = engine(batch.to(engine.device))
-        engine.backward(losses.sum() / supervised, last=number == len(micro_batches) - 1)
-        add_by_task(by_task, losses.detach(), rows, batch.tasks)
+    for number, batch in enumerate(batches, start=1):
+        losses, samples = engine(batch.to(engine.device))
+        engine.backward(losses.sum() / supervised, last=number == most)
+        add_by_task(by_task, losses.detach(), samples, batch.tasks)
 
     by_task = engine.total(by_task)
     loss = float(by_task[:, 0].sum()) / supervised
     if not math.isfinite(loss):
-        raise UserError(f"the loss is {loss}; stopped before the update. Samples on this rank: {_names(micro_batches)}")
+        raise UserError(f"the loss is {loss}; stopped before the update. Samples on this rank: {_names(step)}")
     grad_norm = engine.step(rate)
 
     return StepResult(
@@ -95,24 +111,39 @@ def train_step(engine: Engine, micro_batches: Sequence[Batch], rate: float) -> S
         supervised_tokens=supervised,
         skipped=skipped,
         truncated=truncated,
+        row_tokens=tokens / rows,
+        padding=1 - tokens / places,
         skipped_updates=engine.skipped_updates,
     )
 
 
-def count(engine: Engine, micro_batches: Sequence[Batch]) -> list[int]:
-    """Supervised tokens, skipped and truncated samples of the step, over all ranks."""
-    own = [(b.num_supervised, len(b.skipped), b.truncated) for b in micro_batches]
-    return [int(total) for total in engine.total(torch.tensor(own).sum(0))]
+def count(step: Step) -> Tensor:
+    """What ranks have to know of each other's part of a step, (7,) int64; the last is the number of micro-batches."""
+    batches = step.batches
+    return torch.tensor(
+        [
+            sum(batch.num_supervised for batch in batches),
+            len(step.skipped),
+            step.truncated,
+            sum(batch.num_rows for batch in batches),
+            sum(batch.num_tokens for batch in batches),
+            sum(batch.input_ids.numel() for batch in batches),
+            len(batches),
+        ]
+    )
 
 
-def add_by_task(sums: Tensor, losses: Tensor, rows: Tensor, tasks: Sequence[str]) -> None:
-    """Adds a micro-batch to `sums` (tasks, 3): sum of its token losses (M,), their number, its samples, per task."""
+def add_by_task(sums: Tensor, losses: Tensor, samples: Tensor, tasks: Sequence[str]) -> None:
+    """Adds a micro-batch to `sums` (tasks, 3): sum of its token losses (M,), their number, its samples, per task.
+
+    `samples` (M,) is the number of the sample of each loss, `tasks` the task of each sample.
+    """
     if not tasks:
         return
-    task_of_row = torch.tensor([TASKS.index(task) for task in tasks], device=rows.device)
-    sums[:, 0].index_add_(0, task_of_row[rows], losses.double())
-    sums[:, 1] += torch.bincount(task_of_row[rows], minlength=len(TASKS))
-    sums[:, 2] += torch.bincount(task_of_row, minlength=len(TASKS))
+    task_of = torch.tensor([TASKS.index(task) for task in tasks], device=samples.device)
+    sums[:, 0].index_add_(0, task_of[samples], losses.double())
+    sums[:, 1] += torch.bincount(task_of[samples], minlength=len(TASKS))
+    sums[:, 2] += torch.bincount(task_of, minlength=len(TASKS))
 
 
 def advance(state: TrainState, result: StepResult) -> TrainState:
@@ -127,20 +158,19 @@ def advance(state: TrainState, result: StepResult) -> TrainState:
     )
 
 
-def check_budget(state: TrainState, max_bad_share: float, micro_batches: Sequence[Batch]) -> None:
+def check_budget(state: TrainState, max_bad_share: float, step: Step) -> None:
     """Raises UserError when more samples could not be used than the recipe allows."""
     seen = state.samples + state.skipped
     if state.skipped > max_bad_share * max(seen, _BUDGET_FLOOR):
         raise UserError(
             f"{state.skipped} of {seen} samples could not be used, more than data.max_bad_share {max_bad_share}; "
-            f"the last: {_skipped(micro_batches)}. The run's skipped.jsonl lists them"
+            f"the last: {_skipped(step)}. The run's skipped.jsonl lists them"
         )
 
 
-def _names(micro_batches: Sequence[Batch]) -> str:
-    return ", ".join(key for batch in micro_batches for key in batch.keys) or "none on this rank"
+def _names(step: Step) -> str:
+    return ", ".join(key for batch in step.batches for key in batch.keys) or "none on this rank"
 
 
-def _skipped(micro_batches: Sequence[Batch]) -> str:
-    named = [f"{key} ({reason})" for batch in micro_batches for key, reason in batch.skipped]
-    return "; ".join(named[:3]) or "none skipped on this rank"
+def _skipped(step: Step) -> str:
+    return "; ".join(f"{key} ({reason})" for key, reason in step.skipped[:3]) or "none skipped on this rank"

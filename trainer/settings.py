@@ -37,7 +37,7 @@ class LanguageSettings:
 
     type: str  # a row of trainer.model.LANGUAGE_MODELS: opt, qwen2
     tokenizer: str  # local folder or hub name
-    template: str  # a row of trainer.encode.TEMPLATES
+    template: str  # a row of trainer.templates.TEMPLATES
     config: dict[str, Any] = field(default_factory=dict)  # as for an encoder
     weights: str | None = None  # as for an encoder
     frozen: bool = False
@@ -134,7 +134,7 @@ def _check_mixture(where: str, mixture: MixtureSettings) -> None:
     if not mixture.used:
         raise ValueError(f"{where}.sources: no source is used; give one a weight, samples or tokens above 0")
     if mixture.samples is not None and mixture.samples < 1:
-        raise ValueError(f"{where}.samples: {mixture.samples}, an epoch has at least 1")
+        raise ValueError(f"{where}.samples: {mixture.samples}, expected 1 or more")
     if not mixture.weighted and (mixture.samples is not None or mixture.unit != "samples"):
         key = "unit" if mixture.samples is None else "samples"
         raise ValueError(f"{where}.{key}: only with weights; no source has one")
@@ -167,8 +167,7 @@ def _wrong_together(source: SourceSettings, weighted: bool) -> str | None:
         "shards: not together with mixture; set one of them to null": source.shards is not None and inner,
         "task: is for shards; name it in the mixture's own sources": source.task is not None and inner,
         "where: is for shards; name it in the mixture's own sources": bool(source.where) and inner,
-        f"{given[-1] if given else ''}: not together with {given[:-1]}; leave one, set the rest to null": len(given)
-        > 1,
+        f"{' and '.join(given)}: at most one of them; set the others to null": len(given) > 1,
         "weight: missing, while other sources have one; give all a weight (0: not used), or none": (
             weighted and source.weight is None
         ),

@@ -14,12 +14,10 @@ from typing import Any, BinaryIO
 
 from datagen.captions.record import Captioned, link_to, texts_of, wrong_form
 from datagen.image_ids import document_of_image
-from datagen.tar import Member, TarError, members
+from datagen.tar import IMAGES, Member, TarError, key_and_ending, members
 from datagen.unit import Failed
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 _MAX_TEXT = 1 << 20  # bytes of a caption or a JSON; with a camera's EXIF it may be 100 kB
-_MEMBER = re.compile(r"(?:\./)*((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)  # WebDataset: a key ends at the first dot
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,9 +58,9 @@ def _samples(path: Path, caption_key: str) -> Iterator[Captioned]:
         nonlocal cut
         try:
             for member in members(opened):
-                named = _MEMBER.fullmatch(member.name)
+                named = key_and_ending(member.name)
                 if named and member.kind != "a folder":
-                    yield named[1], named[2].lower(), member
+                    yield *named, member
         except TarError as error:
             cut = str(error)
 

@@ -10,7 +10,6 @@ from datagen.shards import ShardSet
 from tests.trainer.world import make_tokenizer, tiny_recipe
 from trainer import run as training
 from trainer.evaluate import held_out, normalised_edit_distance, run, score
-from trainer.loader import index_rows
 
 
 @pytest.mark.parametrize(
@@ -42,7 +41,7 @@ def test_scores_of_a_trained_and_an_untrained_model(pdf_shards: Path, chat_shard
     assert len(predictions) == 4
     for made in predictions:
         assert made["edit_distance"] == normalised_edit_distance(made["prediction"], made["truth"])
-    held = {key.decode() for key in index_rows(ShardSet(pdf_shards), "validation")["key"]}
+    held = {row["key"] for row in ShardSet(pdf_shards).table().to_pylist() if row["split"] == "validation"}
     assert {p["key"] for p in predictions if p["task"] == "ocr"} <= held
     for s in scores:
         mine = [p for p in predictions if (p["model"], p["task"]) == (s.model, s.task)]

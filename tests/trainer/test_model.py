@@ -16,11 +16,13 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, OPTConfig, OPTForCau
 from transformers.models.sam.configuration_sam import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-from trainer.batch import IGNORE_INDEX, Batch
+from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.model import PartReport, VisionLanguageModel, build
+from trainer.model.attention import BY_SAMPLE
 from trainer.model.clip import ClipEncoder
 from trainer.model.language import LANGUAGE_MODELS, stretch_positions
 from trainer.model.sam import SamConfig, SamEncoder, from_windows, to_windows
+from trainer.packing import Loaded, collate
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings
 
 IMAGE, EOS, VOCABULARY = 59, 2, 60
@@ -79,26 +81,21 @@ def tiny_pixels(model: VisionLanguageModel, count: int, seed: int = 0) -> dict[s
 
 def tiny_batch(model: VisionLanguageModel, images: list[int], *, supervised: bool = True, seed: int = 0) -> Batch:
     """One row per entry of `images`, with so many images, text of differing length, and its last tokens supervised."""
-    rows = []
+    pixels = tiny_pixels(model, sum(images), seed)
+    pictures = iter([{name: p[i].numpy() for name, p in pixels.items()} for i in range(sum(images))])
+    rows: list[list[Loaded]] = []
     for row, count in enumerate(images):
-        text = torch.randint(3, IMAGE, (6 + row,), generator=torch.Generator().manual_seed(row))
-        rows.append(torch.cat([text[:2], torch.full((count * TOKENS,), IMAGE), text[2:]]))
-    length = max(map(len, rows))
-    input_ids = torch.stack([F.pad(row, (0, length - len(row))) for row in rows])
-    mask = torch.stack([F.pad(torch.ones_like(row), (0, length - len(row))) for row in rows])
-    labels = torch.full_like(input_ids, IGNORE_INDEX)
-    for row, ids in enumerate(rows):
-        if supervised:
-            labels[row, len(ids) - 3 : len(ids)] = ids[-3:]
-    names = tuple(str(row) for row in range(len(rows)))
-    return Batch(
-        input_ids=input_ids,
-        labels=labels,
-        attention_mask=mask,
-        pixels=tiny_pixels(model, sum(images), seed),
-        keys=names,
-        tasks=names,
-    )
+        text = torch.randint(3, IMAGE, (6 + row,), generator=torch.Generator().manual_seed(row)).tolist()
+        ids = [*text[:2], *[IMAGE] * (count * TOKENS), *text[2:]]
+        labels = [IGNORE_INDEX] * (len(ids) - 3) + (ids[-3:] if supervised else [IGNORE_INDEX] * 3)
+        encoded = Encoded(key=str(row), task="ocr", input_ids=ids, labels=labels)
+        rows.append([(encoded, [next(pictures) for _ in range(count)])])
+    return collate(rows, 0, model.preprocess)
+
+
+def ids_of(batch: Batch, row: int) -> Tensor:
+    """The tokens of a row without its padding."""
+    return batch.input_ids[row, : sum(batch.lengths[row])]
 
 
 def randomise(module: torch.nn.Module) -> None:
@@ -243,10 +240,11 @@ def test_losses_are_those_of_a_plain_computation(language: str) -> None:
     losses, rows = model(batch)
 
     lm = model.language.model
+    lm.set_attn_implementation("sdpa")  # from here on transformers' own
     features = torch.cat([model.encode_images({n: p[i : i + 1] for n, p in batch.pixels.items()}) for i in range(3)])
     expected = []
     for row, images in enumerate([[0], [], [1, 2]]):  # one row at a time, without padding
-        ids = batch.input_ids[row][batch.attention_mask[row].bool()]
+        ids = ids_of(batch, row)
         embeddings = lm.get_input_embeddings()(ids).clone()
         embeddings[ids == IMAGE] = features[images].flatten(0, 1)
         logits = lm(inputs_embeds=embeddings[None]).logits[0]
@@ -352,7 +350,7 @@ def test_generation_in_a_batch_equals_one_by_one_and_plain_greedy(language: str)
     alone, plain, left = [], [], []
     first = 0
     for row, count in enumerate([1, 0, 2]):
-        ids = batch.input_ids[row][batch.attention_mask[row].bool()]
+        ids = ids_of(batch, row)
         pixels = {name: p[first : first + count] for name, p in batch.pixels.items()}
         first += count
         alone += model.generate(ids[None], torch.ones_like(ids)[None], pixels, max_new_tokens=8, eos_id=EOS)
@@ -371,7 +369,8 @@ def greedy_without_cache(model: VisionLanguageModel, ids: Tensor, pixels: dict[s
         if (ids == IMAGE).any():
             embeddings[ids == IMAGE] = model.encode_images(pixels).flatten(0, 1)
         while len(found) < count:
-            hidden = model.language.hidden_states(embeddings[None], torch.ones(1, len(embeddings), dtype=torch.long))
+            length = len(embeddings)
+            hidden = model.language.hidden_states(embeddings[None], torch.arange(length)[None], ((length,),))
             token = int((hidden[0, -1] @ model.language.head.T).argmax())
             found.append(token)
             if token == EOS:
@@ -555,9 +554,9 @@ def test_opt_gets_more_positions_and_rows_and_keeps_what_it_has(opt_folder: Path
     assert torch.equal(language.head[:50], stored["model.decoder.embed_tokens.weight"])
     assert language.head is language.model.get_input_embeddings().weight
     assert decoder.layers[0].dropout == 0.25
-    assert language.model.config._attn_implementation == "eager"
-    mask = torch.ones(1, 40, dtype=torch.long)
-    assert language.hidden_states(language.embed(mask), mask).isfinite().all()
+    assert language.model.config._attn_implementation == BY_SAMPLE["eager"]
+    ids = torch.arange(40)[None]
+    assert language.hidden_states(language.embed(ids), ids, ((40,),)).isfinite().all()
 
     fewer, _ = LANGUAGE_MODELS["opt"].build({}, str(opt_folder), "sdpa", vocabulary=9)
     assert (fewer.vocabulary, fewer.max_positions) == (50, 20)

@@ -5,6 +5,8 @@ Shape legend: B rows, T tokens, H hidden size, V vocabulary rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self, cast
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, OPTForCausalLM, PreTrainedModel, Qwen2ForCausalLM
 
 from datagen.errors import UserError
+from trainer.model.attention import BY_SAMPLE, Lengths
 from trainer.model.tables import check_keys
 from trainer.model.weights import (
     RANDOM,
@@ -36,6 +39,9 @@ class LanguageModel(nn.Module):
         # What a checkpoint says of sampling and penalties must not reach `generate`, which compares models.
         model.generation_config = GenerationConfig()
         self.model = model
+        self._attention: str = model.config._attn_implementation  # transformers' own, with masks
+        # In force outside of `generate` whenever a layer may run, that is also when the backward pass runs it again.
+        model.set_attn_implementation(BY_SAMPLE[self._attention])
 
     @classmethod
     def build(
@@ -95,9 +101,15 @@ class LanguageModel(nn.Module):
         embeddings: Tensor = self._table(input_ids)
         return embeddings
 
-    def hidden_states(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T, H) embeddings and their (B, T) mask → (B, T, H), what the output layer takes."""
-        output = self.model.base_model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
+    def hidden_states(self, embeddings: Tensor, positions: Tensor, lengths: Lengths) -> Tensor:
+        """(B, T, H) embeddings of rows of samples → (B, T, H), what the output layer takes.
+
+        `positions` (B, T) int64 count from 0 in each sample, `lengths` are its tokens (`Batch.lengths`): no sample sees
+        another. What comes out at padding is finite and depends on nothing but the padding.
+        """
+        output = self.model.base_model(
+            inputs_embeds=embeddings, position_ids=positions, lengths=lengths, use_cache=False
+        )
         hidden: Tensor = output.last_hidden_state
         return hidden
 
@@ -121,8 +133,20 @@ class LanguageModel(nn.Module):
             pad_token_id=eos_id,
         )
         model: Any = self.model  # generate() comes from a mixin that PreTrainedModel's type does not show
-        ids: Tensor = model.generate(inputs_embeds=embeddings, attention_mask=attention_mask, generation_config=config)
+        with self._masked_attention():
+            ids: Tensor = model.generate(
+                inputs_embeds=embeddings, attention_mask=attention_mask, generation_config=config
+            )
         return ids
+
+    @contextmanager
+    def _masked_attention(self) -> Iterator[None]:
+        """The attention of transformers itself, which knows caches and padding on the left."""
+        self.model.set_attn_implementation(self._attention)
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(BY_SAMPLE[self._attention])
 
     @property
     def _table(self) -> nn.Embedding:
