@@ -73,7 +73,7 @@ class ImagePreprocess:
         return normalised.permute(0, 3, 1, 2)
 
     def _resize(self, picture: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
-        """Pillow's resize to (high, wide), in a tenth of its time, by torch's kernel for bytes that lie channels-last."""
+        """Pillow's resize to (high, wide), in a tenth of its time: torch has a kernel for channels-last bytes."""
         channels_last = torch.from_numpy(picture)[None].permute(0, 3, 1, 2)
         resized = functional.interpolate(channels_last, (high, wide), mode=self.resample, antialias=True)
         return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
