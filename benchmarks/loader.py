@@ -15,7 +15,8 @@ them (JPEG of quality 90, short side 1024):
 
 Each loads what its first `--warm-up` samples bring, then the clock runs for `--samples`, while it goes on: starting up
 and full queues count for none. Nobody computes on the batches. torch has one thread in each process. CPU is that of
-this process and of its workers, in the round with the least. Ratios are medians over the rounds of ours ÷ the other in the same round.
+this process and of its workers, in the round with the least. Ratios are medians over the rounds of ours ÷ the other in
+the same round.
 """
 
 from __future__ import annotations
