@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -283,12 +284,8 @@ def test_settings_that_no_shards_could_meet(tmp_path: Path, text: str, message: 
 
 def test_the_guides_example_is_valid(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    example = (root / "docs" / "training.md").read_text().split("## The mixture\n")[1].split("\n\n")[1]
-    path = tmp_path / "example.yaml"
-    path.write_text(example.replace("base: ", f"base: {root}/recipes/"))
-
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Example:
-        data: DataSettings
-
-    assert "old/laion_coco" in sources_of(load(Example, path).data.mixture)
+    by_count, by_weight = re.findall(r"\n\n((?:    .+\n)*    sources:\n(?:    .+\n)+)", (root / "docs" / "mixtures.md").read_text())
+    for example, source in ((by_count, "old/laion_coco"), (by_weight, "rest/talk")):
+        path = tmp_path / "example.yaml"
+        path.write_text(dedent(example).replace("base: ", f"base: {root}/recipes/"))
+        assert source in sources_of(DataSettings(mixture=load(MixtureSettings, path)).mixture)
