@@ -125,7 +125,7 @@ class ForeignShards:
         self._set = ForeignSet(place, task, cache)
         self.place = str(self._set.folder)
         self.tars: Sequence[str] = [tar.name for tar in self._set.tars]
-        self.versions: Sequence[str] = [tar.headers_sha256[:16] for tar in self._set.tars]
+        self.versions: Sequence[str] = self._set.versions
         self.identity = self._set.identity
         self.kinds: dict[str, Kind] = {name: COLUMNS[name] for name in FOREIGN_COLUMNS}
         if os.environ.get("RANK", "0") == "0":
