@@ -457,26 +457,26 @@ engine: {{global_batch_size: 10}}
 
 def test_the_samples_of_a_step_follow_from_recipe_and_number(recipe: Path) -> None:
     corpus = Corpus(read_given(recipe, []).data)
-    rows = list(mix.step_rows(recipe, [], range(2, 5), None))
+    rows = list(mix.step_rows(read_given(recipe, []), range(2, 5)))
     assert [row[1] for row in rows] == list(range(10, 40))
     assert [row[0] for row in rows] == [2] * 10 + [3] * 10 + [4] * 10
     assert [row[3] for row in rows] == [corpus.key(position) for position in range(10, 40)]
     items = corpus.items(np.arange(10, 40))
     assert [(row[2], row[4], row[6]) for row in rows] == [(item.source, item.task, item.offset) for item in items]
-    assert list(mix.step_rows(recipe, [], range(3, 4), None)) == rows[10:20]
+    assert list(mix.step_rows(read_given(recipe, []), range(3, 4))) == rows[10:20]
 
 
 def test_every_sample_of_a_step_is_one_ranks(recipe: Path) -> None:
-    rows = list(mix.step_rows(recipe, [], range(12, 13), 3))
-    assert [row[:-1] for row in rows] == list(mix.step_rows(recipe, [], range(12, 13), None))
+    rows = list(mix.step_rows(read_given(recipe, []), range(12, 13), ranks=3))
+    assert [row[:-1] for row in rows] == list(mix.step_rows(read_given(recipe, []), range(12, 13)))
     assert {row[-1] for row in rows} == {0, 1, 2}
     with pytest.raises(UserError, match="step 13 is beyond the last one, 12"):
-        list(mix.step_rows(recipe, [], range(13, 14), None))
+        list(mix.step_rows(read_given(recipe, []), range(13, 14)))
 
 
 def test_a_mixture_has_no_steps(root: Path) -> None:
     with pytest.raises(UserError, match="give a training recipe"):
-        list(mix.step_rows(root / "mix.yaml", [], range(1, 2), None))
+        list(mix.step_rows(read_given(root / "mix.yaml", []), range(1, 2)))
 
 
 # mistakes

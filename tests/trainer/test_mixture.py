@@ -284,7 +284,9 @@ def test_settings_that_no_shards_could_meet(tmp_path: Path, text: str, message: 
 
 def test_the_guides_example_is_valid(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    by_count, by_weight = re.findall(r"\n\n((?:    .+\n)*    sources:\n(?:    .+\n)+)", (root / "docs" / "mixtures.md").read_text())
+    by_count, by_weight = re.findall(
+        r"\n\n((?:    .+\n)*    sources:\n(?:    .+\n)+)", (root / "docs" / "mixtures.md").read_text()
+    )
     for example, source in ((by_count, "old/laion_coco"), (by_weight, "rest/talk")):
         path = tmp_path / "example.yaml"
         path.write_text(dedent(example).replace("base: ", f"base: {root}/recipes/"))
