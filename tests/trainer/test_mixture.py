@@ -8,6 +8,7 @@ from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 from textwrap import dedent
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from datagen.config import load
 from datagen.errors import UserError
+from trainer import order
 from trainer.mixture import Holding, Mixture, MixtureSource, key_of, resolve, sources_of
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 
@@ -46,6 +48,17 @@ def test_an_epoch_holds_what_was_asked_for(sizes: list[tuple[int, int]], seed: i
             times = Counter(epoch(mixed, number, source))
             assert sum(times.values()) == asked and set(times) <= set(range(available))
             assert all(times[row] in (asked // available, -(-asked // available)) for row in range(available))
+
+
+@pytest.mark.parametrize("block", [7, order.BLOCK])
+@pytest.mark.parametrize("position", [0, 1, 13, 14, 180, 500])
+def test_what_was_drawn_before_a_position(position: int, block: int) -> None:
+    mixed = mixture((7, 20), (40, 3), (90, 67))
+    with patch.object(order, "BLOCK", block):
+        counts = mixed.drawn(position)
+    mixed = mixture((7, 20), (40, 3), (90, 67))
+    met = Counter(f"s{source}" for source, _ in drawn(mixed, 0, position))
+    assert counts == {source.name: met[source.name] for source in mixed.sources}
 
 
 def test_seven_samples_beside_many_and_a_single_source() -> None:
