@@ -160,6 +160,7 @@ def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
         except OSError:  # no more processes, or the other side has just closed
             with suppress(OSError):
                 send(channel, ("failed", traceback.format_exc(), False))
+    os._exit(0)  # nothing here needs the second that taking torch apart takes
 
 
 class _Server:

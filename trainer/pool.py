@@ -31,6 +31,13 @@ from trainer.forkserver import STACKS, Answer, anonymous_file, costs_one_sample,
 _START_S = 300.0  # for imports from a slow network disk
 _GLANCE_S = 0.2  # how often to look at deadlines, and whether to stop
 _STACKS_S = 0.5  # for a stuck worker to write its stacks
+_SURROUNDINGS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
+) | {
+    "TOKENIZERS_PARALLELISM": "false",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a thread that Arrow's allocator starts on import
+    "CUDA_VISIBLE_DEVICES": "",  # a loader has no business there, and a context takes half a gigabyte
+}
 _SLOTS = 1024  # at most in use at once; beyond that pixels are copied once more
 
 
@@ -399,18 +406,11 @@ def _start_server(arena: _Arena) -> tuple[subprocess.Popen[bytes], socket.socket
     # The kernel ties a process to the thread that started it, not to that thread's process.
     tied_to = os.getpid() if threading.current_thread() is threading.main_thread() else 0
     arguments = (theirs.fileno(), arena.file, arena.slot_bytes, tied_to)
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
     server = subprocess.Popen(
         [sys.executable, "-P", "-c", f"from trainer.forkserver import serve; serve{arguments}"],
         pass_fds=[theirs.fileno(), arena.file],
         stdin=subprocess.DEVNULL,
-        env={
-            **os.environ,
-            **one_thread,
-            "TOKENIZERS_PARALLELISM": "false",
-            "CUDA_VISIBLE_DEVICES": "",  # a loader has no business there, and a context takes half a gigabyte
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-        },
+        env={**os.environ, **_SURROUNDINGS, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
         start_new_session=True,  # Ctrl-C and a closed terminal are not for it
     )
     theirs.close()
