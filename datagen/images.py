@@ -117,7 +117,7 @@ def look_at(data: bytes) -> Image:
         ImageError: as `read_picture`, but for what only pixels tell.
     """
     try:
-        picture = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
+        picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
         orientation = picture.getexif().get(_ORIENTATION)
     except Exception:  # Pillow says "broken" in many ways
         return read_picture(data, ImagePolicy()).image  # which knows words for them

@@ -38,7 +38,6 @@ FENCES = {
     "typst": {"datagen/typeset.py"},
     "fontTools": {"datagen/typeset.py"},
     "deepspeed": {"trainer/engine.py"},
-    "simplejpeg": {"trainer/pixels.py"},
     "wandb": {"trainer/journal.py", "datagen/track.py"},
     "fsspec": {"datagen/storage.py"},
     "matplotlib": {"pipelines/figures.py", "datagen/chart_draw.py", "datagen/chart_marks.py"},

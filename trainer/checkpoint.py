@@ -1,6 +1,6 @@
 """Checkpoints that a run resumes from, and the exported model that others read.
 
-OUT/checkpoints/step-000500/   optimiser, weights, loss scale (DeepSpeed's files) and state.json; whole or absent
+OUT/checkpoints/step-000500/   optimiser, weights, loss scale (snapshot.py) and state.json; whole or absent
 OUT/model/                     model.safetensors, recipe.yaml, tokenizer: what evaluation and the next stage load
 OUT/log.jsonl                  a line per step
 """
@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from datagen.config import load, to_yaml
 from datagen.errors import UserError
 from datagen.files import sync_folder, write_text
+from trainer import snapshot
 from trainer.assemble import assemble
 from trainer.encode import ConversationEncoder
 from trainer.engine import Engine
@@ -55,7 +56,7 @@ def save_checkpoint(engine: Engine, out: Path, state: TrainState, *, rank: int, 
         shutil.rmtree(temp, ignore_errors=True)
         temp.mkdir(parents=True)
     engine.barrier()
-    engine.save(temp)
+    snapshot.save(engine, temp)
     engine.barrier()
     if rank == 0:
         write_text(temp / _STATE, json.dumps(asdict(state), indent=2) + "\n")
@@ -86,7 +87,7 @@ def resume(engine: Engine, out: Path, data_sha256: str) -> TrainState:
             f"{found[-1]}: was trained on another mixture, or the shards have been made anew since. "
             "Choose another out= (or delete this one), or restore data.sources and seed"
         )
-    engine.load(found[-1])
+    snapshot.load(engine, found[-1])
     return state
 
 
@@ -105,11 +106,12 @@ def export_model(
     }
     language = replace(recipe.model.language, config=model.language.configuration())
     recipe = replace(recipe, model=replace(recipe.model, vision=vision, language=language))
+    weights = engine.state_dict()
     if rank == 0:
         temp = out / ".model.tmp"
         shutil.rmtree(temp, ignore_errors=True)
         temp.mkdir(parents=True)
-        save_file(_without_aliases(engine.state_dict()), temp / EXPORT_FILE)
+        save_file(_without_aliases(weights), temp / EXPORT_FILE)
         write_text(temp / "recipe.yaml", to_yaml(recipe))
         tokenizer.save_pretrained(temp / "tokenizer")
         _sync_tree(temp)

@@ -258,9 +258,13 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> dict[str, 
 
 
 def _missing(tokenizer: PreTrainedTokenizerBase, form: Template) -> list[str]:
-    """Tokens that a template needs and the tokenizer lacks, as a message names them."""
+    """Tokens that a template needs and the tokenizer lacks, as a message names them.
+
+    A piece of the vocabulary that reads the same will not do (GPT-like ones may have `</s>` as a word of HTML).
+    """
     needed = [token for token in dict.fromkeys((*form.tokens, form.end, *form.image, IMAGE_PAD)) if token]
-    lacking = [repr(token) for token in needed if token != EOS and find_token(tokenizer, token) is None]
+    control = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    lacking = [repr(token) for token in needed if token != EOS and token not in control]
     return ["eos_token"] * (EOS in needed and tokenizer.eos_token_id is None) + lacking
 
 

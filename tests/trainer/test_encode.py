@@ -154,7 +154,7 @@ answers = questions.filter(lambda text: bool(text.strip()))
 pairs = sorted((kind, template) for kind in kinds.EXACT for template in TEMPLATES)
 
 
-@settings(max_examples=1500)
+@settings(max_examples=800)
 @given(
     st.sampled_from(pairs),
     st.lists(st.tuples(questions, answers), min_size=1, max_size=3),
@@ -236,7 +236,7 @@ def model_with(vocabulary: list[str], merges: list[tuple[str, str]]) -> PreTrain
     raw = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(vocabulary)}, merges=merges))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     raw.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>")
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<eos>" if "<eos>" in vocabulary else "</s>")
 
 
 def with_words_for_control_tokens() -> PreTrainedTokenizerFast:
@@ -384,6 +384,9 @@ def test_settings_that_do_not_fit_are_named(tmp_path: Path) -> None:
         UserError, match=r"no token '<\|begin_of_text\|>'.*'llama3' needs; it fits vicuna_v1, chatml_vary"
     ):
         encoder("llama3")
+    html = model_with([*sorted(pre_tokenizers.ByteLevel.alphabet()), "</s>", "<eos>"], [])  # where </s> is a word
+    with pytest.raises(UserError, match=r"no token '</s>', '<img>'"):
+        ConversationEncoder(html, template="vary_tiny", image_tokens=1, max_length=9)
     marked = kinds.with_tokens(kinds.llama(), "mistral_v3")
     with pytest.raises(UserError, match=r"'mistral' writes '\[INST\]' as text, .* control token.* fits .*mistral_v3"):
         ConversationEncoder(marked, template="mistral", image_tokens=1, max_length=9)

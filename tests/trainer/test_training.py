@@ -303,7 +303,7 @@ def test_learning_rate() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"zero_stage": 3}, "engine.zero_stage 3: one of 0, 1, 2"),
+        ({"zero_stage": 4}, "engine.zero_stage 4: one of 0, 1, 2, 3"),
         ({"zero_stage": 0, "precision": "bf16"}, "engine.zero_stage 0 with engine.precision bf16"),
         ({"zero_stage": 0, "offload_optimizer": True}, "engine.offload_optimizer needs"),
         ({"global_batch_size": 5}, "engine.global_batch_size 5 is not a multiple of 1 ranks"),

@@ -19,6 +19,7 @@ from trainer.model.connectors import Fusion
 from trainer.model.images import ImagePreprocess
 from trainer.model.language import LanguageModel
 from trainer.model.vision import VisionEncoder
+from trainer.model.vision_grad import encode
 
 
 class VisionLanguageModel(nn.Module):
@@ -74,12 +75,14 @@ class VisionLanguageModel(nn.Module):
         return losses, batch.sample_of[rows, before + 1]
 
     def encode_images(self, pixels: Mapping[str, Tensor]) -> Tensor:
-        """(N, 3, H, W) uint8 per encoder → (N, P, H) in the language model's embedding space."""
+        """(N, 3, H, W) uint8 per encoder → (N, P, H) in the language model's embedding space; N may be 0.
+
+        Without images no encoder is called, and the connectors' (0, P, H) sends zeros to all that trains.
+        """
         tokens = []
         for name, encoder in self.encoders.items():
-            # A frozen encoder needs no `no_grad`: nothing in it asks for a gradient, so nothing is kept for one.
             dtype = next(encoder.parameters()).dtype
-            features = encoder(self.preprocess[name].normalise(pixels[name], dtype))
+            features = encode(cast(VisionEncoder, encoder), self.preprocess[name].normalise(pixels[name], dtype))
             tokens.append(self.connectors[name](features))
         return self.fusion.join(tokens)
 
@@ -115,26 +118,7 @@ class VisionLanguageModel(nn.Module):
             )
         if num_images == 0 and not self.training:
             return embeddings
-        images = self.encode_images(pixels) if num_images else self._no_image()
-        return embeddings.masked_scatter(slots[..., None], images.to(embeddings.dtype))
-
-    def _no_image(self) -> Tensor:
-        """(1, P, H) features that are spliced in nowhere, for training on rows without an image.
-
-        They give encoders and connectors a gradient of zeros through the same graph as an image would: on several
-        ranks, gradients are summed in the order in which they appear, which must not depend on what a rank's rows hold.
-        A frozen encoder is not called; one that trains sees a black image.
-        """
-        head, tokens = self.language.head, []
-        widths = {name: cast(VisionEncoder, encoder).width for name, encoder in self.encoders.items()}
-        for name, encoder in self.encoders.items():
-            if is_frozen(encoder):
-                features = head.new_zeros((1, self.num_image_tokens, widths[name]))
-            else:
-                size = self.preprocess[name].size
-                features = encoder(head.new_zeros((1, 3, size, size)))
-            tokens.append(self.connectors[name](features))
-        return self.fusion.join(tokens)
+        return embeddings.masked_scatter(slots[..., None], self.encode_images(pixels).to(embeddings.dtype))
 
 
 def is_frozen(part: nn.Module) -> bool:
