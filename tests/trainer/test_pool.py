@@ -104,7 +104,7 @@ def test_pixels_are_not_copied_and_their_place_is_kept_until_freed(open_pool: Ca
 
 
 def test_slots_that_run_out_stop_nothing(open_pool: Callable[..., WorkerPool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.pool._SLOTS", 2)
+    monkeypatch.setattr("trainer.channel._SLOTS", 2)
     with open_pool() as pool:
         for tag in range(20):
             pool.submit(Task(tag, ("pixels", SLOT), SLOT))

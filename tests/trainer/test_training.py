@@ -19,12 +19,13 @@ from datagen.errors import UserError
 from tests.trainer.world import make_tokenizer, tiny_recipe, toy_model
 from trainer import run as entry
 from trainer.assemble import assemble
-from trainer.batch import Batch
+from trainer.batch import Step
 from trainer.checkpoint import checkpoints, load_exported
+from trainer.corpus import Corpus
 from trainer.engine import Engine, start_distributed
 from trainer.journal import read_log
-from trainer.loader import Corpus, MicroBatches, Share, steps
-from trainer.loop import train_step
+from trainer.loader import Share, StepLoader, load_sample, open_pool
+from trainer.loop import StepResult, train_step
 from trainer.optim import build_optimizer, learning_rate
 from trainer.settings import OptimSettings, Recipe
 
@@ -47,7 +48,7 @@ def flush_denormals() -> Iterator[None]:
     yield
 
 
-def first_steps(recipe: Recipe, count: int) -> list[list[Batch]]:
+def first_steps(recipe: Recipe, count: int) -> list[Step]:
     start_distributed()
     model, encoder, _ = assemble(recipe)
     share = Share(
@@ -56,17 +57,22 @@ def first_steps(recipe: Recipe, count: int) -> list[list[Batch]]:
         global_batch_size=recipe.engine.global_batch_size,
         micro_batch_size=recipe.engine.micro_batch_size,
     )
-    data = MicroBatches(Corpus(recipe.data, recipe.seed), share, encoder, model.preprocess)
-    return list(steps(data, share, first=0, last=count, workers=0))
+    corpus, read = Corpus(recipe.data), load_sample(encoder, model.preprocess, recipe.data)
+    with open_pool(read, recipe.data, corpus, Path(recipe.out)) as pool:
+        return list(StepLoader(corpus, read, pool, share, recipe.data).steps(0, count))
+
+
+def one_step(engine: Engine, step: Step, rate: float) -> StepResult:
+    return train_step(engine, step, rate, empty=step.batches[0])  # a rank alone never has fewer than another
 
 
 def weights_after(recipe: Recipe, count: int) -> dict[str, torch.Tensor]:
     """Weights after `count` steps at a constant rate."""
-    batches = first_steps(recipe, count)
+    steps = first_steps(recipe, count)
     model, _, _ = assemble(recipe)
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
-    for micro_batches in batches:
-        train_step(engine, micro_batches, 1e-3)
+    for step in steps:
+        one_step(engine, step, 1e-3)
     return {name: tensor.clone() for name, tensor in engine.state_dict().items()}
 
 
@@ -81,14 +87,14 @@ def test_a_step_does_not_depend_on_how_it_is_cut_up(recipe: Recipe) -> None:
 
 
 def test_the_loss_is_the_mean_over_the_steps_supervised_tokens(recipe: Recipe) -> None:
-    (batches,) = first_steps(recipe, 1)
+    (step,) = first_steps(recipe, 1)
     model, _, _ = assemble(recipe)
     with torch.no_grad():
-        losses = torch.cat([model(batch)[0] for batch in batches])
+        losses = torch.cat([model(batch)[0] for batch in step.batches])
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
-    result = train_step(engine, batches, 1e-3)
+    result = one_step(engine, step, 1e-3)
     assert result.loss == pytest.approx(losses.mean().item(), rel=1e-5)
-    assert result.supervised_tokens == len(losses) == sum(batch.num_supervised for batch in batches)
+    assert result.supervised_tokens == len(losses) == sum(batch.num_supervised for batch in step.batches)
     assert sum(result.task_samples.values()) == 4
     assert set(result.task_losses) == set(result.task_samples) <= {"ocr", "text"}
 
@@ -104,10 +110,10 @@ def test_zero_stages_and_offload_agree(recipe: Recipe, stage: int, offload: bool
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_sixteen_bit_steps_lower_the_loss(recipe: Recipe, precision: str) -> None:
     settings = replace(recipe.engine, precision=precision, offload_optimizer=True, gradient_checkpointing=True)
-    batches = first_steps(recipe, 1) * 12
+    steps = first_steps(recipe, 1) * 12
     model, _, _ = assemble(replace(recipe, engine=settings))
     engine = Engine(model, build_optimizer(model, recipe.optim), settings, 1.0)
-    losses = [train_step(engine, micro_batches, 3e-3).loss for micro_batches in batches]
+    losses = [one_step(engine, step, 3e-3).loss for step in steps]
     assert losses[-1] < losses[0] - 0.5
 
 
@@ -196,25 +202,24 @@ def test_other_data_and_other_models_do_not_resume(recipe: Recipe) -> None:
 
 def test_bad_samples_are_counted_not_replaced(recipe: Recipe, chat_shards: Path, tmp_path: Path) -> None:
     short = replace(recipe, data=replace(recipe.data, max_length=60))  # most answers no longer fit
-    (batches,) = first_steps(short, 1)
-    skipped = [entry for batch in batches for entry in batch.skipped]
-    assert len(skipped) + sum(len(batch.keys) for batch in batches) == 4
-    assert skipped and all("no answer token" in reason for _, reason in skipped)
+    (step,) = first_steps(short, 1)
+    assert len(step.skipped) + sum(len(batch.keys) for batch in step.batches) == 4
+    assert step.skipped and all("no answer token" in reason for _, reason in step.skipped)
     with pytest.raises(UserError, match=r"could not be used, more than data\.max_bad_share"):
         entry.run(short)
     lines = [json.loads(line) for line in (Path(short.out) / "skipped.jsonl").read_text().splitlines()]
-    assert {line["key"] for line in lines} >= {key for key, _ in skipped}
+    assert {line["key"] for line in lines} >= {key for key, _ in step.skipped}
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(recipe: Recipe) -> None:
-    (batches,) = first_steps(recipe, 1)
+    (step,) = first_steps(recipe, 1)
     model, _, _ = assemble(recipe)
     with torch.no_grad():
         next(model.connectors.parameters()).fill_(float("nan"))
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
     before = {name: tensor.clone() for name, tensor in engine.state_dict().items()}
     with pytest.raises(UserError, match="the loss is nan"):
-        train_step(engine, batches, 1e-3)
+        one_step(engine, step, 1e-3)
     for name, tensor in engine.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
 
