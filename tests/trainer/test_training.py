@@ -188,8 +188,9 @@ def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tm
 
 def test_other_data_and_other_models_do_not_resume(recipe: Recipe) -> None:
     entry.run(recipe)
+    other = replace(recipe.data, mixture=replace(recipe.data.mixture, seed=1))
     with pytest.raises(UserError, match="trained on another mixture"):
-        entry.run(replace(recipe, seed=1))
+        entry.run(replace(recipe, data=other))
     vary = recipe.model.vision["vary"]
     wider = replace(vary, config={**vary.config, "depth": 3})
     with pytest.raises(UserError, match="does not fit this run"):
@@ -311,7 +312,6 @@ def test_learning_rate() -> None:
         ({"zero_stage": 4}, "engine.zero_stage 4: one of 0, 1, 2, 3"),
         ({"zero_stage": 0, "precision": "bf16"}, "engine.zero_stage 0 with engine.precision bf16"),
         ({"zero_stage": 0, "offload_optimizer": True}, "engine.offload_optimizer needs"),
-        ({"global_batch_size": 5}, "engine.global_batch_size 5 is not a multiple of 1 ranks"),
         ({"global_batch_size": 64}, "less than one engine.global_batch_size of 64"),
     ],
 )
