@@ -209,6 +209,7 @@ class WorkerPool:
             with self._watching:
                 if self._stopped.is_set():
                     raise Stopped
+                assert self._tasks or any(worker.hand for worker in self._workers.values()), "nothing to wait for"
                 for key, _ in self._events.select(_GLANCE_S):
                     self._hear(key.data)
                 self._check_deadlines()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -295,6 +296,25 @@ def test_more_images_than_a_row_takes_are_a_reason_and_many_are_none(
     assert sum(len(batch.pixels["vary"]) for batch in step.batches) == 19
 
 
+def test_a_sample_that_hangs_is_skipped_and_the_next_steps_come(
+    load: LoadSample, pools: dict[int, Pool], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_set(tmp_path / "hangs", "mixed", [entries()[:11], entries()[11:12]])
+    data = data_of(tmp_path / "hangs", root / "cache")
+    corpus = Corpus(data)
+    (stuck,) = (sample["key"] for sample in ShardSet(tmp_path / "hangs").table().to_pylist()[11:])
+    (tar,) = (tmp_path / "hangs").glob("*-0001.tar")
+    tar.unlink()
+    os.mkfifo(tar)  # opening it waits for somebody to write
+    monkeypatch.setattr(pools[3], "_deadline_s", 3.0)
+    monkeypatch.setattr(pools[3], "_stuck", tmp_path / "stuck")
+    monkeypatch.setattr(pools[3], "_key_of", corpus.key)
+    steps = list(StepLoader(corpus, load, pools[3], part(), data).steps(0, 2))
+    assert [entry for step in steps for entry in step.skipped] == [(stuck, "no answer within 3 s")]
+    assert sum(map(keys_of, steps), Counter()) == sum(due(corpus, 0, 2), Counter()) - Counter([stuck])
+    assert "read_item" in (tmp_path / "stuck" / f"{stuck}.txt").read_text()
+
+
 def test_too_long_can_be_an_error(recipe: Recipe, tmp_path: Path) -> None:
     data = replace(recipe.data, max_length=40, too_long="error")
     model, encoder, _ = assemble(replace(recipe, data=data))
@@ -306,6 +326,25 @@ def test_too_long_can_be_an_error(recipe: Recipe, tmp_path: Path) -> None:
 
 
 # --- the pool underneath
+
+
+def test_no_more_than_one_step_waits(load: LoadSample, recipe: Recipe) -> None:
+    loaded: list[Any] = []
+
+    def counted(item: catalog.Item) -> Any:
+        loaded.append(item)
+        return load(item)
+
+    corpus = Corpus(recipe.data)
+    with InProcess(counted, key_of=corpus.key) as pool:
+        steps = StepLoader(corpus, load, pool, part(), recipe.data).steps(0, 100)
+        for taken in (1, 2, 3):
+            next(steps)
+            while len(loaded) < (taken + 1) * GLOBAL:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            assert len(loaded) == (taken + 1) * GLOBAL
+        steps.close()  # type: ignore[attr-defined]
 
 
 def test_steps_left_early_stop_the_pool(load: LoadSample, recipe: Recipe, tmp_path: Path) -> None:
