@@ -19,14 +19,16 @@ from datagen.errors import UserError
 from tests.trainer.world import make_tokenizer, tiny_recipe, toy_model
 from trainer import run as entry
 from trainer.assemble import assemble
-from trainer.batch import Step
+from trainer.batch import Batch, Step
 from trainer.checkpoint import checkpoints, load_exported
 from trainer.corpus import Corpus
 from trainer.engine import Engine, start_distributed
 from trainer.journal import read_log
 from trainer.loader import Share, StepLoader, load_sample, open_pool
-from trainer.loop import StepResult, train_step
+from trainer.loop import train_step
+from trainer.model import VisionLanguageModel
 from trainer.optim import build_optimizer, learning_rate
+from trainer.packing import empty_batch
 from trainer.settings import OptimSettings, Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -51,19 +53,14 @@ def flush_denormals() -> Iterator[None]:
 def first_steps(recipe: Recipe, count: int) -> list[Step]:
     start_distributed()
     model, encoder, _ = assemble(recipe)
-    share = Share(
-        rank=0,
-        world_size=1,
-        global_batch_size=recipe.engine.global_batch_size,
-        micro_batch_size=recipe.engine.micro_batch_size,
-    )
-    corpus, read = Corpus(recipe.data), load_sample(encoder, model.preprocess, recipe.data)
-    with open_pool(read, recipe.data, corpus, Path(recipe.out)) as pool:
-        return list(StepLoader(corpus, read, pool, share, recipe.data).steps(0, count))
+    share = Share(global_batch_size=recipe.engine.global_batch_size, micro_batch_size=recipe.engine.micro_batch_size)
+    corpus, load = Corpus(recipe.data), load_sample(encoder, model.preprocess, recipe.data)
+    with open_pool(load, recipe.data, corpus, Path(recipe.out)) as pool:
+        return list(StepLoader(corpus, load, pool, share, recipe.data).steps(0, count))
 
 
-def one_step(engine: Engine, step: Step, rate: float) -> StepResult:
-    return train_step(engine, step, rate, empty=step.batches[0])  # a rank alone never has fewer than another
+def empty_of(model: VisionLanguageModel) -> Batch:
+    return empty_batch(0, model.preprocess)
 
 
 def weights_after(recipe: Recipe, count: int) -> dict[str, torch.Tensor]:
@@ -72,13 +69,21 @@ def weights_after(recipe: Recipe, count: int) -> dict[str, torch.Tensor]:
     model, _, _ = assemble(recipe)
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
     for step in steps:
-        one_step(engine, step, 1e-3)
+        train_step(engine, step, 1e-3, empty_of(model))
     return {name: tensor.clone() for name, tensor in engine.state_dict().items()}
 
 
 def test_a_step_does_not_depend_on_how_it_is_cut_up(recipe: Recipe) -> None:
     whole, halves, singles = (
-        weights_after(replace(recipe, engine=replace(recipe.engine, micro_batch_size=size)), 3) for size in (4, 2, 1)
+        weights_after(
+            replace(
+                recipe,
+                engine=replace(recipe.engine, micro_batch_size=size),
+                data=replace(recipe.data, batching=batching),
+            ),
+            3,
+        )
+        for size, batching in ((4, "padded"), (2, "bucketed"), (1, "packed"))
     )
     for name, tensor in whole.items():
         # Adam divides by the gradient's size, so a tiny difference in a tiny gradient may show; 1e-5 is 1 % of a step.
@@ -92,7 +97,7 @@ def test_the_loss_is_the_mean_over_the_steps_supervised_tokens(recipe: Recipe) -
     with torch.no_grad():
         losses = torch.cat([model(batch)[0] for batch in step.batches])
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
-    result = one_step(engine, step, 1e-3)
+    result = train_step(engine, step, 1e-3, empty_of(model))
     assert result.loss == pytest.approx(losses.mean().item(), rel=1e-5)
     assert result.supervised_tokens == len(losses) == sum(batch.num_supervised for batch in step.batches)
     assert sum(result.task_samples.values()) == 4
@@ -110,10 +115,10 @@ def test_zero_stages_and_offload_agree(recipe: Recipe, stage: int, offload: bool
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_sixteen_bit_steps_lower_the_loss(recipe: Recipe, precision: str) -> None:
     settings = replace(recipe.engine, precision=precision, offload_optimizer=True, gradient_checkpointing=True)
-    steps = first_steps(recipe, 1) * 12
+    (step,) = first_steps(recipe, 1)
     model, _, _ = assemble(replace(recipe, engine=settings))
     engine = Engine(model, build_optimizer(model, recipe.optim), settings, 1.0)
-    losses = [one_step(engine, step, 3e-3).loss for step in steps]
+    losses = [train_step(engine, step, 3e-3, empty_of(model)).loss or 0.0 for _ in range(12)]
     assert losses[-1] < losses[0] - 0.5
 
 
@@ -204,12 +209,23 @@ def test_other_data_and_other_models_do_not_resume(recipe: Recipe) -> None:
 def test_bad_samples_are_counted_not_replaced(recipe: Recipe, chat_shards: Path, tmp_path: Path) -> None:
     short = replace(recipe, data=replace(recipe.data, max_length=60))  # most answers no longer fit
     (step,) = first_steps(short, 1)
-    assert len(step.skipped) + sum(len(batch.keys) for batch in step.batches) == 4
-    assert step.skipped and all("no answer token" in reason for _, reason in step.skipped)
+    skipped = step.skipped
+    assert len(skipped) + sum(len(batch.keys) for batch in step.batches) == 4
+    assert skipped and all("no answer token" in reason for _, reason in skipped)
     with pytest.raises(UserError, match=r"could not be used, more than data\.max_bad_share"):
         entry.run(short)
     lines = [json.loads(line) for line in (Path(short.out) / "skipped.jsonl").read_text().splitlines()]
-    assert {line["key"] for line in lines} >= {key for key, _ in step.skipped}
+    assert {line["key"] for line in lines} >= {key for key, _ in skipped}
+
+
+def test_a_step_without_a_usable_sample_updates_nothing(recipe: Recipe) -> None:
+    model, _, _ = assemble(recipe)
+    engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
+    before = {name: tensor.clone() for name, tensor in engine.state_dict().items()}
+    step = Step(batches=[], skipped=(("key", "broken"),), truncated=0)
+    result = train_step(engine, step, 1e-3, empty_of(model))
+    assert (result.loss, result.skipped, result.supervised_tokens) == (None, 1, 0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in engine.state_dict().items())
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(recipe: Recipe) -> None:
@@ -220,7 +236,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(recipe: Recipe) -> No
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
     before = {name: tensor.clone() for name, tensor in engine.state_dict().items()}
     with pytest.raises(UserError, match="the loss is nan"):
-        one_step(engine, step, 1e-3)
+        train_step(engine, step, 1e-3, empty_of(model))
     for name, tensor in engine.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
 
