@@ -35,7 +35,8 @@ from trainer import run as training
 from trainer.batch import Batch
 from trainer.checkpoint import load_exported
 from trainer.evaluate import evaluate, held_out, score
-from trainer.loader import collate, pixels
+from trainer.packing import collate
+from trainer.pixels import pixels
 from trainer.settings import (
     CheckpointSettings,
     DataSettings,
@@ -130,10 +131,10 @@ def swap_gap(folder: Path, shards: Path, limit: int) -> tuple[float, float]:
     model, encoder, _ = load_exported(folder)
     _, samples = held_out(ShardSet(shards), limit)
     rows = [
-        (encoder.encode(sample), [pixels(image.data, model.preprocess) for image in sample.images])
+        [(encoder.encode(sample), [pixels(image.data, model.preprocess) for image in sample.images])]
         for sample in samples
     ]
-    batch: Batch = collate(rows, [], encoder.pad_id, model.preprocess)
+    batch: Batch = collate(rows, encoder.pad_id, model.preprocess)
     swapped = replace(batch, pixels={name: images.roll(1, 0) for name, images in batch.pixels.items()})
     return float(model(batch)[0].mean()), float(model(swapped)[0].mean())
 

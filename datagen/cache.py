@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -115,27 +116,25 @@ class Pieces:
         _written(self.folder, None)
         found = sorted(self._found())
         total = sum(size for _, size, _ in found)
-        if total <= self.limit_bytes:
-            return
+        enough = total if total <= self.limit_bytes else self.limit_bytes * _ROOM
         for _, size, path in found:
-            if total <= self.limit_bytes * _ROOM:
+            if total <= enough:
                 break
             with suppress(OSError):
                 os.unlink(path)
             total -= size
 
     def _found(self) -> Iterator[tuple[float, int, str]]:
-        """Time, bytes and path of what is kept; what killed processes left half-written comes as the oldest."""
+        """Time, bytes and path of what is kept. What killed processes left half-written is removed."""
         for below in Path(self.folder, _PIECES).iterdir():
             with suppress(OSError), os.scandir(below) as entries:
-                newest = 0.0
                 for entry in entries:
                     with suppress(FileNotFoundError):
                         about = entry.stat()
-                        newest = max(newest, about.st_mtime)
-                        half = entry.name.endswith(TEMP_SUFFIX)
-                        if not half or newest - about.st_mtime > _LEFTOVER_S:
-                            yield (0.0 if half else about.st_mtime), about.st_size, entry.path
+                        if not entry.name.endswith(TEMP_SUFFIX):
+                            yield about.st_mtime, about.st_size, entry.path
+                        elif time.time() - about.st_mtime > _LEFTOVER_S:
+                            os.unlink(entry.path)
 
 
 def _checksum(piece: bytes) -> bytes:

@@ -55,6 +55,15 @@ def files_of(path: Path) -> list[Path]:
     return [Path(origin) for origin in dict.fromkeys(origin for origin, _ in _layers(path, seen=()))]
 
 
+def keys_of(path: Path) -> set[str]:
+    """The top-level keys of a recipe and of what it inherits from: tells which schema it is of.
+
+    Raises:
+        UserError: as for `load`.
+    """
+    return {str(key) for _, layer in _layers(path, seen=()) for key in layer}
+
+
 def to_yaml(settings: object) -> str:
     """The YAML of a settings object; `load` reads it back."""
     return OmegaConf.to_yaml(OmegaConf.structured(settings))

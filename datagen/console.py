@@ -29,6 +29,11 @@ def warn(message: str) -> None:
     console.print(f"warning: {message}", style="bold yellow", markup=False)
 
 
+def result(line: str) -> None:
+    """One line for whatever reads stdout."""
+    sys.stdout.write(f"{line}\n")
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table; all columns but the first are right-aligned."""
     table = Table(title=Text(title), title_justify="left")  # Text: brackets in a path are no markup

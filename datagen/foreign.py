@@ -53,7 +53,11 @@ _SCHEMA = pa.schema(
 COLUMNS = ("task", "split", "images", "answer_chars", "tokens")
 """Of `datagen.shards.IndexRow`, what is known and may be filtered by."""
 
-_SAME = {"split": "train", "prompt": "", "language": ""}  # in all rows
+_SAME: dict[str, str | int] = {
+    "split": "train",
+    **dict.fromkeys(("prompt", "language", "licence", "document"), ""),
+    **dict.fromkeys(("width", "height", "boxes"), 0),
+}  # in all rows; all but the split is not known
 
 # Texts are not read: a token is about 4 bytes of UTF-8 in English and Chinese, half of a JSON is answers, and a prompt
 # that comes with a text has 12 tokens.
@@ -96,6 +100,11 @@ class ForeignSet:
             raise UserError(self._nothing())
 
     @property
+    def versions(self) -> list[str]:
+        """Of each tar, what changes when it is replaced, as the file system tells."""
+        return [_digest(signed)[:16] for _, _, signed in self._states]
+
+    @property
     def left_out(self) -> dict[str, int]:
         """Samples that cannot be used, by reason; and under their own headings, what else is not as it should be."""
         found: Counter[str] = Counter()
@@ -128,7 +137,10 @@ class ForeignSet:
 
     @property
     def identity(self) -> str:
-        """Changes with the tars' names, sizes and headers, and with what is made of them; not with where they lie."""
+        """Changes with the tars' names, sizes and headers, and with what is made of them; not with where they lie.
+
+        Contents are not read for it: one that was replaced by another of the same size and time is not noticed.
+        """
         return _digest(self._task, [[tar.name, tar.size, tar.headers_sha256] for tar in self.tars])
 
     def _index_all(self, summary: Path) -> tuple[list[Tar], int]:
@@ -183,12 +195,11 @@ def index_tar(folder: Folder, name: str, size: int, task: str | None) -> tuple[T
         for sample, group in groupby(walk, key=lambda found: found[0]):
             found = list(group)
             reason = "members that do not stand together" if sample in seen else ""
+            reason = "cut" if walk.cut_name == sample else reason
             seen.add(sample)
-            if walk.cut_name == sample:
-                reason = "cut"
             row = reason or _row(sample, found, task, file)
             if isinstance(row, str):
-                left_out[row] += 1
+                left_out["cut" if walk.cut else row] += 1  # the walk ends with the last sample
             else:
                 rows.append(row)
     if walk.cut_name and walk.cut_name not in seen:

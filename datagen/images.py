@@ -19,7 +19,9 @@ MAX_SIDE = 65_500
 """Pixels of a JPEG's side that encoders write at most."""
 
 PIL.Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none that starts another program
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Pillow's names of what is read; none of them starts another program."""
+
 _AS_THEY_ARE = {("JPEG", "RGB"): "jpg", ("PNG", "RGB"): "png"}
 _ORIENTATION = 0x0112  # EXIF tag
 _PNG_DEPTH = 24  # byte that holds the bits a channel
@@ -115,7 +117,7 @@ def look_at(data: bytes) -> Image:
         ImageError: as `read_picture`, but for what only pixels tell.
     """
     try:
-        picture = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
+        picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
         orientation = picture.getexif().get(_ORIENTATION)
     except Exception:  # Pillow says "broken" in many ways
         return read_picture(data, ImagePolicy()).image  # which knows words for them
@@ -131,7 +133,7 @@ def _decode(data: bytes) -> tuple[PIL.Image.Image, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            picture = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
+            picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
             turned = picture.getexif().get(_ORIENTATION) if picture.format == "TIFF" else None  # forgotten by load()
             picture.load()  # the whole of it: a truncated file fails here
             orientation = turned or picture.getexif().get(_ORIENTATION)
@@ -141,7 +143,7 @@ def _decode(data: bytes) -> tuple[PIL.Image.Image, int]:
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise ImageError("large_image", f"image larger than {MAX_PIXELS} pixels") from error
     except PIL.UnidentifiedImageError as error:  # whose words hold an address in memory
-        raise ImageError("broken_image", f"image cannot be decoded: none of {', '.join(_FORMATS)}") from error
+        raise ImageError("broken_image", f"image cannot be decoded: none of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow says "broken" in many ways
         raise ImageError("broken_image", f"image cannot be decoded: {error}") from error
     if several and picture.format != "MPO":  # a camera's: the first is the photograph

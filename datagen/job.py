@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from datagen.change import Change, Config, config_of, differences, digest_of
 from datagen.console import Progress, say, warn
@@ -96,7 +96,7 @@ def run_job(
             job is writing to it.
     """
     folder = folder_at(out)
-    with _alone(folder), Monitor(runner, settings, tracker) as monitor:
+    with alone(folder), Monitor(runner, settings, tracker) as monitor:
         folder.tidy()
         plan = plan_job(source, folder, settings, runner, monitor)
         if plan.changes and not settings.update:
@@ -118,7 +118,7 @@ def run_job(
 
 def plan_job(source: Source, folder: Folder, settings: JobSettings, runner: Runner, monitor: Monitor) -> JobPlan:
     """Scans the inputs and says what there is to do. Writes nothing but plan files, which later runs use too."""
-    there = _read_there(folder)
+    there = read_there(folder)
     if there and there["source"] != source.name:
         raise UserError(f"{folder}: holds a set made by {there['source']!r}; choose another --out")
     config = config_of(source)
@@ -151,7 +151,21 @@ def plan_job(source: Source, folder: Folder, settings: JobSettings, runner: Runn
     )
 
 
-def plan_digest(shards: Sequence[ShardPlan]) -> str:
+class Planned(Protocol):
+    """A shard to be, in whatever way it is planned."""
+
+    @property
+    def name(self) -> str:
+        """Without ".tar"."""
+        ...
+
+    @property
+    def units_sha256(self) -> str:
+        """Of what it is made of."""
+        ...
+
+
+def plan_digest(shards: Sequence[Planned]) -> str:
     """SHA-256 of what all shards are made of."""
     return digest_of({shard.name: shard.units_sha256 for shard in shards})
 
@@ -283,7 +297,7 @@ def _remove_strays(folder: Folder, source: str, plan: JobPlan) -> None:
     tidy(folder)
 
 
-def _read_there(folder: Folder) -> Config | None:
+def read_there(folder: Folder) -> Config | None:
     """The job.json that is there.
 
     Raises:
@@ -296,7 +310,7 @@ def _read_there(folder: Folder) -> Config | None:
     return None
 
 
-def _alone(folder: Folder) -> AbstractContextManager[object]:
+def alone(folder: Folder) -> AbstractContextManager[object]:
     """One writer at a time, where the folder is on this machine; object stores know no locks."""
     return locked(folder.path) if isinstance(folder, LocalFolder) else nullcontext()
 

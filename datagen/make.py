@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
+import pyarrow as pa
+
 from datagen.duplicates import fingerprint
 from datagen.isolate import Limits, child_of
 from datagen.ledger import LedgerRow, ledger_row
@@ -65,20 +67,10 @@ class ShardMaker:
                 ledger.append(row | {"shard": tar})
                 index += [index_row | {"shard": tar} for index_row in rows]
                 tick({cause_of(row): 1})
-            tar_bytes, tar_sha256 = shard.close()
+            written = shard.close()
         schemas = schema_of(IndexRow, self.source.measures), schema_of(LedgerRow, self.source.measures)
-        record = ShardRecord(
-            name=plan.name,
-            units=len(ledger),
-            samples=len(index),
-            **{kind: sum(row["outcome"] == kind for row in ledger) for kind in ("written", "rejected", "failed")},
-            tar_bytes=tar_bytes,
-            tar_sha256=tar_sha256,
-            index_sha256=write_table(self.out, f"index/{plan.name}.parquet", index, schemas[0]),
-            ledger_sha256=write_table(self.out, f"ledger/{plan.name}.parquet", ledger, schemas[1]),
-            config_sha256=self.config_sha256,
-            units_sha256=plan.units_sha256,
-        )
+        made_of = self.config_sha256, plan.units_sha256
+        record = write_tables(self.out, plan.name, (index, ledger), schemas, tar=written, made_of=made_of)
         tick({})  # raises where nobody waits for this any more: then another run may be making the same shard
         put_record(self.out, record)
         return record
@@ -146,21 +138,70 @@ def matches(row: Row, retry: str | None) -> bool:
     return bool(row["outcome"] == outcome and (not reason or row["reason"] == reason))
 
 
+def write_tables(
+    out: Folder,
+    name: str,
+    rows: tuple[Sequence[Row], Sequence[Row]],
+    schemas: tuple[pa.Schema, pa.Schema],
+    *,
+    tar: tuple[int, str],
+    made_of: tuple[str, str],
+) -> ShardRecord:
+    """Writes a shard's index and its part of the ledger, when its tar is there.
+
+    Args:
+        out: the shard set.
+        name: of the shard.
+        rows: of index and ledger.
+        schemas: of index and ledger.
+        tar: its bytes and SHA-256, as `ShardWriter.close` gives them.
+        made_of: SHA-256 of the settings and of the units, for the record.
+
+    Returns:
+        The record that says that the shard is finished, to be put down by `put_record`.
+    """
+    index, ledger = rows
+    return ShardRecord(
+        name=name,
+        units=len(ledger),
+        samples=len(index),
+        **{kind: sum(row["outcome"] == kind for row in ledger) for kind in ("written", "rejected", "failed")},
+        tar_bytes=tar[0],
+        tar_sha256=tar[1],
+        index_sha256=write_table(out, f"index/{name}.parquet", index, schemas[0]),
+        ledger_sha256=write_table(out, f"ledger/{name}.parquet", ledger, schemas[1]),
+        config_sha256=made_of[0],
+        units_sha256=made_of[1],
+    )
+
+
 def _index_row(unit: Unit, made: Written, sample: Sample, shard: ShardWriter, share: float) -> Row:
     offset, size = shard.add(sample)
+    place: Row = {"offset": offset, "size": size, "unit": unit.id, "document": unit.document, "group": unit.document}
+    place["split"] = split_of(unit.document, share)
+    return index_row(sample, language=made.language) | place | dict(made.measures)
+
+
+def index_row(sample: Sample, *, language: str = "") -> Row:
+    """The fields of `IndexRow` as far as they follow from the sample; where it lies and belongs is left empty.
+
+    Args:
+        sample: the sample.
+        language: of a sample whose origin names none.
+    """
     answers = [turn.text for turn in sample.turns if turn.role == "assistant"]
     row = IndexRow(
         key=sample.key,
         task=sample.task,
         shard="",
-        offset=offset,
-        size=size,
-        unit=unit.id,
-        document=unit.document,
-        group=unit.document,
+        offset=0,
+        size=0,
+        unit="",
+        document="",
+        group="",
         twins="",
-        split=split_of(unit.document, share),
-        language=str(sample.origin.get("language", made.language)),
+        split="",
+        language=str(sample.origin.get("language", language)),
         licence=str(sample.origin.get("licence", "")),
         prompt=str(sample.origin.get("prompt", "")),
         images=len(sample.images),
@@ -171,7 +212,7 @@ def _index_row(unit: Unit, made: Written, sample: Sample, shard: ShardWriter, sh
         tokens=sum(estimate_tokens(turn.text) for turn in sample.turns),
         fingerprint=fingerprint("\n".join(answers)) if sample.task in _TEXT_IS_CONTENT else b"",
     )
-    return {name: getattr(row, name) for name in _COLUMNS} | dict(made.measures)
+    return {name: getattr(row, name) for name in _COLUMNS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from typing import BinaryIO, Literal, NamedTuple
 _BLOCK = tarfile.BLOCKSIZE
 _MAX_EXTENSION = 1 << 20  # bytes of a header that holds a long name
 _ZEROS = 64 << 10  # bytes read at a time behind an end marker
+_OCTAL = re.compile(rb"[0-7]+").fullmatch
+_SPACES = 8 * ord(" ")
 _CONTENTLESS = {
     tarfile.LNKTYPE,
     tarfile.SYMTYPE,
@@ -102,14 +104,36 @@ def members(file: BinaryIO) -> Iterator[Member]:
         raise TarError(f"the tar ends at byte {end} without an end marker")
 
 
-def _header(block: bytes, position: int) -> tarfile.TarInfo:
+class _Header(NamedTuple):
+    name: str
+    type: bytes
+    size: int
+
+
+def _header(block: bytes, position: int) -> _Header:
+    plain = _plain_header(block)  # a fifth of the time, and nearly all are
+    if plain:
+        return plain
     try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError, IndexError) as error:
         raise TarError(f"no header at byte {position}: {error}") from error
+    return _Header(info.name, info.type, info.size)
 
 
-def _size(info: tarfile.TarInfo, extended: dict[str, str], position: int) -> int:
+def _plain_header(block: bytes) -> _Header | None:
+    """The header of a file whose size and checksum are octal digits, as tarfile reads it; None for all others."""
+    size, checksum, kind = block[124:136].rstrip(b" \0"), block[148:156].rstrip(b" \0"), block[156:157]
+    if len(block) < _BLOCK or kind != tarfile.REGTYPE or not (_OCTAL(size) and _OCTAL(checksum)):
+        return None
+    if int(checksum, 8) != _SPACES + sum(block) - sum(block[148:156]):  # whose own place counts as spaces
+        return None
+    name, prefix = block[:100].partition(b"\0")[0], block[345:500].partition(b"\0")[0]
+    full = prefix + b"/" + name if prefix else name
+    return _Header(full.decode(errors="surrogateescape"), kind, int(size, 8))
+
+
+def _size(info: _Header, extended: dict[str, str], position: int) -> int:
     """Bytes of content that follow a header; what a link or a device says is not there."""
     if info.type in _CONTENTLESS:
         return 0
@@ -143,7 +167,7 @@ def _behind_sparse_map(file: BinaryIO, header: bytes, start: int) -> int:
     return start
 
 
-def _extension(file: BinaryIO, info: tarfile.TarInfo, start: int, size: int) -> dict[str, str]:
+def _extension(file: BinaryIO, info: _Header, start: int, size: int) -> dict[str, str]:
     """What a header of headers says about the next entry. Links' targets and what is said for all entries are not used.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from datagen.plan import ShardPlan, join, plan_shards
 from datagen.scan import PLAN, read_runs, read_units
 from datagen.shards import JOB, MANIFEST, ShardRecord, decode_sample, parse_table, read_job, read_manifest
 from datagen.storage import Folder, folder_at
+from pipelines.mix_plan import SOURCE, OrderedShard, shards_of
 
 _CHUNK = 8 << 20
 _CHANGED = "changed since it was written (SHA-256 differs); delete it and run the datagen command again to mend it"
@@ -73,14 +74,11 @@ def check(place: str | Path) -> Findings:
     return found
 
 
-def _plans(folder: Folder, job: Mapping[str, Any], found: Findings) -> list[ShardPlan]:
+def _plans(folder: Folder, job: Mapping[str, Any], found: Findings) -> Sequence[ShardPlan] | Sequence[OrderedShard]:
     """The shards that job.json and the plan files say there are; none (and a problem) where these are not whole."""
+    plans: Sequence[ShardPlan] | Sequence[OrderedShard]
     try:
-        read = {name: read_runs(folder, name) for name in job["plan"]["files"]}
-        changed = [name for name, (_, _, digest) in read.items() if digest != job["plan"]["files"][name]]
-        found.problems += [f"{name}: {_CHANGED}" for name in changed]
-        runs = join([runs for runs, _, _ in read.values()])
-        plans = list(plan_shards(str(job["source"]), runs, int(job["job"]["units_per_shard"])))
+        plans = shards_of(job) if job["source"] == SOURCE else _tree_plans(folder, job, found)
     except (UserError, OSError, KeyError, TypeError, ValueError) as error:
         found.problems.append(f"{PLAN}/: the inputs cannot be compared: {type(error).__name__}: {error}")
         return []
@@ -90,7 +88,18 @@ def _plans(folder: Folder, job: Mapping[str, Any], found: Findings) -> list[Shar
     return plans
 
 
-def _check_shard(folder: Folder, record: ShardRecord, plan: ShardPlan | None, found: Findings) -> np.ndarray:
+def _tree_plans(folder: Folder, job: Mapping[str, Any], found: Findings) -> list[ShardPlan]:
+    """The shards of a data job, from its plan files."""
+    read = {name: read_runs(folder, name) for name in job["plan"]["files"]}
+    changed = [name for name, (_, _, digest) in read.items() if digest != job["plan"]["files"][name]]
+    found.problems += [f"{name}: {_CHANGED}" for name in changed]
+    runs = join([runs for runs, _, _ in read.values()])
+    return list(plan_shards(str(job["source"]), runs, int(job["job"]["units_per_shard"])))
+
+
+def _check_shard(
+    folder: Folder, record: ShardRecord, plan: ShardPlan | OrderedShard | None, found: Findings
+) -> np.ndarray:
     """Adds what is wrong with one shard. Returns hashes (N,) of its keys."""
     tar = f"{record.name}.tar"
     index, ledger = (
@@ -153,12 +162,17 @@ def _check_tar(folder: Folder, record: ShardRecord, found: Findings) -> bool:
     return digest.hexdigest() == record.tar_sha256
 
 
-def _check_rows(folder: Folder, record: ShardRecord, ledger: pa.Table, plan: ShardPlan | None, found: Findings) -> None:
+def _check_rows(
+    folder: Folder, record: ShardRecord, ledger: pa.Table, plan: ShardPlan | OrderedShard | None, found: Findings
+) -> None:
     """One ledger row for each unit of the plan."""
     if plan is None:
         return
     rows = Counter(ledger.column("unit").to_pylist())
-    units = [unit.id for run in read_units(folder, plan.runs) for unit in run]
+    if isinstance(plan, OrderedShard):
+        units = plan.unit_ids()
+    else:
+        units = [unit.id for run in read_units(folder, plan.runs) for unit in run]
     name = f"ledger/{record.name}.parquet"
     _several(found, name, "no row for unit", [unit for unit in units if rows[unit] == 0])
     _several(found, name, "several rows for unit", [unit for unit, count in rows.items() if count > 1])

@@ -202,8 +202,7 @@ class Library:
 
     def measures(self) -> list[str]:
         """Names of the numbers that a range can be asked of."""
-        known = {item.name for item in fields(IndexRow)}
-        found = {name: None for columns in self.columns.values() for name in sorted(columns["index"] - known)}
+        found = {name: None for columns in self.columns.values() for name in sorted(columns["measures"])}
         return [*found, *NUMBERS]
 
     @cached_property
@@ -226,15 +225,19 @@ class Library:
     # Files.
 
     def _columns_of(self, name: str) -> dict[str, set[str]]:
-        """Columns of a set's index and ledger. All shards have the same."""
+        """Columns of a set's index and ledger, and those that hold measures. All shards have the same."""
         number = next(number for number, shard in enumerate(self.shards) if shard.name == name)
         found = {}
         for kind, row_type in (("index", IndexRow), ("ledger", LedgerRow)):
-            columns = set(self._guarded(number, kind, pq.read_schema).names)
+            schema = self._guarded(number, kind, pq.read_schema)
+            columns = set(schema.names)
             missing = [item.name for item in fields(row_type) if item.name not in columns]
             if missing:
                 raise UserError(f"{name}: made by an older version: its {kind} has no {missing[0]}; make it again")
             found[kind] = columns
+            if kind == "index":
+                known = {item.name for item in fields(row_type)}
+                found["measures"] = {one.name for one in schema if one.name not in known and one.type == pa.float64()}
         return found
 
     def table(self, number: int, kind: str, columns: list[str] | None = None, *, written: bool = False) -> pa.Table:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from datagen.console import warn
 from datagen.errors import UserError
-from trainer.encode import IMAGE_PAD, ConversationEncoder, load_tokenizer, token_id
+from trainer.encode import ConversationEncoder, load_tokenizer, token_id
 from trainer.model import PartReport, VisionLanguageModel, build
 from trainer.model.weights import copy_tensors
 from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
+from trainer.templates import IMAGE_PAD
 
 
 def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, list[PartReport]]:
@@ -42,7 +45,11 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
         template=recipe.model.language.template,
         image_tokens=model.num_image_tokens,
         max_length=recipe.data.max_length,
+        too_long=recipe.data.too_long,
     )
+    if os.environ.get("RANK", "0") == "0":
+        for line in encoder.warnings:
+            warn(line)
     return model, encoder, parts
 
 

@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORE_INDEX = -100
 """Label of a token that is not supervised (torch's cross-entropy convention)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Encoded:
     """One sample as ids. `labels[t]` is the label of token t itself; the model shifts. `labels[0]` is never used."""
 
     key: str
     task: str
-    input_ids: list[int]  # T
-    labels: list[int]  # T, IGNORE_INDEX where not supervised
-    truncated: bool = False  # the answer's tail was cut at max_length
+    input_ids: NDArray[np.int32]  # T
+    labels: NDArray[np.int32]  # T, IGNORE_INDEX where not supervised; labels[0] always is
+    truncated: bool = False  # cut at max_length: an answer's tail, or whole rounds at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

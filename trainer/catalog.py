@@ -105,8 +105,10 @@ class OwnShards:
         made = [[record.name, record.tar_sha256, record.index_sha256] for record in self._set.records]
         self.identity = hashlib.sha256(json.dumps(made).encode()).hexdigest()
         named = {item.name for item in fields(IndexRow)}
-        measures = [name for name in self._set.index(0, None).schema.names if name not in named]
-        self.kinds: dict[str, Kind] = {**COLUMNS, **dict.fromkeys(measures, "number")}
+        self.kinds: dict[str, Kind] = dict(COLUMNS)
+        for column in self._set.index(0, None).schema:
+            if column.name not in named:
+                self.kinds[column.name] = "text" if pa.types.is_string(column.type) else "number"
 
     def index(self, number: int, columns: Sequence[str]) -> pa.Table:
         """See `Shards`."""
@@ -123,7 +125,7 @@ class ForeignShards:
         self._set = ForeignSet(place, task, cache)
         self.place = str(self._set.folder)
         self.tars: Sequence[str] = [tar.name for tar in self._set.tars]
-        self.versions: Sequence[str] = [tar.headers_sha256[:16] for tar in self._set.tars]
+        self.versions: Sequence[str] = self._set.versions
         self.identity = self._set.identity
         self.kinds: dict[str, Kind] = {name: COLUMNS[name] for name in FOREIGN_COLUMNS}
         if os.environ.get("RANK", "0") == "0":
@@ -233,9 +235,10 @@ class Catalog:
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """Columns of the index for the samples of the catalog, in order of their rows."""
-        return pa.concat_tables(self._tables(columns))
+        return pa.concat_tables(self.tables(columns))
 
-    def _tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The same, tar by tar; columns of text may be values and codes (pa.dictionary)."""
         needed = list(dict.fromkeys([*columns, *(one.column for one in self._conditions)]))
         for table in _each(self.shards, needed):
             for one in self._conditions:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from datagen.cache import Pieces, cache_folder
 from trainer.catalog import Catalog, Item
 from trainer.mixture import Holding, key_of, resolve, sources_of
 from trainer.settings import DataSettings
@@ -29,6 +30,9 @@ class Corpus:
         self.mixture = resolve(settings.mixture, holdings)
         self.catalogs = [made[source.name] for source in self.mixture.sources]
         """In the order of `mixture.sources`."""
+        limit = int(settings.cache_gb * 1e9)
+        self.pieces = Pieces(folder=str(cache_folder(settings.cache)), limit_bytes=limit)
+        """What `read_item` keeps of sources behind URLs."""
 
     @property
     def sha256(self) -> str:

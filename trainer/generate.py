@@ -11,8 +11,8 @@ import torch
 
 from datagen.sample import Sample
 from trainer.encode import ConversationEncoder
-from trainer.loader import pixels, stack_pixels
 from trainer.model import VisionLanguageModel
+from trainer.pixels import pixels, stack_pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

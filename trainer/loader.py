@@ -1,218 +1,186 @@
-"""Positions in the mixture → batches. The position is one number: the step.
+"""Positions in the mixture → steps. The position is one number: the step.
 
-Rank r of W takes, in micro-batch m of step s, the positions `s·G + (m·W + r)·b … + b` (G global, b micro-batch size).
-So the samples of a step do not depend on how many ranks or workers there are, and resuming reads nothing it skips.
+Step s reads the positions `s·G … (s+1)·G - 1` of the mixture (G global batch), whatever the number of ranks and
+workers. Which of them are whose is worked out from what the index says, by each rank alone and before any is read:
+resuming reads nothing it skips, and there is no state beside the position.
 """
 
 from __future__ import annotations
 
-import io
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from datagen.errors import UserError
-from datagen.sample import Sample
-from datagen.shards import ShardSet
-from trainer.batch import IGNORE_INDEX, Batch, Encoded
+from datagen.cache import Pieces, cache_folder
+from trainer.batch import Batch, Step
+from trainer.catalog import Item, read_item
+from trainer.corpus import Corpus
 from trainer.encode import ConversationEncoder, Unusable
-from trainer.mixture import Mixture, MixtureSource
 from trainer.model import ImagePreprocess
+from trainer.packing import Loaded, collate, cost, micro_batches, share_out
+from trainer.pixels import pixels
+from trainer.pool import InProcess, Pool, Result, Task, WorkerPool
 from trainer.settings import DataSettings
 
+STUCK = "stuck"
+"""Folder below a run's for the stacks of workers that hung or crashed."""
 
-class Corpus:
-    """The training samples of all sources, by position in their mixture."""
+_ARRAY_BYTES = 128  # of room in shared memory for where an array begins
 
-    def __init__(self, settings: DataSettings, seed: int) -> None:
-        used = {name: source for name, source in settings.sources.items() if source.samples != 0}
-        self._shards: list[ShardSet] = []
-        self._rows: list[dict[str, np.ndarray]] = []
-        sizes: list[MixtureSource] = []
-        for name, source in used.items():
-            try:
-                shards = ShardSet(source.shards)
-            except UserError as error:
-                raise UserError(f"data.sources.{name}.shards: {error}") from error
-            rows = index_rows(shards, "train")
-            available = len(rows["offset"])
-            asked = available if source.samples is None else source.samples
-            sizes.append(MixtureSource(name=name, available=available, asked=asked, max_repeats=source.max_repeats))
-            self._shards.append(shards)
-            self._rows.append(rows)
-        self.mixture = Mixture(sizes, seed)
 
-    def asked_by_task(self, epochs: int) -> dict[str, int]:
-        """Samples that `epochs` epochs ask for, per task; a source's tasks in the proportion in which it holds them."""
-        asked: Counter[str] = Counter()
-        for source, rows in zip(self.mixture.sources, self._rows, strict=True):
-            for task, count in zip(*np.unique(rows["task"], return_counts=True), strict=True):
-                asked[bytes(task).decode()] += round(source.asked * epochs * int(count) / source.available)
-        return dict(asked.most_common())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSample:
+    """The loading function: reads a sample, encodes its conversation, decodes each image once. Travels to workers."""
 
-    def key(self, position: int) -> str:
-        """Key of the sample at `position`; reads nothing."""
-        source, row = self.mixture.at(position)
-        return bytes(self._rows[source]["key"][row]).decode()
+    encoder: ConversationEncoder
+    preprocess: Mapping[str, ImagePreprocess]
+    max_images: int
+    pieces: Pieces | None = None  # kept of what is read from URLs
 
-    def read(self, position: int) -> Sample:
-        """The sample at `position`.
+    def __call__(self, item: Item) -> Loaded:
+        """The sample of an item.
 
         Raises:
-            ValueError, OSError: its bytes cannot be read.
+            ValueError, OSError: it cannot be read or used; the message is the reason.
+            UserError: it is too long, and the recipe says that this is an error.
         """
-        source, row = self.mixture.at(position)
-        rows = self._rows[source]
-        return self._shards[source].read(
-            bytes(rows["shard"][row]).decode(), int(rows["offset"][row]), int(rows["size"][row])
-        )
+        sample = read_item(item, self.pieces)
+        if len(sample.images) > self.max_images:
+            raise Unusable(f"{len(sample.images)} images, more than data.max_images {self.max_images}")
+        encoded = self.encoder.encode(sample)  # first: a sample that is of no use need not be decoded
+        return encoded, [pixels(image.data, self.preprocess) for image in sample.images]
 
+    def shared_bytes(self, images: int) -> int:
+        """Shared memory that a sample with so many images takes at most; 0 without any."""
+        each = sum(3 * how.size**2 + _ARRAY_BYTES for how in self.preprocess.values())
+        ids_and_labels = 2 * (4 * self.encoder.max_length + _ARRAY_BYTES)
+        return images * each + ids_and_labels if images else 0
 
-def index_rows(shards: ShardSet, split: str) -> dict[str, np.ndarray]:
-    """Columns key, task, shard, offset and size of the index rows of one split."""
-    table = shards.table(["key", "task", "shard", "offset", "size", "split"])
-    table = table.filter(np.asarray(table.column("split")) == split)
-    return {  # names as ASCII bytes of fixed width: an object for each would cost three times as much
-        "key": np.asarray(table.column("key")).astype("S64"),
-        "task": np.asarray(table.column("task")).astype("S"),
-        "shard": np.asarray(table.column("shard")).astype("S"),
-        "offset": table.column("offset").to_numpy(),
-        "size": table.column("size").to_numpy(),
-    }
+    def tokens(self, item: Item) -> int:
+        """Tokens of a sample as its index estimates them, image tokens included."""
+        return min(item.tokens + item.images * len(self.encoder.image_ids), self.encoder.max_length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """Which part of a step is one rank's."""
 
-    rank: int
-    world_size: int
-    global_batch_size: int
-    micro_batch_size: int
+    rank: int = 0
+    world_size: int = 1
+    global_batch_size: int  # samples of a step over all ranks
+    micro_batch_size: int  # rows of a forward pass
 
-    @property
-    def micro_steps(self) -> int:
-        """Micro-batches per step and rank.
+
+def load_sample(
+    encoder: ConversationEncoder, preprocess: Mapping[str, ImagePreprocess], data: DataSettings
+) -> LoadSample:
+    """The loading function of a recipe."""
+    limit_bytes = int(data.cache_gb * 1e9)
+    pieces = Pieces(folder=str(cache_folder(data.cache)), limit_bytes=limit_bytes) if limit_bytes else None
+    return LoadSample(encoder=encoder, preprocess=preprocess, max_images=data.max_images, pieces=pieces)
+
+
+def open_pool(load: LoadSample, data: DataSettings, corpus: Corpus, out: Path) -> Pool:
+    """What loads samples, a context manager: `data.workers` processes, or with 0 this one, which has no deadline."""
+    if data.workers == 0:
+        return InProcess(load, key_of=corpus.key)
+    return WorkerPool(
+        load,
+        workers=data.workers,
+        prefetch=data.prefetch,
+        deadline_s=data.deadline_s,
+        slot_bytes=load.shared_bytes(1),
+        key_of=corpus.key,
+        stuck=out / STUCK,
+    )
+
+
+class StepLoader:
+    """This rank's part of each step, made in a thread while the one before is in use.
+
+    Memory: one finished step waits, and of the next as much is loaded as the workers have in hand.
+
+    Args:
+        load: what `pool` does with an item.
+    """
+
+    def __init__(self, corpus: Corpus, load: LoadSample, pool: Pool, share: Share, data: DataSettings) -> None:
+        self._corpus, self._load, self._pool, self._share, self._data = corpus, load, pool, share, data
+
+    def steps(self, first: int, last: int) -> Iterator[Step]:
+        """The steps `first` to `last - 1`. The pool is stopped when they are not taken to the end.
 
         Raises:
-            UserError: the batch sizes do not go together.
+            UserError, LoadError: see `Pool.next`.
         """
-        together = self.world_size * self.micro_batch_size
-        if self.global_batch_size % together:
-            raise UserError(
-                f"engine.global_batch_size {self.global_batch_size} is not a multiple of {self.world_size} ranks x "
-                f"engine.micro_batch_size {self.micro_batch_size} = {together}"
-            )
-        return self.global_batch_size // together
+        submitted: deque[int] = deque()  # tasks of each step that was begun, in order
+        results: dict[int, list[Result]] = defaultdict(list)  # by step
 
-    def positions(self, step: int, micro: int) -> range:
-        """Positions in the mixture of micro-batch `micro` of step `step`."""
-        start = step * self.global_batch_size + (micro * self.world_size + self.rank) * self.micro_batch_size
-        return range(start, start + self.micro_batch_size)
+        def make(step: int) -> Step:
+            for later in range(step + len(submitted), min(step + 2, last)):  # the next: workers need not wait for us
+                submitted.append(self._submit(later))
+            for_this = submitted.popleft()
+            while len(results[step]) < for_this:
+                result = self._pool.next()
+                results[result.tag // self._share.global_batch_size].append(result)
+            return self._step(results.pop(step))
 
-
-class MicroBatches(Dataset[Batch]):
-    """This rank's micro-batches; item `step * micro_steps + micro`."""
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        share: Share,
-        encoder: ConversationEncoder,
-        preprocess: Mapping[str, ImagePreprocess],
-    ) -> None:
-        self._corpus, self._share, self._encoder, self._preprocess = corpus, share, encoder, preprocess
-
-    def __getitem__(self, index: int) -> Batch:
-        """Reads and encodes a micro-batch; a sample that cannot be used is left out and named, never replaced."""
-        rows: list[tuple[Encoded, list[dict[str, np.ndarray]]]] = []
-        skipped: list[tuple[str, str]] = []
-        for position in self._share.positions(*divmod(index, self._share.micro_steps)):
+        with ThreadPoolExecutor(1, "loader", *_this_device()) as thread:
             try:
-                rows.append(self._load(self._corpus.read(position)))
-            except (ValueError, OSError) as error:
-                skipped.append((self._corpus.key(position), str(error)))
-        return collate(rows, skipped, self._encoder.pad_id, self._preprocess)
+                ahead = [thread.submit(make, step) for step in range(first, min(first + 1, last))]
+                for step in range(first, last):
+                    made = ahead.pop().result()
+                    ahead += [thread.submit(make, step + 1)] if step + 1 < last else []
+                    yield made
+            except BaseException:
+                self._pool.stop()
+                raise
 
-    def _load(self, sample: Sample) -> tuple[Encoded, list[dict[str, np.ndarray]]]:
-        return self._encoder.encode(sample), [pixels(image.data, self._preprocess) for image in sample.images]
+    def positions(self, step: int) -> list[int]:
+        """Those of the step's positions that are this rank's. Reads no sample."""
+        return [position for position, _ in self._mine(step)]
 
+    def _mine(self, step: int) -> list[tuple[int, Item]]:
+        size = self._share.global_batch_size
+        items = self._corpus.items(range(step * size, (step + 1) * size))
+        costs = [cost(self._load.tokens(item), item.images) for item in items]
+        mine = share_out(costs, self._share.world_size)[self._share.rank]
+        return [(step * size + number, items[number]) for number in mine]
 
-def pixels(data: bytes, preprocess: Mapping[str, ImagePreprocess]) -> dict[str, np.ndarray]:
-    """An encoded image as (3, H, W) uint8 for each encoder; decoded once.
+    def _submit(self, step: int) -> int:
+        mine = self._mine(step)
+        for position, item in mine:
+            self._pool.submit(Task(position, item, self._load.shared_bytes(item.images)))
+        return len(mine)
 
-    Raises:
-        Unusable: it cannot be decoded.
-    """
-    try:
-        picture = PIL.Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise Unusable(f"image cannot be decoded: {error}") from error
-    return {name: how.to_uint8(picture) for name, how in preprocess.items()}
-
-
-def stack_pixels(
-    images: Sequence[Mapping[str, np.ndarray]], preprocess: Mapping[str, ImagePreprocess]
-) -> dict[str, torch.Tensor]:
-    """(N, 3, H, W) uint8 per encoder; N may be 0."""
-    none = {name: np.empty((0, 3, how.size, how.size), np.uint8) for name, how in preprocess.items()}
-    return {
-        name: torch.from_numpy(np.stack([image[name] for image in images]) if images else none[name])
-        for name in preprocess
-    }
-
-
-def collate(
-    rows: Sequence[tuple[Encoded, Sequence[Mapping[str, np.ndarray]]]],
-    skipped: Sequence[tuple[str, str]],
-    pad_id: int,
-    preprocess: Mapping[str, ImagePreprocess],
-) -> Batch:
-    """Rows padded on the right to the longest, pixels of all their images in reading order.
-
-    Without a row the batch is one padding token without label: the rank runs the same number of micro-steps as others.
-    """
-    length = max((len(encoded.input_ids) for encoded, _ in rows), default=1)
-    shape = (max(len(rows), 1), length)
-    input_ids, labels = np.full(shape, pad_id), np.full(shape, IGNORE_INDEX)
-    attention_mask = np.zeros(shape, np.int64)
-    attention_mask[:, 0] = 1
-    for number, (encoded, _) in enumerate(rows):
-        size = len(encoded.input_ids)
-        input_ids[number, :size], labels[number, :size], attention_mask[number, :size] = (
-            encoded.input_ids,
-            encoded.labels,
-            1,
+    def _step(self, results: list[Result]) -> Step:
+        results.sort(key=lambda result: result.tag)
+        good: list[Loaded] = [result.value for result in results if result.reason is None]
+        chosen = micro_batches(
+            [(len(encoded.input_ids), len(images)) for encoded, images in good],
+            batching=self._data.batching,
+            rows=self._share.micro_batch_size,
+            max_length=self._data.max_length,
+            max_images=self._data.max_images,
         )
-    return Batch(
-        input_ids=torch.from_numpy(input_ids),
-        labels=torch.from_numpy(labels),
-        attention_mask=torch.from_numpy(attention_mask),
-        pixels=stack_pixels([image for _, images in rows for image in images], preprocess),
-        keys=tuple(encoded.key for encoded, _ in rows),
-        tasks=tuple(encoded.task for encoded, _ in rows),
-        skipped=tuple(skipped),
-        truncated=sum(encoded.truncated for encoded, _ in rows),
-    )
+        batches = [self._collate([[good[sample] for sample in row] for row in rows]) for rows in chosen]
+        for result in results:
+            self._pool.free(result)
+        return Step(
+            batches=batches,
+            skipped=tuple((self._corpus.key(r.tag), r.reason) for r in results if r.reason is not None),
+            truncated=sum(encoded.truncated for encoded, _ in good),
+        )
+
+    def _collate(self, rows: list[list[Loaded]]) -> Batch:
+        batch = collate(rows, self._load.encoder.pad_id, self._load.preprocess)
+        return batch.pin_memory() if torch.cuda.is_available() else batch
 
 
-def steps(data: MicroBatches, share: Share, *, first: int, last: int, workers: int) -> Iterator[list[Batch]]:
-    """The micro-batches of this rank for the steps `first` to `last - 1`, a step at a time."""
-    micro = share.micro_steps
-    loader = DataLoader(
-        data,
-        batch_size=None,
-        sampler=range(first * micro, last * micro),
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
-    batches = iter(loader)
-    for _ in range(first, last):
-        yield list(islice(batches, micro))
+def _this_device() -> tuple[Callable[[int], None], tuple[int]] | tuple[()]:
+    """How another thread comes to use the GPU of this one: pinned memory belongs to it."""
+    return (torch.cuda.set_device, (torch.cuda.current_device(),)) if torch.cuda.is_available() else ()

@@ -16,6 +16,7 @@ import torch
 from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.model import ImagePreprocess
+from trainer.pixels import stack_pixels
 
 Loaded = tuple[Encoded, Sequence[Mapping[str, np.ndarray]]]
 """A sample as ids, and each of its images as (H, W, 3) uint8 per encoder."""
@@ -150,14 +151,3 @@ def collate(rows: Sequence[Sequence[Loaded]], pad_id: int, preprocess: Mapping[s
 def empty_batch(pad_id: int, preprocess: Mapping[str, ImagePreprocess]) -> Batch:
     """One padding token without label: a rank that has no more samples runs as many micro-batches as the others."""
     return collate([[]], pad_id, preprocess)
-
-
-def stack_pixels(
-    images: Sequence[Mapping[str, np.ndarray]], preprocess: Mapping[str, ImagePreprocess]
-) -> dict[str, torch.Tensor]:
-    """(N, H, W, 3) uint8 per encoder; N may be 0."""
-    none = {name: np.empty((0, how.size, how.size, 3), np.uint8) for name, how in preprocess.items()}
-    return {
-        name: torch.from_numpy(np.stack([image[name] for image in images]) if images else none[name])
-        for name in preprocess
-    }

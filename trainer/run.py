@@ -22,15 +22,16 @@ from datagen.config import load
 from datagen.console import say, show_table, warn
 from datagen.errors import UserError, command
 from datagen.files import locked, write_text
-from datagen.shards import MANIFEST
 from trainer.assemble import assemble
 from trainer.checkpoint import export_model
+from trainer.corpus import Corpus
 from trainer.engine import Engine, start_distributed
 from trainer.journal import ABOUT
-from trainer.loader import Corpus, MicroBatches, Share
+from trainer.loader import Share, StepLoader, load_sample, open_pool
 from trainer.loop import train
 from trainer.model import PartReport
 from trainer.optim import build_optimizer
+from trainer.packing import empty_batch
 from trainer.settings import Recipe
 
 
@@ -46,21 +47,29 @@ def run(recipe: Recipe) -> Path:
 
 
 def _run(recipe: Recipe, rank: int, world_size: int) -> Path:
+    corpus = Corpus(recipe.data)
+    total_steps = count_steps(corpus, recipe)
+    model, encoder, parts = assemble(recipe)
+    if rank == 0:
+        introduce(recipe, corpus, parts, total_steps, world_size)
+    load = load_sample(encoder, model.preprocess, recipe.data)
     share = Share(
         rank=rank,
         world_size=world_size,
         global_batch_size=recipe.engine.global_batch_size,
         micro_batch_size=recipe.engine.micro_batch_size,
     )
-    _ = share.micro_steps  # on every rank, before any waits for another
-    corpus = Corpus(recipe.data, recipe.seed)
-    total_steps = count_steps(corpus, recipe)
-    model, encoder, parts = assemble(recipe)
-    if rank == 0:
-        introduce(recipe, corpus, parts, total_steps, share)
-    data = MicroBatches(corpus, share, encoder, model.preprocess)
-    engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, recipe.optim.grad_clip)
-    train(engine, data, share, recipe, total_steps, data_sha256(recipe, corpus))
+    with open_pool(load, recipe.data, corpus, Path(recipe.out)) as pool:  # the workers start while the engine does
+        engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, recipe.optim.grad_clip)
+        train(
+            engine,
+            StepLoader(corpus, load, pool, share, recipe.data).steps,
+            recipe,
+            total_steps=total_steps,
+            data_sha256=data_sha256(recipe, corpus),
+            rank=rank,
+            empty=empty_batch(encoder.pad_id, model.preprocess),
+        )
     folder = export_model(engine, model, recipe, encoder.tokenizer, rank=rank)
     if rank == 0:
         say(f"model written to {folder}")
@@ -80,14 +89,10 @@ def count_steps(corpus: Corpus, recipe: Recipe) -> int:
 
 def data_sha256(recipe: Recipe, corpus: Corpus) -> str:
     """Identifies the order of samples and the bytes they are read from."""
-    digest = hashlib.sha256(json.dumps([recipe.seed, recipe.engine.global_batch_size]).encode())
-    for source in corpus.mixture.sources:
-        digest.update(json.dumps([source.name, source.available, source.asked]).encode())
-        digest.update((Path(recipe.data.sources[source.name].shards) / MANIFEST).read_bytes())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps([corpus.sha256, recipe.engine.global_batch_size]).encode()).hexdigest()
 
 
-def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_steps: int, share: Share) -> None:
+def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_steps: int, world_size: int) -> None:
     """Shows what is about to be trained, from what, on what; OUT/about.json keeps it for reports."""
     about = {
         "parts": [asdict(part) for part in parts],
@@ -95,8 +100,8 @@ def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_ste
         "asked_by_task": corpus.asked_by_task(recipe.data.epochs),
         "epochs": recipe.data.epochs,
         "total_steps": total_steps,
-        "global_batch_size": share.global_batch_size,
-        "world_size": share.world_size,
+        "global_batch_size": recipe.engine.global_batch_size,
+        "world_size": world_size,
     }
     write_text(Path(recipe.out) / ABOUT, json.dumps(about, indent=2) + "\n")
     show_table(
@@ -110,13 +115,13 @@ def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_ste
     mixture = corpus.mixture.sources
     rows = [(s.name, s.available, s.asked, f"{s.asked / corpus.mixture.per_epoch:.1%}") for s in mixture]
     show_table("mixture", ("source", "available", "per epoch", "share"), rows)
-    left = corpus.mixture.per_epoch * recipe.data.epochs - total_steps * share.global_batch_size
+    engine, data = recipe.engine, recipe.data
+    left = corpus.mixture.per_epoch * data.epochs - total_steps * engine.global_batch_size
     say(
-        f"{total_steps} steps of {share.global_batch_size} samples = {share.world_size} ranks x {share.micro_steps} "
-        f"micro-batches x {share.micro_batch_size}; {recipe.data.epochs} epochs"
+        f"{total_steps} steps of {engine.global_batch_size} samples over {world_size} ranks, {data.batching} into "
+        f"micro-batches of {engine.micro_batch_size} rows of at most {data.max_length} tokens; {data.epochs} epochs"
         + (f"; the last {left} samples do not fill a step" if left else "")
     )
-    engine = recipe.engine
     say(
         f"{engine.precision}, ZeRO {engine.zero_stage}{' + optimiser offload' if engine.offload_optimizer else ''}, "
         f"gradient checkpointing {'on' if engine.gradient_checkpointing else 'off'}, writes to {recipe.out}"

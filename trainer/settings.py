@@ -37,7 +37,7 @@ class LanguageSettings:
 
     type: str  # a row of trainer.model.LANGUAGE_MODELS: opt, qwen2
     tokenizer: str  # local folder or hub name
-    template: str  # a row of trainer.encode.TEMPLATES
+    template: str  # a row of trainer.templates.TEMPLATES
     config: dict[str, Any] = field(default_factory=dict)  # as for an encoder
     weights: str | None = None  # as for an encoder
     frozen: bool = False

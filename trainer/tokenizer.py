@@ -32,7 +32,7 @@ def texts(shards: Sequence[ShardSet]) -> Iterator[str]:
 def train_tokenizer(shards: Sequence[ShardSet], *, vocabulary: int) -> PreTrainedTokenizerFast:
     """A tokenizer that reproduces any text exactly (byte level), of at most `vocabulary` entries.
 
-    BOS and EOS are `</s>`, as in OPT; ChatML's tokens are there too, so that every template can use it.
+    BOS and EOS are `</s>`, as in OPT; ChatML's tokens are there too: it fits both Vary's templates and `chatml`.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(alphabet) + len(_SPECIAL)

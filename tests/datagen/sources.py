@@ -74,7 +74,8 @@ class FaultySource(Source):
             case "reject":
                 return Rejected(gate="taste", value=number, threshold=0.5)
         time.sleep(self.nap_s)
-        turns = (Turn(role="user", text=f"{number}?"), Turn(role="assistant", text=f"{number}! " * 50))
+        said = " \n\u3000" if self.faults.get(number) == "no answer" else f"{number}! " * 50
+        turns = (Turn(role="user", text=f"{number}?"), Turn(role="assistant", text=said))
         return Written(samples=(Sample(key=make_key("faulty", number), task="text", turns=turns, source="faulty"),))
 
 

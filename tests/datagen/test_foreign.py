@@ -76,7 +76,8 @@ def test_what_img2dataset_writes(tmp_path: Path) -> None:
         "url": "https://example.org/000010001.jpg",
         "prompt": choose("caption", "en", sample.key).name,
     }
-    (row, *_) = found.index(0, COLUMNS).to_pylist()
+    (row, *_) = found.index(0, [*COLUMNS, "licence", "language", "width"]).to_pylist()
+    assert (row["licence"], row["language"], row["width"]) == ("", "", 0)
     assert (row["answer_chars"], row["tokens"], row["split"]) == (len("a red thing"), 2 + 12, "train")
 
 

@@ -23,6 +23,7 @@ def unit(number: int) -> Unit:
         ("raise", "KeyError", "a defect"),
         ("nothing", "TypeError", "make gave a NoneType"),
         ("no text", "unreadable", "surrogates not allowed"),
+        ("no answer", "unreadable", "an assistant turn is empty: nothing to learn from"),
         ("no number", "TypeError", "'much' for a number"),
         ("garbage", "crash", ""),
         ("half", "timeout", "4 s"),

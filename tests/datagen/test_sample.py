@@ -41,6 +41,7 @@ def test_json_round_trip() -> None:
         ({"turns": turns("<image>a", "b", "c")}, "alternate"),
         ({"turns": ()}, "alternate"),
         ({"turns": turns("<image>a", "  ")}, "empty"),
+        ({"turns": turns("<image>a", "b", "c", "")}, "empty"),
         ({"turns": turns("<image>a", "\ud83d")}, "lone surrogate"),
         ({"turns": turns("no marker", "b")}, "0 <image> markers in user turns for 1 images"),
         ({"images": ()}, "1 <image> markers in user turns for 0 images"),

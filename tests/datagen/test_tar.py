@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datagen.tar import Member, TarError, members
+from datagen.tar import Member, TarError, _header, members
 
 BLOCK = 512
 
@@ -129,3 +129,17 @@ def test_damage_ends_in_members_or_an_error(data: bytes, place: int, kind: int) 
     except TarError:
         return
     assert all(0 <= one.offset <= one.offset + one.size <= len(whole) for one in found)
+
+
+@settings(max_examples=300)
+@given(data=st.binary(max_size=40), place=st.integers(0, BLOCK - 1), signed=st.booleans())
+def test_a_header_is_read_as_tarfile_reads_it(data: bytes, place: int, signed: bool) -> None:
+    block = bytearray(info("some/name", 1234, mtime=1).tobuf(tarfile.USTAR_FORMAT))
+    block[place : place + len(data)] = data[: BLOCK - place]
+    if signed:
+        block[148:156] = b"%06o\0 " % (256 + sum(block[:148]) + sum(block[156:]))
+    try:
+        expected = tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError, IndexError):
+        return  # some of it, such as a mode that is no number, does not matter here
+    assert _header(bytes(block), 0) == (expected.name, expected.type, expected.size)

@@ -15,6 +15,7 @@ import PIL.ImageFont
 from datagen.boxes import Box, LabelledBox, format_boxes
 from datagen.images import encode_jpeg
 from datagen.ledger import LedgerRow, ledger_row
+from datagen.make import index_row
 from datagen.sample import Image, Sample, Turn, make_key
 from datagen.shards import JOB, MANIFEST, IndexRow, ShardRecord, open_shard, schema_of, write_table
 from datagen.storage import folder_at, write
@@ -81,10 +82,9 @@ def _write_shard(folder: Any, name: str, entries: Sequence[Entry], measures: Seq
 def _index_row(entry: Entry, sample: Sample) -> dict[str, Any]:
     assert isinstance(entry.outcome, Written)
     said = sum(len(turn.text) for turn in sample.turns if turn.role == "assistant")
-    row = {"key": sample.key, "task": sample.task, "unit": entry.unit.id, "document": entry.unit.document}
+    row = index_row(sample) | {"unit": entry.unit.id, "document": entry.unit.document}
     row |= {"group": entry.group or entry.unit.document, "twins": entry.twins, "split": entry.split}
-    row |= {"licence": str(sample.origin.get("licence", ""))}
-    row |= {"language": entry.outcome.language, "images": len(sample.images), "answer_chars": said, "tokens": said // 3}
+    row |= {"language": entry.outcome.language, "answer_chars": said, "tokens": said // 3}
     return row | {"fingerprint": b"\x01\xff", **entry.outcome.measures, **entry.cells}
 
 

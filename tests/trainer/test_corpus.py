@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from datagen.errors import UserError
 from datagen.shards import ShardSet
+from datagen.storage import folder_at, write
+from tests.datagen.made_tars import img2dataset, write_tar
 from trainer.catalog import read_item
 from trainer.corpus import Corpus
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
@@ -81,3 +84,79 @@ def test_the_hash_is_of_order_and_bytes(pdf_shards: Path, chat_shards: Path, tmp
         corpus(pdf=SourceSettings(shards=str(pdf_shards), where={"split": "validation"}), chat=chat),
     ]
     assert len({expected, *(other.sha256 for other in others)}) == len(others) + 1
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """File, offset and bytes of what was read from memory://, call by call."""
+    calls: list[tuple[str, int, int]] = []
+    plain = MemoryFileSystem.cat_file
+
+    def counted(self: MemoryFileSystem, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        data = plain(self, path, start=start, end=end)
+        calls.append((path.rsplit("/", 1)[-1], start or 0, len(data)))
+        return bytes(data)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", counted)
+    return calls
+
+
+def upload(folder: Path, url: str) -> str:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            write(folder_at(url), str(path.relative_to(folder)), path.read_bytes())
+    return url
+
+
+def test_behind_a_url_the_bytes_of_a_sample_are_fetched_once_and_no_others(
+    pdf_shards: Path, tmp_path: Path, fetched: list[tuple[str, int, int]]
+) -> None:
+    """Resuming at position 20 reads what is there, and of what is skipped not a byte."""
+    url = upload(pdf_shards, f"memory://{tmp_path.name}")
+    made, local = corpus(pdf=SourceSettings(shards=url)), corpus(pdf=SourceSettings(shards=str(pdf_shards)))
+    assert made.sha256 == local.sha256
+    assert not [name for name, _, _ in fetched if name.endswith(".tar")]
+    made = corpus(pdf=SourceSettings(shards=url))
+    fetched.clear()
+    items = made.items(range(20, 26))
+    assert fetched == []
+    samples = [read_item(item, made.pieces) for item in items]
+    assert fetched == [(item.shard, item.offset, item.size) for item in items]
+    assert [read_item(item, made.pieces) for item in items] == samples
+    assert len(fetched) == 6
+    assert [read_item(item) for item in local.items(range(20, 26))] == samples
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_a_tar_that_was_replaced_is_read_anew(tmp_path: Path, fetched: list[tuple[str, int, int]]) -> None:
+    url = f"memory://{tmp_path.name}"
+    for caption in ("a red thing", "a bad thing"):
+        write_tar(tmp_path / "0.tar", img2dataset(0, caption))
+        write(folder_at(url), "0.tar", (tmp_path / "0.tar").read_bytes())
+        made = corpus(pdf=SourceSettings(shards=url, task="caption", samples=1))
+        (item,) = made.items([0])
+        assert read_item(item, made.pieces).answer == caption
+
+
+def test_tars_of_others_in_a_mixture(tmp_path: Path, chat_shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for tar in range(2):
+        entries = {key: data for n in range(5) for key, data in img2dataset(10 * tar + n, f"thing {n}").items()}
+        write_tar(tmp_path / "in" / f"{tar}.tar", entries | img2dataset(99, status="failed_to_download"))
+    cut = tmp_path / "in" / "1.tar"
+    cut.write_bytes(cut.read_bytes()[:12_000])
+    others = SourceSettings(shards=str(tmp_path / "in"), task="caption")
+    made = corpus(laion=others, chat=SourceSettings(shards=str(chat_shards), samples=3))
+    said = capsys.readouterr().err
+    assert "1.tar: the tar ends at byte 12000" in said and "3 samples before it are used, the rest is lost" in said
+    assert "8 samples in 2 tars of others; left out: 1 no image, 1 cut, 1 tars that are cut" in said
+    items = made.items(range(made.mixture.per_epoch))
+    samples = [read_item(item) for item in items]
+    assert Counter(sample.task for sample in samples) == {"caption": 8, "text": 3} == made.asked_by_task(1)
+    assert [sample.key for sample in samples] == [made.key(position) for position in range(len(items))]
+    few = SourceSettings(shards=str(tmp_path / "in"), task="caption", where={"tokens": {"max": 0}})
+    with pytest.raises(UserError, match=r"none of the 8 samples in .* is left: 8 with task: caption"):
+        corpus(laion=few)
+    with pytest.raises(UserError, match=r"sources\.laion\.where\.language: no such column"):
+        corpus(laion=SourceSettings(shards=str(tmp_path / "in"), task="caption", where={"language": "en"}))
+    with pytest.raises(UserError, match=r"sources\.laion\.shards: .*no sample of any task .* name the task"):
+        corpus(laion=SourceSettings(shards=str(tmp_path / "in")))

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel, OPTConfig, OPTForCausalLM
@@ -22,7 +20,6 @@ from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.model import PartReport, VisionLanguageModel, build
 from trainer.model.attention import BY_SAMPLE
 from trainer.model.clip import ClipEncoder
-from trainer.model.images import ImagePreprocess
 from trainer.model.language import LANGUAGE_MODELS, stretch_positions
 from trainer.model.sam import SamConfig, SamEncoder, from_windows, to_windows
 from trainer.packing import Loaded, collate
@@ -77,7 +74,7 @@ def tiny_build(settings: ModelSettings, seed: int = 0, **changes: Any) -> tuple[
 def tiny_pixels(model: VisionLanguageModel, count: int, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: torch.randint(256, (count, 3, p.size, p.size), generator=generator, dtype=torch.uint8)
+        name: torch.randint(256, (count, p.size, p.size, 3), generator=generator, dtype=torch.uint8)
         for name, p in model.preprocess.items()
     }
 
@@ -193,26 +190,6 @@ def test_clip_is_the_last_layer_but_one_of_transformers(attention: str) -> None:
         expected = theirs(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
         torch.testing.assert_close(ours(pixels), expected)
     assert (ours.num_tokens, ours.width) == expected.shape[1:]
-
-
-@pytest.mark.parametrize("size", [(100, 60), (61, 97), (32, 32), (33, 32)])
-def test_clip_images_are_those_of_its_processor(size: tuple[int, int]) -> None:
-    processor = pytest.importorskip("transformers.models.clip.image_processing_pil_clip").CLIPImageProcessorPil(
-        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-    )
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
-    preprocess = ImagePreprocess(size=32, crop="centre")
-    pixels = torch.from_numpy(preprocess.to_uint8(image))[None]
-    expected = torch.as_tensor(processor(image, return_tensors="pt").pixel_values)
-    torch.testing.assert_close(preprocess.normalise(pixels, torch.get_default_dtype()), expected, atol=1e-5, rtol=0)
-
-
-def test_sam_images_are_squeezed_not_cropped() -> None:
-    image = Image.new("L", (40, 20))
-    image.paste(255, (0, 0, 20, 20))
-    pixels = ImagePreprocess(size=16).to_uint8(image)
-    assert pixels.shape == (3, 16, 16) and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
-    assert (pixels[:, :, :6] == 255).all() and (pixels[:, :, 10:] == 0).all()
 
 
 # --- sizes

@@ -79,13 +79,16 @@ class ImagePreprocess:
 
     def _resize_crop(self, picture: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
         """The centre crop of the picture resized to (high, wide), without making the rest of it."""
+        height_px, width_px = picture.shape[:2]
+        top, bottom = self._crop_of(height_px, high)
+        left, right = self._crop_of(width_px, wide)
         resample = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[self.resample]
-        rows, columns = (
-            [min((to - self.size) // 2 * size / to + add * size / to, size) for add in (0, self.size)]
-            for size, to in zip(picture.shape, (high, wide), strict=False)
-        )
         # Columns first, as Pillow did until 12; which comes first matters, as values are cut to 0..255 in between.
-        narrow = Image.fromarray(picture).resize(
-            (self.size, len(picture)), resample, (columns[0], 0, columns[1], len(picture))
-        )
-        return np.array(narrow.resize((self.size, self.size), resample, (0, rows[0], self.size, rows[1])))
+        columns = Image.fromarray(picture).resize((self.size, height_px), resample, (left, 0, right, height_px))
+        return np.array(columns.resize((self.size, self.size), resample, (0, top, self.size, bottom)))
+
+    def _crop_of(self, side_px: int, resized_px: int) -> tuple[float, float]:
+        """Where the centre crop of a side of `resized_px` begins and ends before the side was resized, in pixels."""
+        start = (resized_px - self.size) // 2
+        scale = side_px / resized_px
+        return start * scale, min((start + self.size) * scale, side_px)

@@ -1,0 +1,453 @@
+"""Processes that load samples, of which any may hang, crash or be killed at the cost of one sample.
+
+Pixels come through anonymous shared memory and are not copied on the way; all else through sockets. Nothing has a
+name, so nothing is left behind. `trainer.forkserver` is the other side.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from datagen.console import warn
+from datagen.errors import UserError
+from trainer.forkserver import STACKS, Answer, anonymous_file, costs_one_sample, offsets, reason_of, receive, send
+
+_START_S = 300.0  # for imports from a slow network disk
+_GLANCE_S = 0.2  # how often to look at deadlines, and whether to stop
+_STACKS_S = 0.5  # for a stuck worker to write its stacks
+_SLOTS = 1024  # at most in use at once; beyond that pixels are copied once more
+
+
+class LoadError(RuntimeError):
+    """A defect in the loading function, or a worker that cannot start; with its traceback."""
+
+
+class Stopped(Exception):
+    """`stop` was called while a result was waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An item to load."""
+
+    tag: int  # comes back with the result; of no other task that is not yet answered
+    item: Any  # what the loading function is given; small
+    pixel_bytes: int = 0  # expected of the result's arrays; 0: it needs no shared memory
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a task: a value, or the reason why there is none. `free` it when its arrays were copied."""
+
+    tag: int
+    value: Any = None
+    reason: str | None = None
+    slot: int | None = None
+
+
+class Pool(Protocol):
+    """Loads items. A context manager: closed without delay, whatever its state."""
+
+    def submit(self, task: Task) -> None:
+        """Adds a task; those added first are begun first."""
+
+    def next(self) -> Result:
+        """Waits for a result of a task that was submitted: in any order, exactly one for each.
+
+        Raises:
+            UserError: the loading function's.
+            LoadError, Stopped
+        """
+
+    def free(self, result: Result) -> None:
+        """The arrays of a result are no longer looked at."""
+
+    def stop(self) -> None:
+        """From another thread: `next` raises `Stopped`, now and later."""
+
+    def __enter__(self) -> Pool: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class InProcess:
+    """Loads in the calling thread. No deadline: nobody is there to watch."""
+
+    def __init__(self, load: Callable[[Any], Any], *, key_of: Callable[[int], str]) -> None:
+        self._load, self._key_of = load, key_of
+        self._tasks: deque[Task] = deque()
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tasks.clear()
+
+    def submit(self, task: Task) -> None:
+        """See `Pool`."""
+        self._tasks.append(task)
+
+    def next(self) -> Result:
+        """See `Pool`."""
+        if self._stopped.is_set():
+            raise Stopped
+        task = self._tasks.popleft()
+        try:
+            return Result(task.tag, self._load(task.item))
+        except Exception as error:  # the boundary between a bad sample and a defect
+            if costs_one_sample(error):
+                return Result(task.tag, reason=reason_of(error))
+            error.add_note(f"while loading sample {self._key_of(task.tag)}")
+            raise
+
+    def free(self, result: Result) -> None:
+        """See `Pool`; the arrays are their own."""
+
+    def stop(self) -> None:
+        """See `Pool`."""
+        self._stopped.set()
+
+
+class _Arena:
+    """Shared memory in slots of one size. Only those that were ever in use at once take memory."""
+
+    def __init__(self, slot_bytes: int) -> None:
+        self.slot_bytes = -(-max(slot_bytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.file = anonymous_file()
+        os.truncate(self.file, _SLOTS * self.slot_bytes)
+        self._memory = memoryview(mmap.mmap(self.file, 0))  # unmapped once no array looks at it
+        self._free = list(reversed(range(_SLOTS)))
+
+    def take(self) -> int | None:
+        """A slot, one that was used before if there is any; None when all are in use."""
+        return self._free.pop() if self._free else None
+
+    def give_back(self, slot: int | None) -> None:
+        if slot is not None:
+            self._free.append(slot)
+
+    def __getitem__(self, slot: int | None) -> memoryview:
+        assert slot is not None
+        return self._memory[slot * self.slot_bytes : (slot + 1) * self.slot_bytes]
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+@dataclass(slots=True)
+class _Worker:
+    number: int  # of no other, before or after
+    channel: socket.socket
+    stacks: int  # descriptor of the file it writes them to
+    hand: deque[tuple[Task, int | None]] = field(default_factory=deque)  # what it was given, with slots; first: is on
+    ready: bool = False
+    heard: float = field(default_factory=time.monotonic)  # when it last answered, or was given something to do
+
+
+class WorkerPool:
+    """Loads in processes of their own; see `Pool`."""
+
+    def __init__(
+        self,
+        load: Callable[[Any], Any],
+        *,
+        workers: int,
+        prefetch: int,
+        deadline_s: float,
+        slot_bytes: int,
+        key_of: Callable[[int], str],
+        stuck: Path,
+    ) -> None:
+        """Returns at once; the workers start meanwhile.
+
+        Args:
+            load: item → value. Picklable, and unpickled once for all workers, so set-up belongs there. ValueError and
+                OSError cost the sample and are its reason; anything else, UserError too, ends the run.
+            workers: number of processes.
+            prefetch: tasks that each has in hand.
+            deadline_s: for one task; a worker that takes longer is replaced, and the task skipped.
+            slot_bytes: pixels of a usual sample; larger ones work as well, a little slower.
+            key_of: a sample's key from its tag.
+            stuck: folder for the stacks of workers that hung or crashed.
+        """
+        self._prefetch, self._deadline_s, self._key_of, self._stuck = prefetch, deadline_s, key_of, stuck
+        self._arena = _Arena(slot_bytes)
+        self._tasks: deque[Task] = deque()  # not yet given to a worker
+        self._results: deque[Result] = deque()
+        self._workers: dict[int, _Worker] = {}
+        self._orphans: dict[int, list[int]] = {}  # slots of killed workers until these are gone
+        self._last_number = 0
+        self._stopped = threading.Event()
+        self._watching = threading.Lock()
+        self._events = selectors.DefaultSelector()
+        self._server_ready = False
+        function = pickle.dumps(load)
+        self._server, self._control = _start_server(self._arena)
+        self._events.register(self._control, selectors.EVENT_READ)
+        send(self._control, function)
+        for _ in range(workers):
+            self._start_worker()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        with self._watching:  # until a thread that waits for a result has heard of it
+            self._events.close()
+            for worker in self._workers.values():
+                _close(worker)
+            self._control.close()  # upon which it ends its workers and itself …
+            try:
+                self._server.wait(2 if self._server_ready else 0)
+            except subprocess.TimeoutExpired:  # … unless it is busy; then they end with it
+                self._server.kill()
+                self._server.wait()
+            self._arena.close()
+
+    def submit(self, task: Task) -> None:
+        """See `Pool`."""
+        self._tasks.append(task)
+        with self._watching:
+            if not self._stopped.is_set():
+                self._hand_out()
+
+    def next(self) -> Result:
+        """See `Pool`."""
+        while not self._results:
+            with self._watching:
+                if self._stopped.is_set():
+                    raise Stopped
+                for key, _ in self._events.select(_GLANCE_S):
+                    self._hear(key.data)
+                self._check_deadlines()
+                self._hand_out()
+        return self._results.popleft()
+
+    def free(self, result: Result) -> None:
+        """See `Pool`."""
+        self._arena.give_back(result.slot)
+
+    def stop(self) -> None:
+        """See `Pool`."""
+        self._stopped.set()
+
+    def _hand_out(self) -> None:
+        """Gives waiting tasks to the workers that have the least to do."""
+        while self._tasks:
+            worker = min(self._workers.values(), key=lambda worker: len(worker.hand))
+            if len(worker.hand) >= self._prefetch:
+                return
+            task = self._tasks[0]
+            fits = 0 < task.pixel_bytes <= self._arena.slot_bytes
+            slot = self._arena.take() if fits else None
+            try:
+                send(worker.channel, (task.tag, task.item, slot), wait=False)
+            except OSError:  # its pipe is full, or it has just died, of which we shall hear
+                self._arena.give_back(slot)
+                return
+            if not worker.hand:
+                worker.heard = time.monotonic()
+            worker.hand.append((self._tasks.popleft(), slot))
+
+    def _hear(self, worker: _Worker | None) -> None:
+        """Takes in all that a worker (None: the server) has said."""
+        if worker is None:
+            self._hear_server()
+        elif worker.number in self._workers and not self._take_answers(worker):
+            self._events.unregister(worker.channel)  # how it ended the server will say
+
+    def _take_answers(self, worker: _Worker) -> bool:
+        """False: there will be no more."""
+        while True:
+            try:
+                message = receive(worker.channel, wait=False)
+            except BlockingIOError:
+                return True
+            if message is None:
+                return False
+            answer, files = message
+            worker.heard = time.monotonic()
+            if answer.tag is None:
+                worker.ready = True
+                continue
+            task, slot = worker.hand.popleft()
+            assert task.tag == answer.tag, "a worker answers in order"
+            self._results.append(self._result(answer, slot, files))
+
+    def _result(self, answer: Answer, slot: int | None, files: Sequence[int]) -> Result:
+        """An answer with its arrays: views of the slot, which stays taken, or copies."""
+        assert answer.tag is not None
+        if answer.kind == "fatal":
+            where = f"sample {self._key_of(answer.tag)}"
+            raise UserError(f"{where}: {answer.text}") if answer.users else LoadError(f"{where}:\n{answer.text}")
+        begins, total = offsets(answer.sizes)
+        arrays: list[Any] = list(answer.inline)
+        in_slot = slot is not None and answer.sizes and not (arrays or files)
+        if in_slot or files:
+            memory = self._arena[slot] if in_slot else _contents(files[0], total)
+            arrays = [memory[begin : begin + size] for begin, size in zip(begins, answer.sizes, strict=True)]
+        for file in files:
+            os.close(file)
+        if not in_slot:
+            self._arena.give_back(slot)
+        if answer.kind == "skipped":
+            return Result(answer.tag, reason=answer.text)
+        return Result(answer.tag, pickle.loads(answer.data, buffers=arrays), slot=slot if in_slot else None)
+
+    def _hear_server(self) -> None:
+        message = receive(self._control)
+        if message is None:
+            status = self._server.wait()
+            raise LoadError(f"the process that starts loader workers has ended, with status {status}")
+        match message[0]:
+            case "ready":
+                self._server_ready = True
+                for worker in self._workers.values():
+                    worker.heard = time.monotonic()
+            case ("failed", text, users):
+                raise UserError(text) if users else LoadError(f"loader workers cannot start:\n{text}")
+            case (number, status):
+                for slot in self._orphans.pop(number, []):
+                    self._arena.give_back(slot)
+                if number in self._workers:
+                    self._take_answers(self._workers[number])
+                    self._bury(self._workers[number], f"its loader worker {_ended(status)}")
+
+    def _check_deadlines(self) -> None:
+        for worker in list(self._workers.values()):
+            waited_s = time.monotonic() - worker.heard
+            if not worker.ready:
+                if waited_s > _START_S:
+                    raise LoadError(f"a loader worker is not ready after {_START_S:g} s")
+            elif worker.hand and waited_s > self._deadline_s:
+                self._replace_if_stuck(worker)
+
+    def _replace_if_stuck(self, worker: _Worker) -> None:
+        stuck = worker.hand[0]
+        send(self._control, ("signal", worker.number, STACKS))
+        _wait_for_stacks(worker.stacks)
+        self._take_answers(worker)
+        if not worker.hand or worker.hand[0] is not stuck:  # it has answered after all
+            os.truncate(worker.stacks, 0)
+            os.lseek(worker.stacks, 0, os.SEEK_SET)
+            return
+        send(self._control, ("signal", worker.number, signal.SIGKILL))
+        # A process that waits in the kernel for a dead disk is not gone before the disk is back: no waiting for that,
+        # but its slots rest until then.
+        self._orphans[worker.number] = [slot for _, slot in worker.hand if slot is not None]
+        worker.hand = deque((task, None) for task, _ in worker.hand)
+        self._bury(worker, f"no answer within {self._deadline_s:g} s")
+
+    def _bury(self, worker: _Worker, reason: str) -> None:
+        """Puts another in a worker's place. The task it was on is skipped; the others it had in hand are not."""
+        stacks = _contents(worker.stacks).tobytes().decode(errors="replace")
+        if not worker.ready:
+            raise LoadError(f"a loader worker did not start: {reason}\n{stacks}")
+        for _, slot in worker.hand:
+            self._arena.give_back(slot)
+        if worker.hand:
+            task, _ = worker.hand.popleft()
+            self._results.append(Result(task.tag, reason=reason))
+            self._report(self._key_of(task.tag), reason, stacks)
+        self._tasks.extendleft(task for task, _ in reversed(worker.hand))
+        if worker.channel in self._events.get_map():
+            self._events.unregister(worker.channel)
+        _close(self._workers.pop(worker.number))
+        self._start_worker()
+
+    def _report(self, key: str, reason: str, stacks: str) -> None:
+        said = f"sample {key} skipped: {reason}"
+        if stacks:
+            self._stuck.mkdir(parents=True, exist_ok=True)
+            file = self._stuck / f"{re.sub(r'[^A-Za-z0-9_-]', '_', key)[:100]}.txt"
+            file.write_text(f"{said}\n\n{stacks}", encoding="utf-8")
+            said += f"; where it was: {file}"
+        warn(said)
+
+    def _start_worker(self) -> None:
+        self._last_number += 1
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        worker = _Worker(self._last_number, ours, anonymous_file())
+        send(self._control, ("start", worker.number), [theirs.fileno(), worker.stacks])
+        theirs.close()
+        self._events.register(ours, selectors.EVENT_READ, worker)
+        self._workers[worker.number] = worker
+
+
+def _start_server(arena: _Arena) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # The kernel ties a process to the thread that started it, not to that thread's process.
+    tied_to = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    arguments = (theirs.fileno(), arena.file, arena.slot_bytes, tied_to)
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+    server = subprocess.Popen(
+        [sys.executable, "-P", "-c", f"from trainer.forkserver import serve; serve{arguments}"],
+        pass_fds=[theirs.fileno(), arena.file],
+        stdin=subprocess.DEVNULL,
+        env={
+            **os.environ,
+            **one_thread,
+            "TOKENIZERS_PARALLELISM": "false",
+            "CUDA_VISIBLE_DEVICES": "",  # a loader has no business there, and a context takes half a gigabyte
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        },
+        start_new_session=True,  # Ctrl-C and a closed terminal are not for it
+    )
+    theirs.close()
+    return server, ours
+
+
+def _wait_for_stacks(file: int) -> None:
+    """Until what was written is there whole, as far as one can tell."""
+    until, before = time.monotonic() + _STACKS_S, -1
+    while time.monotonic() < until:
+        time.sleep(0.03)
+        size = os.fstat(file).st_size
+        if size and size == before:
+            return
+        before = size
+
+
+def _contents(file: int, size: int | None = None) -> memoryview:
+    """The first `size` bytes of an open file, or all; zeros where it has fewer."""
+    data = bytearray(os.fstat(file).st_size if size is None else size)
+    view, done = memoryview(data), 0
+    while (read := os.preadv(file, [view[done:]], done)) > 0:
+        done += read
+    return view
+
+
+def _ended(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"ended with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _close(worker: _Worker) -> None:
+    worker.channel.close()
+    os.close(worker.stacks)
