@@ -10,14 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from datagen.card import write_card
 from datagen.cli import show_summary
 from datagen.console import result, warn
 from datagen.errors import UserError, command
 from datagen.tokens import IMAGE_TOKENS
-from pipelines.mix_report import read_given, report_on
+from pipelines.mix_report import Given, read_given, report_on
 from pipelines.mix_show import show
 from pipelines.mix_write import WriteSettings, write_mixture
 from trainer.catalog import Item
@@ -68,18 +66,16 @@ def _add_overrides(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, as for the trainer")
 
 
+def _add_image_tokens(verb: argparse.ArgumentParser, what: str) -> None:
+    verb.add_argument("--image-tokens", type=_positive, metavar="N", default=IMAGE_TOKENS, help=what)
+
+
 def _add_show(verb: argparse.ArgumentParser) -> None:
     _add_file(verb, "mixture or training recipe")
     _add_overrides(verb)
     verb.add_argument("--global-batch", type=_positive, metavar="N", help="samples per step (default: the recipe's)")
     verb.add_argument("--max-length", type=_positive, metavar="N", help="tokens (default: the recipe's, else 4096)")
-    verb.add_argument(
-        "--image-tokens",
-        type=_positive,
-        metavar="N",
-        default=IMAGE_TOKENS,
-        help="of one image and its marks (%(default)s)",
-    )
+    _add_image_tokens(verb, "of one image and its marks (%(default)s)")
     verb.add_argument(
         "--measure",
         type=_positive,
@@ -110,6 +106,7 @@ def _add_step(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("steps", metavar="STEP", type=_steps, help="as the log counts them, from 1; or FIRST:LAST")
     _add_overrides(verb)
     verb.add_argument("--ranks", type=_positive, metavar="R", help="also say which of R ranks takes a sample")
+    _add_image_tokens(verb, "of one image and its marks; the ranks depend on it (%(default)s)")
 
 
 def _positive(text: str) -> int:
@@ -154,14 +151,16 @@ def _write(arguments: argparse.Namespace) -> int:
     return 0 if summary.samples else 1
 
 
-def step_rows(file: Path, overrides: list[str], steps: range, ranks: int | None) -> Iterator[tuple[object, ...]]:
+def step_rows(
+    given: Given, steps: range, *, ranks: int | None = None, image_tokens: int = IMAGE_TOKENS
+) -> Iterator[tuple[object, ...]]:
     """Where each sample of optimiser steps lies, in order of position.
 
     Args:
-        file: a training recipe.
-        overrides: `key=value`.
+        given: a training recipe.
         steps: as the log counts them: step 1 is the first one, positions 0 to global batch - 1.
         ranks: the samples are shared out over so many; None: not at all.
+        image_tokens: of one image and its marks, which say how dear a sample is to a rank.
 
     Yields:
         Values of `_STEP_COLUMNS`; the rank behind them, where asked for.
@@ -169,41 +168,35 @@ def step_rows(file: Path, overrides: list[str], steps: range, ranks: int | None)
     Raises:
         UserError: no training recipe, or it has fewer steps.
     """
-    given = read_given(file, overrides)
     if given.global_batch is None:
-        raise UserError(f"{file}: a mixture has no steps; give a training recipe")
+        raise UserError(f"{given.file}: a mixture has no steps; give a training recipe")
     corpus, size = given.corpus(), given.global_batch
     last = corpus.mixture.per_epoch * given.data.epochs // size
     if steps[-1] > last:
-        raise UserError(f"{file}: step {steps[-1]} is beyond the last one, {last}, of data.epochs={given.data.epochs}")
+        raise UserError(f"{given.file}: step {steps[-1]} is beyond the last one, {last} (data.epochs)")
     for step in steps:
-        positions = np.arange((step - 1) * size, step * size)
+        positions = range((step - 1) * size, step * size)
         items = corpus.items(positions)
-        rank_of = _rank_of(items, ranks) if ranks else {}
-        for number, (position, item) in enumerate(zip(positions.tolist(), items, strict=True)):
-            row = (
-                step,
-                position,
-                item.source,
-                corpus.key(position),
-                item.task,
-                f"{item.place}/{item.shard}",
-                item.offset,
-            )
+        lengths = [min(one.tokens + image_tokens * one.images, given.data.max_length) for one in items]
+        rank_of = _rank_of(items, lengths, ranks) if ranks else {}
+        for number, (position, item) in enumerate(zip(positions, items, strict=True)):
+            key, tar = corpus.key(position), f"{item.place}/{item.shard}"
+            row = (step, position, item.source, key, item.task, tar, item.offset)
             yield (*row, rank_of[number]) if ranks else row
 
 
-def _rank_of(items: Sequence[Item], ranks: int) -> dict[int, int]:
+def _rank_of(items: Sequence[Item], lengths: Sequence[int], ranks: int) -> dict[int, int]:
     """The rank that takes each sample of a step, by its place in the step."""
     from trainer.packing import cost, share_out  # noqa: PLC0415  # imports torch: seconds
 
-    costs = [cost(one.tokens + IMAGE_TOKENS * one.images, one.images) for one in items]
+    costs = [cost(length, item.images) for length, item in zip(lengths, items, strict=True)]
     return {sample: rank for rank, share in enumerate(share_out(costs, ranks)) for sample in share}
 
 
 def _step(arguments: argparse.Namespace) -> int:
     columns = (*_STEP_COLUMNS, "rank") if arguments.ranks else _STEP_COLUMNS
-    rows = step_rows(arguments.file, arguments.overrides, arguments.steps, arguments.ranks)
+    given = read_given(arguments.file, arguments.overrides)
+    rows = step_rows(given, arguments.steps, ranks=arguments.ranks, image_tokens=arguments.image_tokens)
     for number, row in enumerate(rows):
         if number == 0:
             result("\t".join(columns))

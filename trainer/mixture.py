@@ -63,6 +63,11 @@ class Mixture:
             row[chosen] = self._rows(self.sources[number], draw[chosen])
         return source, row
 
+    def drawn(self, position: int) -> dict[str, int]:
+        """Samples of each source in the positions 0 … position - 1: after step s, `drawn(s * global batch)`."""
+        counts = self._pattern.before(position).tolist()
+        return {source.name: count for source, count in zip(self.sources, counts, strict=True)}
+
     def _rows(self, source: MixtureSource, draw: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of draws counted through all epochs."""
         epoch, within = np.divmod(draw, source.asked)

@@ -95,6 +95,14 @@ class Pattern:
         draw += periods * np.asarray(self._counts, np.int64)[source]
         return source, draw
 
+    def before(self, position: int) -> NDArray[np.int64]:
+        """(sources,) draws of each source in the positions 0 … position - 1."""
+        periods, within = divmod(position, self.period)
+        number, offset = divmod(within, BLOCK)
+        sources, _ = self._block(number)
+        counts = np.asarray(self._counts, np.int64)
+        return periods * counts + self._done[number] + np.bincount(sources[:offset], minlength=len(counts))
+
     def _block(self, number: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         """Sources and draws of a block's positions; computes the blocks before it that have not been passed yet."""
         if number in self._blocks:

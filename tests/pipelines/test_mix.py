@@ -28,9 +28,12 @@ from pipelines.mix_report import asked_shares, read_given, report_on
 from pipelines.mix_rows import base_of, key_again, occurrences
 from pipelines.mix_show import show
 from pipelines.mix_write import MIXTURE_SOURCE, WriteSettings, write_mixture
+from pipelines.run import run
 from pipelines.view_data import Library
 from tests.datagen.made_tars import img2dataset, write_tar
+from tests.pipelines.paper_root import write_paper_root
 from tests.pipelines.shard_world import CHINESE, ENGLISH, Entry, page, photo, talk, write_set
+from tests.pipelines.test_sets import recipe as recipe_of_the_data
 from tests.trainer.world import make_tokenizer
 from trainer.corpus import Corpus
 from trainer.encode import ConversationEncoder, load_tokenizer
@@ -415,6 +418,44 @@ def test_it_is_written_to_a_url(root: Path, written: ShardSet) -> None:
     assert check("memory://mixed/out").problems == []
 
 
+PAPER = """
+base: {recipes}/mixtures/toy_pretrain.yaml
+sources:
+  laion_coco: {{samples: 400, repeat: as_needed, times: 200}}
+  blip_558k: {{samples: 56, repeat: as_needed, times: 200}}
+  pdf: {{samples: 100, repeat: as_needed, times: 200}}
+  markdown: {{samples: 50, repeat: as_needed, times: 200}}
+  coco: {{samples: 5, repeat: as_needed, times: 200}}
+  sharegpt: {{samples: 13, repeat: as_needed, times: 200}}
+  baize: {{samples: 11, repeat: as_needed, times: 200}}
+  alpaca: {{samples: 5, repeat: as_needed, times: 200}}
+"""
+
+
+@pytest.mark.slow
+def test_the_papers_mixture_in_miniature(tmp_path: Path) -> None:
+    """Table 1 at 1 : 10,000 over a miniature of every set: shown, written, read by plain webdataset."""
+    assert run(recipe_of_the_data("stage2", write_paper_root(tmp_path / "data"), tmp_path / "shards"))
+    file = tmp_path / "mix.yaml"
+    file.write_text(PAPER.format(recipes=ROOT / "recipes"))
+    mixture = read_given(file, []).data.mixture
+    places = [f"sources.{name}.shards={tmp_path}/{source.shards}" for name, source in mixture.sources.items()]
+    report = report_on(read_given(file, places), global_batch=64)
+    asked = {one.name: one.asked_samples for one in report.sources}
+    assert {one.name: one.counts.samples for one in report.sources} == asked
+    assert (asked["laion_coco"], asked["pdf"], asked["refcoco"]) == (400, 100, 3)
+    assert report.deviation < 1
+    out = write(file, tmp_path / "out", *places, samples_per_shard=100)
+    index = out.table()
+    source_of = dict(zip(*(index.column(name).to_pylist() for name in ("key", MIXTURE_SOURCE)), strict=True))
+    met: Counter[str] = Counter()
+    for number, sample in enumerate(read_plain(out), start=1):
+        met[source_of[sample["__key__"]]] += 1
+        assert all(abs(met[name] - number * count / report.all.samples) < 1 for name, count in asked.items())
+    assert met == asked
+    assert check(tmp_path / "out").problems == []
+
+
 # keys
 
 
@@ -457,26 +498,26 @@ engine: {{global_batch_size: 10}}
 
 def test_the_samples_of_a_step_follow_from_recipe_and_number(recipe: Path) -> None:
     corpus = Corpus(read_given(recipe, []).data)
-    rows = list(mix.step_rows(recipe, [], range(2, 5), None))
+    rows = list(mix.step_rows(read_given(recipe, []), range(2, 5)))
     assert [row[1] for row in rows] == list(range(10, 40))
     assert [row[0] for row in rows] == [2] * 10 + [3] * 10 + [4] * 10
     assert [row[3] for row in rows] == [corpus.key(position) for position in range(10, 40)]
     items = corpus.items(np.arange(10, 40))
     assert [(row[2], row[4], row[6]) for row in rows] == [(item.source, item.task, item.offset) for item in items]
-    assert list(mix.step_rows(recipe, [], range(3, 4), None)) == rows[10:20]
+    assert list(mix.step_rows(read_given(recipe, []), range(3, 4))) == rows[10:20]
 
 
 def test_every_sample_of_a_step_is_one_ranks(recipe: Path) -> None:
-    rows = list(mix.step_rows(recipe, [], range(12, 13), 3))
-    assert [row[:-1] for row in rows] == list(mix.step_rows(recipe, [], range(12, 13), None))
+    rows = list(mix.step_rows(read_given(recipe, []), range(12, 13), ranks=3))
+    assert [row[:-1] for row in rows] == list(mix.step_rows(read_given(recipe, []), range(12, 13)))
     assert {row[-1] for row in rows} == {0, 1, 2}
     with pytest.raises(UserError, match="step 13 is beyond the last one, 12"):
-        list(mix.step_rows(recipe, [], range(13, 14), None))
+        list(mix.step_rows(read_given(recipe, []), range(13, 14)))
 
 
 def test_a_mixture_has_no_steps(root: Path) -> None:
     with pytest.raises(UserError, match="give a training recipe"):
-        list(mix.step_rows(root / "mix.yaml", [], range(1, 2), None))
+        list(mix.step_rows(read_given(root / "mix.yaml", []), range(1, 2)))
 
 
 # mistakes

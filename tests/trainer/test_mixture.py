@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from textwrap import dedent
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from datagen.config import load
 from datagen.errors import UserError
+from trainer import order
 from trainer.mixture import Holding, Mixture, MixtureSource, key_of, resolve, sources_of
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 
@@ -45,6 +48,17 @@ def test_an_epoch_holds_what_was_asked_for(sizes: list[tuple[int, int]], seed: i
             times = Counter(epoch(mixed, number, source))
             assert sum(times.values()) == asked and set(times) <= set(range(available))
             assert all(times[row] in (asked // available, -(-asked // available)) for row in range(available))
+
+
+@pytest.mark.parametrize("block", [7, order.BLOCK])
+@pytest.mark.parametrize("position", [0, 1, 13, 14, 180, 500])
+def test_what_was_drawn_before_a_position(position: int, block: int) -> None:
+    mixed = mixture((7, 20), (40, 3), (90, 67))
+    with patch.object(order, "BLOCK", block):
+        counts = mixed.drawn(position)
+    mixed = mixture((7, 20), (40, 3), (90, 67))
+    met = Counter(f"s{source}" for source, _ in drawn(mixed, 0, position))
+    assert counts == {source.name: met[source.name] for source in mixed.sources}
 
 
 def test_seven_samples_beside_many_and_a_single_source() -> None:
@@ -283,12 +297,10 @@ def test_settings_that_no_shards_could_meet(tmp_path: Path, text: str, message: 
 
 def test_the_guides_example_is_valid(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    example = (root / "docs" / "training.md").read_text().split("## The mixture\n")[1].split("\n\n")[1]
-    path = tmp_path / "example.yaml"
-    path.write_text(example.replace("base: ", f"base: {root}/recipes/"))
-
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Example:
-        data: DataSettings
-
-    assert "old/laion_coco" in sources_of(load(Example, path).data.mixture)
+    by_count, by_weight = re.findall(
+        r"\n\n((?:    .+\n)*    sources:\n(?:    .+\n)+)", (root / "docs" / "mixtures.md").read_text()
+    )
+    for example, source in ((by_count, "old/laion_coco"), (by_weight, "rest/talk")):
+        path = tmp_path / "example.yaml"
+        path.write_text(dedent(example).replace("base: ", f"base: {root}/recipes/"))
+        assert source in sources_of(DataSettings(mixture=load(MixtureSettings, path)).mixture)
