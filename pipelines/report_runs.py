@@ -141,7 +141,7 @@ def _run_card(folder: Path, about: _About, log: Sequence[dict[str, Any]]) -> Run
 def _curves(log: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     """Loss against step: all tasks, then each task in alphabetical order at the steps in which it occurred."""
     tasks = sorted({task for line in log for task in line["task_losses"]})
-    curves = {ALL_TASKS: [(line["step"], line["loss"]) for line in log]} if log else {}
+    curves = {ALL_TASKS: [(line["step"], line["loss"]) for line in log if line["loss"] is not None]} if log else {}
     for task in tasks:
         curves[task] = [(line["step"], line["task_losses"][task]) for line in log if task in line["task_losses"]]
     return curves

@@ -95,7 +95,7 @@ class Journal:
         left_s = (now - self._started) / (state.step - self._first) * (self._total - state.step)
         tasks = "  ".join(f"{task} {loss:.3f}" for task, loss in result.task_losses.items())
         say(
-            f"step {state.step}/{self._total}  loss {result.loss:.4f}  ({tasks})  lr {line['learning_rate']:.2e}  "
+            f"step {state.step}/{self._total}  loss {_number(result.loss)}  ({tasks})  lr {line['learning_rate']:.2e}  "
             f"{line['samples_per_s']:.1f} samples/s  {left_s:.0f} s left"
         )
 
@@ -117,6 +117,10 @@ class Journal:
             )
         except wandb.errors.Error as error:
             raise UserError(f"wandb.mode {settings.mode}: {error}; use `wandb login`, or wandb.mode=offline") from error
+
+
+def _number(loss: float | None) -> str:
+    return "none" if loss is None else f"{loss:.4f}"
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

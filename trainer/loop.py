@@ -27,7 +27,7 @@ _BUDGET_FLOOR = 1000  # samples: before so many are seen, a share of them says n
 class StepResult:
     """What one optimiser step did, over all ranks."""
 
-    loss: float  # nats per supervised token of the whole step
+    loss: float | None  # nats per supervised token of the whole step; None: it had none, and nothing was updated
     task_losses: dict[str, float]  # the same for each task that occurred
     task_samples: dict[str, int]  # samples trained on, for each task that occurred
     grad_norm: float  # before clipping
@@ -79,15 +79,16 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
     """One optimiser step; every rank calls it with its part and runs as many micro-batches as the one that has most.
 
     The loss is the sum over supervised tokens ÷ the supervised tokens of the whole step, over all ranks and
-    micro-batches: a token weighs the same however the step is cut up.
+    micro-batches: a token weighs the same however the step is cut up. A step whose samples are all of no use updates
+    nothing: they are counted like any others.
 
     Raises:
-        UserError: nothing is supervised, or the loss is not finite. The weights are then as before the step.
+        UserError: the loss is not finite. The weights are then as before the step.
     """
     counts = engine.gather(count(step))
     supervised, skipped, truncated, rows, tokens, places, _ = counts.sum(0).tolist()
     if supervised == 0:
-        raise UserError(f"no sample of a step supervises a token: {_names(step)}; {_skipped(step)}")
+        return nothing_trained(skipped, truncated, engine.skipped_updates)
     most = int(counts[:, -1].max())
     batches = step.batches + [empty] * (most - len(step.batches))
 
@@ -114,6 +115,22 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
         row_tokens=tokens / rows,
         padding=1 - tokens / places,
         skipped_updates=engine.skipped_updates,
+    )
+
+
+def nothing_trained(skipped: int, truncated: int, skipped_updates: int) -> StepResult:
+    """The result of a step in which no token is supervised."""
+    return StepResult(
+        loss=None,
+        task_losses={},
+        task_samples={},
+        grad_norm=0.0,
+        supervised_tokens=0,
+        skipped=skipped,
+        truncated=truncated,
+        row_tokens=0.0,
+        padding=0.0,
+        skipped_updates=skipped_updates,
     )
 
 
