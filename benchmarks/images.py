@@ -99,7 +99,10 @@ def opencv_ways() -> dict[str, Way]:
         cv2.setNumThreads(1)
 
         def decoded(data: bytes) -> Pixels:
-            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            picture: Pixels = cv2.imdecode(
+                np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+            )
+            return picture
 
         def with_area(data: bytes) -> tuple[Pixels, Pixels]:
             picture = decoded(data)

@@ -1,0 +1,354 @@
+"""Samples per second of the trainer's loader, beside a bare loop, plain webdataset and the released code's way.
+
+    python -m benchmarks.loader --rounds 5
+    python -m benchmarks.loader --shards shards/pdf --workers 2 --samples 512
+
+All on the same pages, in one run, in turns; by default those of the project's sample documents, as the PDF source makes
+them (JPEG of quality 90, short side 1024):
+
+- ours: catalog, order, read at offset, decode once, both encoders' sizes, ids and labels, packing, batches of uint8.
+- bare: one process per worker that reads the same bytes and calls the same decode and resizes; nothing else.
+- webdataset: `decode("pil")`, both encoders' pixels with Pillow, normalised to floats, batched, torch's DataLoader. No
+  tokens: it has less to do than the others.
+- released: a JSON list of conversations and image files; Pillow, the processors of both branches, a tokenizer call per
+  row and one more per question to mask it, padded batches of floats, torch's DataLoader.
+
+Each loads what its first `--warm-up` samples bring, then the clock runs for `--samples`, while it goes on: starting up
+and full queues count for none. Nobody computes on the batches. torch has one thread in each process. CPU is that of
+this process and of its workers, in the round with the least. Ratios are medians over the rounds of ours ÷ the other in
+the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import pickle
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import psutil
+import torch
+import webdataset
+from numpy.typing import NDArray
+from PIL.Image import Resampling
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from datagen.console import say
+from datagen.errors import UserError, command
+from datagen.examples.documents import write_documents
+from datagen.job import JobSettings, run_job
+from datagen.pdf import PdfSource
+from datagen.runner import LocalRunner
+from datagen.sample import IMAGE_MARKER
+from datagen.shards import ShardSet
+from trainer.batch import IGNORE_INDEX
+from trainer.catalog import Item, read_item
+from trainer.corpus import Corpus
+from trainer.encode import ConversationEncoder, load_tokenizer
+from trainer.loader import LoadSample, Share, StepLoader, load_sample, open_pool
+from trainer.model import ImagePreprocess
+from trainer.packing import collate, micro_batches
+from trainer.pixels import decode, pixels
+from trainer.settings import DataSettings, MixtureSettings, SourceSettings
+from trainer.tokenizer import train_tokenizer
+
+PREPROCESS = {"clip": ImagePreprocess(size=224, crop="centre"), "vary": ImagePreprocess(size=1024)}
+MEAN, STD = (torch.tensor(numbers).view(3, 1, 1) for numbers in (PREPROCESS["vary"].mean, PREPROCESS["vary"].std))
+STEP, ROWS = 32, 4  # samples of a step of ours; rows of a batch, of everybody
+MAX_LENGTH, IMAGE_TOKENS = 4096, 256
+WAYS = ("ours", "bare", "webdataset", "released")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What all ways read."""
+
+    shards: Path
+    work: Path
+    tokenizer: str
+    items: list[Item]
+
+    def data(self, workers: int) -> DataSettings:
+        """A recipe's `data` over the shards, of endless epochs."""
+        source = SourceSettings(shards=str(self.shards), samples=10**6, repeat="as_needed", times=10**6)
+        return DataSettings(
+            mixture=MixtureSettings(sources={"pages": source}),
+            workers=workers,
+            max_length=MAX_LENGTH,
+            cache=str(self.work / "cache"),
+        )
+
+    def encoder(self) -> ConversationEncoder:
+        """Vary-toy's template."""
+        tokenizer = load_tokenizer(self.tokenizer)
+        return ConversationEncoder(tokenizer, template="vary_toy", image_tokens=IMAGE_TOKENS, max_length=MAX_LENGTH)
+
+
+def prepare(shards: Path | None, work: Path) -> World:
+    """Makes what is missing below `work`: shards, tokenizer, the released code's files."""
+    if shards is None:
+        shards = work / "shards"
+        write_documents(work / "pdf", documents=120)
+        settings = JobSettings(units_per_shard=32, validation_share=0.01)
+        run_job(PdfSource(paths=[str(work / "pdf")]), shards, settings, LocalRunner(2))
+    train_tokenizer([ShardSet(shards)], vocabulary=4000).save_pretrained(work / "tokenizer")
+    world = World(shards=shards, work=work, tokenizer=str(work / "tokenizer"), items=[])
+    catalog = Corpus(world.data(0)).catalogs[0]
+    world.items.extend(catalog.item(row) for row in range(len(catalog)))
+    if any(item.images != 1 for item in world.items):
+        raise UserError(f"{shards}: --shards takes a set in which each sample has one image, as pages have")
+    records = []
+    (work / "images").mkdir(exist_ok=True)
+    for item in world.items:
+        sample = read_item(item)
+        path = work / "images" / f"{sample.key}.{sample.images[0].format}"
+        path.write_bytes(sample.images[0].data)
+        records.append({"image": str(path), "question": sample.turns[-2].text, "answer": sample.answer})
+    (work / "conversations.json").write_text(json.dumps(records), encoding="utf-8")
+    return world
+
+
+# --- the ways: each an endless stream of numbers of samples
+
+
+def ours(world: World, workers: int) -> Generator[int]:
+    """Steps of the trainer's loader."""
+    data = world.data(workers)
+    corpus = Corpus(data)
+    load = load_sample(world.encoder(), PREPROCESS, data)
+    share = Share(global_batch_size=STEP, micro_batch_size=ROWS)
+    with open_pool(load, data, corpus, world.work) as pool:
+        for step in StepLoader(corpus, load, pool, share, data).steps(0, 10**6 // STEP):
+            if step.skipped:
+                raise UserError(f"{world.shards}: sample that cannot be used: {step.skipped[0]}")
+            yield sum(len(batch.keys) for batch in step.batches)
+
+
+def to_floats(image: PIL.Image.Image) -> torch.Tensor:
+    """(3, H, W), as ToTensor and Normalize of torchvision make."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255).sub_(MEAN).div_(STD)
+
+
+def with_webdataset(world: World, workers: int) -> Generator[int]:
+    """A pipeline as its documentation shows."""
+
+    def both(sample: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        image = next(sample[form] for form in ("jpg", "png") if form in sample)
+        large = image.resize((1024, 1024), Resampling.BICUBIC)
+        width, height = (int(224 * side / min(image.size)) for side in image.size)
+        left, top = (width - 224) // 2, (height - 224) // 2
+        small = image.resize((width, height), Resampling.BICUBIC).crop((left, top, left + 224, top + 224))
+        return to_floats(small), to_floats(large), sample["json"]
+
+    tars = sorted(str(path) for path in world.shards.glob("*.tar"))
+    data = webdataset.WebDataset(tars, shardshuffle=False).repeat().decode("pil").map(both).batched(ROWS)
+    for small, _, _ in DataLoader(data, batch_size=None, num_workers=workers):
+        yield len(small)
+
+
+class Released(Dataset[dict[str, torch.Tensor]]):
+    """The released code's data set, in a few lines."""
+
+    def __init__(self, world: World) -> None:
+        self._records = json.loads((world.work / "conversations.json").read_text(encoding="utf-8"))
+        self._tokenizer = load_tokenizer(world.tokenizer)
+        self._processor = CLIPImageProcessorPil()
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        record = self._records[index % len(self._records)]
+        image = PIL.Image.open(record["image"]).convert("RGB")
+        small = self._processor(image, return_tensors="pt")["pixel_values"][0]
+        large = to_floats(image.resize((1024, 1024), Resampling.BICUBIC))
+        block = "<img>" + "<imgpad>" * IMAGE_TOKENS + "</img>\n"
+        question = record["question"].replace(IMAGE_MARKER, block)
+        question = f"<|im_start|>system\n<|im_end|><|im_start|>user\n{question}<|im_end|><|im_start|>assistant\n"
+        ids = self._ids(f"{question}{record['answer']}<|im_end|>")
+        labels = ids.clone()
+        labels[: len(self._ids(question))] = IGNORE_INDEX
+        return {"input_ids": ids, "labels": labels, "small": small, "large": large}
+
+    def _ids(self, text: str) -> torch.Tensor:
+        made: torch.Tensor = self._tokenizer(
+            text, truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
+        ).input_ids
+        return made[0]
+
+
+def padded(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The released code's batch."""
+    ids = pad_sequence([sample["input_ids"] for sample in samples], True, 0)
+    labels = pad_sequence([sample["labels"] for sample in samples], True, IGNORE_INDEX)
+    images = {name: torch.stack([sample[name] for sample in samples]) for name in ("small", "large")}
+    return {"input_ids": ids, "labels": labels, "attention_mask": ids.ne(0), **images}
+
+
+def released(world: World, workers: int) -> Generator[int]:
+    """In torch's DataLoader, as its Trainer makes."""
+    data = Released(world)
+    order = np.random.default_rng(0).permutation(10**6).tolist()
+    for batch in DataLoader(data, batch_size=ROWS, sampler=order, num_workers=workers, collate_fn=padded):
+        yield len(batch["input_ids"])
+
+
+STREAMS: dict[str, Callable[[World, int], Generator[int]]] = {
+    "ours": ours,
+    "webdataset": with_webdataset,
+    "released": released,
+}
+
+
+# --- measuring
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Of one way in one round."""
+
+    per_second: float
+    own_ms: float  # CPU per sample of this process …
+    workers_ms: float  # … and of those below it
+
+    @property
+    def cpu_ms(self) -> float:
+        """Of both."""
+        return self.own_ms + self.workers_ms
+
+
+def cpu_seconds() -> NDArray[np.float64]:
+    """Of this process; of all below it that are alive."""
+    below = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
+    return np.array([time.process_time(), sum(times.user + times.system for times in below)])
+
+
+def pace_of(stream: Generator[int], warm_up: int, samples: int) -> Pace:
+    """The stream's pace behind its first `warm_up` samples."""
+    while warm_up > 0:
+        warm_up -= next(stream)
+    started, cpu, seen = time.perf_counter(), cpu_seconds(), 0
+    while seen < samples:
+        seen += next(stream)
+    wall_s = time.perf_counter() - started
+    return Pace(seen / wall_s, *((cpu_seconds() - cpu) / seen * 1e3).tolist())
+
+
+def bare_loop(items: list[Item]) -> tuple[float, float]:
+    """Reads, decodes, resizes. Returns wall and CPU seconds."""
+    started, cpu = time.perf_counter(), time.process_time()
+    for item in items:
+        with open(f"{item.place}/{item.shard}", "rb") as file:
+            file.seek(item.offset)
+            read = file.read(item.size)
+        pixels(read[read.index(b"\xff\xd8\xff") :], PREPROCESS)
+    return time.perf_counter() - started, time.process_time() - cpu
+
+
+def bare(world: World, workers: int, samples: int) -> Pace:
+    """Several bare loops at once, each over its part of the samples, in the same order as ours."""
+    rows = np.random.default_rng(0).integers(0, len(world.items), samples)
+    chosen = [world.items[row] for row in rows]
+    if workers == 0:
+        bare_loop(chosen[:8])
+        results = [bare_loop(chosen)]
+    else:
+        with multiprocessing.get_context("fork").Pool(workers) as pool:
+            pool.map(bare_loop, [chosen[:8]] * workers, chunksize=1)
+            results = pool.map(bare_loop, [chosen[number::workers] for number in range(workers)], chunksize=1)
+    cpu_ms = sum(cpu for _, cpu in results) / samples * 1e3
+    return Pace(samples / max(wall for wall, _ in results), *((0.0, cpu_ms) if workers else (cpu_ms, 0.0)))
+
+
+def measure(world: World, way: str, workers: int, arguments: argparse.Namespace) -> Pace:
+    """One way, once."""
+    if way == "bare":
+        return bare(world, workers, arguments.samples)
+    with closing(STREAMS[way](world, workers)) as stream:
+        return pace_of(stream, arguments.warm_up, arguments.samples)
+
+
+def table(workers: int, paces: dict[str, list[Pace]]) -> None:
+    """Prints a Markdown table."""
+    head = ("samples/s: median (least to most)", "CPU ms/sample", "of which workers", "ours ÷ this")
+    print(f"\n| {workers} worker(s) | {' | '.join(head)} |\n|---|---|---|---|---|")
+    for way in WAYS:
+        speeds = sorted(pace.per_second for pace in paces[way])
+        least = min(paces[way], key=lambda pace: pace.cpu_ms)
+        ratios = [us.per_second / pace.per_second for us, pace in zip(paces["ours"], paces[way], strict=True)]
+        print(
+            f"| {way} | {statistics.median(speeds):.1f} ({speeds[0]:.1f} to {speeds[-1]:.1f}) | {least.cpu_ms:.1f} | "
+            f"{least.workers_ms:.1f} | {statistics.median(ratios):.2f} |"
+        )
+
+
+def parts(world: World, count: int = 128) -> None:
+    """Prints the CPU ms of each part of our path, in one process, one after the other."""
+    spent: dict[str, float] = defaultdict(float)
+
+    def timed(name: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        started = time.process_time()
+        made = call(*arguments, **keywords)
+        spent[name] += time.process_time() - started
+        return made
+
+    load: LoadSample = load_sample(world.encoder(), PREPROCESS, world.data(0))
+    loaded = []
+    for item in itertools.islice(itertools.cycle(world.items), count):
+        sample = timed("read", read_item, item)
+        encoded = timed("ids and labels", load.encoder.encode, sample)
+        picture = timed("decode", decode, sample.images[0].data)
+        images = {name: timed(f"resize to {how.size}", how.to_uint8, picture) for name, how in PREPROCESS.items()}
+        timed("pickle, copy", lambda made: pickle.loads(pickle.dumps(made)), (encoded, [images]))
+        loaded.append((encoded, [images]))
+        if len(loaded) == STEP:
+            sizes = [(len(one.input_ids), len(pictures)) for one, pictures in loaded]
+            limits = {"rows": ROWS, "max_length": MAX_LENGTH, "max_images": world.data(0).max_images}
+            for rows in timed("pack", micro_batches, sizes, batching="packed", **limits):
+                batch = [[loaded[number] for number in row] for row in rows]
+                timed("collate", collate, batch, load.encoder.pad_id, PREPROCESS)
+            loaded = []
+    print("\n| CPU ms/sample | " + " | ".join(spent) + " | sum |\n|---" + "|---" * (len(spent) + 1) + "|")
+    ms = [seconds / count * 1e3 for seconds in spent.values()]
+    print("| ours, in one process | " + " | ".join(f"{one:.2f}" for one in ms) + f" | {sum(ms):.2f} |")
+
+
+@command
+def main() -> int:
+    """Measures and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, help="a shard set of pages on this machine, in place of our own")
+    parser.add_argument("--samples", type=int, default=256, help="that are timed, per way and round (%(default)s)")
+    parser.add_argument("--warm-up", type=int, default=96, help="before these (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes (0 1 2)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as work:
+        world = prepare(arguments.shards, Path(work))
+        mean_kb = statistics.mean(item.size for item in world.items) / 1e3
+        say(f"{len(world.items)} pages, {mean_kb:.0f} kB each")
+        paces: dict[int, dict[str, list[Pace]]] = defaultdict(lambda: defaultdict(list))
+        for number, workers in itertools.product(range(arguments.rounds), arguments.workers):
+            for way in WAYS:
+                paces[workers][way].append(measure(world, way, workers, arguments))
+            say(f"round {number + 1} of {arguments.rounds}, {workers} workers: done")
+        for workers in arguments.workers:
+            table(workers, paces[workers])
+        parts(world)
+    return 0
+
+
+if __name__ == "__main__":
+    main()
