@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -59,13 +59,12 @@ class Given:
             raise _in_file(self.file, error) from error
 
 
-def read_given(file: Path, overrides: Sequence[str], **data: Any) -> Given:
+def read_given(file: Path, overrides: Sequence[str]) -> Given:
     """Reads a mixture file or a training recipe, told apart by their keys.
 
     Args:
         file: YAML.
         overrides: `key=value`.
-        data: settings of `DataSettings` for a mixture file.
 
     Raises:
         UserError: as for `datagen.config.load`.
@@ -75,7 +74,7 @@ def read_given(file: Path, overrides: Sequence[str], **data: Any) -> Given:
         return Given(file=file, data=recipe.data, recipe=recipe)
     mixture = load(MixtureSettings, file, overrides)
     try:
-        return Given(file=file, data=DataSettings(mixture=mixture, **data), recipe=None)
+        return Given(file=file, data=DataSettings(mixture=mixture), recipe=None)
     except ValueError as error:  # the schema's own check, whose keys are those of a recipe
         raise _in_file(file, error) from error
 

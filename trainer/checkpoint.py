@@ -84,8 +84,8 @@ def resume(engine: Engine, out: Path, data_sha256: str) -> TrainState:
         raise UserError(f"{found[-1]}: broken ({error}); delete it to continue from the one before") from error
     if state.data_sha256 != data_sha256:
         raise UserError(
-            f"{found[-1]}: was trained on another mixture, or the shards have been made anew since. "
-            "Choose another out= (or delete this one), or restore data.sources and seed"
+            f"{found[-1]}: was trained on another mixture or global batch, or the shards have been made anew since. "
+            "Choose another out= (or delete this one), or restore data.mixture and engine.global_batch_size"
         )
     snapshot.load(engine, found[-1])
     return state

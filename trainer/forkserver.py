@@ -7,7 +7,6 @@ share its memory. All of them end with the training process, also when that is k
 
 from __future__ import annotations
 
-import array
 import ctypes
 import faulthandler
 import gc
@@ -17,25 +16,30 @@ import pickle
 import select
 import signal
 import socket
+import subprocess
 import sys
-import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from datagen.errors import UserError
+from trainer.channel import LARGEST_MESSAGE, Arena, anonymous_file, offsets, receive, send
 
 STACKS = signal.SIGUSR1
 """A worker that gets this signal writes where each of its threads is, even from within a C library."""
 
-_LARGEST = 64 << 10  # bytes of a message through a socket; larger ones travel in an anonymous file
-_MOST_DESCRIPTORS = 4  # with one message …
-_INT = array.array("i").itemsize  # … of so many bytes each
-_ALIGNMENT = 64  # bytes; what numpy and torch like best
+_SURROUNDINGS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
+) | {
+    "TOKENIZERS_PARALLELISM": "false",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a thread that Arrow's allocator starts on import
+    "CUDA_VISIBLE_DEVICES": "",  # a loader has no business there, and a context takes half a gigabyte
+}
 _DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG of prctl(2)
 _FAREWELL_S = 1.0  # for killed workers to be gone
 
@@ -53,72 +57,6 @@ class Answer:
     users: bool = False  # a fatal error that the user can mend
 
 
-def anonymous_file() -> int:
-    """Descriptor of an empty file without a name, in memory where the system can."""
-    if hasattr(os, "memfd_create"):
-        with suppress(OSError):  # some sandboxes
-            return os.memfd_create("varyforge", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def offsets(sizes: Sequence[int]) -> tuple[list[int], int]:
-    """Where arrays of so many bytes begin in shared memory, and the bytes they take together."""
-    begins, end = [], 0
-    for size in sizes:
-        begins.append(end)
-        end += -(-size // _ALIGNMENT) * _ALIGNMENT
-    return begins, end
-
-
-def send(to: socket.socket, message: object, descriptors: Sequence[int] = (), *, wait: bool = True) -> None:
-    """Sends a message, whole or not at all.
-
-    Raises:
-        BlockingIOError: with `wait=False`, there is no room for it now.
-        OSError: the other side has closed.
-    """
-    data = pickle.dumps(message, protocol=5)
-    flags = 0 if wait else socket.MSG_DONTWAIT
-    if len(data) <= _LARGEST:
-        _send(to, data, descriptors, flags)
-        return
-    file = anonymous_file()
-    try:
-        with os.fdopen(os.dup(file), "wb") as writer:
-            writer.write(data)
-        _send(to, b"\0", [*descriptors, file], flags)
-    finally:
-        os.close(file)
-
-
-def receive(of: socket.socket, *, wait: bool = True) -> tuple[Any, list[int]] | None:
-    """The next message and the descriptors that came with it; None when the other side has closed.
-
-    Raises:
-        BlockingIOError: with `wait=False`, there is none now.
-    """
-    flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
-    try:
-        data, ancillary, _, _ = of.recvmsg(_LARGEST, socket.CMSG_LEN(_MOST_DESCRIPTORS * _INT), flags)
-    except ConnectionResetError:  # it ended without reading all; what it said before comes after this error
-        return receive(of, wait=wait)
-    descriptors = [number for _, _, part in ancillary for number in array.array("i", part)]
-    if not data:
-        return None
-    if data == b"\0":
-        with os.fdopen(descriptors.pop(), "rb") as file:
-            file.seek(0)
-            data = file.read()
-    return pickle.loads(data), descriptors
-
-
-def _send(to: socket.socket, data: bytes, descriptors: Sequence[int], flags: int) -> None:
-    """As `socket.send_fds`, which takes flags and ignores them."""
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
-    to.sendmsg([data], [rights] if descriptors else [], flags)
-
-
 def costs_one_sample(error: Exception) -> bool:
     """Whether an exception is about a sample's bytes, which is counted. Any other stops the run."""
     return isinstance(error, ValueError | OSError) and not isinstance(error, UserError)
@@ -129,12 +67,35 @@ def reason_of(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
+def _told(error: Exception) -> tuple[str, bool]:
+    """What to say of an exception that ends the run, and whether the user can mend it."""
+    users = isinstance(error, UserError)
+    return str(error) if users else "".join(traceback.format_exception(error)), users
+
+
+def start_server(arena: Arena) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Starts a process that runs `serve`; the process, and the other end of its `control`."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # The kernel ties a process to the thread that started it, not to that thread's process.
+    tied_to = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    arguments = (theirs.fileno(), arena.file, arena.slot_bytes, tied_to)
+    server = subprocess.Popen(
+        [sys.executable, "-P", "-c", f"from trainer.forkserver import serve; serve{arguments}"],
+        pass_fds=[theirs.fileno(), arena.file],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **_SURROUNDINGS, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+        start_new_session=True,  # Ctrl-C and a closed terminal are not for it
+    )
+    theirs.close()
+    return server, ours
+
+
 def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
     """Takes the loading function, then starts and signals workers until the other side of `control` closes.
 
     Args:
         control: descriptor of a socket. Comes: the pickled function; then ("start", number) with a socket and a file
-            for stacks, or ("signal", number, signal). Goes: "ready" or ("failed", traceback, whether it is the user's);
+            for stacks, or ("signal", number, signal). Goes: "ready" or ("failed", what, whether a user can mend it);
             then (number, wait status) when a worker has ended.
         arena: descriptor of the shared memory, as large as it will ever be.
         slot_bytes: size of its slots.
@@ -150,7 +111,7 @@ def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
         try:
             load = pickle.loads(first[0])
         except Exception as error:
-            send(channel, ("failed", traceback.format_exc(), isinstance(error, UserError)))
+            send(channel, ("failed", *_told(error)))
             return
         gc.collect()
         gc.freeze()  # no collection of a worker's touches, and so copies, what all of them share
@@ -160,6 +121,7 @@ def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
         except OSError:  # no more processes, or the other side has just closed
             with suppress(OSError):
                 send(channel, ("failed", traceback.format_exc(), False))
+    os._exit(0)  # nothing here needs the second that taking torch apart takes
 
 
 class _Server:
@@ -256,9 +218,8 @@ def _work(channel: socket.socket, load: Callable[[Any], Any], arena: int, slot_b
             if costs_one_sample(error):
                 answer, file = Answer(tag, "skipped", reason_of(error)), None
             else:
-                user = isinstance(error, UserError)
-                text = str(error) if user else traceback.format_exc()
-                answer, file = Answer(tag, "fatal", text, users=user), None
+                text, users = _told(error)
+                answer, file = Answer(tag, "fatal", text, users=users), None
         send(channel, answer, [] if file is None else [file])
         if file is not None:
             os.close(file)
@@ -275,7 +236,7 @@ def _packed(tag: int, value: object, room: memoryview | None) -> tuple[Answer, i
         for begin, part in zip(begins, arrays, strict=True):
             room[begin : begin + part.nbytes] = part
         return Answer(tag, data=data, sizes=sizes), None
-    if total <= _LARGEST // 2:
+    if total <= LARGEST_MESSAGE // 2:
         return Answer(tag, data=data, sizes=sizes, inline=tuple(part.tobytes() for part in arrays)), None
     file = anonymous_file()
     for begin, part in zip(begins, arrays, strict=True):

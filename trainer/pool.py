@@ -6,7 +6,6 @@ name, so nothing is left behind. `trainer.forkserver` is the other side.
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
 import re
@@ -14,7 +13,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -26,12 +24,12 @@ from typing import Any, Protocol
 
 from datagen.console import warn
 from datagen.errors import UserError
-from trainer.forkserver import STACKS, Answer, anonymous_file, costs_one_sample, offsets, reason_of, receive, send
+from trainer.channel import Arena, anonymous_file, contents, offsets, receive, send
+from trainer.forkserver import STACKS, Answer, costs_one_sample, reason_of, start_server
 
 _START_S = 300.0  # for imports from a slow network disk
 _GLANCE_S = 0.2  # how often to look at deadlines, and whether to stop
 _STACKS_S = 0.5  # for a stuck worker to write its stacks
-_SLOTS = 1024  # at most in use at once; beyond that pixels are copied once more
 
 
 class LoadError(RuntimeError):
@@ -127,32 +125,6 @@ class InProcess:
         self._stopped.set()
 
 
-class _Arena:
-    """Shared memory in slots of one size. Only those that were ever in use at once take memory."""
-
-    def __init__(self, slot_bytes: int) -> None:
-        self.slot_bytes = -(-max(slot_bytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
-        self.file = anonymous_file()
-        os.truncate(self.file, _SLOTS * self.slot_bytes)
-        self._memory = memoryview(mmap.mmap(self.file, 0))  # unmapped once no array looks at it
-        self._free = list(reversed(range(_SLOTS)))
-
-    def take(self) -> int | None:
-        """A slot, one that was used before if there is any; None when all are in use."""
-        return self._free.pop() if self._free else None
-
-    def give_back(self, slot: int | None) -> None:
-        if slot is not None:
-            self._free.append(slot)
-
-    def __getitem__(self, slot: int | None) -> memoryview:
-        assert slot is not None
-        return self._memory[slot * self.slot_bytes : (slot + 1) * self.slot_bytes]
-
-    def close(self) -> None:
-        os.close(self.file)
-
-
 @dataclass(slots=True)
 class _Worker:
     number: int  # of no other, before or after
@@ -190,7 +162,7 @@ class WorkerPool:
             stuck: folder for the stacks of workers that hung or crashed.
         """
         self._prefetch, self._deadline_s, self._key_of, self._stuck = prefetch, deadline_s, key_of, stuck
-        self._arena = _Arena(slot_bytes)
+        self._arena = Arena(slot_bytes)
         self._tasks: deque[Task] = deque()  # not yet given to a worker
         self._results: deque[Result] = deque()
         self._workers: dict[int, _Worker] = {}
@@ -201,7 +173,7 @@ class WorkerPool:
         self._events = selectors.DefaultSelector()
         self._server_ready = False
         function = pickle.dumps(load)
-        self._server, self._control = _start_server(self._arena)
+        self._server, self._control = start_server(self._arena)
         self._events.register(self._control, selectors.EVENT_READ)
         send(self._control, function)
         for _ in range(workers):
@@ -237,6 +209,7 @@ class WorkerPool:
             with self._watching:
                 if self._stopped.is_set():
                     raise Stopped
+                assert self._tasks or any(worker.hand for worker in self._workers.values()), "nothing to wait for"
                 for key, _ in self._events.select(_GLANCE_S):
                     self._hear(key.data)
                 self._check_deadlines()
@@ -304,7 +277,7 @@ class WorkerPool:
         arrays: list[Any] = list(answer.inline)
         in_slot = slot is not None and answer.sizes and not (arrays or files)
         if in_slot or files:
-            memory = self._arena[slot] if in_slot else _contents(files[0], total)
+            memory = self._arena[slot] if in_slot else contents(files[0], total)
             arrays = [memory[begin : begin + size] for begin, size in zip(begins, answer.sizes, strict=True)]
         for file in files:
             os.close(file)
@@ -360,7 +333,7 @@ class WorkerPool:
 
     def _bury(self, worker: _Worker, reason: str) -> None:
         """Puts another in a worker's place. The task it was on is skipped; the others it had in hand are not."""
-        stacks = _contents(worker.stacks).tobytes().decode(errors="replace")
+        stacks = contents(worker.stacks).tobytes().decode(errors="replace")
         if not worker.ready:
             raise LoadError(f"a loader worker did not start: {reason}\n{stacks}")
         for _, slot in worker.hand:
@@ -394,29 +367,6 @@ class WorkerPool:
         self._workers[worker.number] = worker
 
 
-def _start_server(arena: _Arena) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # The kernel ties a process to the thread that started it, not to that thread's process.
-    tied_to = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-    arguments = (theirs.fileno(), arena.file, arena.slot_bytes, tied_to)
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
-    server = subprocess.Popen(
-        [sys.executable, "-P", "-c", f"from trainer.forkserver import serve; serve{arguments}"],
-        pass_fds=[theirs.fileno(), arena.file],
-        stdin=subprocess.DEVNULL,
-        env={
-            **os.environ,
-            **one_thread,
-            "TOKENIZERS_PARALLELISM": "false",
-            "CUDA_VISIBLE_DEVICES": "",  # a loader has no business there, and a context takes half a gigabyte
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-        },
-        start_new_session=True,  # Ctrl-C and a closed terminal are not for it
-    )
-    theirs.close()
-    return server, ours
-
-
 def _wait_for_stacks(file: int) -> None:
     """Until what was written is there whole, as far as one can tell."""
     until, before = time.monotonic() + _STACKS_S, -1
@@ -426,15 +376,6 @@ def _wait_for_stacks(file: int) -> None:
         if size and size == before:
             return
         before = size
-
-
-def _contents(file: int, size: int | None = None) -> memoryview:
-    """The first `size` bytes of an open file, or all; zeros where it has fewer."""
-    data = bytearray(os.fstat(file).st_size if size is None else size)
-    view, done = memoryview(data), 0
-    while (read := os.preadv(file, [view[done:]], done)) > 0:
-        done += read
-    return view
 
 
 def _ended(status: int) -> str:

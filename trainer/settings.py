@@ -108,7 +108,7 @@ class DataSettings:
     max_images: int = 16  # per row
     too_long: Literal["cut", "drop", "error"] = "cut"  # a sample beyond max_length: cut the last answer's tail, …
     batching: Literal["packed", "bucketed", "padded"] = "packed"  # rows hold many samples; one, of like lengths; one
-    workers: int = 2  # loader processes per rank; 0 loads in the training process
+    workers: int = 2  # loader processes per rank; 0: the training process loads, and no deadline is watched
     prefetch: int = 8  # samples that a worker has in hand
     deadline_s: float = 60.0  # for one sample; then its worker is killed and replaced, and the sample skipped
     max_bad_share: float = 0.001  # samples that cannot be used, as a share of those seen, before the run stops

@@ -515,6 +515,16 @@ def test_every_sample_of_a_step_is_one_ranks(recipe: Path) -> None:
         list(mix.step_rows(read_given(recipe, []), range(13, 14)))
 
 
+def test_a_step_is_listed_without_deepspeed_or_torch(recipe: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from pipelines import mix; from pipelines.mix_report import read_given; "
+        f"print(len(list(mix.step_rows(read_given(Path({str(recipe)!r}), []), range(2, 3))))); "
+        "print(*{'deepspeed', 'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["10"]
+
+
 def test_a_mixture_has_no_steps(root: Path) -> None:
     with pytest.raises(UserError, match="give a training recipe"):
         list(mix.step_rows(read_given(root / "mix.yaml", []), range(1, 2)))

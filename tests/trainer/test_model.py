@@ -293,22 +293,22 @@ def test_every_trainable_parameter_gets_a_gradient(language: str, images: list[i
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_text_calls_no_frozen_encoder_and_survives_infinite_vision_weights(frozen: bool) -> None:
+def test_text_calls_no_encoder_and_survives_infinite_vision_weights(frozen: bool) -> None:
     model, _ = tiny_build(tiny_settings("qwen2", frozen=frozen))
     calls: list[int] = []
     for part in model.encoders.values():
         part.register_forward_pre_hook(lambda *_: calls.append(1))
     model(tiny_batch(model, [0, 0]))
-    assert len(calls) == (0 if frozen else 2)  # one that trains sees one black image, for the order of the gradients
     model.eval()
     model(tiny_batch(model, [0, 0]))
-    assert len(calls) == (0 if frozen else 2)
+    assert not calls
     model.train()
     model.connectors["vary"].bias.data.fill_(torch.inf)
     losses, _ = model(tiny_batch(model, [0, 0]))
     losses.sum().backward()
     assert losses.isfinite().all()
     assert not model.connectors["vary"].bias.grad.any()
+    assert not calls
 
 
 def test_frozen_encoders_stay_in_evaluation_mode_without_gradient() -> None:

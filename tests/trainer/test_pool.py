@@ -104,7 +104,7 @@ def test_pixels_are_not_copied_and_their_place_is_kept_until_freed(open_pool: Ca
 
 
 def test_slots_that_run_out_stop_nothing(open_pool: Callable[..., WorkerPool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.pool._SLOTS", 2)
+    monkeypatch.setattr("trainer.channel._SLOTS", 2)
     with open_pool() as pool:
         for tag in range(20):
             pool.submit(Task(tag, ("pixels", SLOT), SLOT))
@@ -196,6 +196,15 @@ def test_a_crash_costs_one_sample_and_is_named(open_pool: Callable[..., WorkerPo
     assert "in kill" in files["key_5.txt"]
 
 
+def test_a_worker_killed_while_idle_costs_nothing(open_pool: Callable[..., WorkerPool]) -> None:
+    with open_pool(workers=1) as pool:
+        (about,) = load_all(pool, [("surroundings", 0)])
+        os.kill(about.value["pid"], signal.SIGKILL)
+        wait_until(lambda: is_gone(about.value["pid"]))
+        (other,) = load_all(pool, [("surroundings", 0)])
+    assert about.value["pid"] != other.value["pid"]
+
+
 # --- defects
 
 
@@ -220,6 +229,16 @@ def test_workers_that_cannot_start_are_an_error_at_once(open_pool: Callable[...,
         pool.submit(Task(0, ("text", 1)))
         with pytest.raises(LoadError, match=r"(?s)cannot start.*in __setstate__.*no such tokenizer"):
             pool.next()
+
+
+def test_without_the_process_that_starts_workers_the_run_ends(open_pool: Callable[..., WorkerPool]) -> None:
+    with open_pool() as pool:
+        (about,) = load_all(pool, [("surroundings", 0)])
+        pool._server.kill()
+        pool.submit(Task(1, ("wait_for_ever", 0)))
+        with pytest.raises(LoadError, match="has ended, with status -9"):
+            pool.next()
+        wait_until(lambda: is_gone(about.value["pid"]))
 
 
 def test_a_pool_that_still_starts_closes_at_once(open_pool: Callable[..., WorkerPool]) -> None:
@@ -258,6 +277,7 @@ with WorkerPool(
     load, workers=2, prefetch=3, deadline_s=1e6, slot_bytes=1_000_000, key_of=str, stuck=Path(sys.argv[2])
 ) as pool:
     if sys.argv[1] == "starting":
+        pool.submit(Task(0, ("text", 1)))
         print(pool._server.pid, flush=True)
     else:
         for tag in range(8):
