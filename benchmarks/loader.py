@@ -8,6 +8,7 @@ them (JPEG of quality 90, short side 1024):
 
 - ours: catalog, order, read at offset, decode once, both encoders' sizes, ids and labels, packing, batches of uint8.
 - bare: one process per worker that reads the same bytes and calls the same decode and resizes; nothing else.
+- bare, tokens: the same loop, which also calls the tokenizer on the answer.
 - webdataset: `decode("pil")`, both encoders' pixels with Pillow, normalised to floats, batched, torch's DataLoader. No
   tokens: it has less to do than the others.
 - released: a JSON list of conversations and image files; Pillow, the processors of both branches, a tokenizer call per
@@ -43,6 +44,7 @@ import torch
 import webdataset
 from numpy.typing import NDArray
 from PIL.Image import Resampling
+from tokenizers import Tokenizer
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -70,7 +72,7 @@ PREPROCESS = {"clip": ImagePreprocess(size=224, crop="centre"), "vary": ImagePre
 MEAN, STD = (torch.tensor(numbers).view(3, 1, 1) for numbers in (PREPROCESS["vary"].mean, PREPROCESS["vary"].std))
 STEP, ROWS = 32, 4  # samples of a step of ours; rows of a batch, of everybody
 MAX_LENGTH, IMAGE_TOKENS = 4096, 256
-WAYS = ("ours", "bare", "webdataset", "released")
+WAYS = ("ours", "bare", "bare, tokens", "webdataset", "released")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,36 +247,41 @@ def pace_of(stream: Generator[int], warm_up: int, samples: int) -> Pace:
     return Pace(seen / wall_s, *((cpu_seconds() - cpu) / seen * 1e3).tolist())
 
 
-def bare_loop(items: list[Item]) -> tuple[float, float]:
-    """Reads, decodes, resizes. Returns wall and CPU seconds."""
+def bare_loop(items: list[Item], answers: list[str], tokenizer: Tokenizer | None) -> tuple[float, float]:
+    """Reads, decodes, resizes, and tokenises where there is a tokenizer. Returns wall and CPU seconds."""
     started, cpu = time.perf_counter(), time.process_time()
-    for item in items:
+    for item, answer in zip(items, answers, strict=True):
         with open(f"{item.place}/{item.shard}", "rb") as file:
             file.seek(item.offset)
             read = file.read(item.size)
         pixels(read[read.index(b"\xff\xd8\xff") :], PREPROCESS)
+        if tokenizer is not None:
+            tokenizer.encode_batch_fast([answer], add_special_tokens=False)
     return time.perf_counter() - started, time.process_time() - cpu
 
 
-def bare(world: World, workers: int, samples: int) -> Pace:
+def bare(world: World, workers: int, samples: int, *, tokens: bool) -> Pace:
     """Several bare loops at once, each over its part of the samples, in the same order as ours."""
     rows = np.random.default_rng(0).integers(0, len(world.items), samples)
-    chosen = [world.items[row] for row in rows]
+    records = json.loads((world.work / "conversations.json").read_text(encoding="utf-8"))
+    items, answers = [world.items[row] for row in rows], [records[row]["answer"] for row in rows]
+    tokenizer = load_tokenizer(world.tokenizer).backend_tokenizer if tokens else None
+    parts = [(items[at :: workers or 1], answers[at :: workers or 1], tokenizer) for at in range(workers or 1)]
+    warm_up = [(items[:8], answers[:8], tokenizer)] * len(parts)
     if workers == 0:
-        bare_loop(chosen[:8])
-        results = [bare_loop(chosen)]
+        results = [bare_loop(*part) for part in warm_up + parts][len(parts) :]
     else:
         with multiprocessing.get_context("fork").Pool(workers) as pool:
-            pool.map(bare_loop, [chosen[:8]] * workers, chunksize=1)
-            results = pool.map(bare_loop, [chosen[number::workers] for number in range(workers)], chunksize=1)
+            pool.starmap(bare_loop, warm_up, chunksize=1)
+            results = pool.starmap(bare_loop, parts, chunksize=1)
     cpu_ms = sum(cpu for _, cpu in results) / samples * 1e3
     return Pace(samples / max(wall for wall, _ in results), *((0.0, cpu_ms) if workers else (cpu_ms, 0.0)))
 
 
 def measure(world: World, way: str, workers: int, arguments: argparse.Namespace) -> Pace:
     """One way, once."""
-    if way == "bare":
-        return bare(world, workers, arguments.samples)
+    if way.startswith("bare"):
+        return bare(world, workers, arguments.samples, tokens=way != "bare")
     with closing(STREAMS[way](world, workers)) as stream:
         return pace_of(stream, arguments.warm_up, arguments.samples)
 
@@ -293,7 +300,7 @@ def table(workers: int, paces: dict[str, list[Pace]]) -> None:
         )
 
 
-def parts(world: World, count: int = 128) -> None:
+def time_parts(world: World, count: int = 128) -> None:
     """Prints the CPU ms of each part of our path, in one process, one after the other."""
     spent: dict[str, float] = defaultdict(float)
 
@@ -346,7 +353,7 @@ def main() -> int:
             say(f"round {number + 1} of {arguments.rounds}, {workers} workers: done")
         for workers in arguments.workers:
             table(workers, paces[workers])
-        parts(world)
+        time_parts(world)
     return 0
 
 

@@ -36,7 +36,10 @@ def stack_pixels(
     stacked = {}
     for name, how in preprocess.items():
         size = (len(images), how.size, how.size, 3)
-        stacked[name] = torch.empty(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        if torch.cuda.is_available():
+            stacked[name] = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        else:  # numpy asks the system for large pages, torch does not: half the time
+            stacked[name] = torch.from_numpy(np.empty(size, np.uint8))
         for place, image in zip(stacked[name].numpy(), images, strict=True):
             place[:] = image[name]
     return stacked
