@@ -313,7 +313,9 @@ def _states(folder: Folder) -> list[tuple[str, int, str]]:
         raise UserError(
             f"{folder}: {what}" + (f"; {compressed} is compressed: unpack it to .tar" if compressed else "")
         )
-    return [(name, size, signature(f"{folder}/{name}")) for name, size in found.items()]
+    with ThreadPoolExecutor(_READERS) as pool:  # a web server is asked about each
+        signatures = list(pool.map(lambda name: signature(f"{folder}/{name}"), found))
+    return [(name, size, signed) for (name, size), signed in zip(found.items(), signatures, strict=True)]
 
 
 def _read(path: Path) -> pa.Table:

@@ -195,6 +195,9 @@ def signature(path: str) -> str:
     """
     if is_url(path):
         filesystem, remote = filesystem_of(path)
+        if path.startswith(("http://", "https://")):  # fsspec takes files there for unchanging, and tells by the name
+            about = filesystem.info(remote)
+            return "-".join(str(about.get(what, "")) for what in ("size", "ETag", "Last-Modified"))
         return str(filesystem.ukey(remote))
     about = os.stat(path)
     return f"{about.st_size}-{about.st_mtime_ns}"
@@ -307,8 +310,11 @@ class RemoteFolder:
             entries = filesystem.ls(self._at(below), detail=True)
         except FileNotFoundError:
             return {}
-        found = {str(e["name"]).rstrip("/").rsplit("/", 1)[-1]: int(e["size"]) for e in entries if e["type"] == "file"}
-        return {f"{below}/{name}" if below else name: found[name] for name in sorted(found) if name.endswith(suffix)}
+        found = {str(e["name"]): e["size"] for e in entries if e["type"] == "file" and str(e["name"]).endswith(suffix)}
+        unsaid = [path for path, size in found.items() if size is None]  # a web server lists names only
+        found |= dict(zip(unsaid, filesystem.sizes(unsaid), strict=True)) if unsaid else {}
+        named = {path.rstrip("/").rsplit("/", 1)[-1]: int(size) for path, size in found.items()}
+        return {f"{below}/{name}" if below else name: named[name] for name in sorted(named)}
 
     def size(self, name: str) -> int | None:
         """See `Folder`."""
@@ -320,7 +326,10 @@ class RemoteFolder:
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """See `Folder`."""
         end = None if size is None else offset + size
-        return bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
+        data = bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
+        if size is not None and len(data) > size:
+            raise OSError(f"{self.url}/{name}: asked for {size} bytes, its server sends the whole file: it has no ranges")
+        return data
 
     def open(self, name: str) -> BinaryIO:
         """See `Folder`."""
