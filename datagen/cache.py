@@ -35,7 +35,7 @@ def cache_folder(wanted: str | None = None) -> Path:
         _try(folder)
     except OSError as error:
         instead = Path(tempfile.gettempdir()) / f"varyforge-{os.getuid()}"
-        warn(
+        _say_once(
             f"{folder}: cannot write there ({error.strerror}); {instead} serves as the cache (data.cache names another)"
         )
         _try(instead)
@@ -56,9 +56,14 @@ def _try(folder: Path) -> None:
 def one_at_a_time(path: Path) -> Iterator[None]:
     """Processes of this machine that want to make the same file wait for each other; the second finds it made.
 
-    Only saves work: on a file system without locks all make it, and as it is written whole, the last one stays.
+    Only saves work: on a file system without locks all make it, and as it is written whole, the last one stays. What
+    killed processes left half-written beside it is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".*{TEMP_SUFFIX}"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _LEFTOVER_S:
+                left.unlink()
     with open(path.with_name(f".{path.name}.lock"), "w") as lock:
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)

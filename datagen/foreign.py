@@ -26,13 +26,22 @@ from datagen.cache import one_at_a_time
 from datagen.console import Progress
 from datagen.errors import UserError
 from datagen.files import atomic_file, write_text
-from datagen.foreign_sample import Parts, is_asked, key_of, name_and_ending, record_of, sort_out, what_is_missing
+from datagen.foreign_sample import (
+    Parts,
+    is_asked,
+    key_of,
+    name_and_ending,
+    record_of,
+    says_something,
+    sort_out,
+    what_is_missing,
+)
 from datagen.sample import TASKS
 from datagen.shards import columns_of
 from datagen.storage import Folder, LocalFolder, folder_at, signature
 from datagen.tar import Member, TarError, members
 
-VERSION = 1  # of what is read out of a tar, and how
+VERSION = 2  # of what is read out of a tar, and how
 
 _BELOW = "foreign"  # in the cache folder
 _WINDOW = 256 << 10  # bytes fetched at a header
@@ -217,9 +226,12 @@ def _row(
     if isinstance(parts, str):
         return parts
     if task is None:
-        task = _task_of(parts, file)
+        task = _task_in(_record(parts, file))
         if task is None:
             return "no task in its JSON"
+    emptied = any(ending == "txt" and not member.size for _, ending, _, member in found)
+    if emptied and not says_something(_record(parts, file)):  # many a sample of a web crawl is like that
+        return "no text"
     if reason := what_is_missing(parts, task):
         return reason
     if parts.text is not None and is_asked(task):
@@ -233,14 +245,19 @@ def _row(
     return row | {"answer_chars": said, "tokens": max(tokens, 1)}
 
 
-def _task_of(parts: Parts, file: BinaryIO) -> str | None:
+def _record(parts: Parts, file: BinaryIO) -> dict[str, Any]:
+    """The JSON of a sample; empty where there is none, or none that can be read."""
     if parts.record is None:
-        return None
+        return {}
     file.seek(parts.record.offset)
     try:
-        task = record_of(file.read(parts.record.size)).get("task")
+        return record_of(file.read(parts.record.size))
     except ValueError:
-        return None
+        return {}
+
+
+def _task_in(record: Mapping[str, Any]) -> str | None:
+    task = record.get("task")
     return task if isinstance(task, str) and task in TASKS else None
 
 

@@ -81,6 +81,8 @@ def sort_out(found: Iterable[tuple[str, Member]]) -> Parts | str:
             continue
         if member.kind != "a file":
             return f"a member that is {member.kind}"
+        if what == "txt" and not member.size:  # as img2dataset writes where there is no caption
+            continue
         if what in kept:
             return f"several .{ending}"
         if not is_image and member.size > MAX_TEXT:
@@ -90,6 +92,11 @@ def sort_out(found: Iterable[tuple[str, Member]]) -> Parts | str:
     if -1 in numbers and len(numbers) > 1:
         return "images with and without a number"
     return Parts(kept.get("txt"), kept.get("json"), [kept[number] for number in numbers])
+
+
+def says_something(record: Mapping[str, Any]) -> bool:
+    """Whether a JSON has anything that could be words: not whether it is of their form."""
+    return any(record.get(name) for name in ("turns", "conversations", "messages", *_CAPTION))
 
 
 def what_is_missing(parts: Parts, task: str) -> str:

@@ -21,8 +21,8 @@ from pipelines.mix_count import CHUNK, Order
 Ints = NDArray[np.int64]
 Row = dict[str, Any]
 
-_AGAIN = re.compile(r"-r[0-9]+$")
-_KEY_CHARS = 64
+_AGAIN = re.compile(r"(?:-r[0-9]+)+$")
+_BASE_CHARS = 64 - len("-r9999999")  # of the 64 that a key may have
 _DIGEST_CHARS = 24
 
 
@@ -95,15 +95,19 @@ def key_again(key: str, number: int) -> str:
     >>> key_again("pdf-0a1b", 1), key_again("pdf-0a1b", 2)
     ('pdf-0a1b', 'pdf-0a1b-r2')
     """
-    base, ending = base_of(key), f"-r{number}" if number > 1 else ""
-    if len(base) + len(ending) > _KEY_CHARS:
-        digest = hashlib.sha256(base.encode()).hexdigest()[:_DIGEST_CHARS]
-        base = f"{base[: _KEY_CHARS - len(ending) - len(digest) - 1]}-{digest}"
-    return base + ending
+    return f"{base_of(key)}-r{number}" if number > 1 else _plain(key)
 
 
 def base_of(key: str) -> str:
-    """A key without the ending that `key_again` appends."""
+    """A key without the ending that `key_again` appends, and short enough for any; that of a base is itself."""
+    plain = _plain(key)
+    if len(plain) <= _BASE_CHARS:
+        return plain
+    digest = hashlib.sha256(plain.encode()).hexdigest()[:_DIGEST_CHARS]
+    return f"{plain[: _BASE_CHARS - len(digest) - 1]}-{digest}"
+
+
+def _plain(key: str) -> str:
     return _AGAIN.sub("", key) or key
 
 

@@ -26,7 +26,7 @@ from datagen.foreign import ForeignSet
 from datagen.foreign_sample import decode_foreign
 from datagen.sample import TASKS, Sample
 from datagen.shards import JOB, IndexRow, ShardSet, decode_sample, place_of, read_exactly
-from datagen.storage import Folder, LocalFolder, folder_at
+from datagen.storage import Folder, LocalFolder, folder_at, is_url
 from trainer.rows import FORMAT, NUMBERS, TEXTS, Rows, open_rows, rows_of, write_rows
 from trainer.settings import SourceSettings
 from trainer.where import COLUMNS, Condition, Kind, conditions_of
@@ -140,7 +140,8 @@ class ForeignShards:
             warn(line)
         samples = sum(tar.samples for tar in self._set.tars)
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self._set.left_out.items())
-        say(f"{self.place}: {samples:,} samples in {len(self.tars):,} tars of others; left out: {reasons or 'nothing'}")
+        noticed = reasons or "nothing"
+        say(f"{self.place}: {samples:,} samples in {len(self.tars):,} tars of others; left out or odd: {noticed}")
 
 
 class Catalog:
@@ -285,11 +286,20 @@ def _open(source: SourceSettings, cache: Path, at: str) -> Shards:
         raise UserError(f"{at}.task: no task {source.task!r}; did you mean {near}? There are {', '.join(TASKS)}")
     try:
         folder = folder_at(source.shards)
-        if folder.size(JOB) is None and folder.exists():
+        if folder.size(JOB) is not None:
+            return OwnShards(source.shards)
+        if folder.exists():
             return ForeignShards(source.shards, source.task, cache)
+        if source.shards.endswith(".tar"):
+            raise UserError(f"{source.shards}: name the folder of the tars, not a tar or a pattern")
         return OwnShards(source.shards)
     except UserError as error:
         raise UserError(f"{at}.shards: {error}") from error
+    except Exception as error:
+        if not is_url(source.shards):
+            raise
+        said = " ".join(str(error).split())  # what is behind a URL fails in ways of its own: no credentials, no route
+        raise UserError(f"{at}.shards: {source.shards}: {type(error).__name__}: {said}") from error
 
 
 def _conditions(source: SourceSettings, shards: Shards, at: str) -> list[Condition]:

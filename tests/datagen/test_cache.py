@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from datagen import cache
-from datagen.cache import Pieces, cache_folder
+from datagen.cache import Pieces, cache_folder, one_at_a_time
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +128,12 @@ def test_which_folder_it_is(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     assert cache_folder(str(tmp_path / "file" / "below")) == tmp_path / "temporary" / f"varyforge-{os.getuid()}"
     assert "cannot write there" in capsys.readouterr().err
+
+
+def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    for name, age in (("dead", 7200), ("alive", 0)):
+        (tmp_path / f".{name}.rows.1-ab.tmp").write_bytes(b"half")
+        about = (tmp_path / f".{name}.rows.1-ab.tmp").stat()
+        os.utime(tmp_path / f".{name}.rows.1-ab.tmp", (about.st_atime - age, about.st_mtime - age))
+    with one_at_a_time(tmp_path / "other.rows"):
+        assert [path.name for path in tmp_path.glob(".*.tmp")] == [".alive.rows.1-ab.tmp"]

@@ -93,12 +93,13 @@ def test_what_img2dataset_writes(tmp_path: Path) -> None:
     ],
 )
 def test_json_of_several_forms(tmp_path: Path, record: dict[str, Any], answers: list[str] | None) -> None:
-    sample = one(tmp_path, {"x.jpg": picture(), "x.json": record})
-    if answers is None:
-        assert sample == "a.tar at byte 0: x: 2 <image> in questions for 1 images"
-    else:
-        assert isinstance(sample, Sample)
-        assert [unescape(turn.text) for turn in sample.turns if turn.role == "assistant"] == answers
+    for beside in ({}, {"x.txt": ""}):  # an empty text says nothing, and takes nothing away
+        sample = one(tmp_path, {"x.jpg": picture(), "x.json": record, **beside})
+        if answers is None:
+            assert sample == "a.tar at byte 0: x: 2 <image> in questions for 1 images"
+        else:
+            assert isinstance(sample, Sample)
+            assert [unescape(turn.text) for turn in sample.turns if turn.role == "assistant"] == answers
 
 
 def test_several_images_and_text_alone(tmp_path: Path) -> None:
@@ -166,6 +167,9 @@ def test_keys_do_not_collide(places: list[tuple[str, str]]) -> None:
         ({"x.txt": "words"}, "caption", "no image"),
         ({"x.jpg": b"?"}, "caption", "no text"),
         ({"x.jpg": b"?", "x.cls": "1"}, "caption", "no text"),
+        ({"x.jpg": b"?", "x.txt": ""}, "caption", "no text"),
+        (img2dataset(0, ""), "caption", "no text"),
+        ({"x.jpg": b"?", "x.json": "not JSON", "x.txt": ""}, "caption", "no text"),
         ({"x.jpg": b"?", "x.txt": "words"}, "vqa", "a text without a question, which vqa needs"),
         ({"x.txt": "words"}, "text", "a text without a question, which text needs"),
         ({"x.jpg": b"?", "x.png": b"?", "x.txt": "words"}, "caption", "several .png"),

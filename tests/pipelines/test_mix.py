@@ -467,6 +467,20 @@ def test_keys_of_repeats_are_unique_and_short() -> None:
     assert (key_again("a", 1), key_again("a", 2), key_again("a-r2", 3)) == ("a", "a-r2", "a-r3")
 
 
+def test_keys_stay_unique_from_mixture_to_mixture() -> None:
+    """Whatever keys a set has: written with repeats, and that again, no key comes twice."""
+    keys = ["a", "a-r2", "a-r2-r3", "b" * 64, "b" * 63, "c" * 57, "c" * 54]
+    for _ in range(3):
+        met: Counter[str] = Counter()
+        again = []
+        for key in 3 * keys:
+            met[base_of(key)] += 1
+            again.append(key_again(key, met[base_of(key)]))
+        assert len(set(again)) == len(again)
+        assert max(map(len, again)) <= 64
+        keys = again
+
+
 def test_occurrences_count_in_order(root: Path) -> None:
     mixture = Corpus(read_given(root / "mix.yaml", []).data).mixture
     bases = [np.arange(source.available, dtype=np.uint64) % 5 for source in mixture.sources]

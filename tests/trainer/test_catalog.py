@@ -128,6 +128,23 @@ def test_no_shard_set_is_named_by_its_key(tmp_path: Path) -> None:
         catalog(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("place", ["tars/0.tar", "tars/{0..9}.tar"])
+def test_a_tar_in_place_of_its_folder(tmp_path: Path, place: str) -> None:
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "tars" / "0.tar").write_bytes(b"")
+    with pytest.raises(UserError, match=r"sources\.some\.shards: .*tar: name the folder of the tars"):
+        catalog(tmp_path / place)
+
+
+def test_what_fails_behind_a_url_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("no credentials,\nnone at all")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", refused)
+    with pytest.raises(UserError, match=r"some\.shards: memory://some/where: RuntimeError: no credentials, none at all"):
+        catalog("memory://some/where")
+
+
 def test_the_answers_tokens(pdf_shards: Path, chat_shards: Path) -> None:
     """Exact where the wording is the whole question; a fair guess of the sum where it is the sample's own."""
     for shards, exact in ((pdf_shards, True), (chat_shards, False)):
