@@ -328,7 +328,9 @@ class RemoteFolder:
         end = None if size is None else offset + size
         data = bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
         if size is not None and len(data) > size:
-            raise OSError(f"{self.url}/{name}: asked for {size} bytes, its server sends the whole file: it has no ranges")
+            raise OSError(
+                f"{self.url}/{name}: asked for {size} bytes, its server sends the whole file: it has no ranges"
+            )
         return data
 
     def open(self, name: str) -> BinaryIO:

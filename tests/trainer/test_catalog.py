@@ -141,7 +141,9 @@ def test_what_fails_behind_a_url_is_one_line(tmp_path: Path, monkeypatch: pytest
         raise RuntimeError("no credentials,\nnone at all")
 
     monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", refused)
-    with pytest.raises(UserError, match=r"some\.shards: memory://some/where: RuntimeError: no credentials, none at all"):
+    with pytest.raises(
+        UserError, match=r"some\.shards: memory://some/where: RuntimeError: no credentials, none at all"
+    ):
         catalog("memory://some/where")
 
 
