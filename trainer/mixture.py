@@ -18,6 +18,8 @@ from datagen.errors import UserError
 from trainer.order import Pattern, permute
 from trainer.settings import MixtureSettings, SourceSettings
 
+_LONGEST_EPOCH = 10**12  # samples; positions times samples must fit 64 bits
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
@@ -118,6 +120,10 @@ def resolve(settings: MixtureSettings, holdings: Mapping[str, Holding]) -> Mixtu
                 f"{key_of(name)}: no sample passes task and where; change them, or leave it out: samples: 0"
             )
     plan = _plan(settings, holdings, "")
+    if plan.size > _LONGEST_EPOCH:
+        raise UserError(
+            f"data.mixture.sources: an epoch of {plan.size} samples, at most {_LONGEST_EPOCH} can be; ask for fewer"
+        )
     asked = _whole(plan.shares, plan.size)
     for name, count in asked.items():
         if count == 0:
@@ -157,7 +163,7 @@ def _plan(settings: MixtureSettings, holdings: Mapping[str, Holding], above: str
     limits = {name: limit for part in parts.values() for name, limit in part.limits.items()}
     if settings.weighted:
         shares = _by_weight(settings, parts, holdings, above)
-        size = settings.samples or math.floor(min(limits[name] / share for name, share in shares.items()))
+        size = settings.samples or math.floor(min(limits[name] / share for name, share in shares.items() if share))
         period = math.lcm(*(share.denominator for share in shares.values()))
         return _Plan(shares, size - size % period if period <= size else size, limits)
     counts: dict[str, int] = {}

@@ -139,9 +139,9 @@ def _check_mixture(where: str, mixture: MixtureSettings) -> None:
         key = "unit" if mixture.samples is None else "samples"
         raise ValueError(f"{where}.{key}: only with weights; no source has one")
     for name, source in mixture.sources.items():
-        if "/" in name:
+        if "/" in name or not name:
             raise ValueError(
-                f"{where}.sources.{name}: no '/' in a name; it stands between a mixture's and its sources'"
+                f"{where}.sources.{name}: no empty name, no '/' in one; it stands between a mixture's and its sources'"
             )
         if reason := _wrong_number(source) or (_wrong_together(source, mixture.weighted) if source.used else None):
             raise ValueError(f"{where}.sources.{name}.{reason}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -110,7 +112,9 @@ def _range(column: str, kind: Kind, wanted: Mapping[Any, Any], at: str) -> Condi
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max or abs(value) == math.inf  # no NaN, which nothing equals
 
 
 def _expected(kind: Kind) -> str:

@@ -103,6 +103,8 @@ def test_filters(tmp_path: Path, where: dict[str, Any], left: list[int]) -> None
         ({"where": {"language": {"min": 3}}}, r"where\.language: found min or max, expected a text"),
         ({"where": {"tokens": "many"}}, r"where\.tokens: found 'many', expected a number"),
         ({"where": {"tokens": True}}, r"where\.tokens: found True"),
+        ({"where": {"tokens": [10**400]}}, r"where\.tokens: found 1000"),
+        ({"where": {"tokens": {"min": float("nan")}}}, r"where\.tokens\.min: found nan, expected a number"),
         ({"where": {"tokens": None}}, r"where\.tokens: found None"),
         ({"where": {"tokens": []}}, r"where\.tokens: an empty list"),
         ({"where": {"tokens": {"least": 3}}}, r"where\.tokens: found the key 'least'"),

@@ -223,6 +223,11 @@ def in_mixture(**changes: object) -> MixtureSettings:
     return MixtureSettings(sources={"in": SourceSettings(mixture=MixtureSettings(sources={"x": source(**changes)}))})
 
 
+ROUNDED_AWAY = MixtureSettings(
+    sources={"deep": SourceSettings(mixture=MixtureSettings(sources={"x": source(), "y": source()}), samples=1)}
+)
+
+
 @pytest.mark.parametrize(
     ("mixed", "message"),
     [
@@ -244,6 +249,14 @@ def in_mixture(**changes: object) -> MixtureSettings:
             MixtureSettings(sources={"x": source(weight=1), "y": source(weight=1e-9)}),
             "data.mixture.sources.y: its share of an epoch of 10 samples is less than one",
         ),
+        (
+            MixtureSettings(sources={"x": source(repeat="times", times=10**12)}),
+            "data.mixture.sources: an epoch of 10000000000000 samples, at most 1000000000000 can be",
+        ),
+        (  # so little is asked of the inner mixture that one of its sources has none of it
+            MixtureSettings(sources={"in": SourceSettings(mixture=ROUNDED_AWAY, weight=1)}),
+            "data.mixture.sources.in.mixture.sources.deep.mixture.sources.y: its share of an epoch",
+        ),
         (in_mixture(samples=11), "data.mixture.sources.in.mixture.sources.x: 11 samples asked per epoch, 10 available"),
         (in_mixture(tokens=11), "data.mixture.sources.in.mixture.sources.x: its index counts no supervised token"),
     ],
@@ -251,7 +264,9 @@ def in_mixture(**changes: object) -> MixtureSettings:
 def test_what_cannot_be_given_is_said_before_the_run(mixed: MixtureSettings, message: str) -> None:
     DataSettings(mixture=mixed)
     holding = Holding(samples=10, tokens=0)
-    holdings = dict.fromkeys(("x", "y", "in/x"), holding) | {"empty": Holding(samples=0, tokens=0)}
+    holdings = dict.fromkeys(("x", "y", "in/x", "in/deep/x", "in/deep/y"), holding) | {
+        "empty": Holding(samples=0, tokens=0)
+    }
     with pytest.raises(UserError) as error:
         resolve(mixed, holdings)
     assert message in str(error.value)
@@ -278,7 +293,8 @@ def test_what_cannot_be_given_is_said_before_the_run(mixed: MixtureSettings, mes
         ),
         ("{x: {shards: a, weight: 5}, y: {shards: b, samples: 3}}", "sources.y.weight: missing, while other sources"),
         ("{x: {shards: a, weight: 5}, y: {shards: b}}", "sources.y.weight: missing, while other sources have one"),
-        ("{a/b: {shards: a}}", "sources.a/b: no '/' in a name"),
+        ("{a/b: {shards: a}}", "sources.a/b: no empty name, no '/' in one"),
+        ("{x: {mixture: {sources: {'': {shards: a}}}}}", "sources.x.mixture.sources.: no empty name"),
         ("{x: {task: ocr, mixture: {sources: {z: {shards: b}}}}}", "sources.x.task: is for shards"),
         ("{x: {where: {language: zh}, mixture: {sources: {z: {shards: b}}}}}", "sources.x.where: is for shards"),
         ("{x: {mixture: {sources: {z: {samples: 5}}}}}", "sources.x.mixture.sources.z.shards: missing"),
