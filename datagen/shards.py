@@ -330,7 +330,11 @@ def columns_of(
     Raises:
         OSError, ValueError: it is no whole parquet file, or lacks a column.
     """
-    with pq.ParquetFile(file, pre_buffer=False, read_dictionary=list(coded)) as opened:
+    try:
+        opened = pq.ParquetFile(file, pre_buffer=False, read_dictionary=list(coded))
+    except KeyError as error:  # of `coded`
+        raise ValueError(f"no column {error.args[0].decode()!r}") from error
+    with opened:
         missing = set(columns or ()) - set(opened.schema_arrow.names)
         if missing:
             raise ValueError(f"no column {min(missing)!r}")

@@ -197,8 +197,11 @@ def asked_shares(mixture: MixtureSettings) -> dict[str, float]:
     return found
 
 
-def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, image_tokens: int) -> float:
-    """How full the rows of one rank's steps are, by estimated lengths, a longer sample cut as a whole row."""
+def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, image_tokens: int) -> float | None:
+    """How full the rows of one rank's steps are, by estimated lengths, a longer sample cut as a whole row.
+
+    None where an epoch fills no step.
+    """
     from trainer.packing import pack  # noqa: PLC0415  # imports torch: seconds
 
     steps = corpus.mixture.per_epoch // batch
@@ -210,7 +213,7 @@ def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, i
         ]
         used += sum(tokens for tokens, _ in sizes)
         room += len(pack(sizes, max_length=max_length, max_images=max_images)) * max_length
-    return used / room if room else 0.0
+    return used / room if room else None
 
 
 def _measured(given: Given, corpus: Corpus, most: int, limit: int, image_tokens: int) -> Iterator[Measured]:

@@ -269,7 +269,10 @@ class Catalog:
         columns = list(dict.fromkeys([*TEXTS, *NUMBERS, *(one.column for one in self._conditions)]))
         with Progress(f"index of {self.name}", total=len(self.shards.tars), unit="shard") as progress:
             for number, table in enumerate(_each(self.shards, columns)):
-                yield rows_of(table, number, self._conditions)
+                try:
+                    yield rows_of(table, number, self._conditions)
+                except ValueError as error:
+                    raise UserError(f"{self.shards.place}/{self.shards.tars[number]}: {error}") from error
                 progress.advance(1)
 
     def _losses(self) -> str:

@@ -65,7 +65,11 @@ class Rows:
 
 
 def rows_of(table: pa.Table, shard: int, conditions: Sequence[Condition]) -> tuple[NDArray[Any], list[int]]:
-    """The rows of an index table for which the conditions hold, and how many were left after each."""
+    """The rows of an index table for which the conditions hold, and how many were left after each.
+
+    Raises:
+        ValueError: a task that there is not.
+    """
     holds = np.ones(len(table), np.bool_)
     kept = [len(table)]
     for condition in conditions:
@@ -77,6 +81,8 @@ def rows_of(table: pa.Table, shard: int, conditions: Sequence[Condition]) -> tup
         made[name] = table.column(name).to_numpy()
     made["answer_tokens"] = _answer_tokens(table)
     codes, tasks = coded(table.column("task"))
+    if strange := set(tasks) - set(TASKS):
+        raise ValueError(f"its index names the task {min(map(str, strange))!r}; there are {', '.join(TASKS)}")
     made["task"] = np.array([TASKS.index(task) for task in tasks], np.int8)[codes]
     return made[holds], kept
 

@@ -48,7 +48,7 @@ class Condition:
         """(rows,) whether it holds; where a measure is missing it does not."""
         if self.kind == "text":
             codes, values = coded(column)
-            return np.array([value in self.values for value in values] + [False])[codes]
+            return np.array([value in self.values for value in values], np.bool_)[codes]
         numbers = column.to_numpy().astype(np.float64)  # a missing one becomes NaN, which nothing equals
         if self.values:
             return np.isin(numbers, np.array(self.values, np.float64))
@@ -57,13 +57,15 @@ class Condition:
 
 
 def coded(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
-    """A column of text as codes (rows,) and the values they stand for; -1 where there is none."""
+    """A column of text as codes (rows,) and the values they stand for; None is one where a row has none."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     array = column.unify_dictionaries().combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # of no chunk
         return np.empty(0, np.int64), []
-    return array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), array.dictionary.to_pylist()
+    values = array.dictionary.to_pylist()
+    codes = array.indices.fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, values + [None] * bool(array.null_count)
 
 
 def conditions_of(where: Mapping[str, Any], kinds: Mapping[str, Kind], at: str) -> list[Condition]:

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from datagen.errors import UserError
-from datagen.sample import TASKS
+from datagen.prompts import wordings
+from datagen.sample import IMAGE_MARKER, TASKS
 from datagen.shards import IndexRow, ShardRecord, ShardSet, schema_of, table_bytes
 from datagen.tokens import estimate_tokens
 from trainer.catalog import Catalog, read_item
@@ -128,6 +129,29 @@ def test_a_filter_that_cannot_be_is_one_line(tmp_path: Path, settings: dict[str,
 def test_no_shard_set_is_named_by_its_key(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.mixture\.sources\.some\.shards: .*nowhere: no such shard set"):
         catalog(tmp_path / "nowhere")
+
+
+def test_what_an_index_of_others_may_lack(tmp_path: Path) -> None:
+    rows = [row(0, prompt=None, language=None), row(1, prompt="ocr.en.0", language="zh", tokens=40)]
+    write_index(tmp_path, [rows, [row(2, prompt=None, language=None)]])
+    made = catalog(tmp_path)
+    asked = estimate_tokens(IMAGE_MARKER + wordings("ocr", "en")[0])
+    assert made.answer_tokens.tolist() == [8, 40 - asked, 8]  # of no known wording: by its characters
+    assert [made.key(n) for n in range(len(made))] == ["k-0", "k-1", "k-2"]
+    assert len(catalog(tmp_path, where={"language": "zh"})) == 1
+    with pytest.raises(UserError, match="none of the 3 samples"):
+        catalog(tmp_path, where={"language": "None"})
+    for task in (None, "orc"):
+        write_index(tmp_path, [[row(0, task=task)]])
+        with pytest.raises(
+            UserError, match=rf"pages-0*\.tar: its index names the task '{task}'; there are caption, ocr"
+        ):
+            catalog(tmp_path)
+    for lacking in ("language", "images"):
+        schema = schema_of(IndexRow)
+        write_set(tmp_path, [(table_bytes([], schema.remove(schema.get_field_index(lacking))), 0)])
+        with pytest.raises(UserError, match=rf"pages-0*\.parquet: broken \(no column '{lacking}'\)"):
+            catalog(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["tars/0.tar", "tars/{0..9}.tar"])
