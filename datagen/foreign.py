@@ -182,6 +182,7 @@ class ForeignSet:
 
     def _nothing(self) -> str:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
+        reasons += next((f"; {tar.name}: {tar.cut}" for tar in self.tars if tar.cut), "")
         kind = "of any task" if self._task is None else f"of the task {self._task}"
         remedy = "name the task" if self._task is None else "name another task or folder"
         return (

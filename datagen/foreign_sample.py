@@ -148,7 +148,7 @@ def _sample(data: bytes, parts: Parts, place: tuple[str, str], task: str) -> Sam
     pictures = [data[image.offset : image.offset + image.size] for image in parts.images]
     if record.keys() == _OWN:  # written by a data job: checked and escaped
         return replace(from_json(record, pictures), key=key, task=cast(Task, task))
-    if record.get("status", "success") != "success" and "url" in record:  # img2dataset's
+    if str(record.get("status")).startswith("failed_to_") and "url" in record:  # others may have an HTTP status there
         raise ValueError(f"img2dataset's status is {record['status']!r}")
     links = {"url": record.get("url"), "licence": record.get("license") or record.get("LICENSE")}
     origin: dict[str, Scalar] = {"tar": place[0], "name": place[1]}

@@ -78,7 +78,7 @@ def rows_of(table: pa.Table, shard: int, conditions: Sequence[Condition]) -> tup
     made = np.empty(len(table), ROW)
     made["shard"] = shard
     for name in ("offset", "size", "tokens", "images"):
-        made[name] = table.column(name).to_numpy()
+        made[name] = np.minimum(table.column(name).to_numpy(), np.iinfo(ROW[name]).max)  # nobody has so many images
     made["answer_tokens"] = _answer_tokens(table)
     codes, tasks = coded(table.column("task"))
     if strange := set(tasks) - set(TASKS):
