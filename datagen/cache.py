@@ -30,7 +30,7 @@ def cache_folder(wanted: str | None = None) -> Path:
     Where that cannot be written, a folder of this user's below the folder for temporary files, which is said.
     """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(wanted) if wanted else Path(home) / "varyforge"
+    folder = Path(wanted).expanduser() if wanted else Path(home) / "varyforge"
     try:
         _try(folder)
     except OSError as error:

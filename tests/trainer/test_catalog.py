@@ -239,6 +239,9 @@ def test_the_bytes_are_what_a_catalog_is_of_not_the_place(tmp_path: Path) -> Non
     one, two, three = (catalog(tmp_path / name) for name in ("one", "two", "three"))
     assert one.identity == two.identity != three.identity
     assert catalog(tmp_path / "one", where={"tokens": 1}).identity != one.identity
+    for tokens in (1, 2):  # of the last shard alone
+        write_index(tmp_path / "four", [[row(0)], [row(1, tokens=tokens)]])
+        assert catalog(tmp_path / "four").tokens.tolist() == [9, tokens]
 
 
 def test_a_sample_that_is_cut_or_gone_says_where(pdf_shards: Path, tmp_path: Path) -> None:
