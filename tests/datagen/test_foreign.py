@@ -19,6 +19,7 @@ from datagen.prompts import choose
 from datagen.sample import Sample
 from datagen.shards import ShardSet, read_exactly
 from datagen.storage import folder_at, write
+from datagen.tar import members
 from tests.datagen.made_tars import SIDE, img2dataset, picture, write_tar
 
 COLUMNS = ("key", "task", "offset", "size", "images", "tokens", "answer_chars", "split")
@@ -264,6 +265,20 @@ def test_a_cut_tar_keeps_what_is_before_the_cut(tmp_path: Path) -> None:
         assert found.left_out["tars that are cut"] == 1
         (line,) = found.cuts
         assert line.startswith(f"{folder}/in/a.tar: ") and f"{expected} samples before it are used" in line
+
+
+def test_a_sample_that_a_cut_goes_through_is_cut_whatever_is_left_of_it(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "whole.tar", img2dataset(0) | img2dataset(1))
+    with open(path, "rb") as file:
+        *_, image, record, text = members(file)
+    for number, end in enumerate((text.offset + 3, text.offset - 512, record.offset - 512, image.offset + 3)):
+        folder = tmp_path / str(number)
+        write(folder_at(folder / "in"), "a.tar", path.read_bytes()[:end])
+        found = opened(folder / "in", folder / "cache")
+        if end == text.offset - 512:  # nothing tells that there was a text beside the JSON
+            assert (len(samples(found)), found.left_out) == (2, {"tars that are cut": 1})
+        else:
+            assert (len(samples(found)), found.left_out) == (1, {"cut": 1, "tars that are cut": 1})
 
 
 def test_the_index_is_kept_and_follows_the_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
