@@ -125,6 +125,10 @@ def test_the_numbers_of_show_add_up(root: Path) -> None:
     assert by_name["rest/photos"].counts.repeats == (1, 8 / 7, 2)
     assert (by_name["rest/talks"].available, by_name["rest/talks"].counts.repeats[2]) == (25, 1)
     assert report.all.samples == 64
+    counted = ["sources.rest.weight=null", "sources.pages.weight=null"]
+    report_counted = report_on(read_given(root / "mix.yaml", counted))
+    shares = {one.name: (one.asked_share, one.counts.samples) for one in report_counted.sources}
+    assert shares == {name: (pytest.approx(n / report_counted.all.samples), n) for name, (_, n) in shares.items()}
     assert report.steps == 6.4
     assert 0 < report.deviation < 1
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from datagen.sample import IMAGE_MARKER, TASKS
 from datagen.shards import IndexRow, ShardRecord, ShardSet, schema_of, table_bytes
 from datagen.tokens import estimate_tokens
 from trainer.catalog import Catalog, read_item
+from trainer.rows import rows_of as rows_of_a_tar
 from trainer.settings import SourceSettings
 
 
@@ -212,10 +214,20 @@ def test_rows_are_kept_and_made_again_when_torn_foreign_or_of_other_bytes(
     assert catalog(tmp_path / "set").tokens.tolist() == [n + 1 for n in range(50)]
 
 
-def test_ranks_that_start_together(tmp_path: Path) -> None:
+def test_ranks_that_start_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One makes the rows, the others wait for them."""
     write_index(tmp_path / "set", [[row(100 * k + n) for n in range(20)] for k in range(5)])
+    made_of: list[int] = []
+
+    def slowly(table: Any, number: int, conditions: Any) -> Any:
+        made_of.append(number)
+        time.sleep(0.05)
+        return rows_of_a_tar(table, number, conditions)
+
+    monkeypatch.setattr("trainer.catalog.rows_of", slowly)
     with ThreadPoolExecutor(6) as pool:
         made = list(pool.map(lambda _: catalog(tmp_path / "set"), range(6)))
+    assert made_of == [0, 1, 2, 3, 4]
     assert {tuple(one.tokens.tolist()) for one in made} == {tuple(made[0].tokens.tolist())}
     assert len(files(tmp_path / "cache")) == 1
     assert not list((tmp_path / "cache").rglob("*.tmp"))
