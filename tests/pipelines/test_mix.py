@@ -303,6 +303,13 @@ def test_a_finished_set_is_left_alone(root: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("[a-z]*.*")} == before
 
 
+def test_a_shard_that_was_lost_is_written_again(root: Path, tmp_path: Path) -> None:
+    whole = files(Path(str(write(root / "mix.yaml", tmp_path / "out").folder)))
+    (tmp_path / "out" / "mix-000001.tar").unlink()
+    (tmp_path / "out" / "mix-000002.tar").write_bytes(b"cut")
+    assert files(Path(str(write(root / "mix.yaml", tmp_path / "out").folder))) == whole
+
+
 @pytest.mark.parametrize(
     ("overrides", "settings", "said"),
     [
