@@ -145,6 +145,7 @@ def collate(rows: Sequence[Sequence[Loaded]], pad_id: int, preprocess: Mapping[s
         pixels=stack_pixels([image for row in rows for _, images in row for image in images], preprocess),
         keys=tuple(encoded.key for encoded in all_samples),
         tasks=tuple(encoded.task for encoded in all_samples),
+        sources=tuple(encoded.source for encoded in all_samples),
     )
 
 
