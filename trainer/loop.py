@@ -71,10 +71,10 @@ def train(
                 raise UserError(f"the gradient of step {number + 1} is not finite; it read {_names(step)}")
             state = advance(state, result)
             journal.step(state, result, step.progress, rate, seconds=time.monotonic() - started, waited_s=waited_s)
-            started = time.monotonic()
             check_budget(state, recipe.data.max_bad_share, step)
             if state.step % recipe.checkpoint.every_steps == 0 or state.step == total_steps:
                 save_checkpoint(engine, out, state, rank=rank, keep=recipe.checkpoint.keep)
+            started = time.monotonic()  # after the checkpoint: waiting for that is not waiting for data
 
 
 def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepResult:
