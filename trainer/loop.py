@@ -88,10 +88,10 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
         UserError: the loss is not finite. The weights are then as before the step.
     """
     counts = engine.gather(count(step))
-    supervised, skipped, truncated, rows, tokens, places, _, *by_source = counts.sum(0).tolist()
+    _, supervised, skipped, truncated, rows, tokens, places, *by_source = counts.sum(0).tolist()
     if supervised == 0:
         return nothing_trained(skipped, truncated, engine.skipped_updates)
-    most = int(counts[:, 6].max())
+    most = int(counts[:, 0].max())
     batches = step.batches + [empty] * (most - len(step.batches))
 
     by_task = torch.zeros(len(TASKS), 3, dtype=torch.float64, device=engine.device)  # sum of losses, tokens, samples
@@ -141,7 +141,7 @@ def nothing_trained(skipped: int, truncated: int, skipped_updates: int) -> StepR
 def count(step: Step) -> Tensor:
     """What ranks have to know of each other's part of a step, (7 + sources,) int64.
 
-    The seventh is the number of micro-batches; then come the supervised tokens of each source in `step.progress`.
+    The first is the number of micro-batches, the last are the supervised tokens of each source in `step.progress`.
     """
     batches = step.batches
     by_source: Counter[str] = Counter()
@@ -150,13 +150,13 @@ def count(step: Step) -> Tensor:
             by_source[source] += tokens
     return torch.tensor(
         [
+            len(batches),
             sum(batch.num_supervised for batch in batches),
             len(step.skipped),
             step.truncated,
             sum(batch.num_rows for batch in batches),
             sum(batch.num_tokens for batch in batches),
             sum(batch.input_ids.numel() for batch in batches),
-            len(batches),
             *(by_source[source] for source in step.progress),
         ]
     )
