@@ -20,10 +20,10 @@ from trainer.batch import Batch, Progress, Step
 from trainer.catalog import Item, read_item
 from trainer.corpus import Corpus
 from trainer.encode import ConversationEncoder, Unusable
-from trainer.model import ImagePreprocess
 from trainer.packing import Loaded, collate, cost, micro_batches, share_out
 from trainer.pixels import pixels
 from trainer.pool import InProcess, Pool, Result, Task, WorkerPool
+from trainer.preprocess import ImagePreprocess
 from trainer.settings import DataSettings
 
 STUCK = "stuck"

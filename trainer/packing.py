@@ -15,8 +15,8 @@ import torch
 
 from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
-from trainer.model import ImagePreprocess
 from trainer.pixels import stack_pixels
+from trainer.preprocess import ImagePreprocess
 
 Loaded = tuple[Encoded, Sequence[Mapping[str, np.ndarray]]]
 """A sample as ids, and each of its images as (H, W, 3) uint8 per encoder."""
