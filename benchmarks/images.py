@@ -30,8 +30,8 @@ from PIL.Image import Resampling
 from datagen.console import say, show_table
 from datagen.errors import UserError, command
 from datagen.examples.documents import write_documents
-from trainer.model import ImagePreprocess
 from trainer.pixels import decode
+from trainer.preprocess import ImagePreprocess
 
 Pixels = NDArray[np.uint8]
 Way = Callable[[bytes], tuple[Pixels, Pixels]]

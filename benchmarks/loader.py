@@ -62,9 +62,9 @@ from trainer.catalog import Item, read_item
 from trainer.corpus import Corpus
 from trainer.encode import ConversationEncoder, load_tokenizer
 from trainer.loader import LoadSample, Share, StepLoader, load_sample, open_pool
-from trainer.model import ImagePreprocess
 from trainer.packing import collate, micro_batches
 from trainer.pixels import decode, pixels
+from trainer.preprocess import ImagePreprocess
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 from trainer.tokenizer import train_tokenizer
 

@@ -101,6 +101,15 @@ def test_nothing_outside_the_model_asks_which_model_it_is() -> None:
             assert not deep, path
 
 
+def test_loader_workers_import_no_model() -> None:
+    """It would double the seconds until the first batch, and the memory of the process that forks them."""
+    code = "import sys, trainer.loader; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    names = loaded.stdout.split()
+    assert "trainer.encode" in names
+    assert not [name for name in names if re.match(r"deepspeed|trainer\.model|transformers\.models\.(clip|opt)", name)]
+
+
 def test_precision_is_named_in_one_module() -> None:
     for path in sources("trainer"):
         if path.name != "precision.py":

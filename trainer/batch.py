@@ -6,8 +6,8 @@ reading order. A row holds one sample after the other, then padding; samples in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ class Encoded:
     input_ids: NDArray[np.int32]  # T
     labels: NDArray[np.int32]  # T, IGNORE_INDEX where not supervised; labels[0] always is
     truncated: bool = False  # cut at max_length: an answer's tail, or whole rounds at the end
+    source: str = ""  # name of the mixture's source that it was read from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +42,19 @@ class Batch:
     pixels: dict[str, Tensor]  # per encoder: (N, H, W, 3) uint8; N may be 0
     keys: tuple[str, ...]  # S sample keys; none for the row of padding that stands in for an empty batch
     tasks: tuple[str, ...]  # S tasks
+    sources: tuple[str, ...]  # S names of sources
 
     @property
     def num_supervised(self) -> int:
         """Tokens that carry a loss."""
         return int((self.labels != IGNORE_INDEX).sum())
+
+    @property
+    def supervised_of(self) -> list[int]:
+        """Of each of the S samples, its tokens that carry a loss."""
+        samples = self.sample_of[self.labels != IGNORE_INDEX]
+        counts: list[int] = torch.bincount(samples, minlength=len(self.keys)).tolist()
+        return counts
 
     @property
     def num_tokens(self) -> int:
@@ -76,6 +85,14 @@ class Batch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is through a source."""
+
+    drawn: int  # samples since the first step, of no use ones too
+    available: int  # samples that there are
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One rank's part of an optimiser step."""
@@ -83,3 +100,4 @@ class Step:
     batches: list[Batch]  # micro-batches; ranks may have differently many
     skipped: tuple[tuple[str, str], ...] = ()  # key and reason of each sample that could not be used
     truncated: int = 0  # samples whose answer was cut at max_length
+    progress: Mapping[str, Progress] = field(default_factory=dict)  # by source, after this step, over all ranks

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -38,6 +38,7 @@ class TrainState:
     step: int = 0  # optimiser steps done
     samples: int = 0  # trained on
     supervised_tokens: int = 0
+    source_tokens: dict[str, int] = field(default_factory=dict)  # the same by source of the mixture
     skipped: int = 0  # samples that could not be used
     truncated: int = 0  # samples whose answer was cut at max_length
     data_sha256: str = ""  # of the mixture and the shards it reads
@@ -45,7 +46,8 @@ class TrainState:
 
 def checkpoints(out: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
-    return sorted((out / "checkpoints").glob("step-*"))
+    folders = {path.name.removeprefix("step-"): path for path in (out / "checkpoints").glob("step-*")}
+    return [folders[step] for step in sorted(filter(str.isdecimal, folders), key=int)]  # a copy "…-old" is none
 
 
 def save_checkpoint(engine: Engine, out: Path, state: TrainState, *, rank: int, keep: int) -> None:
@@ -53,7 +55,8 @@ def save_checkpoint(engine: Engine, out: Path, state: TrainState, *, rank: int, 
     folder = out / "checkpoints" / f"step-{state.step:06d}"
     temp = folder.with_name(f".{folder.name}.tmp")
     if rank == 0:
-        shutil.rmtree(temp, ignore_errors=True)
+        for torn in folder.parent.glob(".step-*.tmp"):  # of a run that was killed while it saved
+            shutil.rmtree(torn)
         temp.mkdir(parents=True)
     engine.barrier()
     snapshot.save(engine, temp)

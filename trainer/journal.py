@@ -6,6 +6,7 @@ import json
 import math
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import torch
 from datagen.console import say
 from datagen.errors import UserError
 from datagen.files import write_text
-from trainer.batch import Step
+from trainer.batch import Progress, Step
 from trainer.checkpoint import TrainState
 from trainer.settings import Recipe
 
@@ -51,7 +52,16 @@ class Journal:
         if self._wandb is not None:
             self._wandb.finish(exit_code=0 if kind is None else 1)
 
-    def step(self, state: TrainState, result: StepResult, rate: float, *, seconds: float, waited_s: float) -> None:
+    def step(
+        self,
+        state: TrainState,
+        result: StepResult,
+        progress: Mapping[str, Progress],
+        rate: float,
+        *,
+        seconds: float,
+        waited_s: float,
+    ) -> None:
         """Writes down a finished step; `seconds` for all of it, `waited_s` of them for data."""
         if not self._writes:
             return
@@ -64,6 +74,14 @@ class Journal:
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "samples": state.samples,
             "supervised_tokens": state.supervised_tokens,
+            "sources": {
+                source: {
+                    "samples": done.drawn,
+                    "epochs": round(done.drawn / done.available, 4),
+                    "supervised_tokens": state.source_tokens.get(source, 0),
+                }
+                for source, done in progress.items()
+            },
             "skipped": state.skipped,
             "truncated": state.truncated,
             "skipped_updates": result.skipped_updates,
@@ -80,9 +98,9 @@ class Journal:
             self._wandb.log(_flat(line), step=state.step)
         self._say(state, result, line)
 
-    def skipped(self, step: Step) -> None:
-        """Writes down samples of this rank that could not be used."""
-        lines = [{"key": key, "reason": reason} for key, reason in step.skipped]
+    def skipped(self, step: Step, number: int) -> None:
+        """Writes down this rank's samples of a step that could not be used; once more where a run does it again."""
+        lines = [{"step": number, "key": key, "reason": reason} for key, reason in step.skipped]
         if lines:
             with open(self._out / SKIPPED, "a") as file:
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -144,7 +162,10 @@ def _forget_steps_after(path: Path, step: int) -> None:
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:
     tasks = {f"loss/{task}": loss for task, loss in line["task_losses"].items()}
-    return {name: value for name, value in line.items() if not isinstance(value, dict)} | tasks
+    sources = {
+        f"{what}/{source}": value for source, values in line["sources"].items() for what, value in values.items()
+    }
+    return {name: value for name, value in line.items() if not isinstance(value, dict)} | tasks | sources
 
 
 def _peak_memory_gib() -> float:

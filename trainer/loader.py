@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from datagen.cache import Pieces, cache_folder
-from trainer.batch import Batch, Step
+from trainer.batch import Batch, Progress, Step
 from trainer.catalog import Item, read_item
 from trainer.corpus import Corpus
 from trainer.encode import ConversationEncoder, Unusable
-from trainer.model import ImagePreprocess
 from trainer.packing import Loaded, collate, cost, micro_batches, share_out
 from trainer.pixels import pixels
 from trainer.pool import InProcess, Pool, Result, Task, WorkerPool
+from trainer.preprocess import ImagePreprocess
 from trainer.settings import DataSettings
 
 STUCK = "stuck"
@@ -52,7 +52,7 @@ class LoadSample:
         if len(sample.images) > self.max_images:
             raise Unusable(f"{len(sample.images)} images, more than data.max_images {self.max_images}")
         encoded = self.encoder.encode(sample)  # first: a sample that is of no use need not be decoded
-        return encoded, [pixels(image.data, self.preprocess) for image in sample.images]
+        return replace(encoded, source=item.source), [pixels(image.data, self.preprocess) for image in sample.images]
 
     def shared_bytes(self, images: int) -> int:
         """Shared memory that a sample with so many images takes at most; 0 without any."""
@@ -127,7 +127,7 @@ class StepLoader:
             while len(results[step]) < for_this:
                 result = self._pool.next()
                 results[result.tag // self._share.global_batch_size].append(result)
-            return self._step(results.pop(step))
+            return self._step(step, results.pop(step))
 
         with ThreadPoolExecutor(1, "loader", *_this_device()) as thread:
             try:
@@ -157,7 +157,7 @@ class StepLoader:
             self._pool.submit(Task(position, item, self._load.shared_bytes(item.images)))
         return len(mine)
 
-    def _step(self, results: list[Result]) -> Step:
+    def _step(self, step: int, results: list[Result]) -> Step:
         results.sort(key=lambda result: result.tag)
         good: list[Loaded] = [result.value for result in results if result.reason is None]
         chosen = micro_batches(
@@ -177,7 +177,14 @@ class StepLoader:
             batches=batches,
             skipped=tuple((self._corpus.key(r.tag), r.reason) for r in results if r.reason is not None),
             truncated=sum(encoded.truncated for encoded, _ in good),
+            progress=self._progress(step),
         )
+
+    def _progress(self, step: int) -> dict[str, Progress]:
+        """Under half a millisecond: the block of the order in which the step ends is known by now."""
+        mixture = self._corpus.mixture
+        drawn = mixture.drawn((step + 1) * self._share.global_batch_size)
+        return {source.name: Progress(drawn[source.name], source.available) for source in mixture.sources}
 
     def _collate(self, rows: list[list[Loaded]]) -> Batch:
         batch = collate(rows, self._load.encoder.pad_id, self._load.preprocess)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class StepResult:
     task_samples: dict[str, int]  # samples trained on, for each task that occurred
     grad_norm: float  # before clipping
     supervised_tokens: int
+    source_tokens: dict[str, int]  # supervised tokens by source of the mixture
     skipped: int
     truncated: int
     row_tokens: float  # tokens of samples per row
@@ -60,7 +62,7 @@ def train(
         started = time.monotonic()
         for number, step in enumerate(steps(state.step, total_steps), start=state.step):
             waited_s = time.monotonic() - started
-            journal.skipped(step)
+            journal.skipped(step, number + 1)
             rate = learning_rate(number, total_steps, recipe.optim)
             # Dropout is a function of the step, as the data is: a run that goes on draws what it would have drawn.
             torch.manual_seed(recipe.seed + 1_000_003 * number + rank)
@@ -68,11 +70,11 @@ def train(
             if not math.isfinite(result.grad_norm) and recipe.engine.precision != "fp16":  # fp16 lowers its loss scale
                 raise UserError(f"the gradient of step {number + 1} is not finite; it read {_names(step)}")
             state = advance(state, result)
-            journal.step(state, result, rate, seconds=time.monotonic() - started, waited_s=waited_s)
-            started = time.monotonic()
+            journal.step(state, result, step.progress, rate, seconds=time.monotonic() - started, waited_s=waited_s)
             check_budget(state, recipe.data.max_bad_share, step)
             if state.step % recipe.checkpoint.every_steps == 0 or state.step == total_steps:
                 save_checkpoint(engine, out, state, rank=rank, keep=recipe.checkpoint.keep)
+            started = time.monotonic()  # after the checkpoint: waiting for that is not waiting for data
 
 
 def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepResult:
@@ -86,10 +88,10 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
         UserError: the loss is not finite. The weights are then as before the step.
     """
     counts = engine.gather(count(step))
-    supervised, skipped, truncated, rows, tokens, places, _ = counts.sum(0).tolist()
+    _, supervised, skipped, truncated, rows, tokens, places, *by_source = counts.sum(0).tolist()
     if supervised == 0:
         return nothing_trained(skipped, truncated, engine.skipped_updates)
-    most = int(counts[:, -1].max())
+    most = int(counts[:, 0].max())
     batches = step.batches + [empty] * (most - len(step.batches))
 
     by_task = torch.zeros(len(TASKS), 3, dtype=torch.float64, device=engine.device)  # sum of losses, tokens, samples
@@ -110,6 +112,7 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
         task_samples={task: int(n) for task, (_, _, n) in zip(TASKS, by_task.tolist(), strict=True) if n},
         grad_norm=grad_norm,
         supervised_tokens=supervised,
+        source_tokens=dict(zip(step.progress, by_source, strict=True)),
         skipped=skipped,
         truncated=truncated,
         row_tokens=tokens / rows,
@@ -126,6 +129,7 @@ def nothing_trained(skipped: int, truncated: int, skipped_updates: int) -> StepR
         task_samples={},
         grad_norm=0.0,
         supervised_tokens=0,
+        source_tokens={},
         skipped=skipped,
         truncated=truncated,
         row_tokens=0.0,
@@ -135,17 +139,25 @@ def nothing_trained(skipped: int, truncated: int, skipped_updates: int) -> StepR
 
 
 def count(step: Step) -> Tensor:
-    """What ranks have to know of each other's part of a step, (7,) int64; the last is the number of micro-batches."""
+    """What ranks have to know of each other's part of a step, (7 + sources,) int64.
+
+    The first is the number of micro-batches, the last are the supervised tokens of each source in `step.progress`.
+    """
     batches = step.batches
+    by_source: Counter[str] = Counter()
+    for batch in batches:
+        for source, tokens in zip(batch.sources, batch.supervised_of, strict=True):
+            by_source[source] += tokens
     return torch.tensor(
         [
+            len(batches),
             sum(batch.num_supervised for batch in batches),
             len(step.skipped),
             step.truncated,
             sum(batch.num_rows for batch in batches),
             sum(batch.num_tokens for batch in batches),
             sum(batch.input_ids.numel() for batch in batches),
-            len(batches),
+            *(by_source[source] for source in step.progress),
         ]
     )
 
@@ -169,6 +181,7 @@ def advance(state: TrainState, result: StepResult) -> TrainState:
         step=state.step + 1,
         samples=state.samples + sum(result.task_samples.values()),
         supervised_tokens=state.supervised_tokens + result.supervised_tokens,
+        source_tokens=dict(Counter(state.source_tokens) + Counter(result.source_tokens)),
         skipped=state.skipped + result.skipped,
         truncated=state.truncated + result.truncated,
         data_sha256=state.data_sha256,

@@ -15,8 +15,8 @@ import torch
 
 from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
-from trainer.model import ImagePreprocess
 from trainer.pixels import stack_pixels
+from trainer.preprocess import ImagePreprocess
 
 Loaded = tuple[Encoded, Sequence[Mapping[str, np.ndarray]]]
 """A sample as ids, and each of its images as (H, W, 3) uint8 per encoder."""
@@ -145,6 +145,7 @@ def collate(rows: Sequence[Sequence[Loaded]], pad_id: int, preprocess: Mapping[s
         pixels=stack_pixels([image for row in rows for _, images in row for image in images], preprocess),
         keys=tuple(encoded.key for encoded in all_samples),
         tasks=tuple(encoded.task for encoded in all_samples),
+        sources=tuple(encoded.source for encoded in all_samples),
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from datagen.images import FORMATS, MAX_PIXELS
 from trainer.encode import Unusable
-from trainer.model import ImagePreprocess
+from trainer.preprocess import ImagePreprocess
 
 
 def pixels(data: bytes, preprocess: Mapping[str, ImagePreprocess]) -> dict[str, NDArray[np.uint8]]:

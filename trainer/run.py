@@ -113,14 +113,18 @@ def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_ste
         if part.tensors_random and not part.part.startswith("connectors."):
             warn(f"{part.part}: {part.tensors_random} tensors start from RANDOM weights")
     mixture = corpus.mixture.sources
-    rows = [(s.name, s.available, s.asked, f"{s.asked / corpus.mixture.per_epoch:.1%}") for s in mixture]
-    show_table("mixture", ("source", "available", "per epoch", "share"), rows)
+    per_epoch = corpus.mixture.per_epoch
+    rows = [
+        (s.name, f"{s.available:,}", f"{s.asked:,}", f"{s.asked / per_epoch:.1%}", f"{s.asked / s.available:.2f}")
+        for s in mixture
+    ]
+    show_table("mixture", ("source", "available", "per epoch", "share", "times per epoch"), rows)
     engine, data = recipe.engine, recipe.data
-    left = corpus.mixture.per_epoch * data.epochs - total_steps * engine.global_batch_size
+    left = per_epoch * data.epochs - total_steps * engine.global_batch_size
     say(
         f"{total_steps} steps of {engine.global_batch_size} samples over {world_size} ranks, {data.batching} into "
-        f"micro-batches of {engine.micro_batch_size} rows of at most {data.max_length} tokens; {data.epochs} epochs"
-        + (f"; the last {left} samples do not fill a step" if left else "")
+        f"micro-batches of {engine.micro_batch_size} rows of at most {data.max_length} tokens; {data.epochs} epochs "
+        f"of {per_epoch:,} samples" + (f"; the last {left} samples do not fill a step" if left else "")
     )
     say(
         f"{engine.precision}, ZeRO {engine.zero_stage}{' + optimiser offload' if engine.offload_optimizer else ''}, "

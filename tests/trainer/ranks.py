@@ -22,8 +22,9 @@ from trainer import engine as engine_module
 from trainer import snapshot
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.engine import Engine, start_distributed
-from trainer.model import ImagePreprocess, VisionLanguageModel, build
+from trainer.model import VisionLanguageModel, build
 from trainer.packing import Loaded, collate, empty_batch
+from trainer.preprocess import ImagePreprocess
 from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings
 
 IMAGE = 5  # the id of an image token

@@ -73,6 +73,20 @@ def test_an_interrupted_save_leaves_the_one_before(
     assert resume(engine, tmp_path, DATA).step == 2
 
 
+def test_a_killed_runs_torn_checkpoint_is_cleared_away_by_the_next_save(engine: Engine, tmp_path: Path) -> None:
+    torn = tmp_path / "checkpoints" / ".step-000003.tmp"
+    torn.mkdir(parents=True)
+    (torn / "state-00000.safetensors").write_bytes(b"half")
+    save(engine, tmp_path, 2)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000002"]
+
+
+def test_the_newest_checkpoint_goes_by_its_number(tmp_path: Path) -> None:
+    for name in ("step-1000000", "step-999999", "step-000500", "step-999999-copy"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-000500", "step-999999", "step-1000000"]
+
+
 def truncate(folder: Path) -> None:
     path = next(folder.glob("state-*.safetensors"))
     path.write_bytes(path.read_bytes()[:-8])

@@ -17,8 +17,8 @@ from PIL.Image import Resampling
 
 from datagen.images import MAX_PIXELS
 from trainer.encode import Unusable
-from trainer.model import ImagePreprocess
 from trainer.pixels import decode, pixels, stack_pixels
+from trainer.preprocess import ImagePreprocess
 
 MAX_LEVELS, MEAN_LEVELS = 2, 0.05
 """The tolerance that `ImagePreprocess.to_uint8` states, of 255."""

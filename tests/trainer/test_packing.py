@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Encoded
-from trainer.model import ImagePreprocess
 from trainer.packing import (
     IMAGE_COST,
     Loaded,
@@ -25,6 +24,7 @@ from trainer.packing import (
     pack,
     share_out,
 )
+from trainer.preprocess import ImagePreprocess
 
 MAX_LENGTH, MAX_IMAGES = 100, 3
 SIZES = st.lists(st.tuples(st.integers(1, MAX_LENGTH), st.integers(0, MAX_IMAGES)), max_size=60)

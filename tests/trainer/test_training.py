@@ -29,7 +29,7 @@ from trainer.loop import train_step
 from trainer.model import VisionLanguageModel
 from trainer.optim import build_optimizer, learning_rate
 from trainer.packing import empty_batch
-from trainer.settings import OptimSettings, Recipe
+from trainer.settings import MixtureSettings, OptimSettings, Recipe, SourceSettings
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -168,6 +168,7 @@ def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tm
     logs = [read_log(tmp_path / name) for name in ("straight", "stopped")]
     assert [line["loss"] for line in logs[0]] == [line["loss"] for line in logs[1]]
     assert [line["step"] for line in logs[1]] == list(range(1, 9))
+    assert [line["sources"] for line in logs[0]] == [line["sources"] for line in logs[1]]
 
     # Vary-toy: the vision vocabulary comes over exactly, and stays as it is while the rest trains.
     toy = replace(recipe, out=str(tmp_path / "toy"), model=toy_model(tokenizer, str(straight)))
@@ -304,6 +305,25 @@ def test_two_ranks_with_and_without_images_train_like_one(recipe: Recipe, stage:
         )
     logs = [[line["loss"] for line in read_log(tmp_path / name)] for name in ("one", "two")]
     assert logs[1] == pytest.approx(logs[0], rel=1e-4)
+    one, two = (read_log(tmp_path / name)[-1] for name in ("one", "two"))
+    assert one["sources"] == two["sources"]
+    assert sum(source["supervised_tokens"] for source in one["sources"].values()) == one["supervised_tokens"]
+
+
+def test_the_log_says_how_far_each_source_is(recipe: Recipe, pdf_shards: Path, chat_shards: Path) -> None:
+    sources = {
+        "pdf": SourceSettings(shards=str(pdf_shards), samples=12, repeat="as_needed", times=100),
+        "chat": SourceSettings(shards=str(chat_shards), samples=4),
+    }
+    entry.run(replace(recipe, data=replace(recipe.data, mixture=MixtureSettings(sources=sources), epochs=2)))
+    log = read_log(Path(recipe.out))
+    assert [line["sources"]["pdf"]["samples"] for line in log] == [3, 6, 9, 12, 15, 18, 21, 24]
+    assert [line["sources"]["chat"]["samples"] for line in log] == [1, 2, 3, 4, 5, 6, 7, 8]
+    available = len(Corpus(recipe.data).catalogs[0])
+    assert log[-1]["sources"]["pdf"]["epochs"] == pytest.approx(24 / available, abs=1e-4)
+    tokens = [sum(source["supervised_tokens"] for source in line["sources"].values()) for line in log]
+    assert tokens == [line["supervised_tokens"] for line in log]
+    assert all(source["supervised_tokens"] > 0 for source in log[0]["sources"].values())
 
 
 def test_frozen_parts_are_in_no_optimiser(recipe: Recipe, tokenizer: str) -> None:

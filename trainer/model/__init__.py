@@ -8,7 +8,6 @@ from torch import nn
 from datagen.errors import UserError
 from trainer.model.connectors import CONNECTORS, FUSIONS
 from trainer.model.encoders import ENCODERS
-from trainer.model.images import ImagePreprocess
 from trainer.model.language import LANGUAGE_MODELS
 from trainer.model.tables import lookup
 from trainer.model.vision import VisionEncoder
@@ -21,7 +20,6 @@ __all__ = [
     "ENCODERS",
     "FUSIONS",
     "LANGUAGE_MODELS",
-    "ImagePreprocess",
     "PartReport",
     "VisionEncoder",
     "VisionLanguageModel",

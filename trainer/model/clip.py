@@ -7,7 +7,6 @@ from typing import Any, Self, cast
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from trainer.model.images import ImagePreprocess
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
 from trainer.model.weights import (
@@ -19,6 +18,7 @@ from trainer.model.weights import (
     load_encoder_of_export,
     load_from_hub,
 )
+from trainer.preprocess import ImagePreprocess
 
 
 class ClipEncoder(VisionEncoder):

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from datagen.errors import UserError
-from trainer.model.images import ImagePreprocess
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
 from trainer.model.weights import RANDOM, Loaded, copy_tensors, load_encoder_of_export, read_pickle
+from trainer.preprocess import ImagePreprocess
 
 _CONV_STRIDE = 4  # two convolutions of stride 2 behind the neck
 _KERNEL_ALIGNMENT = 8  # channels: attention kernels for 16-bit floats want rows of 16 bytes

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from trainer.model.images import ImagePreprocess
 from trainer.model.weights import Loaded
+from trainer.preprocess import ImagePreprocess
 
 
 class VisionEncoder(nn.Module):

@@ -16,10 +16,10 @@ from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Batch
 from trainer.loss import token_losses
 from trainer.model.connectors import Fusion
-from trainer.model.images import ImagePreprocess
 from trainer.model.language import LanguageModel
 from trainer.model.vision import VisionEncoder
 from trainer.model.vision_grad import encode
+from trainer.preprocess import ImagePreprocess
 
 
 class VisionLanguageModel(nn.Module):
