@@ -28,6 +28,7 @@ from trainer.channel import Arena, anonymous_file, contents, offsets, receive, s
 from trainer.forkserver import STACKS, Answer, costs_one_sample, reason_of, start_server
 
 _START_S = 300.0  # for imports from a slow network disk
+_STARTS = 5  # in a row may fail: when memory is short, a new worker may be killed before it has begun
 _GLANCE_S = 0.2  # how often to look at deadlines, and whether to stop
 _STACKS_S = 0.5  # for a stuck worker to write its stacks
 
@@ -172,6 +173,7 @@ class WorkerPool:
         self._watching = threading.Lock()
         self._events = selectors.DefaultSelector()
         self._server_ready = False
+        self._failed_starts = 0  # since a worker last was ready
         function = pickle.dumps(load)
         self._server, self._control = start_server(self._arena)
         self._events.register(self._control, selectors.EVENT_READ)
@@ -261,7 +263,7 @@ class WorkerPool:
             answer, files = message
             worker.heard = time.monotonic()
             if answer.tag is None:
-                worker.ready = True
+                worker.ready, self._failed_starts = True, 0
                 continue
             task, slot = worker.hand.popleft()
             assert task.tag == answer.tag, "a worker answers in order"
@@ -335,10 +337,12 @@ class WorkerPool:
         """Puts another in a worker's place. The task it was on is skipped; the others it had in hand are not."""
         stacks = contents(worker.stacks).tobytes().decode(errors="replace")
         if not worker.ready:
-            raise LoadError(f"a loader worker did not start: {reason}\n{stacks}")
+            self._failed_starts += 1
+            if self._failed_starts == _STARTS:
+                raise LoadError(f"{_STARTS} loader workers in a row did not start; the last: {reason}\n{stacks}")
         for _, slot in worker.hand:
             self._arena.give_back(slot)
-        if worker.hand:
+        if worker.ready and worker.hand:
             task, _ = worker.hand.popleft()
             self._results.append(Result(task.tag, reason=reason))
             self._report(self._key_of(task.tag), reason, stacks)
