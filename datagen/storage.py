@@ -307,8 +307,13 @@ class RemoteFolder:
             entries = filesystem.ls(self._at(below), detail=True)
         except FileNotFoundError:
             return {}
-        found = {str(e["name"]).rstrip("/").rsplit("/", 1)[-1]: int(e["size"]) for e in entries if e["type"] == "file"}
-        return {f"{below}/{name}" if below else name: found[name] for name in sorted(found) if name.endswith(suffix)}
+        found: dict[str, int] = {}
+        for entry in sorted(entries, key=lambda entry: str(entry["name"])):
+            name = f"{below}/".lstrip("/") + str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
+            if entry["type"] == "file" and name.endswith(suffix):
+                size = self.size(name) if entry["size"] is None else int(entry["size"])  # a web page tells names alone
+                found |= {} if size is None else {name: size}
+        return found
 
     def size(self, name: str) -> int | None:
         """See `Folder`."""
@@ -320,7 +325,15 @@ class RemoteFolder:
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """See `Folder`."""
         end = None if size is None else offset + size
-        return bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
+        try:
+            data = bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
+        except (OSError, UserError):
+            raise
+        except Exception as error:  # each kind of storage has its own for a connection that fails
+            raise OSError(f"{self}/{name}: {type(error).__name__}: {error}") from error
+        if size is not None and len(data) > size:
+            raise OSError(f"{self}/{name}: its server knows no ranges, and sends whole files")
+        return data
 
     def open(self, name: str) -> BinaryIO:
         """See `Folder`."""

@@ -247,7 +247,7 @@ def test_workers_that_never_get_ready_end_the_run(
     with open_pool() as pool:
         os.truncate(pool._arena.file, 0)  # which they cannot map
         pool.submit(Task(0, ("text", 1)))
-        with pytest.raises(LoadError, match="5 loader workers in a row did not start; .* ended with exit status 1"):
+        with pytest.raises(LoadError, match=r"5 loader workers in a row did not start; .* ended with exit status 1"):
             pool.next()
     assert "cannot mmap" in capfd.readouterr().err
 
