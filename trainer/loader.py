@@ -167,7 +167,10 @@ class StepLoader:
             max_length=self._data.max_length,
             max_images=self._data.max_images,
         )
-        batches = [self._collate([[good[sample] for sample in row] for row in rows]) for rows in chosen]
+        batches = []
+        for rows in chosen:
+            self._pool.tend()  # the workers would soon be out of work
+            batches.append(self._collate([[good[sample] for sample in row] for row in rows]))
         for result in results:
             self._pool.free(result)
         return Step(

@@ -74,6 +74,9 @@ class Pool(Protocol):
             LoadError, Stopped
         """
 
+    def tend(self) -> None:
+        """Gives the workers more to do, without waiting: for whoever is busy with something else meanwhile."""
+
     def free(self, result: Result) -> None:
         """The arrays of a result are no longer looked at."""
 
@@ -117,6 +120,9 @@ class InProcess:
                 return Result(task.tag, reason=reason_of(error))
             error.add_note(f"while loading sample {self._key_of(task.tag)}")
             raise
+
+    def tend(self) -> None:
+        """See `Pool`; there is nobody to tend."""
 
     def free(self, result: Result) -> None:
         """See `Pool`; the arrays are their own."""
@@ -212,11 +218,17 @@ class WorkerPool:
                 if self._stopped.is_set():
                     raise Stopped
                 assert self._tasks or any(worker.hand for worker in self._workers.values()), "nothing to wait for"
-                for key, _ in self._events.select(_GLANCE_S):
-                    self._hear(key.data)
+                self._hear_all(_GLANCE_S)
                 self._check_deadlines()
                 self._hand_out()
         return self._results.popleft()
+
+    def tend(self) -> None:
+        """See `Pool`."""
+        with self._watching:
+            if not self._stopped.is_set():
+                self._hear_all(0)
+                self._hand_out()
 
     def free(self, result: Result) -> None:
         """See `Pool`."""
@@ -243,6 +255,11 @@ class WorkerPool:
             if not worker.hand:
                 worker.heard = time.monotonic()
             worker.hand.append((self._tasks.popleft(), slot))
+
+    def _hear_all(self, wait_s: float) -> None:
+        """Takes in what has been said, or waits until something is."""
+        for key, _ in self._events.select(wait_s):
+            self._hear(key.data)
 
     def _hear(self, worker: _Worker | None) -> None:
         """Takes in all that a worker (None: the server) has said."""
