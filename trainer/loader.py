@@ -23,8 +23,9 @@ from trainer.encode import ConversationEncoder, Unusable
 from trainer.model import ImagePreprocess
 from trainer.packing import Loaded, collate, cost, micro_batches, share_out
 from trainer.pixels import pixels
-from trainer.pool import InProcess, Pool, Result, Task, WorkerPool
+from trainer.pool import WorkerPool
 from trainer.settings import DataSettings
+from trainer.tasks import InProcess, Pool, Result, Task
 
 STUCK = "stuck"
 """Folder below a run's for the stacks of workers that hung or crashed."""

@@ -32,8 +32,8 @@ from trainer.batch import IGNORE_INDEX, Step
 from trainer.catalog import read_item
 from trainer.corpus import Corpus
 from trainer.loader import LoadSample, Share, StepLoader, load_sample, open_pool
-from trainer.pool import InProcess, Pool
 from trainer.settings import DataSettings, MixtureSettings, Recipe, SourceSettings
+from trainer.tasks import InProcess, Pool
 
 ROOT = Path(__file__).parents[2]
 GLOBAL = 6  # samples of a step

@@ -18,7 +18,8 @@ import pytest
 
 from datagen.errors import UserError
 from tests.trainer.loads import CannotStart, DoAsTold
-from trainer.pool import InProcess, LoadError, Result, Stopped, Task, WorkerPool
+from trainer.pool import WorkerPool
+from trainer.tasks import InProcess, LoadError, Result, Stopped, Task
 
 SLOT = 20_000  # bytes
 ROOT = Path(__file__).parents[2]
@@ -291,7 +292,8 @@ PARENT = """
 import sys
 from pathlib import Path
 from tests.trainer.loads import CannotStart, DoAsTold
-from trainer.pool import Task, WorkerPool
+from trainer.pool import WorkerPool
+from trainer.tasks import Task
 
 load = CannotStart(sleep_s=1e6) if sys.argv[1] == "starting" else DoAsTold()
 with WorkerPool(
