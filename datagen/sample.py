@@ -136,7 +136,7 @@ def from_json(record: Mapping[str, object], images: list[bytes]) -> Sample:
     Raises:
         ValueError: a field is missing, has the wrong type, or breaks a rule of `Sample`.
     """
-    key = record.get("key")
+    key = record.get("key") if isinstance(record, Mapping) else None
     try:
         described = cast(list[dict[str, object]], record["images"])
         if len(described) != len(images):
@@ -149,5 +149,5 @@ def from_json(record: Mapping[str, object], images: list[bytes]) -> Sample:
             source=str(record["source"]),
             origin=cast(Mapping[str, Scalar], record["origin"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"sample {key!r}: field missing or of the wrong type: {error}") from error

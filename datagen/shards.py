@@ -182,7 +182,7 @@ def decode_sample(data: bytes, where: str) -> Sample:
     (name, text), *images = members
     try:
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: {name}: not JSON: {error}") from error
     return from_json(record, [image for _, image in images])
 
@@ -198,7 +198,7 @@ def _members(data: bytes, where: str) -> list[tuple[str, bytes]]:
             raise ValueError(f"{where}: broken tar header at byte {position}: {error}") from error
         start = position + _BLOCK
         position = start + -(-info.size // _BLOCK) * _BLOCK  # content is filled up to whole blocks
-        if position > len(data):
+        if info.size < 0 or position > len(data):
             raise ValueError(f"{where}: {info.name} is cut: {len(data) - start} of {info.size} bytes")
         found.append((info.name, data[start : start + info.size]))
     return found

@@ -326,11 +326,14 @@ class RemoteFolder:
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """See `Folder`."""
         end = None if size is None else offset + size
-        data = bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
+        try:
+            data = bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
+        except (OSError, UserError):
+            raise
+        except Exception as error:  # each kind of storage has its own for a connection that fails
+            raise OSError(f"{self}/{name}: {type(error).__name__}: {error}") from error
         if size is not None and len(data) > size:
-            raise OSError(
-                f"{self.url}/{name}: asked for {size} bytes, its server sends the whole file: it has no ranges"
-            )
+            raise OSError(f"{self}/{name}: asked for {size} bytes, its server sends the whole file: it has no ranges")
         return data
 
     def open(self, name: str) -> BinaryIO:

@@ -22,9 +22,10 @@ from trainer.corpus import Corpus
 from trainer.encode import ConversationEncoder, Unusable
 from trainer.packing import Loaded, collate, cost, micro_batches, share_out
 from trainer.pixels import pixels
-from trainer.pool import InProcess, Pool, Result, Task, WorkerPool
+from trainer.pool import WorkerPool
 from trainer.preprocess import ImagePreprocess
 from trainer.settings import DataSettings
+from trainer.tasks import InProcess, Pool, Result, Task
 
 STUCK = "stuck"
 """Folder below a run's for the stacks of workers that hung or crashed."""

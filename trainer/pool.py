@@ -19,116 +19,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from datagen.console import warn
 from datagen.errors import UserError
 from trainer.channel import Arena, anonymous_file, contents, offsets, receive, send
-from trainer.forkserver import STACKS, Answer, costs_one_sample, reason_of, start_server
+from trainer.forkserver import STACKS, Answer, start_server
+from trainer.tasks import LoadError, Result, Stopped, Task
 
 _START_S = 300.0  # for imports from a slow network disk
+_STARTS = 5  # in a row may fail: when memory is short, a new worker may be killed before it has begun
 _GLANCE_S = 0.2  # how often to look at deadlines, and whether to stop
 _STACKS_S = 0.5  # for a stuck worker to write its stacks
-
-
-class LoadError(RuntimeError):
-    """A defect in the loading function, or a worker that cannot start; with its traceback."""
-
-
-class Stopped(Exception):
-    """`stop` was called while a result was waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """An item to load."""
-
-    tag: int  # comes back with the result; of no other task that is not yet answered
-    item: Any  # what the loading function is given; small
-    pixel_bytes: int = 0  # expected of the result's arrays; 0: it needs no shared memory
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of a task: a value, or the reason why there is none. `free` it when its arrays were copied."""
-
-    tag: int
-    value: Any = None
-    reason: str | None = None
-    slot: int | None = None
-
-
-class Pool(Protocol):
-    """Loads items. A context manager: closed without delay, whatever its state."""
-
-    def submit(self, task: Task) -> None:
-        """Adds a task; those added first are begun first."""
-
-    def next(self) -> Result:
-        """Waits for a result of a task that was submitted: in any order, exactly one for each.
-
-        Raises:
-            UserError: the loading function's.
-            LoadError, Stopped
-        """
-
-    def tend(self) -> None:
-        """Gives the workers more to do, without waiting: for whoever is busy with something else meanwhile."""
-
-    def free(self, result: Result) -> None:
-        """The arrays of a result are no longer looked at."""
-
-    def stop(self) -> None:
-        """From another thread: `next` raises `Stopped`, now and later."""
-
-    def __enter__(self) -> Pool: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class InProcess:
-    """Loads in the calling thread. No deadline: nobody is there to watch."""
-
-    def __init__(self, load: Callable[[Any], Any], *, key_of: Callable[[int], str]) -> None:
-        self._load, self._key_of = load, key_of
-        self._tasks: deque[Task] = deque()
-        self._stopped = threading.Event()
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tasks.clear()
-
-    def submit(self, task: Task) -> None:
-        """See `Pool`."""
-        self._tasks.append(task)
-
-    def next(self) -> Result:
-        """See `Pool`."""
-        if self._stopped.is_set():
-            raise Stopped
-        task = self._tasks.popleft()
-        try:
-            return Result(task.tag, self._load(task.item))
-        except Exception as error:  # the boundary between a bad sample and a defect
-            if costs_one_sample(error):
-                return Result(task.tag, reason=reason_of(error))
-            error.add_note(f"while loading sample {self._key_of(task.tag)}")
-            raise
-
-    def tend(self) -> None:
-        """See `Pool`; there is nobody to tend."""
-
-    def free(self, result: Result) -> None:
-        """See `Pool`; the arrays are their own."""
-
-    def stop(self) -> None:
-        """See `Pool`."""
-        self._stopped.set()
 
 
 @dataclass(slots=True)
@@ -142,7 +44,7 @@ class _Worker:
 
 
 class WorkerPool:
-    """Loads in processes of their own; see `Pool`."""
+    """Loads in processes of their own; see `trainer.tasks.Pool`."""
 
     def __init__(
         self,
@@ -178,6 +80,7 @@ class WorkerPool:
         self._watching = threading.Lock()
         self._events = selectors.DefaultSelector()
         self._server_ready = False
+        self._failed_starts = 0  # since a worker last was ready
         function = pickle.dumps(load)
         self._server, self._control = start_server(self._arena)
         self._events.register(self._control, selectors.EVENT_READ)
@@ -203,14 +106,14 @@ class WorkerPool:
             self._arena.close()
 
     def submit(self, task: Task) -> None:
-        """See `Pool`."""
+        """See `trainer.tasks.Pool`."""
         self._tasks.append(task)
         with self._watching:
             if not self._stopped.is_set():
                 self._hand_out()
 
     def next(self) -> Result:
-        """See `Pool`."""
+        """See `trainer.tasks.Pool`."""
         while not self._results:
             with self._watching:
                 if self._stopped.is_set():
@@ -222,18 +125,18 @@ class WorkerPool:
         return self._results.popleft()
 
     def tend(self) -> None:
-        """See `Pool`."""
+        """See `trainer.tasks.Pool`."""
         with self._watching:
             if not self._stopped.is_set():
                 self._hear_all(0)
                 self._hand_out()
 
     def free(self, result: Result) -> None:
-        """See `Pool`."""
+        """See `trainer.tasks.Pool`."""
         self._arena.give_back(result.slot)
 
     def stop(self) -> None:
-        """See `Pool`."""
+        """See `trainer.tasks.Pool`."""
         self._stopped.set()
 
     def _hand_out(self) -> None:
@@ -278,7 +181,7 @@ class WorkerPool:
             answer, files = message
             worker.heard = time.monotonic()
             if answer.tag is None:
-                worker.ready = True
+                worker.ready, self._failed_starts = True, 0
                 continue
             task, slot = worker.hand.popleft()
             assert task.tag == answer.tag, "a worker answers in order"
@@ -352,10 +255,12 @@ class WorkerPool:
         """Puts another in a worker's place. The task it was on is skipped; the others it had in hand are not."""
         stacks = contents(worker.stacks).tobytes().decode(errors="replace")
         if not worker.ready:
-            raise LoadError(f"a loader worker did not start: {reason}\n{stacks}")
+            self._failed_starts += 1
+            if self._failed_starts == _STARTS:
+                raise LoadError(f"{_STARTS} loader workers in a row did not start; the last: {reason}\n{stacks}")
         for _, slot in worker.hand:
             self._arena.give_back(slot)
-        if worker.hand:
+        if worker.ready and worker.hand:
             task, _ = worker.hand.popleft()
             self._results.append(Result(task.tag, reason=reason))
             self._report(self._key_of(task.tag), reason, stacks)

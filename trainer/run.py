@@ -141,7 +141,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   deepspeed trainer/run.py recipes/toy_pretrain.yaml
-  deepspeed --num_gpus 4 trainer/run.py recipes/tiny_plus.yaml out=runs/mine data.sources.pdf_en.shards=shards/pdf
+  deepspeed --num_gpus 4 trainer/run.py recipes/tiny_plus.yaml data.mixture.sources.pdf_en.shards=shards/pdf
   python trainer/run.py recipes/demo/tiny_plus.yaml         one process, no launcher""",
     )
     parser.add_argument("recipe", type=Path, help="YAML; see recipes/")

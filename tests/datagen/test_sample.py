@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -62,6 +63,20 @@ def test_from_json_names_what_is_missing() -> None:
         from_json(record, [PICTURE.data])
     with pytest.raises(ValueError, match="1 images described, 0 present"):
         from_json(to_json(sample()), [])
+
+
+@pytest.mark.parametrize("junk", [None, 5, True, "x", [], {}, [None], {"role": "user"}], ids=repr)
+def test_json_of_another_form_is_refused_whatever_it_is(junk: object) -> None:
+    record = to_json(sample())
+    wrong: list[object] = [junk, *(record | {field: junk} for field in ("task", "turns", "images"))]
+    wrong.append(record | {"turns": [{"role": "user", "text": junk}, {"role": "assistant", "text": junk}]})
+    wrong.append(record | {"images": [junk]})
+    for made in wrong:
+        with pytest.raises(ValueError):
+            from_json(made, [PICTURE.data])  # type: ignore[arg-type]
+    for field in ("key", "origin"):
+        with suppress(ValueError):  # some of them will do
+            from_json(record | {field: junk}, [PICTURE.data])
 
 
 def test_keys_are_stable_and_distinct() -> None:

@@ -84,6 +84,27 @@ def test_a_cut_sample_is_an_error_that_names_the_place(tmp_path: Path, cut: int)
         decode_sample(data, "s.tar")
 
 
+def member(text: bytes, size: bytes | None = None) -> bytes:
+    """A member of a tar, perhaps with a size that is not its own."""
+    info = tarfile.TarInfo("a-1.json")
+    info.size = len(text)
+    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    if size is not None:
+        header[124:136], header[148:156] = size, b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + text + bytes(-len(text) % 512)
+
+
+def test_a_sample_made_to_break_the_reader_is_a_bad_sample() -> None:
+    for data, why in (
+        (member(b"[" * 200_000), "not JSON: maximum recursion depth"),
+        (member(b"[]"), "field missing or of the wrong type"),
+        (member(b"", b"\xff" * 10 + b"\xfe\x00"), "is cut: 0 of -512 bytes"),  # after which it would begin again
+    ):
+        with pytest.raises(ValueError, match=why):
+            decode_sample(data, "s.tar")
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), atomic_file(tmp_path / "x") as file:
         file.write(b"half")

@@ -21,6 +21,7 @@ from datagen.storage import Copies, LocalFolder, folder_at, signature, write
 from pipelines.check import check
 from tests.datagen.sources import LinesSource
 from tests.datagen.test_incremental import SETTINGS, bytes_of, run, write_inputs
+from tests.datagen.web import web_server
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,20 @@ def test_what_a_folder_promises(url: str, tmp_path: Path) -> None:
             assert file.read() == b"789"
         folder.remove("c.txt")
         assert folder.names() == []
+
+
+def test_a_web_server_is_a_folder_to_read_from(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    write(LocalFolder(tmp_path), "a/b.tar", b"0123456789")
+    write(LocalFolder(tmp_path), "c.tar", b"x")
+    with web_server(tmp_path) as url:
+        folder = folder_at(url)
+        assert (folder.sizes(".tar"), folder.sizes(".tar", "a")) == ({"c.tar": 1}, {"a/b.tar": 10})
+        assert (folder.size("a/b.tar"), folder.size("gone")) == (10, None)
+        assert (folder.read("a/b.tar", 2, 3), folder.read("a/b.tar", 8, 9)) == (b"234", b"89")
+    for kind, message in (("whole", "knows no ranges"), ("hangs up", "a/b.tar: ServerDisconnectedError")):
+        with web_server(tmp_path, kind) as url, pytest.raises(OSError, match=message):
+            folder_at(url).read("a/b.tar", 2, 3)
 
 
 def test_listing_and_naming_behind_urls(url: str) -> None:

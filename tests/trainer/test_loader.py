@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from datagen.errors import UserError
 from datagen.sample import Sample, Turn
 from datagen.shards import ShardSet
 from datagen.unit import Written
+from tests.datagen.web import web_server
 from tests.pipelines.shard_world import Entry, page, page_picture, page_unit, talk, write_set
 from tests.trainer.world import make_tokenizer, tiny_recipe, toy_model
 from trainer import catalog
@@ -30,8 +32,8 @@ from trainer.batch import IGNORE_INDEX, Step
 from trainer.catalog import read_item
 from trainer.corpus import Corpus
 from trainer.loader import LoadSample, Share, StepLoader, load_sample, open_pool
-from trainer.pool import InProcess, Pool
 from trainer.settings import DataSettings, MixtureSettings, Recipe, SourceSettings
+from trainer.tasks import InProcess, Pool
 
 ROOT = Path(__file__).parents[2]
 GLOBAL = 6  # samples of a step
@@ -57,9 +59,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shards(root: Path) -> dict[int, Path]:
-    """The same samples in so many shards."""
+    """The same samples, in the same order, in so many shards."""
+    everything = entries()
     for count in (1, 3, 7):
-        write_set(root / f"{count}", "mixed", [entries()[start::count] for start in range(count)])
+        ends = [number * len(everything) // count for number in range(count + 1)]
+        write_set(root / f"{count}", "mixed", [everything[start:end] for start, end in pairwise(ends)])
     return {count: root / f"{count}" for count in (1, 3, 7)}
 
 
@@ -105,7 +109,8 @@ def test_steps_do_not_depend_on_shards_ranks_or_workers(
 ) -> None:
     data = data_of(shards[count], root / "cache", epochs=2)
     corpus = Corpus(data)
-    expected = due(corpus)
+    expected = due(Corpus(data_of(shards[1], root / "cache", epochs=2)))
+    assert due(corpus) == expected
     assert sum(expected[:5], Counter()) == Counter({key: 1 for step in expected[:5] for key in step})  # one epoch
     for ranks in (1, 2, 4):
         loaders = [StepLoader(corpus, load, pools[workers], part(rank, ranks), data) for rank in range(ranks)]
@@ -153,6 +158,21 @@ def test_the_batch_is_what_the_samples_say(load: LoadSample, pools: dict[int, Po
             answer = load.encoder.decode(labels.tolist()).rstrip("\ufffd")  # a cut may halve a character
             assert answer
             assert samples[key].answer.startswith(answer)
+
+
+def test_workers_read_behind_a_url_what_they_read_on_this_disk(
+    load: LoadSample, pools: dict[int, Pool], shards: dict[int, Path], root: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("aiohttp")
+    with web_server(root) as url:
+        local, remote = (data_of(place, tmp_path) for place in (shards[3], f"{url}/3"))  # type: ignore[arg-type]
+        steps = [list(StepLoader(Corpus(how), load, pools[3], part(), how).steps(0, STEPS)) for how in (local, remote)]
+    for here, there in zip(*steps, strict=True):
+        assert not there.skipped
+        assert [batch.keys for batch in here.batches] == [batch.keys for batch in there.batches]
+        assert all(
+            torch.equal(a.pixels["vary"], b.pixels["vary"]) for a, b in zip(here.batches, there.batches, strict=True)
+        )
 
 
 # --- resuming

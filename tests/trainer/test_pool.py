@@ -18,7 +18,8 @@ import pytest
 
 from datagen.errors import UserError
 from tests.trainer.loads import CannotStart, DoAsTold
-from trainer.pool import InProcess, LoadError, Result, Stopped, Task, WorkerPool
+from trainer.pool import WorkerPool
+from trainer.tasks import InProcess, LoadError, Result, Stopped, Task
 
 SLOT = 20_000  # bytes
 ROOT = Path(__file__).parents[2]
@@ -231,6 +232,27 @@ def test_workers_that_cannot_start_are_an_error_at_once(open_pool: Callable[...,
             pool.next()
 
 
+def test_a_worker_killed_before_it_is_ready_costs_nothing(open_pool: Callable[..., WorkerPool]) -> None:
+    with open_pool() as pool:
+        for tag in range(6):
+            pool.submit(Task(tag, ("text", tag)))
+        for _ in range(4):  # as when the server says so
+            pool._bury(next(iter(pool._workers.values())), "killed")
+        assert sorted(pool.next().value for _ in range(6)) == [list(range(n)) for n in range(6)]
+        pool._bury(next(iter(pool._workers.values())), "killed")  # not the fifth in a row
+
+
+def test_workers_that_never_get_ready_end_the_run(
+    open_pool: Callable[..., WorkerPool], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open_pool() as pool:
+        os.truncate(pool._arena.file, 0)  # which they cannot map
+        pool.submit(Task(0, ("text", 1)))
+        with pytest.raises(LoadError, match=r"5 loader workers in a row did not start; .* ended with exit status 1"):
+            pool.next()
+    assert "cannot mmap" in capfd.readouterr().err
+
+
 def test_without_the_process_that_starts_workers_the_run_ends(open_pool: Callable[..., WorkerPool]) -> None:
     with open_pool() as pool:
         (about,) = load_all(pool, [("surroundings", 0)])
@@ -270,7 +292,8 @@ PARENT = """
 import sys
 from pathlib import Path
 from tests.trainer.loads import CannotStart, DoAsTold
-from trainer.pool import Task, WorkerPool
+from trainer.pool import WorkerPool
+from trainer.tasks import Task
 
 load = CannotStart(sleep_s=1e6) if sys.argv[1] == "starting" else DoAsTold()
 with WorkerPool(
