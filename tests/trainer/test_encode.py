@@ -320,6 +320,16 @@ def test_a_cut_leaves_images_whole_and_something_to_learn(limit: int, rounds: li
     assert (cut.labels != IGNORE_INDEX).sum() == (whole.labels[:limit] != IGNORE_INDEX).sum() > 0
 
 
+def test_an_image_that_lacks_one_place_does_not_fit() -> None:
+    made = sample("One?", "1", "<image>", "2", images=1)
+    ids = encoder("chatml").encode(made).input_ids.tolist()
+    end = ids.index(token_id(TOKENIZER, "</img>")) + 1
+    cut = encoder("chatml", max_length=end).encode(made)
+    assert len(cut.input_ids) == end and TOKENIZER.decode(said(cut)) == "1<|im_end|>"
+    with pytest.raises(Unusable, match="an image does not fit"):
+        encoder("chatml", max_length=end - 1).encode(made)
+
+
 def test_a_question_whose_answer_is_cut_goes_too() -> None:
     made = sample("One?", "1", "Two?", "2")
     text = "</s>USER: One? ASSISTANT: 1</s>"
