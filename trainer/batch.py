@@ -99,5 +99,6 @@ class Step:
 
     batches: list[Batch]  # micro-batches; ranks may have differently many
     skipped: tuple[tuple[str, str], ...] = ()  # key and reason of each sample that could not be used
+    dropped: tuple[tuple[str, str], ...] = ()  # the same of each that was left out for its length, as the recipe says
     truncated: int = 0  # samples whose answer was cut at max_length
     progress: Mapping[str, Progress] = field(default_factory=dict)  # by source, after this step, over all ranks

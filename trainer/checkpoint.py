@@ -40,6 +40,7 @@ class TrainState:
     supervised_tokens: int = 0
     source_tokens: dict[str, int] = field(default_factory=dict)  # the same by source of the mixture
     skipped: int = 0  # samples that could not be used
+    dropped: int = 0  # samples left out for their length (data.too_long: drop)
     truncated: int = 0  # samples whose answer was cut at max_length
     data_sha256: str = ""  # of the mixture and the shards it reads
 

@@ -30,6 +30,10 @@ class Unusable(ValueError):
     """A sample that cannot be trained on; the message is the reason it is counted under."""
 
 
+class TooLong(Unusable):
+    """A sample beyond `max_length` where such are to be dropped: what was asked for, so no fault of the sample."""
+
+
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """A tokenizer with the three image tokens, added at its end where it lacks them.
 
@@ -95,8 +99,8 @@ class ConversationEncoder:
         answer that is cut has no end token, for the model is not to learn to stop there. Images are never cut.
 
         Raises:
-            Unusable: an image or the first answer does not fit; or it is too long and `too_long` is "drop"; or an
-                answer holds what the tokenizer does not know.
+            Unusable: an image or the first answer does not fit; or an answer holds what the tokenizer does not know.
+            TooLong: it is too long and `too_long` is "drop".
             UserError: it is too long and `too_long` is "error".
         """
         try:
@@ -193,7 +197,7 @@ class ConversationEncoder:
                 "cut or drop"
             )
         if self._too_long == "drop":
-            raise Unusable(f"too long: {numbers}")
+            raise TooLong(f"too long: {numbers}")
         if row.images_end > limit:
             raise Unusable(f"an image does not fit: {numbers}")
         ends = [min(end, limit) for start, end in row.answers if start < limit]

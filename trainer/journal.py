@@ -83,6 +83,7 @@ class Journal:
                 for source, done in progress.items()
             },
             "skipped": state.skipped,
+            "dropped": state.dropped,
             "truncated": state.truncated,
             "skipped_updates": result.skipped_updates,
             "utilisation": round(result.row_tokens / self._recipe.data.max_length, 4),  # of rows of max_length
@@ -99,8 +100,8 @@ class Journal:
         self._say(state, result, line)
 
     def skipped(self, step: Step, number: int) -> None:
-        """Writes down this rank's samples of a step that could not be used; once more where a run does it again."""
-        lines = [{"step": number, "key": key, "reason": reason} for key, reason in step.skipped]
+        """Writes down this rank's samples of a step that were left out; once more where a run does it again."""
+        lines = [{"step": number, "key": key, "reason": reason} for key, reason in (*step.skipped, *step.dropped)]
         if lines:
             with open(self._out / SKIPPED, "a") as file:
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -19,7 +19,7 @@ from datagen.cache import Pieces, cache_folder
 from trainer.batch import Batch, Progress, Step
 from trainer.catalog import Item, read_item
 from trainer.corpus import Corpus
-from trainer.encode import ConversationEncoder, Unusable
+from trainer.encode import ConversationEncoder, TooLong, Unusable
 from trainer.packing import Loaded, collate, cost, micro_batches, share_out
 from trainer.pixels import pixels
 from trainer.pool import WorkerPool
@@ -33,6 +33,13 @@ STUCK = "stuck"
 _ARRAY_BYTES = 128  # of room in shared memory for where an array begins
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What is loaded of a sample that the recipe leaves out for its length."""
+
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSample:
     """The loading function: reads a sample, encodes its conversation, decodes each image once. Travels to workers."""
@@ -42,7 +49,7 @@ class LoadSample:
     max_images: int
     pieces: Pieces | None = None  # kept of what is read from URLs
 
-    def __call__(self, item: Item) -> Loaded:
+    def __call__(self, item: Item) -> Loaded | Dropped:
         """The sample of an item.
 
         Raises:
@@ -52,7 +59,10 @@ class LoadSample:
         sample = read_item(item, self.pieces)
         if len(sample.images) > self.max_images:
             raise Unusable(f"{len(sample.images)} images, more than data.max_images {self.max_images}")
-        encoded = self.encoder.encode(sample)  # first: a sample that is of no use need not be decoded
+        try:
+            encoded = self.encoder.encode(sample)  # first: a sample that is of no use need not be decoded
+        except TooLong as error:
+            return Dropped(str(error))
         return replace(encoded, source=item.source), [pixels(image.data, self.preprocess) for image in sample.images]
 
     def shared_bytes(self, images: int) -> int:
@@ -160,7 +170,8 @@ class StepLoader:
 
     def _step(self, step: int, results: list[Result]) -> Step:
         results.sort(key=lambda result: result.tag)
-        good: list[Loaded] = [result.value for result in results if result.reason is None]
+        dropped = {r.tag: r.value.reason for r in results if isinstance(r.value, Dropped)}
+        good: list[Loaded] = [r.value for r in results if r.reason is None and r.tag not in dropped]
         chosen = micro_batches(
             [(len(encoded.input_ids), len(images)) for encoded, images in good],
             batching=self._data.batching,
@@ -177,6 +188,7 @@ class StepLoader:
         return Step(
             batches=batches,
             skipped=tuple((self._corpus.key(r.tag), r.reason) for r in results if r.reason is not None),
+            dropped=tuple((self._corpus.key(tag), reason) for tag, reason in dropped.items()),
             truncated=sum(encoded.truncated for encoded, _ in good),
             progress=self._progress(step),
         )

@@ -35,6 +35,7 @@ class StepResult:
     supervised_tokens: int
     source_tokens: dict[str, int]  # supervised tokens by source of the mixture
     skipped: int
+    dropped: int
     truncated: int
     row_tokens: float  # tokens of samples per row
     padding: float  # share of all tokens that are padding
@@ -88,9 +89,9 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
         UserError: the loss is not finite. The weights are then as before the step.
     """
     counts = engine.gather(count(step))
-    _, supervised, skipped, truncated, rows, tokens, places, *by_source = counts.sum(0).tolist()
+    _, supervised, skipped, dropped, truncated, rows, tokens, places, *by_source = counts.sum(0).tolist()
     if supervised == 0:
-        return nothing_trained(skipped, truncated, engine.skipped_updates)
+        return nothing_trained(skipped, dropped, truncated, engine.skipped_updates)
     most = int(counts[:, 0].max())
     batches = step.batches + [empty] * (most - len(step.batches))
 
@@ -114,6 +115,7 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
         supervised_tokens=supervised,
         source_tokens=dict(zip(step.progress, by_source, strict=True)),
         skipped=skipped,
+        dropped=dropped,
         truncated=truncated,
         row_tokens=tokens / rows,
         padding=1 - tokens / places,
@@ -121,7 +123,7 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
     )
 
 
-def nothing_trained(skipped: int, truncated: int, skipped_updates: int) -> StepResult:
+def nothing_trained(skipped: int, dropped: int, truncated: int, skipped_updates: int) -> StepResult:
     """The result of a step in which no token is supervised."""
     return StepResult(
         loss=None,
@@ -131,6 +133,7 @@ def nothing_trained(skipped: int, truncated: int, skipped_updates: int) -> StepR
         supervised_tokens=0,
         source_tokens={},
         skipped=skipped,
+        dropped=dropped,
         truncated=truncated,
         row_tokens=0.0,
         padding=0.0,
@@ -139,7 +142,7 @@ def nothing_trained(skipped: int, truncated: int, skipped_updates: int) -> StepR
 
 
 def count(step: Step) -> Tensor:
-    """What ranks have to know of each other's part of a step, (7 + sources,) int64.
+    """What ranks have to know of each other's part of a step, (8 + sources,) int64.
 
     The first is the number of micro-batches, the last are the supervised tokens of each source in `step.progress`.
     """
@@ -153,6 +156,7 @@ def count(step: Step) -> Tensor:
             len(batches),
             sum(batch.num_supervised for batch in batches),
             len(step.skipped),
+            len(step.dropped),
             step.truncated,
             sum(batch.num_rows for batch in batches),
             sum(batch.num_tokens for batch in batches),
@@ -183,6 +187,7 @@ def advance(state: TrainState, result: StepResult) -> TrainState:
         supervised_tokens=state.supervised_tokens + result.supervised_tokens,
         source_tokens=dict(Counter(state.source_tokens) + Counter(result.source_tokens)),
         skipped=state.skipped + result.skipped,
+        dropped=state.dropped + result.dropped,
         truncated=state.truncated + result.truncated,
         data_sha256=state.data_sha256,
     )

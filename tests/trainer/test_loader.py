@@ -335,6 +335,18 @@ def test_a_sample_that_hangs_is_skipped_and_the_next_steps_come(
     assert "read_item" in (tmp_path / "stuck" / f"{stuck}.txt").read_text()
 
 
+def test_too_long_samples_can_be_left_out(recipe: Recipe, tmp_path: Path) -> None:
+    data = replace(recipe.data, max_length=60, too_long="drop")
+    model, encoder, _ = assemble(replace(recipe, data=data))
+    corpus, load = Corpus(data), load_sample(encoder, model.preprocess, data)
+    with open_pool(load, replace(data, workers=1), corpus, tmp_path) as pool:
+        steps = list(StepLoader(corpus, load, pool, part(), data).steps(0, 5))
+    dropped = Counter(key for step in steps for key, _ in step.dropped)
+    assert dropped and all("data.max_length 60" in reason for step in steps for _, reason in step.dropped)
+    assert sum(map(keys_of, steps), dropped) == sum(due(corpus, 0, 5), Counter())
+    assert not any(step.skipped or step.truncated for step in steps)
+
+
 def test_too_long_can_be_an_error(recipe: Recipe, tmp_path: Path) -> None:
     data = replace(recipe.data, max_length=40, too_long="error")
     model, encoder, _ = assemble(replace(recipe, data=data))

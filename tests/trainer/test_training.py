@@ -219,6 +219,15 @@ def test_bad_samples_are_counted_not_replaced(recipe: Recipe, chat_shards: Path,
     assert {line["key"] for line in lines} >= {key for key, _ in skipped}
 
 
+def test_samples_left_out_for_their_length_are_counted_and_no_fault(recipe: Recipe) -> None:
+    entry.run(replace(recipe, data=replace(recipe.data, max_length=60, too_long="drop")))
+    last = read_log(Path(recipe.out))[-1]
+    assert last["dropped"] > 1 and last["skipped"] == last["truncated"] == 0
+    assert last["samples"] + last["dropped"] == 32
+    lines = [json.loads(line) for line in (Path(recipe.out) / "skipped.jsonl").read_text().splitlines()]
+    assert len(lines) == last["dropped"] and all("too long" in line["reason"] for line in lines)
+
+
 def test_a_step_without_a_usable_sample_updates_nothing(recipe: Recipe) -> None:
     model, _, _ = assemble(recipe)
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
