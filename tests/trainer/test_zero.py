@@ -19,7 +19,6 @@ from trainer.masters import KINDS
 from trainer.model.encoders import ENCODERS
 from trainer.model.vision_grad import encode
 
-pytestmark = pytest.mark.xdist_group("zero")  # one start of the processes for all of these
 STEPS = 22  # 20 with text on one rank and images on the other, one the other way round, one without images
 PAIR = [
     {"name": "tied0", "kind": "tied", "stage": 0, "last": STEPS},
