@@ -63,7 +63,8 @@ def test_a_job_from_and_to_urls_gives_the_same_bytes(url: str, tmp_path: Path) -
     upload(tmp_path / "in", f"{url}/in")
     source = LinesSource(paths=[f"{url}/in"])
     out = f"{url}/out"
-    run_job(source, out, SETTINGS, LocalRunner(2))
+    # memory:// hands all threads the same open file, so that two that read it at once move each other's place.
+    run_job(source, out, SETTINGS, LocalRunner(1 if url.startswith("memory") else 2))
     expected = bytes_of(tmp_path / "out")
     folder = folder_at(out)
     found = {name for below in ("", "index", "ledger") for name in folder.names(below=below)}
