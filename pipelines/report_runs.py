@@ -77,6 +77,7 @@ class RunCard:
     samples: int
     skipped: int
     truncated: int
+    dropped: int  # left out for their length
     seconds: float  # in steps, without start and checkpoints
     task_asked: dict[str, int]  # samples the recipe asks for
     task_samples: dict[str, int]  # samples trained on
@@ -129,6 +130,7 @@ def _run_card(folder: Path, about: _About, log: Sequence[dict[str, Any]]) -> Run
         samples=last["samples"],
         skipped=last["skipped"],
         truncated=last["truncated"],
+        dropped=last.get("dropped", 0),  # a log from before this was counted has none
         seconds=sum(line["seconds"] for line in log),
         task_asked=about.asked_by_task,
         task_samples=dict(task_samples.most_common()),

@@ -104,6 +104,7 @@ def _log_line(step: int, task_losses: dict[str, float]) -> dict[str, object]:
         "task_samples": {"text": 3 - (len(task_losses) - 1), "ocr": 1} if "ocr" in task_losses else {"text": 3},
         "samples": 3 * step,
         "skipped": 1,
+        "dropped": 5,
         "truncated": 17,
         "seconds": 5.0,
     }
@@ -200,7 +201,7 @@ def test_training_is_summed_over_the_log(page: str) -> None:
     assert "took 1 min 40 s" in text
     assert "all tasks 80 60 20 9.250 5.500 -3.750" in text
     assert "ocr 0 10 10 4.000 4.000 +0.000 text 80 50 20" in text
-    assert "Samples skipped: 1. Truncated: 17." in text
+    assert "Samples skipped: 1. Truncated: 17. Left out for their length: 5." in text
     assert "talk 60 5 12.00" in text
     assert page.count("<svg") == 2
 
