@@ -177,7 +177,7 @@ def step_rows(
     for step in steps:
         positions = range((step - 1) * size, step * size)
         items = corpus.items(positions)
-        lengths = [min(one.tokens + image_tokens * one.images, given.data.max_length) for one in items]
+        lengths = [item.length(image_tokens, given.data.max_length) for item in items]
         rank_of = _rank_of(items, lengths, ranks) if ranks else {}
         for number, (position, item) in enumerate(zip(positions, items, strict=True)):
             key, tar = corpus.key(position), f"{item.place}/{item.shard}"

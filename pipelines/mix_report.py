@@ -208,9 +208,7 @@ def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, i
     used = room = 0
     for step in spread(steps, _STEPS_PACKED):
         items = corpus.items(np.arange(step * batch, (step + 1) * batch))
-        sizes = [
-            (min(one.tokens + image_tokens * one.images, max_length), min(one.images, max_images)) for one in items
-        ]
+        sizes = [(item.length(image_tokens, max_length), min(item.images, max_images)) for item in items]
         used += sum(tokens for tokens, _ in sizes)
         room += len(pack(sizes, max_length=max_length, max_images=max_images)) * max_length
     return used / room if room else None

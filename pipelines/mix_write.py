@@ -86,9 +86,9 @@ def write_mixture(
     folder = folder_at(out)
     with alone(folder), LocalRunner(workers) as runner, Monitor(runner, JobSettings(), None) as monitor:
         folder.tidy()
-        job = _job(corpus, mixture, settings)
+        planned = ordered_shards(corpus.mixture.per_epoch * settings.epochs, settings.samples_per_shard)
+        job = _job(corpus, mixture, settings, planned)
         _refuse_another(folder, job)
-        planned = ordered_shards(job["plan"]["units"], settings.samples_per_shard)
         kept = _finished(folder, planned, digest_of(job["config"]), settings.retry)
         todo = [shard for shard in planned if shard.name not in kept]
         if kept:
@@ -107,7 +107,7 @@ def write_mixture(
     return summarise(ShardSet(out).ledgers())
 
 
-def _job(corpus: Corpus, mixture: MixtureSettings, settings: WriteSettings) -> Config:
+def _job(corpus: Corpus, mixture: MixtureSettings, settings: WriteSettings, planned: Sequence[OrderedShard]) -> Config:
     """The job.json to be."""
     said = to_dict(mixture)
     config = {
@@ -117,8 +117,7 @@ def _job(corpus: Corpus, mixture: MixtureSettings, settings: WriteSettings) -> C
         "versions": {package: version(package) for package in _BYTES_DEPEND_ON},
     }
     inputs = {"shards": _without_places(said)}
-    units = corpus.mixture.per_epoch * settings.epochs
-    planned = ordered_shards(units, settings.samples_per_shard)
+    units = sum(shard.units for shard in planned)
     job = {
         "source": SOURCE,
         "config": config,

@@ -49,6 +49,10 @@ class Item:
     task: str
     foreign: bool  # in a tar that others wrote
 
+    def length(self, image_tokens: int, max_length: int) -> int:
+        """Tokens of the sample in a row, estimated: `image_tokens` for each image, at most `max_length` in all."""
+        return min(self.tokens + image_tokens * self.images, max_length)
+
 
 def read_item(item: Item, pieces: Pieces | None = None) -> Sample:
     """Reads a sample: its bytes on this machine's disk, or one range behind a URL, kept in `pieces`; no other byte.

@@ -117,7 +117,7 @@ class Engine:
         DeepSpeed averages over ranks; the loop's losses are shares of a sum, hence the factor.
         """
         self._engine.set_gradient_accumulation_boundary(last)
-        self._engine.backward(loss * comm.get_world_size(), scale_wrt_gas=False)
+        self._engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
     def step(self, learning_rate: float) -> float:
         """Updates the weights, unless a gradient is not finite.
@@ -156,7 +156,7 @@ class Engine:
     def gather(self, values: Tensor) -> Tensor:
         """`values` of each rank, (ranks, …)."""
         values = values.to(self.device)
-        gathered = [torch.empty_like(values) for _ in range(comm.get_world_size())]
+        gathered = [torch.empty_like(values) for _ in range(self.world_size)]
         comm.all_gather(gathered, values)
         return torch.stack(gathered)
 

@@ -71,9 +71,9 @@ class LoadSample:
         ids_and_labels = 2 * (4 * self.encoder.max_length + _ARRAY_BYTES)
         return images * each + ids_and_labels if images else 0
 
-    def tokens(self, item: Item) -> int:
-        """Tokens of a sample as its index estimates them, image tokens included."""
-        return min(item.tokens + item.images * len(self.encoder.image_ids), self.encoder.max_length)
+    def cost(self, item: Item) -> int:
+        """What a sample costs a rank, as its index estimates."""
+        return cost(item.length(len(self.encoder.image_ids), self.encoder.max_length), item.images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +158,7 @@ class StepLoader:
     def _mine(self, step: int) -> list[tuple[int, Item]]:
         size = self._share.global_batch_size
         items = self._corpus.items(range(step * size, (step + 1) * size))
-        costs = [cost(self._load.tokens(item), item.images) for item in items]
-        mine = share_out(costs, self._share.world_size)[self._share.rank]
+        mine = share_out([self._load.cost(item) for item in items], self._share.world_size)[self._share.rank]
         return [(step * size + number, items[number]) for number in mine]
 
     def _submit(self, step: int) -> int:
