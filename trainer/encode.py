@@ -138,7 +138,7 @@ class ConversationEncoder:
     def prompt(self, sample: Sample) -> list[int]:
         """Ids up to where the last answer begins: what a model is given to answer."""
         row = self._row(sample.turns[:-1], sizes_of(sample))
-        row.open_answer(self._lead)
+        row.open_answer(self.lead)
         return row.ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -146,7 +146,7 @@ class ConversationEncoder:
         answer, closing = list(ids), ""
         if self.end_id in answer:
             answer, closing = answer[: answer.index(self.end_id)], self.template.closing
-        return self._spell.text(answer).removeprefix(self._lead).removesuffix(closing)
+        return self._spell.text(answer).removeprefix(self.lead).removesuffix(closing)
 
     def _prepare(self, name: str) -> None:
         """Cuts the template's strings at control tokens, and finds what stands before an answer."""
@@ -164,7 +164,7 @@ class ConversationEncoder:
                 )
         opening = self._user[1][-1] if self._user[1] else self.end_id
         follows_blank = opening.endswith(" ") if isinstance(opening, str) else self._spell.prefix == "each"
-        self._lead = " " if follows_blank and self._spell.prefix != "never" else ""
+        self.lead = " " if follows_blank and self._spell.prefix != "never" else ""
 
     def _pieces(self, text: str) -> list[_Piece]:
         """A string of the template as plain text and ids."""
@@ -193,8 +193,8 @@ class ConversationEncoder:
                 row.add(self._user[1])
                 opening = [*self._between, *self._user[0]]
             else:
-                row.open_answer(self._lead)
-                said = self._lead + unescape(turn.text) + self.template.closing
+                row.open_answer(self.lead)
+                said = self.lead + unescape(turn.text) + self.template.closing
                 row.add_answer([*self._spell.ids(said, exact=True), self.end_id])
         return row
 
