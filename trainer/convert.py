@@ -5,9 +5,9 @@
     python -m trainer.convert weights/opt-125m models/opt --positions 4096   # positions interpolated
     python -m trainer.convert models/vary_toy back --to release              # equal bytes in every tensor
 
-The kind of SRC is told by the names of its tensors: the released Vary-toy, Vary-tiny, Vary-tiny-600k and Vary (7B), the
-original SAM, and Hugging Face folders of CLIP, OPT and Qwen 1.5 or 2 (Qwen's first version too). Pickled files are read as
-tensors only; nothing in them is run.
+The kind of SRC is told by the names of its tensors: the released Vary-toy, Vary (7B), Vary-tiny and Vary-tiny-600k, the
+original SAM, and Hugging Face folders of CLIP, OPT and Qwen 1.5 or 2 (Qwen's first version too). Pickled files are read
+as tensors only; nothing in them is run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def import_released(
         return
     found.write(folder)
     size = sum(math.prod(shape) for shape in found.mapped.shapes.values())
-    say(f"{folder}: {len(found.mapped.shapes)} tensors, {size:,} numbers, {', '.join(sorted(found.dtypes))}")
+    say(f"{folder}: {len(found.mapped.shapes)} tensors, {size:,} numbers, {', '.join(found.dtypes)}")
 
 
 def write_released(model: Path, folder: Path) -> None:

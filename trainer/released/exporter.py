@@ -65,6 +65,12 @@ def _check_parts(kind: Kind, recipe: Recipe, model: Path) -> None:
             f"{model / 'recipe.yaml'}: model.vision: found {_listed(found)}, expected {_listed(wanted)} in this order "
             f"for the {kind.title}"
         )
+    plain = [part.connector.type == "linear" for part in settings.vision.values()]
+    if not all(plain) or settings.fusion != "channel" or settings.projector or settings.tiling:
+        raise UserError(
+            f"{model / 'recipe.yaml'}: the {kind.title} has a linear connector for each encoder, fusion channel, no "
+            "projector and no tiling; this model has not"
+        )
 
 
 def _listed(parts: list[tuple[str, str]]) -> str:

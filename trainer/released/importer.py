@@ -91,6 +91,11 @@ class Import:
         modules = dict.fromkeys(module for column in columns.values() for module in sorted(column))
         return [ModuleReport(module=m, **{sort: column[m] for sort, column in columns.items()}) for m in modules]
 
+    @property
+    def dtypes(self) -> list[str]:
+        """Types of the tensors that are taken, by safetensors' names."""
+        return sorted({self.source.dtypes[piece.name] for pieces in self.mapped.pieces.values() for piece in pieces})
+
     def check(self) -> None:
         """UserError when the source is not whole, has more than the model, or does not fit its tokenizer."""
         found, expected = self.mapped.pieces.keys(), self.parts.shapes.keys()
@@ -108,7 +113,7 @@ class Import:
             rows = self.mapped.shapes[EMBEDDING[self.kind.language]][0]
             if len(self.tokenizer) > rows:
                 raise UserError(
-                    f"{self.source.path}: {rows} rows of embeddings, and {len(self.tokenizer)} entries in its tokenizer "
+                    f"{self.source.path}: {rows} rows of embeddings, and its tokenizer has {len(self.tokenizer)} entries "
                     "with the image tokens; expected at least as many rows"
                 )
 

@@ -75,7 +75,9 @@ def to_released(kind: Kind, shapes: Mapping[str, Shape], source: str) -> Mapped:
             if missing := [part for part in ours if part not in shapes]:
                 raise UserError(f"{source}: lacks {missing[0]}, a part of the release's {released}")
             mapped.pieces[released] = tuple(Piece(part) for part in ours)
-            mapped.shapes[released] = (sum(shapes[part][0] for part in ours), *shapes[name][1:]) if ours[1:] else shapes[name]
+            mapped.shapes[released] = (
+                (sum(shapes[part][0] for part in ours), *shapes[name][1:]) if ours[1:] else shapes[name]
+            )
     head = kind.to_released(HEAD)
     if kind.language is not None and head is not None and HEAD not in shapes:
         embedding = EMBEDDING[kind.language]
@@ -88,7 +90,9 @@ def _take_apart(mapped: Mapped, name: str, shape: Shape, ours: tuple[str, ...], 
         mapped.pieces[ours[0]], mapped.shapes[ours[0]] = (Piece(name),), shape
         return
     if not shape or shape[0] % len(ours):
-        raise UserError(f"{source}: {name} has shape {shape}, expected {len(ours)} equal parts along its first dimension")
+        raise UserError(
+            f"{source}: {name} has shape {shape}, expected {len(ours)} equal parts along its first dimension"
+        )
     rows = shape[0] // len(ours)
     for number, part in enumerate(ours):
         mapped.pieces[part] = (Piece(name, (number * rows, (number + 1) * rows)),)

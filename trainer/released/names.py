@@ -17,7 +17,10 @@ from typing import Literal
 
 from datagen.errors import UserError
 
-EMBEDDING = {"opt": "language.model.model.decoder.embed_tokens.weight", "qwen2": "language.model.model.embed_tokens.weight"}
+EMBEDDING = {
+    "opt": "language.model.model.decoder.embed_tokens.weight",
+    "qwen2": "language.model.model.embed_tokens.weight",
+}
 HEAD = "language.model.lm_head.weight"
 """Our names of the two tensors that may be tied; the embedding's by type of language model."""
 
@@ -188,8 +191,10 @@ _TABLE = (
         vision={"clip": "clip"},
         ignored=(_CLIP_IGNORED,),
         dropped={
-            "text_model.*": "text_model", "visual_projection.*": "visual_projection",
-            "text_projection.*": "text_projection", "logit_scale": "logit_scale",
+            "text_model.*": "text_model",
+            "visual_projection.*": "visual_projection",
+            "text_projection.*": "text_projection",
+            "logit_scale": "logit_scale",
         },
     ),  # fmt: skip
     Kind(

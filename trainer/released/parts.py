@@ -11,7 +11,6 @@ import torch
 import yaml
 from torch import nn
 
-from datagen.config import to_yaml
 from trainer.model import ENCODERS, LANGUAGE_MODELS, build
 from trainer.released import sizes
 from trainer.released.names import HEAD, Kind
@@ -50,9 +49,7 @@ class Parts:
             out=f"runs/{folder.name}",
             init=str(folder),
             model=ModelSettings(vision=self.vision, language=language),
-            data=DataSettings(
-                mixture=MixtureSettings(sources={"yours": source}), max_length=min(_LENGTH, positions)
-            ),
+            data=DataSettings(mixture=MixtureSettings(sources={"yours": source}), max_length=min(_LENGTH, positions)),
             optim=OptimSettings(learning_rate=5e-5),
             engine=EngineSettings(global_batch_size=512),
         )

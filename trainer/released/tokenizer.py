@@ -72,7 +72,9 @@ class _Converter(TikTokenConverter):
                     pair, rank = line.split()
                     found[base64.b64decode(pair, validate=True)] = int(rank)
             except (ValueError, binascii.Error) as error:
-                raise UserError(f"{tiktoken_url}: line {number}: expected base64 and a rank, found {line[:40]!r}") from error
+                raise UserError(
+                    f"{tiktoken_url}: line {number}: expected base64 and a rank, found {line[:40]!r}"
+                ) from error
         if sorted(found.values()) != list(range(len(found))) or sum(len(pair) == 1 for pair in found) != 256:
             raise UserError(f"{tiktoken_url}: expected ranks 0, 1, 2, … and every single byte; fetch the file again")
         return found

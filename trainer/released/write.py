@@ -52,5 +52,7 @@ def _piece(source: Checkpoint, piece: Piece) -> Tensor:
 def _dtype_of(source: Checkpoint, name: str, pieces: tuple[Piece, ...]) -> str:
     found = {source.dtypes[piece.name] for piece in pieces}
     if len(found) > 1:
-        raise UserError(f"{source.path}: {', '.join(piece.name for piece in pieces)} are of several types, {name} is one")
+        raise UserError(
+            f"{source.path}: {', '.join(piece.name for piece in pieces)} are of several types, {name} is one"
+        )
     return found.pop()
