@@ -26,6 +26,7 @@ __all__ = [
     "ENCODERS",
     "FUSIONS",
     "LANGUAGE_MODELS",
+    "LanguageModel",
     "PartReport",
     "VisionEncoder",
     "VisionLanguageModel",

@@ -113,7 +113,7 @@ class Import:
             rows = self.mapped.shapes[EMBEDDING[self.kind.language]][0]
             if len(self.tokenizer) > rows:
                 raise UserError(
-                    f"{self.source.path}: {rows} rows of embeddings, and its tokenizer has {len(self.tokenizer)} entries "
+                    f"{self.source.path}: {rows} rows of embeddings, its tokenizer has {len(self.tokenizer)} entries "
                     "with the image tokens; expected at least as many rows"
                 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from datagen.errors import UserError
@@ -75,14 +75,18 @@ def to_released(kind: Kind, shapes: Mapping[str, Shape], source: str) -> Mapped:
             if missing := [part for part in ours if part not in shapes]:
                 raise UserError(f"{source}: lacks {missing[0]}, a part of the release's {released}")
             mapped.pieces[released] = tuple(Piece(part) for part in ours)
-            mapped.shapes[released] = (
-                (sum(shapes[part][0] for part in ours), *shapes[name][1:]) if ours[1:] else shapes[name]
-            )
+            mapped.shapes[released] = _stacked([shapes[part] for part in ours])
     head = kind.to_released(HEAD)
     if kind.language is not None and head is not None and HEAD not in shapes:
         embedding = EMBEDDING[kind.language]
         mapped.pieces[head], mapped.shapes[head] = (Piece(embedding),), shapes[embedding]
     return mapped
+
+
+def _stacked(shapes: Sequence[Shape]) -> Shape:
+    if len(shapes) == 1:
+        return shapes[0]
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
 def _take_apart(mapped: Mapped, name: str, shape: Shape, ours: tuple[str, ...], source: str) -> None:

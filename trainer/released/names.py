@@ -1,7 +1,7 @@
 """Which released tensor is which of ours: one table per kind of checkpoint, read in both directions.
 
-A rule's released tensor is one of ours, or several of ours stacked along dimension 0. In the patterns `{i}` stands for a
-layer's number and `*` for whatever follows; they are filled in order on the other side.
+A rule's released tensor is one of ours, or several of ours stacked along dimension 0. In the patterns `{i}` stands for
+a layer's number and `*` for whatever follows; they are filled in order on the other side.
 
 Sources: https://github.com/Ucas-HaoranWei/Vary-toy (Vary-toy, Vary-tiny, and Vary's 7B under the same names),
 https://github.com/Ucas-HaoranWei/Vary-tiny-600k, https://github.com/facebookresearch/segment-anything,
@@ -196,7 +196,7 @@ _TABLE = (
             "text_projection.*": "text_projection",
             "logit_scale": "logit_scale",
         },
-    ),  # fmt: skip
+    ),
     Kind(
         name="opt",
         title="Hugging Face OPT",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
 from torch import nn
 
-from trainer.model import ENCODERS, LANGUAGE_MODELS, build
+from trainer.model import ENCODERS, LANGUAGE_MODELS, LanguageModel, VisionEncoder, build
 from trainer.released import sizes
 from trainer.released.names import HEAD, Kind
 from trainer.released.read import Shape
@@ -95,16 +95,12 @@ def _built(vision: dict[str, EncoderSettings], language: LanguageSettings | None
     }
     if tied:
         shapes.pop(HEAD, None)
-    whole: dict[str, Any] = {name: module.configuration() for name, module in modules.items() if _has_sizes(module)}
+    parts = cast(dict[str, VisionEncoder | LanguageModel], modules)  # of which the connectors are not asked
     return Parts(
-        vision={name: replace(part, config=whole[f"encoders.{name}"]) for name, part in vision.items()},
-        language=None if language is None else replace(language, config=whole["language"]),
+        vision={n: replace(part, config=parts[f"encoders.{n}"].configuration()) for n, part in vision.items()},
+        language=None if language is None else replace(language, config=parts["language"].configuration()),
         shapes=shapes,
     )
-
-
-def _has_sizes(module: Any) -> bool:
-    return hasattr(module, "configuration")  # encoders and language models, not connectors
 
 
 def _whole(vision: dict[str, EncoderSettings], language: LanguageSettings) -> dict[str, nn.Module]:

@@ -43,7 +43,7 @@ class Checkpoint:
         self.dtypes: dict[str, str] = {}  # safetensors' names: F32, BF16, …
         self.metadata: dict[str, str] = {}  # of a safetensors file
         self._read: dict[str, Callable[[], Tensor]] = {}
-        names = {}
+        names: dict[str, Path] = {}
         for file, expected in _files(path).items():
             found = set(self._open(file))
             if missing := sorted(expected - found):

@@ -33,8 +33,8 @@ _FILES = (
 def load(folder: Path) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a released checkpoint's folder with the three image tokens; None if there is none.
 
-    Image tokens that it lacks come behind its other entries in the order of the released Vary-tiny: `<imgpad>`, `<img>`,
-    `</img>` (OPT: 50265, 50266, 50267).
+    Image tokens that it lacks come behind its other entries in the order of the released Vary-tiny: `<imgpad>`,
+    `<img>`, `</img>` (OPT: 50265, 50266, 50267).
 
     Raises:
         UserError: its files are broken, or it is only there as code.
