@@ -49,6 +49,7 @@ from trainer.model import VisionLanguageModel
 from trainer.preprocess import ImagePreprocess
 
 SMALL = 1e-5  # of the largest number, between two orders of the same fp32 sums at small sizes
+GAIN = 1.5  # of random weights: large enough that tokens and images change what is said next
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,7 @@ def assert_near(found: Tensor, expected: Tensor, share: float = SMALL) -> None:
 
 def pair(sizes: ToySizes | TinySizes, **options: Any) -> tuple[Released, VisionLanguageModel]:
     released = released_of(sizes)
-    draw(released, seed=0)
+    draw(released, seed=0, gain=GAIN)
     return released, ours_like(released, **options)
 
 
@@ -90,7 +91,7 @@ def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor
 
 def test_the_stated_sam_is_transformers() -> None:
     stated = Sam(SAM)
-    draw(stated, seed=0)
+    draw(stated, seed=0, gain=GAIN)
     config = SamVisionConfig(
         hidden_size=SAM.width, output_channels=SAM.neck, num_hidden_layers=SAM.depth, num_attention_heads=SAM.heads,
         image_size=SAM.image, patch_size=SAM.patch, window_size=SAM.window, global_attn_indexes=SAM.global_layers,
@@ -112,7 +113,7 @@ def test_the_stated_sam_is_transformers() -> None:
 
 def test_the_stated_clip_is_transformers() -> None:
     stated = Clip(CLIP)
-    draw(stated, seed=0)
+    draw(stated, seed=0, gain=GAIN)
     config = CLIPVisionConfig(
         hidden_size=CLIP.width, intermediate_size=CLIP.mlp, num_hidden_layers=CLIP.depth,
         num_attention_heads=CLIP.heads, image_size=CLIP.image, patch_size=CLIP.patch,
@@ -152,7 +153,7 @@ def transformers_like(released: Released) -> PreTrainedModel:
 @BOTH
 def test_the_stated_language_model_is_transformers(sizes: ToySizes | TinySizes) -> None:
     stated = released_of(sizes).eval()
-    draw(stated, seed=0)
+    draw(stated, seed=0, gain=GAIN)
     theirs = transformers_like(stated)
     ids = torch.randint(3, sizes.ids.pad, (2, 40))
     mask = torch.ones_like(ids)
@@ -294,6 +295,7 @@ def test_greedy_tokens(sizes: ToySizes | TinySizes) -> None:
     expected = [
         released.greedy(torch.tensor(one.ids), [images_of(one, released)], count=30) for one in prompts
     ]
+    print([len(set(s)) for s in expected])
     assert len({tuple(said) for said in expected}) == len(prompts) and max(len(set(said)) for said in expected) > 5
     never = next(token for token in range(2, 160) if all(token not in said for said in expected))
     assert generate(ours, prompts, count=30, eos_id=never) == expected
