@@ -5,14 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.released import ClipSizes, ImageIds, OptSizes, QwenSizes, Released, ReleasedTiny, ReleasedToy, SamSizes
-from benchmarks.released import TinySizes, ToySizes
+from benchmarks.released import (
+    ClipSizes,
+    ImageIds,
+    OptSizes,
+    QwenSizes,
+    Released,
+    ReleasedTiny,
+    ReleasedToy,
+    SamSizes,
+    TinySizes,
+    ToySizes,
+)
 from benchmarks.released_images import CLIP_MEAN, CLIP_STD, normalise
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.model import VisionLanguageModel, build
@@ -55,7 +66,7 @@ def ours_of(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 key = f"language.model.model.layers.{fused[1]}.self_attn.{part}_proj.{fused[2]}"
                 ours[key] = tensor[place * width : (place + 1) * width]
             continue
-        (pattern, new), = [(old, new) for old, new in _RENAMED.items() if re.match(old, name)]
+        ((pattern, new),) = [(old, new) for old, new in _RENAMED.items() if re.match(old, name)]
         ours[re.sub(f"^{pattern}", new, name)] = tensor
     return ours
 
@@ -70,9 +81,8 @@ SAM = SamSizes(
 )  # fmt: skip  # 8 patches a side: windows of 3 are padded
 CLIP = ClipSizes(image=8, patch=4, width=32, mlp=48, depth=4, heads=4)
 TOY = ToySizes(clip=CLIP, sam=SAM, qwen=QwenSizes(vocabulary=VOCABULARY, width=64, mlp=88, depth=3, heads=4), ids=IDS)
-TINY = TinySizes(
-    sam=SAM, opt=OptSizes(vocabulary=VOCABULARY, width=64, mlp=96, depth=3, heads=4, positions=128, dropout=0.0), ids=IDS
-)  # fmt: skip
+OPT = OptSizes(vocabulary=VOCABULARY, width=64, mlp=96, depth=3, heads=4, positions=128, dropout=0.0)
+TINY = TinySizes(sam=SAM, opt=OPT, ids=IDS)
 
 
 def settings_of(sizes: ToySizes | TinySizes) -> ModelSettings:
@@ -121,15 +131,22 @@ def released_of(sizes: ToySizes | TinySizes) -> Released:
     return ReleasedToy(sizes) if isinstance(sizes, ToySizes) else ReleasedTiny(sizes)
 
 
-def ours_like(released: Released, *, attention: str = "sdpa", gradient_checkpointing: bool = False) -> VisionLanguageModel:
-    """Our model with the weights of a released one; every tensor has a place, and none is left over."""
-    sizes = released.body().sizes
-    vocabulary = len(released.lm_head.weight)
-    model, _ = build(
-        settings_of(sizes), vocabulary=vocabulary, image_token_id=sizes.ids.pad, attention=attention,
-        gradient_checkpointing=gradient_checkpointing, seed=1,
-    )  # fmt: skip
-    model.load_state_dict(ours_of(released.state_dict()))
+def build_ours(settings: ModelSettings, released: Released, **options: Any) -> VisionLanguageModel:
+    """Our model of a recipe, with room for the tokens of a released one."""
+    options = {"attention": "sdpa", "gradient_checkpointing": False, **options}
+    ids, vocabulary = released.body().sizes.ids, len(released.lm_head.weight)
+    return build(settings, vocabulary=vocabulary, image_token_id=ids.pad, seed=1, **options)[0]
+
+
+def ours_like(released: Released, *, share: bool = False, **options: Any) -> VisionLanguageModel:
+    """Our model with the weights of a released one; every tensor has a place, and none is left over.
+
+    With `share`, both hold the same memory, but each has gradients of its own.
+    """
+    model = build_ours(settings_of(released.body().sizes), released, **options)
+    model.load_state_dict(ours_of(released.state_dict()), assign=share)
+    if share:
+        model.language.model.tie_weights()
     return model
 
 
