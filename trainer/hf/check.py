@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -80,7 +81,8 @@ def compare(folder: Path, form: Form, trained: Trained) -> list[Compared]:
 def _run(folder: Path, work: Path) -> None:
     """The folder's own answers, from a process in which varyforge cannot be imported."""
     command = [sys.executable, str(Path(probe.__file__).resolve()), str(folder.resolve()), str(work)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=threads)
     if ran.returncode:
         last = ([line for line in ran.stderr.splitlines() if line.strip()] or ["no message"])[-1]
         raise UserError(f"export: plain transformers cannot use the folder: {last.strip()}")

@@ -31,7 +31,7 @@ pipeline_tag: image-text-to-text
 
 # {parts}
 
-Trained and exported with [varyforge]; loaded by plain transformers as `{form.name}`.
+Trained and exported with varyforge; loaded by plain transformers as `{form.name}`.
 
 ```python
 from PIL import Image
@@ -70,6 +70,4 @@ trained model: ids of prompts and greedy tokens are equal, logits in fp32 differ
 
 Not stated by the export. The weights come under the terms of what they were trained from (encoders, language model) and on;
 fill this in before you publish the folder.
-
-[varyforge]: https://github.com/varyforge/varyforge
 """
