@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from trainer.layout import ViewTokens
 from trainer.model.weights import Loaded
 from trainer.preprocess import ImagePreprocess
 
@@ -13,9 +14,10 @@ from trainer.preprocess import ImagePreprocess
 class VisionEncoder(nn.Module):
     """Images to tokens: (N, 3, H, W) normalised pixels → (N, P, D), row by row over the image."""
 
-    num_tokens: int  # P
+    view: ViewTokens  # P, and their rows and columns
     width: int  # D
     preprocess: ImagePreprocess
+    numbers_per_pixel: float = 20.0  # held at once by a forward pass without gradient, per channel of a pixel
 
     @classmethod
     def build(cls, config: dict[str, Any], weights: str | None, attention: str) -> tuple[Self, Loaded]:
