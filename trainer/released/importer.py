@@ -73,7 +73,6 @@ class Import:
         self.mapped = to_ours(self.kind, self.source.shapes, tied=tied, source=str(source))
         self._check_tie()
         self.parts = parts_of(self.kind, self.mapped.shapes, self.source.config, tied=tied, source=str(source))
-        self._check_shapes()
         self.tokenizer = tokenizer.load(tokenizer_folder or self.source.folder) if self.kind.language else None
 
     @property
@@ -97,7 +96,7 @@ class Import:
         return sorted({self.source.dtypes[piece.name] for pieces in self.mapped.pieces.values() for piece in pieces})
 
     def check(self) -> None:
-        """UserError when the source is not whole, has more than the model, or does not fit its tokenizer."""
+        """UserError when the source is not whole, is not of one model, or does not fit its tokenizer."""
         found, expected = self.mapped.pieces.keys(), self.parts.shapes.keys()
         if missing := expected - found - set(self.kind.may_miss):
             raise UserError(
@@ -109,6 +108,7 @@ class Import:
                 f"{self.source.path}: has {len(unexpected)} tensors that the {self.kind.title} of these sizes does not "
                 f"have: {self._released(unexpected)}; without them it would compute something else"
             )
+        self._check_shapes()
         if self.kind.language is not None and self.tokenizer is not None and self.kind.whole:
             rows = self.mapped.shapes[EMBEDDING[self.kind.language]][0]
             if len(self.tokenizer) > rows:

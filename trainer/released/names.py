@@ -198,6 +198,14 @@ _TABLE = (
         },
     ),
     Kind(
+        name="clip_bare",
+        title="Hugging Face CLIP, vision part alone",
+        marks=("embeddings.class_embedding",),
+        rules=(_same("", "encoders.clip.model."),),
+        vision={"clip": "clip"},
+        ignored=(_CLIP_IGNORED.removeprefix("vision_model."),),
+    ),
+    Kind(
         name="opt",
         title="Hugging Face OPT",
         marks=("model.decoder.embed_positions.weight",),
@@ -214,6 +222,14 @@ _TABLE = (
         tied=True,
     ),
     Kind(
+        name="qwen2",
+        title="Hugging Face Qwen 1.5 or 2",
+        marks=("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.bias"),  # Llama has no such bias
+        rules=(_same("model.", "language.model.model."), _HEAD),
+        language="qwen2",
+        ignored=("model.layers.{i}.self_attn.rotary_emb.inv_freq",),
+    ),
+    Kind(
         name="qwen_v1",
         title="Qwen of the first version",
         marks=("transformer.wte.weight", "transformer.h.0.mlp.w2.weight"),
@@ -221,14 +237,6 @@ _TABLE = (
         language="qwen2",
         qwen_v1=True,
         ignored=_QWEN_V1_IGNORED,
-    ),
-    Kind(
-        name="qwen2",
-        title="Hugging Face Qwen 1.5 or 2",
-        marks=("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.bias"),  # Llama has no such bias
-        rules=(_same("model.", "language.model.model."), _HEAD),
-        language="qwen2",
-        ignored=("model.layers.{i}.self_attn.rotary_emb.inv_freq",),
     ),
 )
 
