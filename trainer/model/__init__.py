@@ -26,7 +26,6 @@ __all__ = [
     "ENCODERS",
     "FUSIONS",
     "LANGUAGE_MODELS",
-    "LanguageModel",
     "PartReport",
     "VisionEncoder",
     "VisionLanguageModel",
