@@ -33,6 +33,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from benchmarks import released_images
 from benchmarks.released import (
     Clip,
+    ImageIds,
     OptSizes,
     QwenSizes,
     Released,
@@ -423,12 +424,16 @@ def test_images(size: tuple[int, int], crop: Any, stated: Any) -> None:
     assert difference.max() <= 2 * level + 1e-5 and difference.mean() <= 0.05 * level
 
 
-# --- full size: minutes and 13 GB each
+# --- full size: minutes, and 11 and 7 GB
 
 
+FEWER = 32768  # of 151,936 rows of embeddings; with all of them, weights and two sets of gradients are 13 GB
 FULL = {
     "tiny": TinySizes(opt=OptSizes(dropout=0.0)),
-    "toy": ToySizes(qwen=QwenSizes(depth=2)),  # of 24 layers; all widths, both towers and the vocabulary are whole
+    # 4 of 24 layers and the vocabulary above; all widths and both towers are whole.
+    "toy": ToySizes(
+        qwen=QwenSizes(depth=4, vocabulary=FEWER), ids=ImageIds(start=FEWER - 3, end=FEWER - 2, pad=FEWER - 1)
+    ),
 }
 FULL_SHARE = 2e-4  # of the largest logit
 
@@ -455,7 +460,8 @@ def test_full_size(name: str) -> None:
         assert_near(hidden.logits(), logits, FULL_SHARE)
     assert float(total) / one.supervised == pytest.approx(loss, rel=FULL_SHARE)
     del logits
-    assert_same_gradients(released, ours, norms=1e-3, elements=1e-3)
+    # Of millions of ReLUs, a few are on at one side and off at the other: single elements differ more than norms do.
+    assert_same_gradients(released, ours, norms=1e-3, elements=1e-2)
 
     prompt = case(sizes, images=1, text=12, seed=2)
     said = released.greedy(torch.tensor(prompt.ids), [images_of(prompt, released)], count=12)
