@@ -63,6 +63,7 @@ from tests.trainer.parity import (
 from trainer.batch import Batch
 from trainer.model import VisionLanguageModel
 from trainer.preprocess import ImagePreprocess
+from trainer.released.names import KINDS
 
 SMALL = 1e-5  # of the largest number, between two orders of the same fp32 sums at small sizes
 
@@ -305,7 +306,9 @@ def generate(ours: VisionLanguageModel, prompts: list[Case], count: int, eos_id:
     for row, one in enumerate(prompts):
         blank = longest - len(one.ids)
         ids[row, blank:], mask[row, :blank] = torch.tensor(one.ids), 0
-    batch = batch_of([[one] for one in prompts], ours)
+    device = ours.language.head.device
+    batch = batch_of([[one] for one in prompts], ours).to(device)
+    ids, mask = ids.to(device), mask.to(device)
     ours.eval()
     return ours.generate(ids, mask, batch.pixels, batch.image_sizes, max_new_tokens=count, eos_id=eos_id)
 
@@ -364,6 +367,14 @@ def test_positions_are_stretched_around_the_offset_rows(tmp_path: Path) -> None:
 
 
 # --- names, sizes, images
+
+
+@pytest.mark.parametrize(("kind", "model"), [("vary_toy", ReleasedToy), ("vary_tiny", ReleasedTiny)])
+def test_the_importer_gives_every_tensor_the_name_that_is_given_here(kind: str, model: type[Released]) -> None:
+    with torch.device("meta"):
+        released = model()
+    for name, tensor in released.state_dict().items():
+        assert KINDS[kind].to_ours(name) == tuple(ours_of({name: tensor})), name
 
 
 @pytest.mark.parametrize(
@@ -438,23 +449,21 @@ FULL = {
 FULL_SHARE = 2e-4  # of the largest logit
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
-@pytest.mark.parametrize("name", FULL)
-def test_full_size(name: str) -> None:
-    sizes = FULL[name]
+def assert_full_size(sizes: ToySizes | TinySizes, device: str) -> None:
+    """A page of 1024 tokens: logits, loss, gradients; then greedy answers to a short prompt."""
     released = released_of(sizes)
     draw(released, seed=0)
-    ours = ours_like(released, share=True)
+    released.to(device)
+    ours = ours_like(released, share=True).to(device)  # its weights are there, being the same memory
     torch.set_num_threads(os.cpu_count() or 1)
 
     one = case(sizes, images=1, text=1024 - 258 - 3, seed=1)
-    expected = released(*released_batch([one], released))
+    expected = released(*moved(released_batch([one], released), device))
     expected.loss.backward()
     loss, logits = float(expected.loss), expected.logits.detach()
     del expected
     hidden = LastHidden(ours)
-    total, *_ = ours(batch_of([[one]], ours))
+    total, *_ = ours(batch_of([[one]], ours).to(torch.device(device)))
     (total / one.supervised).backward()
     with torch.no_grad():
         assert_near(hidden.logits(), logits, FULL_SHARE)
@@ -464,6 +473,29 @@ def test_full_size(name: str) -> None:
     assert_same_gradients(released, ours, norms=1e-3, elements=1e-2)
 
     prompt = case(sizes, images=1, text=12, seed=2)
-    said = released.greedy(torch.tensor(prompt.ids), [images_of(prompt, released)], count=12)
+    ids, _, images, _ = moved(released_batch([prompt], released), device)
+    said = released.greedy(ids[0], images, count=12)
     never = next(token for token in range(2, 20) if token not in said)
     assert generate(ours, [prompt], count=12, eos_id=never) == [said]
+
+
+def moved(inputs: Any, device: str) -> Any:
+    """Tensors in tuples and lists, on the device."""
+    return inputs.to(device) if isinstance(inputs, Tensor) else type(inputs)(moved(one, device) for one in inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("name", FULL)
+def test_full_size(name: str) -> None:
+    assert_full_size(FULL[name], "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device of 40 GB")
+@pytest.mark.parametrize("sizes", [FULL["tiny"], ToySizes()], ids=["tiny", "whole toy"])
+def test_full_size_on_a_gpu(sizes: ToySizes | TinySizes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # convolutions in fp32, as products are by default
+    assert_full_size(sizes, "cuda")
