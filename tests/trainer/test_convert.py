@@ -101,7 +101,7 @@ def test_a_release_is_imported_computes_the_same_and_is_written_back(
     assert {kind for kind, _, _ in stored(model / "model.safetensors").values()} == {str(dtype)}
     assert written_back(model, tmp_path / "back") == before
     assert sorted(p.name for p in source.iterdir()) == sorted(p.name for p in (tmp_path / "back").iterdir())
-    ours, encoder, recipe = load_exported(model)
+    ours, encoder, _ = load_exported(model)
     assert capsys.readouterr().err == ""  # nothing to be warned of: the images are those that it was trained with
     assert preprocess_of_export(str(model)) == ours.layout.preprocess
     assert encoder.tokenizer.convert_tokens_to_ids(["<imgpad>", "<img>", "</img>"]) == [
