@@ -54,12 +54,17 @@ class VaryforgeConfig(PreTrainedConfig):
 
 def layout_of(layout: Mapping[str, Any]) -> ImageLayout:
     """`layout` of the configurations of model and processor: `preprocess` of each encoder, `view` and `tiling`."""
-    grid, tiling = layout["view"]["grid"], layout["tiling"]
+    tiling = layout["tiling"]
     return ImageLayout(
         preprocess={name: ImagePreprocess(**_tuples(how)) for name, how in layout["preprocess"].items()},
-        view=ViewTokens(layout["view"]["count"], None if grid is None else tuple(grid)),
+        view=view_of(layout["view"]),
         tiling=TILINGS[tiling["type"]](**tiling["config"]),
     )
+
+
+def view_of(view: Mapping[str, Any]) -> ViewTokens:
+    """Tokens of a view from `count` and `grid`, rows and columns or None."""
+    return ViewTokens(view["count"], None if view["grid"] is None else tuple(view["grid"]))
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

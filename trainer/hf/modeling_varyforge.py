@@ -8,7 +8,7 @@ D channels, H hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-from trainer.hf.configuration_varyforge import VaryforgeConfig, layout_of
+from trainer.hf.configuration_varyforge import VaryforgeConfig, layout_of, view_of
 from trainer.layout import ViewTokens
 from trainer.model.connectors import CONNECTORS, FUSIONS
 from trainer.model.joint import Joint
@@ -50,25 +50,43 @@ class SamVocabulary(nn.Module):
         return x.flatten(2).transpose(1, 2)
 
 
-class ClipLayer(nn.Module):
-    """CLIP's image encoder without its last layer and its class token, as LLaVA takes it (arXiv 2304.08485)."""
+class TransformersLayer(nn.Module):
+    """What a layer of a vision model of transformers says of the places of an image.
+
+    `config`: `model` its configuration, `layer` an index of `hidden_states`, `norm` whether the model's last norm
+    follows, `interpolate` whether learned positions are stretched, `view` and `width` what comes out.
+    """
 
     def __init__(self, config: Mapping[str, Any], attention: str) -> None:
         super().__init__()
-        vision: Any = AutoConfig.for_model(**config)
-        self.model = AutoModel.from_config(vision, attn_implementation=attention)
-        side = vision.image_size // vision.patch_size
-        self.view, self.width = ViewTokens(side * side, (side, side)), vision.hidden_size
+        vision: Any = AutoConfig.for_model(**config["model"])
+        try:
+            self.model = AutoModel.from_config(vision, attn_implementation=attention)
+        except ValueError:  # a model that has no such kernel
+            self.model = AutoModel.from_config(vision, attn_implementation="eager")
+        self.layer, self.norm = config["layer"], config["norm"]
+        self.options = {"interpolate_pos_encoding": True} if config["interpolate"] else {}
+        self.view, self.width = view_of(config["view"]), config["width"]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(V, 3, S, S) → (V, P, D), row by row."""
-        states = self.model(pixels, output_hidden_states=True).hidden_states
-        return cast(Tensor, states[-2][:, 1:])
+        """(V, 3, S, S) → (V, P, D), row by row; tokens in front that have no place are dropped."""
+        if self.norm and self.layer == -1:
+            x = self.model(pixels, **self.options).last_hidden_state
+        else:
+            x = self.model(pixels, output_hidden_states=True, **self.options).hidden_states[self.layer]
+            name = LAST_NORM.get(self.model.config.model_type)
+            x = self.model.get_submodule(name)(x) if self.norm and name else x
+        if x.ndim == 4:
+            x = x.flatten(2).transpose(1, 2)
+        return cast(Tensor, x[:, x.shape[1] - self.view.count :])
 
 
-ENCODERS: dict[str, Callable[[Mapping[str, Any], str], nn.Module]] = {"sam": SamVocabulary, "clip": ClipLayer}
-"""(config, implementation of attention) → a module with `view` and `width`."""
-
+LAST_NORM = {
+    "siglip_vision_model": "post_layernorm",
+    "dinov2": "layernorm",
+    "dinov2_with_registers": "layernorm",
+}
+"""What stands between a model's last layer and `last_hidden_state`."""
 
 class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """See `VaryforgeConfig`. Names of parts are those of the trained model."""
@@ -93,7 +111,7 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
         width = fusion.connector_width(hidden_size, len(config.vision))
         self.encoders, self.connectors, views = nn.ModuleDict(), nn.ModuleDict(), {}
         for name, part in config.vision.items():
-            encoder: Any = ENCODERS[part["type"]](part["config"], attention)
+            encoder: Any = (SamVocabulary if part["type"] == "sam" else TransformersLayer)(part["config"], attention)
             connector = part["connector"]
             self.encoders[name] = encoder
             self.connectors[name], views[name] = CONNECTORS[connector["type"]](

@@ -64,10 +64,8 @@ class OwnCode:
     levels = 0
 
     def misfit(self, trained: Trained) -> str | None:
-        """See `Form`; any model of known encoders fits."""
-        known = {"sam", "clip"}
-        unknown = {part.type for part in trained.settings.vision.values()} - known
-        return f"no encoder {', '.join(sorted(unknown))} in modeling_varyforge.py" if unknown else None
+        """See `Form`; every model fits."""
+        return None
 
     def rename(self, name: str, trained: Trained) -> str:
         """See `Form`."""
@@ -86,7 +84,7 @@ class OwnCode:
         tiling = settings.tiling or PartSettings(type="whole")
         described = {
             "preprocess": {name: asdict(how) for name, how in layout.preprocess.items()},
-            "view": {"count": layout.view.count, "grid": layout.view.grid},
+            "view": asdict(layout.view),
             "tiling": asdict(tiling),
         }
         config = {
@@ -164,7 +162,14 @@ def _relative(source: str) -> str:
 
 def _encoder_config(kind: str, encoder: Any) -> dict[str, Any]:
     if kind != "sam":
-        return plain_config(encoder.model.config)
+        return {
+            "model": plain_config(encoder.model.config),
+            "layer": encoder.layer,
+            "norm": encoder.norm,
+            "interpolate": encoder.interpolates,
+            "view": asdict(encoder.view),
+            "width": encoder.width,
+        }
     ours = encoder.configuration()
     trunk = {theirs: ours[key] for key, theirs in _SAM_CONFIG.items()}
     return {"trunk": {**trunk, "mlp_ratio": float(trunk["mlp_ratio"])}, "conv_channels": ours["conv_channels"]}

@@ -221,7 +221,7 @@ class ClipEncoder(TransformersEncoder):
 
     def preprocess_of(self, size: int) -> ImagePreprocess:
         """See `TransformersEncoder`."""
-        return ImagePreprocess(size=size, crop="centre")
+        return ImagePreprocess(size=size, fit="crop")
 
 
 class SiglipEncoder(TransformersEncoder):
@@ -277,7 +277,7 @@ class Dinov2Encoder(TransformersEncoder):
 
     def preprocess_of(self, size: int) -> ImagePreprocess:
         """See `TransformersEncoder`."""
-        return ImagePreprocess(size=size, crop="centre", **_IMAGENET)
+        return ImagePreprocess(size=size, fit="crop", **_IMAGENET)
 
 
 class Dinov2RegistersEncoder(Dinov2Encoder):
