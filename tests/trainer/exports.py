@@ -27,7 +27,7 @@ from trainer.settings import (
 from . import tokenizers_of_all_kinds as tokenizers
 from .world import CLIP, OPT, QWEN, SAM
 
-CLIP_32 = {**CLIP, "hidden_size": 32, "num_hidden_layers": 3}
+CLIP_32 = {**CLIP, "num_hidden_layers": 3}
 
 
 def language(kind: str, template: str, tokenizer: PreTrainedTokenizerBase, folder: Path, **config: Any) -> LanguageSettings:

@@ -158,7 +158,11 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
             kwargs: for the language model.
         """
         if inputs_embeds is None:
-            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+            caches = [kwargs[key] for key in ("cache", "past_key_values") if kwargs.get(key) is not None]
+            if any(cache.get_seq_length() for cache in caches):  # an image token among those is what the model said
+                inputs_embeds = self.get_input_embeddings()(input_ids)
+            else:
+                inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
         return self.language(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
         )
