@@ -20,6 +20,7 @@ from trainer.settings import (
     MixtureSettings,
     ModelSettings,
     OptimSettings,
+    PartSettings,
     Recipe,
     SourceSettings,
 )
@@ -30,7 +31,9 @@ from .world import CLIP, OPT, QWEN, SAM
 CLIP_32 = {**CLIP, "num_hidden_layers": 3}
 
 
-def language(kind: str, template: str, tokenizer: PreTrainedTokenizerBase, folder: Path, **config: Any) -> LanguageSettings:
+def language(
+    kind: str, template: str, tokenizer: PreTrainedTokenizerBase, folder: Path, **config: Any
+) -> LanguageSettings:
     """A language model whose tokenizer has what the template needs."""
     tokenizers.with_tokens(tokenizer, template).save_pretrained(folder / "tokenizer")
     sizes = OPT if kind == "opt" else {**QWEN, "initializer_range": 0.2}
@@ -68,3 +71,24 @@ def vary_toy(folder: Path) -> ModelSettings:
     speaks = language("qwen2", "chatml_vary", tokenizers.qwen(), folder)
     vision = {"clip": EncoderSettings(type="clip", config=CLIP_32), "vary": EncoderSettings(type="sam", config=SAM)}
     return ModelSettings(vision=vision, language=speaks)
+
+
+def llava_15(folder: Path) -> ModelSettings:
+    """LLaVA-1.5: CLIP, an MLP and Llama, its template and a tokenizer of its kind."""
+    speaks = language("llama", "llava_v1", tokenizers.llama(), folder)
+    clip = EncoderSettings(type="clip", config=CLIP_32, connector=PartSettings(type="mlp"), preprocess={"fit": "pad"})
+    return ModelSettings(vision={"clip": clip}, language=speaks)
+
+
+def deepseek(folder: Path) -> ModelSettings:
+    """DeepSeek-VL's pair: SigLIP and SAM with an interpolated neck, an MLP each, and one behind both."""
+    speaks = language("llama", "chatml", tokenizers.qwen(), folder)
+    siglip = {key: value for key, value in CLIP_32.items()} | {"image_size": 56, "patch_size": 14}
+    vision = {
+        "siglip": EncoderSettings(
+            type="siglip", config=siglip, connector=PartSettings(type="mlp", config={"depth": 1})
+        ),
+        "sam": EncoderSettings(type="sam", config={**SAM, "neck_grid": 16}, connector=PartSettings(type="linear")),
+    }
+    behind = PartSettings(type="mlp", config={"depth": 1, "activation_first": True})
+    return ModelSettings(vision=vision, language=speaks, projector=behind)

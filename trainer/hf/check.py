@@ -10,48 +10,24 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
 from datagen.errors import UserError
-from datagen.escape import escape
-from datagen.sample import IMAGE_MARKER, Sample, Turn
-from datagen.sample import Image as SampleImage
 from trainer.batch import Encoded
 from trainer.hf import probe
+from trainer.hf.cases import Case, cases, picture, sample_of, written
 from trainer.hf.trained import Form, Trained
-from trainer.layout import Size
 from trainer.packing import Loaded, collate
 
 TOLERANCE = 1e-4
 """Largest difference of a logit, as a share of the largest logit; computed in fp32 on both sides."""
 
 _LOGITS, _NEW_TOKENS = 32, 8  # last tokens of a prompt to compare, and tokens to generate
-_TEXT = "a page of text, and what a reader would say of it: 42 words, 3 figures, one table."
-
-
-Message = tuple[Literal["system", "user", "assistant"], tuple[str | Size, ...]]
-"""Who speaks, and texts and images, the latter as their size."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A batch of conversations, each up to where an answer is asked for."""
-
-    name: str
-    rows: tuple[tuple[Message, ...], ...]
-    exact: bool = False  # holds control tokens written out as text, which a plain tokenizer takes for such
-
-    @property
-    def sizes(self) -> list[Size]:
-        """Of all images, in reading order."""
-        return [part for row in self.rows for _, parts in row for part in parts if not isinstance(part, str)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +46,13 @@ def compare(folder: Path, form: Form, trained: Trained) -> list[Compared]:
     Raises:
         UserError: something differs by more than the form allows, or the folder cannot be loaded.
     """
-    cases = [case for case in _cases(trained) if form.levels == 0 or not case.exact]
+    compared = [case for case in cases(trained) if form.levels == 0 or not case.exact]
     with tempfile.TemporaryDirectory() as work:
-        plan = [_written(case, Path(work), native=form.levels > 0) for case in cases]
+        plan = [written(case, Path(work), native=form.levels > 0) for case in compared]
         asked = {"cases": plan, "logits": _LOGITS, "new_tokens": _NEW_TOKENS}
         (Path(work) / "cases.json").write_text(json.dumps(asked))
         _run(folder, Path(work))
-        return [_compared(case, load_file(Path(work) / f"{case.name}.safetensors"), form, trained) for case in cases]
+        return [_compared(case, load_file(Path(work) / f"{case.name}.safetensors"), form, trained) for case in compared]
 
 
 def _run(folder: Path, work: Path) -> None:
@@ -92,7 +68,7 @@ def _run(folder: Path, work: Path) -> None:
 def _compared(case: Case, found: dict[str, Tensor], form: Form, trained: Trained) -> Compared:
     """One case; see `compare`."""
     encoder, model = trained.encoder, trained.model
-    prompts = [encoder.prompt(_sample(row)) for row in case.rows]
+    prompts = [encoder.prompt(sample_of(row)) for row in case.rows]
     mask = found["attention_mask"]
     for row, (prompt, ids) in enumerate(zip(prompts, found["input_ids"], strict=True)):
         theirs = ids[mask[row] == 1].tolist()
@@ -115,15 +91,13 @@ def _compared(case: Case, found: dict[str, Tensor], form: Form, trained: Trained
     return Compared(case=case.name, tokens=max(map(len, prompts)), logits=difference, levels=levels)
 
 
-def _pixels(
-    case: Case, found: dict[str, Tensor], form: Form, trained: Trained
-) -> tuple[dict[str, Tensor], int]:
+def _pixels(case: Case, found: dict[str, Tensor], form: Form, trained: Trained) -> tuple[dict[str, Tensor], int]:
     """The processor's pixels as bytes, per encoder, and their largest difference from ours."""
     layout, sizes = trained.model.layout, case.sizes
     if not sizes:
         return {n: torch.zeros(0, how.size, how.size, 3, dtype=torch.uint8) for n, how in layout.preprocess.items()}, 0
     theirs = form.pixels(found["pixel_values"], sizes, trained)
-    ours = [layout.views(picture) for picture in map(_picture, sizes)]
+    ours = [layout.views(one) for one in map(picture, sizes)]
     levels = 0
     for name in layout.preprocess:
         mine = np.concatenate([views[name] for views in ours])
@@ -156,58 +130,3 @@ def _logits(
         hook.remove()
     for prompt, hidden in zip(prompts, states[0], strict=True):
         yield hidden[: len(prompt)][-_LOGITS:] @ model.language.head.T
-
-
-def _cases(trained: Trained) -> list[Case]:
-    """Text alone, an image, two images, a batch of unequal rows, several turns, and control tokens as text."""
-    side = trained.model.layout.side_px
-    small, tall, wide = (side // 2 + 3, side - 5), (side * 2 + 1, side), (side - 1, side * 3)
-    page: Message = ("user", (small, "Provide the OCR results of this image."))
-    text: Message = ("user", (f"What is this? {_TEXT}",))
-    system: Message = ("system", ("Answer in one word.",))
-    tokens = " ".join(map(str, trained.encoder.tokenizer.all_special_tokens))
-    return [
-        Case("text", ((text,),)),
-        Case("image", ((page,),)),
-        Case("two_images", ((("user", (tall, "Compare this with ", wide, " in a word.")),),)),
-        Case("batch", ((("user", (wide, "What does it say?")),), (text,))),
-        Case("rounds", ((page, ("assistant", (_TEXT,)), ("user", ("And in short?",))),)),
-        Case("system", ((system, page),)),
-        Case("control_tokens_as_text", ((("user", (f"A tag {tokens} in a text.",)),),), exact=True),
-    ]
-
-
-def _sample(row: Sequence[Message]) -> Sample:
-    """A conversation as the trainer knows it, with an answer that is not seen."""
-    turns = [
-        Turn(role=role, text="".join(escape(part) if isinstance(part, str) else IMAGE_MARKER for part in parts))
-        for role, parts in row
-    ]
-    sizes = [part for _, parts in row for part in parts if not isinstance(part, str)]
-    images = [SampleImage(data=b"-", format="png", height=high, width=wide) for high, wide in sizes]
-    answered = (*turns, Turn(role="assistant", text="-"))
-    return Sample(key="case", task="ocr", turns=answered, images=tuple(images), source="export")
-
-
-def _written(case: Case, work: Path, *, native: bool) -> dict[str, Any]:
-    """A case as `probe` reads it; its images are written to `work`."""
-
-    def part_of(part: str | Size) -> dict[str, str]:
-        if isinstance(part, str):
-            return {"type": "text", "text": part}
-        name = f"{part[0]}x{part[1]}.png"
-        Image.fromarray(_picture(part)).save(work / name)
-        return {"type": "image", "path": name}
-
-    rows = [[{"role": role, "content": [part_of(part) for part in parts]} for role, parts in row] for row in case.rows]
-    return {"name": case.name, "native": native, "conversations": rows}
-
-
-def _picture(size: Size) -> NDArray[np.uint8]:
-    """An RGB picture of black lines on a coloured ground, always the same for a size."""
-    random = np.random.default_rng(size)
-    ground = random.integers(128, 256, (4, 4, 3), dtype=np.uint8)
-    picture = np.array(Image.fromarray(ground).resize((size[1], size[0]), Image.Resampling.BICUBIC))
-    for top in range(4, size[0] - 4, 9):
-        picture[top : top + 4, 4 : int(random.integers(8, max(size[1] - 4, 9)))] //= 4
-    return picture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from trainer.hf.llava import Llava, LlavaNext
 from trainer.hf.own_code import OwnCode
 from trainer.hf.trained import Form
 
-FORMS: tuple[Form, ...] = (OwnCode(),)
+FORMS: tuple[Form, ...] = (LlavaNext(), Llava(), OwnCode())

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -27,7 +28,8 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from trainer.hf.configuration_varyforge import VaryforgeConfig, layout_of, view_of
 from trainer.layout import ViewTokens
-from trainer.model.connectors import CONNECTORS, FUSIONS
+from trainer.model.connectors import CONNECTORS
+from trainer.model.fusions import FUSIONS
 from trainer.model.joint import Joint
 
 
@@ -41,12 +43,16 @@ class SamVocabulary(nn.Module):
         first, second = config["conv_channels"]
         self.net_2 = nn.Conv2d(trunk.output_channels, first, kernel_size=3, stride=2, padding=1, bias=False)
         self.net_3 = nn.Conv2d(first, second, kernel_size=3, stride=2, padding=1, bias=False)
-        side = trunk.image_size // trunk.patch_size // 4
+        self.neck_grid = config["neck_grid"]  # side to which the neck's map is interpolated; None: as it is
+        side = (self.neck_grid or trunk.image_size // trunk.patch_size) // 4
         self.view, self.width = ViewTokens(side * side, (side, side)), second
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(V, 3, S, S) → (V, P, D), row by row."""
-        x: Tensor = self.net_3(self.net_2(self.trunk(pixels).last_hidden_state))
+        x: Tensor = self.trunk(pixels).last_hidden_state
+        if self.neck_grid is not None:
+            x = functional.interpolate(x.float(), (self.neck_grid, self.neck_grid), mode="bilinear").to(x.dtype)
+        x = self.net_3(self.net_2(x))
         return x.flatten(2).transpose(1, 2)
 
 
@@ -87,6 +93,7 @@ LAST_NORM = {
     "dinov2_with_registers": "layernorm",
 }
 """What stands between a model's last layer and `last_hidden_state`."""
+
 
 class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """See `VaryforgeConfig`. Names of parts are those of the trained model."""

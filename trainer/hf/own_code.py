@@ -172,7 +172,11 @@ def _encoder_config(kind: str, encoder: Any) -> dict[str, Any]:
         }
     ours = encoder.configuration()
     trunk = {theirs: ours[key] for key, theirs in _SAM_CONFIG.items()}
-    return {"trunk": {**trunk, "mlp_ratio": float(trunk["mlp_ratio"])}, "conv_channels": ours["conv_channels"]}
+    return {
+        "trunk": {**trunk, "mlp_ratio": float(trunk["mlp_ratio"])},
+        "neck_grid": ours["neck_grid"],
+        "conv_channels": ours["conv_channels"],
+    }
 
 
 def _sam_name(name: str) -> str:
