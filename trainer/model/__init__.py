@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from trainer.model.connectors import CONNECTORS, FUSIONS, Fusion
 from trainer.model.encoders import ENCODERS
 from trainer.model.joint import Joint
 from trainer.model.language import LANGUAGE_MODELS, LanguageModel
-from trainer.model.tables import lookup
+from trainer.model.tables import check_keys, lookup
 from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import RANDOM, Loaded, PartReport
@@ -122,9 +122,8 @@ def _joint(
         connect = lookup(CONNECTORS, settings.projector.type, "model.projector.type")
         projector, view = connect(settings.projector.config, width, width, view)
     tiling = settings.tiling or PartSettings(type="whole")
-    try:
-        cut = lookup(TILINGS, tiling.type, "model.tiling.type")(**tiling.config)
-    except TypeError as error:
-        raise UserError(f"model.tiling.config: {error}") from error
+    way = lookup(TILINGS, tiling.type, "model.tiling.type")
+    check_keys(tiling.config, (key.name for key in fields(way)), "model.tiling.config")
+    cut = way(**tiling.config)
     cut.check(view)
     return Joint(fusion, projector, ImageLayout(preprocess=preprocess, view=view, tiling=cut), width)
