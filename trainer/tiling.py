@@ -265,7 +265,7 @@ class Thumbnail:
         """See `Tiling`; always possible."""
 
     def grid(self, size: Size, side_px: int) -> tuple[int, int]:
-        """Rows and columns of tiles. Of grids equally near the larger, unless it has twice the image's pixels or more."""
+        """Rows and columns of tiles. Of grids equally near the larger, if it has less than twice the image's pixels."""
         height, width = size
         best, nearest = (1, 1), math.inf
         for columns, rows in _grids_by_tiles(self.max_tiles):
