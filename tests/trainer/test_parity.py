@@ -425,10 +425,10 @@ def test_the_stated_ratios_of_sides(aspect: Any, shape: tuple[int, int]) -> None
 
 
 @pytest.mark.parametrize("size", [(100, 60), (61, 97), (700, 500)])
-@pytest.mark.parametrize(("crop", "stated"), [("none", released_images.toy_high), ("centre", released_images.toy_low)])
-def test_images(size: tuple[int, int], crop: Any, stated: Any) -> None:
+@pytest.mark.parametrize(("fit", "stated"), [("stretch", released_images.toy_high), ("crop", released_images.toy_low)])
+def test_images(size: tuple[int, int], fit: Any, stated: Any) -> None:
     """As `ImagePreprocess.to_uint8` says: two levels of 255 at most, and 0.05 on average."""
-    how = ImagePreprocess(size=224, crop=crop)
+    how = ImagePreprocess(size=224, fit=fit)
     found = how.normalise(torch.from_numpy(how.to_uint8(noise(*size)))[None], torch.float32)[0]
     difference = (found - torch.from_numpy(stated(Image.fromarray(noise(*size)), 224))).abs()
     level = 1 / 255 / min(how.std)

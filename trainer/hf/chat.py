@@ -16,8 +16,10 @@ _MACROS = (
 )
 
 
-def chat_template(encoder: ConversationEncoder) -> str:
+def chat_template(encoder: ConversationEncoder, *, begin: bool = True) -> str:
     """Jinja that writes a conversation as `encoder.prompt` does, an image as one IMAGE_PAD between its marks.
+
+    `begin` False leaves out what stands at the beginning of all, for tokenizers that put it there by themselves.
 
     Behind a question stands the opening of an answer, `add_generation_prompt` or not: it is a part of the question's
     form. A blank at the end of what stands before an answer is left to the answer where the tokenizer has it there.
@@ -46,7 +48,7 @@ def chat_template(encoder: ConversationEncoder) -> str:
         f"{{{{- {image} -}}}}{{%- endfor -%}}{{%- endif -%}}"
     )
     return (
-        f"{_MACROS}{{%- set state = namespace(opening={literal(form.user[0])}) -%}}{{{{- {literal(form.begin)} -}}}}"
+        f"{_MACROS}{{%- set state = namespace(opening={literal(form.user[0])}) -%}}{{{{- {literal(form.begin if begin else '')} -}}}}"
         "{%- if messages and messages[0].role == 'system' -%}"
         f"{{{{- {system[0]} + words(messages[0].content) + {system[1]} -}}}}"
         f"{{%- set state.opening = {literal(behind_system)} -%}}{say_default}{{%- endif -%}}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from trainer.hf.cases import cases, messages, sample_of, sizes_of
+from trainer.encode import ConversationEncoder
+from trainer.hf.cases import Message, cases, messages, sample_of, sizes_of
 from trainer.hf.chat import chat_template
 from trainer.hf.trained import Trained, levels, plain_config
 from trainer.layout import Size
@@ -54,7 +56,9 @@ class Llava:
             f"pixels as by fit {how.fit}, {how.resample} are not its own": self._fits(trained)
             and how.resample in _RESAMPLE,
         }
-        return next((rule for rule, holds in rules.items() if not holds), None) or _other_prompts(trained)
+        if wrong := next((rule for rule, holds in rules.items() if not holds), None):
+            return wrong
+        return None if _plain_template(trained) else "it tokenises a conversation as one text, with other ids than ours"
 
     def rename(self, name: str, trained: Trained) -> str:
         """See `Form`."""
@@ -122,7 +126,7 @@ class Llava:
             ("preprocessor_config.json", images),
         ):
             (folder / file).write_text(json.dumps(content, indent=2) + "\n")
-        (folder / "chat_template.jinja").write_text(chat_template(trained.encoder))
+        (folder / "chat_template.jinja").write_text(str(_plain_template(trained)))
 
     def load_lines(self) -> str:
         """See `Form`."""
@@ -173,17 +177,22 @@ def _is_mlp(part: EncoderSettings) -> bool:
     return part.connector.type == "mlp" and config.get("depth", 2) == 2 and not config.get("activation_first", False)
 
 
-def _other_prompts(trained: Trained) -> str | None:
-    """Where transformers' processors, which tokenise a conversation as one text, come to other ids than ours."""
-    encoder, template = trained.encoder, chat_template(trained.encoder)
+def _plain_template(trained: Trained) -> str | None:
+    """A chat template with which a conversation, tokenised as one text, has our ids; None: there is none.
+
+    Tokenizers that put a blank before a text do it behind a BOS of their own and not behind one in the text.
+    """
+    templates = [chat_template(trained.encoder, begin=begin) for begin in (True, False)]
+    rows = [row for case in cases(trained) if not case.exact for row in case.rows]
+    return next((t for t in templates if all(_is_plain(row, t, trained.encoder) for row in rows)), None)
+
+
+def _is_plain(row: Sequence[Message], template: str, encoder: ConversationEncoder) -> bool:
+    (text,), _ = render_jinja_template(conversations=[messages(row)], chat_template=template)
     tokenizer: Any = encoder.tokenizer
-    for case in cases(trained):
-        for row in case.rows if not case.exact else ():
-            (text,), _ = render_jinja_template(conversations=[messages(row)], chat_template=template)
-            begins = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-            for tokens in (encoder.layout.num_tokens(size) for size in sizes_of(row)):
-                text = text.replace(IMAGE_PAD, "\0" * tokens, 1)
-            ids = tokenizer(text.replace("\0", IMAGE_PAD), add_special_tokens=not begins).input_ids
-            if ids != encoder.prompt(sample_of(row)):
-                return f"its processor spells prompts otherwise ({case.name})"
-    return None
+    before, *others = text.split(IMAGE_PAD)
+    for size, behind in zip(sizes_of(row), others, strict=True):
+        before += IMAGE_PAD * encoder.layout.num_tokens(size) + behind
+    begins = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)  # as ProcessorMixin asks
+    ids: list[int] = tokenizer(before, add_special_tokens=not begins).input_ids
+    return ids == encoder.prompt(sample_of(row))
