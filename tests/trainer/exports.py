@@ -75,7 +75,7 @@ def vary_toy(folder: Path) -> ModelSettings:
 
 def llava_15(folder: Path) -> ModelSettings:
     """LLaVA-1.5: CLIP, an MLP and Llama, its template and a tokenizer of its kind."""
-    speaks = language("llama", "llava_v1", tokenizers.llama(), folder)
+    speaks = language("llama", "llava_v1", tokenizers.llama(add_bos_token=True), folder)
     clip = EncoderSettings(type="clip", config=CLIP_32, connector=PartSettings(type="mlp"), preprocess={"fit": "pad"})
     return ModelSettings(vision={"clip": clip}, language=speaks)
 
@@ -92,3 +92,18 @@ def deepseek(folder: Path) -> ModelSettings:
     }
     behind = PartSettings(type="mlp", config={"depth": 1, "activation_first": True})
     return ModelSettings(vision=vision, language=speaks, projector=behind)
+
+
+def llava_16(folder: Path) -> ModelSettings:
+    """LLaVA-1.6: the same with tiles, and Mistral."""
+    speaks = language("mistral", "mistral", tokenizers.llama(), folder)
+    clip = EncoderSettings(type="clip", config=CLIP_32, connector=PartSettings(type="mlp"))
+    return ModelSettings(vision={"clip": clip}, language=speaks, tiling=PartSettings(type="any_res"))
+
+
+def thumbnail(folder: Path) -> ModelSettings:
+    """Tiles with a thumbnail, of tokens that a pixel shuffle put together."""
+    speaks = language("qwen2", "chatml", tokenizers.qwen(), folder, tie_word_embeddings=True)
+    vit = EncoderSettings(type="siglip", config=CLIP_32, connector=PartSettings(type="pixel_shuffle"))
+    tiling = PartSettings(type="thumbnail", config={"max_tiles": 4})
+    return ModelSettings(vision={"siglip": vit}, language=speaks, tiling=tiling)

@@ -71,6 +71,8 @@ def _compared(case: Case, found: dict[str, Tensor], form: Form, trained: Trained
     prompts = [encoder.prompt(sample_of(row)) for row in case.rows]
     mask = found["attention_mask"]
     for row, (prompt, ids) in enumerate(zip(prompts, found["input_ids"], strict=True)):
+        if not mask[row].eq(mask[row].sort().values).all():
+            _refuse(case, "rows are not padded on the left")
         theirs = ids[mask[row] == 1].tolist()
         if theirs != prompt:
             first = next((i for i, (a, b) in enumerate(zip(theirs, prompt, strict=False)) if a != b), len(prompt))
@@ -80,9 +82,8 @@ def _compared(case: Case, found: dict[str, Tensor], form: Form, trained: Trained
         found["input_ids"], mask, pixels, case.sizes, max_new_tokens=_NEW_TOKENS, eos_id=encoder.end_id
     )
     difference = 0.0
-    for prompt, ours, theirs in zip(prompts, _logits(case, prompts, pixels, trained), found["logits"], strict=True):
-        theirs = theirs[-len(prompt) :]
-        difference = max(difference, float((ours - theirs).abs().max() / ours.abs().max()))
+    for ours, theirs in zip(_logits(case, prompts, pixels, trained), found["logits"], strict=True):
+        difference = max(difference, float((ours - theirs[-len(ours) :]).abs().max() / ours.abs().max()))
     if not difference <= TOLERANCE:  # also when it is no number
         _refuse(case, f"the logits differ by {difference:.1e} of the largest, more than {TOLERANCE:.0e}")
     for mine, their in zip(said, found["said"].tolist(), strict=True):

@@ -6,7 +6,7 @@ Part of the exported folder, which needs torch, transformers, numpy and Pillow, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -29,7 +29,7 @@ class VaryforgeConfig(PreTrainedConfig):
     """
 
     model_type = "varyforge"
-    sub_configs = {"text_config": AutoConfig}
+    sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Models that transformers has classes for: LLaVA-1.5 (arXiv 2310.03744) and 1.6, and what is put together like them."""
+"""Models that transformers has classes for: LLaVA-1.5 (arXiv 2310.03744), 1.6, and what is put together like them."""
 
 from __future__ import annotations
 
@@ -169,7 +169,8 @@ class LlavaNext(Llava):
 
     def _tiling(self, trained: Trained) -> dict[str, Any]:
         tiling: Any = trained.model.layout.tiling
-        return {"image_grid_pinpoints": [list(size) for size in tiling.sizes(trained.model.layout.side_px)]}
+        side = trained.model.layout.side_px
+        return {"image_grid_pinpoints": [[rows * side, columns * side] for rows, columns in tiling.grids]}
 
 
 def _is_mlp(part: EncoderSettings) -> bool:

@@ -34,7 +34,7 @@ from trainer.model.joint import Joint
 
 
 class SamVocabulary(nn.Module):
-    """SAM's image encoder and two convolutions of stride 2: Vary's vision vocabulary (arXiv 2312.06109, section 3.2)."""
+    """SAM's image encoder and two convolutions of stride 2: Vary's vision vocabulary (arXiv 2312.06109, 3.2)."""
 
     def __init__(self, config: Mapping[str, Any], _attention: str) -> None:
         super().__init__()

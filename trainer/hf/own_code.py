@@ -172,11 +172,8 @@ def _encoder_config(kind: str, encoder: Any) -> dict[str, Any]:
         }
     ours = encoder.configuration()
     trunk = {theirs: ours[key] for key, theirs in _SAM_CONFIG.items()}
-    return {
-        "trunk": {**trunk, "mlp_ratio": float(trunk["mlp_ratio"])},
-        "neck_grid": ours["neck_grid"],
-        "conv_channels": ours["conv_channels"],
-    }
+    trunk["mlp_ratio"] = float(trunk["mlp_ratio"])
+    return {"trunk": trunk, "neck_grid": ours["neck_grid"], "conv_channels": ours["conv_channels"]}
 
 
 def _sam_name(name: str) -> str:

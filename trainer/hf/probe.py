@@ -1,7 +1,6 @@
-"""Loads an exported folder with plain transformers and writes down what it computes. Run as a file, alone:
+"""Loads an exported folder with plain transformers and writes down what it computes.
 
-    python probe.py FOLDER WORK
-
+Run as a file, alone: `python probe.py FOLDER WORK`.
 WORK/cases.json holds the cases: a name and a batch of conversations each, whose images are files in WORK. Of each,
 WORK/NAME.safetensors gets the processor's inputs, the logits of the last tokens and the greedy continuation. Nothing of
 varyforge can be imported here, so what works here works where it is not installed.

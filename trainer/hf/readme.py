@@ -18,11 +18,11 @@ def readme(trained: Trained, form: Form, compared: Sequence[Compared]) -> str:
     tiling = "whole" if settings.tiling is None else settings.tiling.type
     worst = max(case.logits for case in compared)
     controls = (
-        "`apply_chat_template(…, tokenize=True)` takes what looks like a control token in a user's text for text, as in "
-        "training. A text that was rendered first and then given to the processor, or the tokenizer alone, does not."
+        "`apply_chat_template(…, tokenize=True)` takes what looks like a control token in a user's text for text, as "
+        "in training. A text that was rendered first and then given to the processor, or the tokenizer alone, does not."
         if form.levels == 0
-        else "A control token that is written out in a user's text (`</s>`, `<imgpad>`) is taken for one; in training it "
-        "was text. Remove such from what users write."
+        else "A control token that is written out in a user's text (`</s>`, `<imgpad>`) is taken for one; in training "
+        "it was text. Remove such from what users write."
     )
     return f"""---
 library_name: transformers
@@ -64,10 +64,11 @@ EXIF rotation is applied by transformers when it opens a file; in training image
 
 At export time the folder was loaded by transformers {transformers.__version__} without varyforge and compared with the
 trained model: ids of prompts and greedy tokens are equal, logits in fp32 differ by at most {worst:.1e} of the largest
-(allowed: {TOLERANCE:.0e}), pixels by at most {max(case.levels for case in compared)} of 255 levels. export.json has each case.
+(allowed: {TOLERANCE:.0e}), pixels by at most {max(case.levels for case in compared)} of 255 levels (Pillow backend).
+export.json has each case.
 
 ## Licence and data
 
-Not stated by the export. The weights come under the terms of what they were trained from (encoders, language model) and on;
-fill this in before you publish the folder.
+Not stated by the export. The weights come under the terms of what they were trained from (encoders, language model)
+and on; fill this in before you publish the folder.
 """
