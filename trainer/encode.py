@@ -68,6 +68,7 @@ def sizes_of(sample: Sample) -> tuple[Size, ...]:
 class ConversationEncoder:
     """Turns samples into ids and ids into text, for one tokenizer, template and layout of images.
 
+    `lead` is the blank that an answer begins with where the tokenizer makes it part of the first word, or "".
     `warnings` says which characters the tokenizer does not give back; an answer that holds one it does not know is
     `Unusable`.
 

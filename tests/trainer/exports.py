@@ -83,7 +83,7 @@ def llava_15(folder: Path) -> ModelSettings:
 def deepseek(folder: Path) -> ModelSettings:
     """DeepSeek-VL's pair: SigLIP and SAM with an interpolated neck, an MLP each, and one behind both."""
     speaks = language("llama", "chatml", tokenizers.qwen(), folder)
-    siglip = {key: value for key, value in CLIP_32.items()} | {"image_size": 56, "patch_size": 14}
+    siglip = {**CLIP_32, "image_size": 56}
     vision = {
         "siglip": EncoderSettings(
             type="siglip", config=siglip, connector=PartSettings(type="mlp", config={"depth": 1})

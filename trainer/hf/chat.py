@@ -30,6 +30,7 @@ def chat_template(encoder: ConversationEncoder, *, begin: bool = True) -> str:
         tokenizer = encoder.tokenizer
         return json.dumps(text.replace(BOS, tokenizer.bos_token or "").replace(EOS, tokenizer.eos_token or ""))
 
+    opening = literal(form.begin if begin else "")
     image = literal(form.image[0] + IMAGE_PAD + form.image[1] + form.after_image)
     behind_system = form.user[0] if form.user_after_system is None else form.user_after_system
     system, default = [literal(part) for part in form.system], form.default_system
@@ -48,7 +49,7 @@ def chat_template(encoder: ConversationEncoder, *, begin: bool = True) -> str:
         f"{{{{- {image} -}}}}{{%- endfor -%}}{{%- endif -%}}"
     )
     return (
-        f"{_MACROS}{{%- set state = namespace(opening={literal(form.user[0])}) -%}}{{{{- {literal(form.begin if begin else '')} -}}}}"
+        f"{_MACROS}{{%- set state = namespace(opening={literal(form.user[0])}) -%}}{{{{- {opening} -}}}}"
         "{%- if messages and messages[0].role == 'system' -%}"
         f"{{{{- {system[0]} + words(messages[0].content) + {system[1]} -}}}}"
         f"{{%- set state.opening = {literal(behind_system)} -%}}{say_default}{{%- endif -%}}"

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from trainer.encode import ConversationEncoder
 from trainer.hf.cases import Message, cases, messages, sample_of, sizes_of
@@ -189,8 +188,8 @@ def _plain_template(trained: Trained) -> str | None:
 
 
 def _is_plain(row: Sequence[Message], template: str, encoder: ConversationEncoder) -> bool:
-    (text,), _ = render_jinja_template(conversations=[messages(row)], chat_template=template)
     tokenizer: Any = encoder.tokenizer
+    text = tokenizer.apply_chat_template(messages(row), chat_template=template, tokenize=False)
     before, *others = text.split(IMAGE_PAD)
     for size, behind in zip(sizes_of(row), others, strict=True):
         before += IMAGE_PAD * encoder.layout.num_tokens(size) + behind

@@ -38,7 +38,7 @@ class SamVocabulary(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], _attention: str) -> None:
         super().__init__()
-        trunk = SamVisionConfig(**config["trunk"])
+        trunk: Any = SamVisionConfig(**config["trunk"])
         self.trunk = SamVisionEncoder._from_config(trunk, attn_implementation="sdpa")  # it has no other fused kernel
         first, second = config["conv_channels"]
         self.net_2 = nn.Conv2d(trunk.output_channels, first, kernel_size=3, stride=2, padding=1, bias=False)
@@ -102,7 +102,7 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
     config: VaryforgeConfig
     base_model_prefix = "language"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities: Any = ("image", "text")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -174,8 +174,10 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
         )
 
-    def embed(self, input_ids: Tensor, pixel_values: Tensor | None, image_sizes: Tensor | None) -> Tensor:
+    def embed(self, input_ids: Tensor | None, pixel_values: Tensor | None, image_sizes: Tensor | None) -> Tensor:
         """(B, T) ids → (B, T, H), with the images in their places."""
+        if input_ids is None:
+            raise ValueError("input_ids: missing; give them, or inputs_embeds")
         embeddings: Tensor = self.get_input_embeddings()(input_ids)
         slots = input_ids == self.config.image_token_id
         sizes = [] if image_sizes is None else [(height, width) for height, width in image_sizes.tolist()]

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_utils import load_image
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from trainer.hf.configuration_varyforge import layout_of
 from trainer.spelling import Speller
@@ -53,9 +52,7 @@ class VaryforgeProcessor(ProcessorMixin):
         self._spell = Speller(copy.deepcopy(tokenizer))  # it switches the recognition of control tokens off
         super().__init__(tokenizer, chat_template=chat_template, **kwargs)
 
-    def __call__(  # type: ignore[override]
-        self, images: Any = None, text: str | Sequence[str] | None = None, **_other: Any
-    ) -> BatchFeature:
+    def __call__(self, images: Any = None, text: str | Sequence[str] | None = None, **_other: Any) -> BatchFeature:
         """Texts as `apply_chat_template(…, tokenize=False)` gives them, and their images in reading order.
 
         In such a text everything that looks like a control token is one, also in what a user wrote; with
@@ -96,22 +93,26 @@ class VaryforgeProcessor(ProcessorMixin):
         Returns:
             The text, or texts; `tokenize`: as `__call__`, or with `return_dict=False` the ids of each conversation.
         """
-        template = chat_template or self.chat_template
         batched = not isinstance(conversation[0], dict)
         conversations = conversation if batched else [conversation]
         if not tokenize:
-            texts, _ = render_jinja_template(conversations=conversations, chat_template=template, **kwargs)
+            texts = self._texts(conversations, chat_template, **kwargs)
             return texts if batched else texts[0]
         pictures = [_rgb(image) for one in conversations for image in _images_of(one)]
         sizes = iter(self._sizes(pictures))
         mark, edge = uuid4().hex, uuid4().hex
-        texts, _ = render_jinja_template(
-            conversations=conversations, chat_template=template, mark=mark, edge=edge, **kwargs
-        )
+        texts = self._texts(conversations, chat_template, mark=mark, edge=edge, **kwargs)
         rows = [list(self._expanded(self._ids(one, mark, edge), sizes)) for one in texts]
         if return_dict:
             return self._inputs(rows, pictures)
         return rows if batched else rows[0]
+
+    def _texts(self, conversations: Sequence[Any], template: str | None, **values: Any) -> list[str]:
+        """Conversations as the template writes them with `values`."""
+        rendered: list[str] = self.tokenizer.apply_chat_template(
+            conversations, chat_template=template or self.chat_template, tokenize=False, **values
+        )
+        return rendered
 
     def _ids(self, text: str, mark: str, edge: str) -> list[int]:
         """Ids of a rendered conversation: a span of text ends at a control token and where an answer begins."""
