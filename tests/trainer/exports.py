@@ -36,18 +36,18 @@ def language(
 ) -> LanguageSettings:
     """A language model whose tokenizer has what the template needs."""
     tokenizers.with_tokens(tokenizer, template).save_pretrained(folder / "tokenizer")
-    sizes = OPT if kind == "opt" else {**QWEN, "initializer_range": 0.2}
+    sizes = {**OPT} if kind == "opt" else {**QWEN, "initializer_range": 0.2}
     return LanguageSettings(
         type=kind, tokenizer=str(folder / "tokenizer"), template=template, config={**sizes, **config}
     )
 
 
-def trained(model: ModelSettings, folder: Path) -> Path:
+def trained(model: ModelSettings, folder: Path, *, max_length: int = 512) -> Path:
     """OUT/model of a run of `model`, whose weights are far from where they start."""
     recipe = Recipe(
         out=str(folder / "run"),
         model=model,
-        data=DataSettings(mixture=MixtureSettings(sources={"a": SourceSettings(shards="-")}), max_length=512),
+        data=DataSettings(mixture=MixtureSettings(sources={"a": SourceSettings(shards="-")}), max_length=max_length),
         optim=OptimSettings(learning_rate=1e-3),
         engine=EngineSettings(global_batch_size=1, precision="fp32"),
     )

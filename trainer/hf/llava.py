@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,11 +185,11 @@ def _plain_template(trained: Trained) -> str | None:
     """
     templates = [chat_template(trained.encoder, begin=begin) for begin in (True, False)]
     rows = [row for case in cases(trained) if not case.exact for row in case.rows]
-    return next((t for t in templates if all(_is_plain(row, t, trained.encoder) for row in rows)), None)
+    tokenizer = copy.deepcopy(trained.encoder.tokenizer)  # in the encoder's, no text is a control token
+    return next((t for t in templates if all(_is_plain(row, t, tokenizer, trained.encoder) for row in rows)), None)
 
 
-def _is_plain(row: Sequence[Message], template: str, encoder: ConversationEncoder) -> bool:
-    tokenizer: Any = encoder.tokenizer
+def _is_plain(row: Sequence[Message], template: str, tokenizer: Any, encoder: ConversationEncoder) -> bool:
     text = tokenizer.apply_chat_template(messages(row), chat_template=template, tokenize=False)
     before, *others = text.split(IMAGE_PAD)
     for size, behind in zip(sizes_of(row), others, strict=True):
