@@ -80,7 +80,8 @@ def _write(trained: Trained, form: Form, folder: Path) -> None:
     assert len(renamed) == len(weights)
     save_torch_state_dict(renamed, folder)
     tokenizer = encoder.tokenizer
-    tokenizer.init_kwargs["padding_side"] = "left"  # to generate from a batch; of the attribute nothing is saved
+    tokenizer.padding_side = "left"  # to generate from a batch
+    tokenizer.init_kwargs["padding_side"] = "left"  # without which transformers does not save the attribute
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(encoder.pad_id)
     tokenizer.save_pretrained(folder)

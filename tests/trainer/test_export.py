@@ -105,6 +105,14 @@ def test_every_model_is_exported_and_the_readme_loads_it(name: str, exported: Ex
     plain_python(example, tmp_path, folder)
 
 
+def test_the_example_of_the_documentation(exported: Export, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    for name in ("vary_tiny", "llava_16"):
+        folder, _ = exported(name)
+        plain_python(f"folder = {str(folder)!r}\n{example}", tmp_path, folder)
+
+
 MORE = """
 import torch
 from PIL import Image
@@ -114,7 +122,7 @@ load = dict(trust_remote_code=True)
 processor = AutoProcessor.from_pretrained(".", **load)
 model = AutoModelForImageTextToText.from_pretrained(".", **load)
 assert AutoConfig.from_pretrained(".", **load).model_type == "varyforge"
-assert len(AutoTokenizer.from_pretrained(".")) == len(processor.tokenizer)
+assert len(AutoTokenizer.from_pretrained(".", **load)) == len(processor.tokenizer)
 assert model.dtype == torch.float32
 
 def ask(*images):
@@ -360,7 +368,8 @@ def test_pixels_are_those_of_training() -> None:
 def test_the_folders_tokenizer_is_the_trained_one(exported: Export) -> None:
     folder, _ = exported("vary_toy")
     source = folder.parent / "run" / "model" / "tokenizer"
-    mine, theirs = AutoTokenizer.from_pretrained(source), AutoTokenizer.from_pretrained(folder)
+    mine = AutoTokenizer.from_pretrained(source)
+    theirs = type(mine).from_pretrained(folder)
     assert mine.get_vocab() == theirs.get_vocab()
     assert theirs.padding_side == "left"
     generation = json.loads((folder / "generation_config.json").read_text())

@@ -19,9 +19,9 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     GenerationMixin,
-    MaxLengthCriteria,
     PreTrainedModel,
     SamVisionConfig,
+    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers.models.sam.modeling_sam import SamVisionEncoder
@@ -93,6 +93,17 @@ LAST_NORM = {
     "dinov2_with_registers": "layernorm",
 }
 """What stands between a model's last layer and `last_hidden_state`."""
+
+
+class LastPosition(StoppingCriteria):
+    """Ends all rows at a length. (Transformers' own criterion of that kind would take the place of max_new_tokens.)"""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
+        """(B,) whether a row is at its end."""
+        return torch.full((len(input_ids),), input_ids.shape[1] >= self.length, device=input_ids.device)
 
 
 class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -214,7 +225,7 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
         room = self.config.text_config.max_position_embeddings - longest
         if room < 1:
             raise ValueError(f"prompt of {longest} tokens: the language model has {room + longest} positions")
-        ends = [*(kwargs.pop("stopping_criteria", None) or []), MaxLengthCriteria(input_ids.shape[1] + room)]
+        ends = [*(kwargs.pop("stopping_criteria", None) or []), LastPosition(input_ids.shape[1] + room)]
         embeddings = self.embed(input_ids, pixel_values, image_sizes)
         kwargs |= {"inputs_embeds": embeddings, "stopping_criteria": StoppingCriteriaList(ends), "use_cache": True}
         return super().generate(input_ids=input_ids, **kwargs)
