@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Batch
 from trainer.loss import token_losses
+from trainer.model.attention import Lengths
 from trainer.model.connectors import Fusion
+from trainer.model.flops import PartFlops, counted, passes
 from trainer.model.language import LanguageModel
 from trainer.model.vision import VisionEncoder
 from trainer.model.vision_grad import encode
@@ -74,6 +76,30 @@ class VisionLanguageModel(nn.Module):
         losses = token_losses(hidden[rows, before], self.language.head, batch.labels[rows, before + 1])
         return losses, batch.sample_of[rows, before + 1]
 
+    def flops(self, lengths: Lengths, *, views: int, supervised: int) -> list[PartFlops]:
+        """What a training step over a batch costs, part by part in the order of the computation.
+
+        `lengths` as in `Batch`, `views` the pictures that each encoder gets, `supervised` the tokens with a label. The
+        model may be on the meta device.
+        """
+        forward: list[tuple[str, nn.Module, int]] = []
+        for name, encoder in self.encoders.items():
+            forward.append((f"encoders.{name}", encoder, views * cast(VisionEncoder, encoder).flops()))
+        for name, connector in self.connectors.items():
+            encoder = cast(VisionEncoder, self.encoders[name])
+            shape = (1, encoder.num_tokens, encoder.width)
+            forward.append((f"connectors.{name}", connector, views * counted(connector, shape)))
+        for name, count in self.language.flops(lengths, supervised).items():
+            forward.append((f"language.{name}", self.language, count))
+        parts, behind = [], False
+        for part, module, count in forward:
+            trains = not is_frozen(module)
+            times = passes(trains=trains, behind_trained=behind and not part.startswith("encoders."))
+            again = times > 1 and part != "language.head" and _recomputes(module)
+            parts.append(PartFlops(part=part, forward=count, passes=times, recomputed=again))
+            behind = behind or trains
+        return parts
+
     def encode_images(self, pixels: Mapping[str, Tensor]) -> Tensor:
         """(N, 3, H, W) uint8 per encoder → (N, P, H) in the language model's embedding space; N may be 0.
 
@@ -124,3 +150,8 @@ class VisionLanguageModel(nn.Module):
 def is_frozen(part: nn.Module) -> bool:
     """Whether none of a part's parameters trains."""
     return not any(parameter.requires_grad for parameter in part.parameters())
+
+
+def _recomputes(part: nn.Module) -> bool:
+    """Whether gradient checkpointing is on anywhere in a part, by the name that transformers and SAM have for it."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in part.modules())

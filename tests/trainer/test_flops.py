@@ -1,0 +1,96 @@
+"""FLOPs by formula are those of torch's counter, part by part at full size and for whole steps of small models."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers.models.sam.configuration_sam import SamVisionConfig
+from transformers.models.sam.modeling_sam import SamVisionEncoder
+
+from datagen.config import load
+from tests.trainer.test_model import LANGUAGE, VOCABULARY
+from trainer.model import VisionLanguageModel, build
+from trainer.model.flops import counted
+from trainer.model.language import LANGUAGE_MODELS, LanguageModel
+from trainer.model.sam import SamConfig, SamEncoder
+from trainer.settings import Recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def full_size(recipe: str) -> VisionLanguageModel:
+    """A shipped recipe's model without memory."""
+    settings = load(Recipe, RECIPES / recipe).model
+    vision = {name: replace(encoder, weights=None) for name, encoder in settings.vision.items()}
+    settings = replace(settings, vision=vision, language=replace(settings.language, weights=None))
+    with torch.device("meta"):
+        model, _ = build(
+            settings, vocabulary=1, image_token_id=0, attention="sdpa", gradient_checkpointing=False, seed=0
+        )
+    return model
+
+
+def counted_forward(language: LanguageModel, lengths: list[list[int]]) -> int:
+    """What torch's counter says of a language model's forward pass over such rows, with logits for each token."""
+    shape = (len(lengths), max(map(sum, lengths)))
+    positions = torch.zeros(shape, dtype=torch.int64, device="meta")
+    embeddings = torch.empty(*shape, language.hidden_size, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        hidden = language.hidden_states(embeddings, positions, lengths)
+        _ = hidden @ language.head.T
+    return counter.get_total_flops()
+
+
+def test_sam_at_full_size_is_the_published_form() -> None:
+    with torch.device("meta"):
+        theirs = SamVisionEncoder(SamVisionConfig(attn_implementation="eager"))
+        net_2, net_3 = (nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in ((256, 512), (512, 1024)))
+        ours = SamEncoder(SamConfig())
+    convolutions = counted(net_2, (1, 256, 64, 64)) + counted(net_3, (1, 512, 32, 32))
+    assert ours.flops() == counted(theirs, (1, 3, 1024, 1024)) + convolutions == 976_909_172_736
+
+
+def test_clip_at_full_size_is_the_layers_that_are_used() -> None:
+    clip = full_size("toy_pretrain.yaml").encoders["clip"]
+    patches = 2 * 256 * 3 * 14**2 * 1024
+    layer = 24 * 257 * 1024**2 + 4 * 257**2 * 1024
+    assert counted(clip.model, (1, 3, 224, 224)) == 24 * layer + patches == 162_023_964_672
+    assert clip.flops() == 23 * layer + patches
+
+
+@pytest.mark.parametrize("recipe, gflop", [("toy_pretrain.yaml", 112.206), ("tiny_plus.yaml", 17.717)])
+def test_a_layer_of_a_language_model_at_full_size(recipe: str, gflop: float) -> None:
+    language = full_size(recipe).language
+    flops = language.flops([[1024]], 0)
+    layers = language.model.config.num_hidden_layers
+    assert (flops["layers"] + flops["attention"]) / layers / 1e9 == pytest.approx(gflop, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", sorted(LANGUAGE_MODELS))
+@pytest.mark.parametrize("lengths", [[[9]], [[3, 4, 2], [5, 4]]])
+def test_rows_cost_the_sum_of_their_samples(name: str, lengths: list[list[int]]) -> None:
+    config = {**LANGUAGE[name], **({} if name == "opt" else {"num_key_value_heads": 1})}
+    with torch.device("meta"):
+        language, _ = LANGUAGE_MODELS[name].build(config, None, "eager", vocabulary=VOCABULARY)
+    width, tokens = max(map(sum, lengths)), sum(map(sum, lengths))
+    assert width * len(lengths) == tokens  # padding would go through the linear layers
+    assert sum(language.flops(lengths, tokens).values()) == counted_forward(language, lengths)
+
+
+@pytest.mark.parametrize("config", [SamConfig(), SamConfig(image_size=256, width=96, depth=3, global_layers=(1,))])
+def test_what_sam_executes_more_is_its_longer_queries_keys_and_values(config: SamConfig) -> None:
+    with torch.device("meta"):
+        ours = SamEncoder(config)
+    more, head = 0, config.width // config.heads
+    for layer in range(config.depth):
+        side = config.grid if layer in config.global_layers else config.window
+        places = (math.ceil(config.grid / side) * side) ** 2
+        longer = 8 * math.ceil((head + 2 * side) / 8) - head  # two one-hot places, rounded up for the kernels
+        more += 2 * places * side**2 * config.heads * 2 * longer
+    assert counted(ours, (1, 3, config.image_size, config.image_size)) == ours.flops() + more
