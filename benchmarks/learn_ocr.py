@@ -131,10 +131,9 @@ def swap_gap(folder: Path, shards: Path, limit: int) -> tuple[float, float]:
     model, encoder, _ = load_exported(folder)
     _, samples = held_out(ShardSet(shards), limit)
     rows = [
-        [(encoder.encode(sample), [pixels(image.data, model.preprocess) for image in sample.images])]
-        for sample in samples
+        [(encoder.encode(sample), [pixels(image.data, model.layout) for image in sample.images])] for sample in samples
     ]
-    batch: Batch = collate(rows, encoder.pad_id, model.preprocess)
+    batch: Batch = collate(rows, encoder.pad_id, model.layout)
     swapped = replace(batch, pixels={name: images.roll(1, 0) for name, images in batch.pixels.items()})
     return float(model(batch)[0].mean()), float(model(swapped)[0].mean())
 

@@ -61,6 +61,7 @@ from trainer.batch import IGNORE_INDEX
 from trainer.catalog import Item, read_item
 from trainer.corpus import Corpus
 from trainer.encode import ConversationEncoder, load_tokenizer
+from trainer.layout import ImageLayout, ViewTokens
 from trainer.loader import LoadSample, Share, StepLoader, load_sample, open_pool
 from trainer.packing import collate, micro_batches
 from trainer.pixels import decode, pixels
@@ -72,6 +73,7 @@ PREPROCESS = {"clip": ImagePreprocess(size=224, crop="centre"), "vary": ImagePre
 MEAN, STD = (torch.tensor(numbers).view(3, 1, 1) for numbers in (PREPROCESS["vary"].mean, PREPROCESS["vary"].std))
 STEP, ROWS = 32, 4  # samples of a step of ours; rows of a batch, of everybody
 MAX_LENGTH, IMAGE_TOKENS = 4096, 256
+LAYOUT = ImageLayout(preprocess=PREPROCESS, view=ViewTokens(IMAGE_TOKENS))
 WAYS = ("ours", "bare", "bare, tokens", "webdataset", "released")
 
 
@@ -97,7 +99,7 @@ class World:
     def encoder(self) -> ConversationEncoder:
         """Vary-toy's template."""
         tokenizer = load_tokenizer(self.tokenizer)
-        return ConversationEncoder(tokenizer, template="vary_toy", image_tokens=IMAGE_TOKENS, max_length=MAX_LENGTH)
+        return ConversationEncoder(tokenizer, template="vary_toy", layout=LAYOUT, max_length=MAX_LENGTH)
 
 
 def prepare(shards: Path | None, work: Path) -> World:
@@ -131,7 +133,7 @@ def ours(world: World, workers: int) -> Generator[int]:
     """Steps of the trainer's loader."""
     data = world.data(workers)
     corpus = Corpus(data)
-    load = load_sample(world.encoder(), PREPROCESS, data)
+    load = load_sample(world.encoder(), data)
     share = Share(global_batch_size=STEP, micro_batch_size=ROWS)
     with open_pool(load, data, corpus, world.work) as pool:
         for step in StepLoader(corpus, load, pool, share, data).steps(0, 10**6 // STEP):
@@ -254,7 +256,7 @@ def bare_loop(items: list[Item], answers: list[str], tokenizer: Tokenizer | None
         with open(f"{item.place}/{item.shard}", "rb") as file:
             file.seek(item.offset)
             read = file.read(item.size)
-        pixels(read[read.index(b"\xff\xd8\xff") :], PREPROCESS)
+        pixels(read[read.index(b"\xff\xd8\xff") :], LAYOUT)
         if tokenizer is not None:
             tokenizer.encode_batch_fast([answer], add_special_tokens=False)
     return time.perf_counter() - started, time.process_time() - cpu
@@ -310,7 +312,7 @@ def time_parts(world: World, count: int = 128) -> None:
         spent[name] += time.process_time() - started
         return made
 
-    load: LoadSample = load_sample(world.encoder(), PREPROCESS, world.data(0))
+    load: LoadSample = load_sample(world.encoder(), world.data(0))
     loaded = []
     for item in itertools.islice(itertools.cycle(world.items), count):
         sample = timed("read", read_item, item)

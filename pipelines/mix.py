@@ -67,7 +67,8 @@ def _add_overrides(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_image_tokens(verb: argparse.ArgumentParser, what: str) -> None:
-    verb.add_argument("--image-tokens", type=_positive, metavar="N", default=IMAGE_TOKENS, help=what)
+    what += f" (default: the recipe's model's, else {IMAGE_TOKENS})"
+    verb.add_argument("--image-tokens", type=_positive, metavar="N", help=what)
 
 
 def _add_show(verb: argparse.ArgumentParser) -> None:
@@ -75,7 +76,7 @@ def _add_show(verb: argparse.ArgumentParser) -> None:
     _add_overrides(verb)
     verb.add_argument("--global-batch", type=_positive, metavar="N", help="samples per step (default: the recipe's)")
     verb.add_argument("--max-length", type=_positive, metavar="N", help="tokens (default: the recipe's, else 4096)")
-    _add_image_tokens(verb, "of one image and its marks (%(default)s)")
+    _add_image_tokens(verb, "of one image and its marks")
     verb.add_argument(
         "--measure",
         type=_positive,
@@ -106,7 +107,7 @@ def _add_step(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("steps", metavar="STEP", type=_steps, help="as the log counts them, from 1; or FIRST:LAST")
     _add_overrides(verb)
     verb.add_argument("--ranks", type=_positive, metavar="R", help="also say which of R ranks takes a sample")
-    _add_image_tokens(verb, "of one image and its marks; the ranks depend on it (%(default)s)")
+    _add_image_tokens(verb, "of one image and its marks; the ranks depend on it")
 
 
 def _positive(text: str) -> int:
@@ -152,7 +153,7 @@ def _write(arguments: argparse.Namespace) -> int:
 
 
 def step_rows(
-    given: Given, steps: range, *, ranks: int | None = None, image_tokens: int = IMAGE_TOKENS
+    given: Given, steps: range, *, ranks: int | None = None, image_tokens: int | None = None
 ) -> Iterator[tuple[object, ...]]:
     """Where each sample of optimiser steps lies, in order of position.
 
@@ -160,7 +161,7 @@ def step_rows(
         given: a training recipe.
         steps: as the log counts them: step 1 is the first one, positions 0 to global batch - 1.
         ranks: the samples are shared out over so many; None: not at all.
-        image_tokens: of one image and its marks, which say how dear a sample is to a rank.
+        image_tokens: of one image and its marks, which say how dear a sample is to a rank; None: the model's.
 
     Yields:
         Values of `_STEP_COLUMNS`; the rank behind them, where asked for.
@@ -174,22 +175,23 @@ def step_rows(
     last = corpus.mixture.per_epoch * given.data.epochs // size
     if steps[-1] > last:
         raise UserError(f"{given.file}: step {steps[-1]} is beyond the last one, {last} (data.epochs)")
+    if ranks:
+        image_tokens = image_tokens or given.image_tokens()
     for step in steps:
         positions = range((step - 1) * size, step * size)
         items = corpus.items(positions)
-        lengths = [item.length(image_tokens, given.data.max_length) for item in items]
-        rank_of = _rank_of(items, lengths, ranks) if ranks else {}
+        rank_of = _rank_of(items, image_tokens or 0, given.data.max_length, ranks) if ranks else {}
         for number, (position, item) in enumerate(zip(positions, items, strict=True)):
             key, tar = corpus.key(position), f"{item.place}/{item.shard}"
             row = (step, position, item.source, key, item.task, tar, item.offset)
             yield (*row, rank_of[number]) if ranks else row
 
 
-def _rank_of(items: Sequence[Item], lengths: Sequence[int], ranks: int) -> dict[int, int]:
+def _rank_of(items: Sequence[Item], image_tokens: int, max_length: int, ranks: int) -> dict[int, int]:
     """The rank that takes each sample of a step, by its place in the step."""
     from trainer.packing import cost, share_out  # noqa: PLC0415  # imports torch: seconds
 
-    costs = [cost(length, item.images) for length, item in zip(lengths, items, strict=True)]
+    costs = [cost(item.length(image_tokens, max_length), item.images) for item in items]
     return {sample: rank for rank, share in enumerate(share_out(costs, ranks)) for sample in share}
 
 

@@ -45,6 +45,14 @@ class Given:
         """Samples per optimiser step, where a recipe says it."""
         return self.recipe.engine.global_batch_size if self.recipe else None
 
+    def image_tokens(self) -> int:
+        """Of one image and its marks: in the recipe's model, or in Vary where there is no recipe."""
+        if self.recipe is None:
+            return IMAGE_TOKENS
+        from trainer.assemble import planned_image  # noqa: PLC0415  # imports transformers: seconds
+
+        return planned_image(self.recipe.model)
+
     def corpus(self) -> Corpus:
         """Opens the shard sets.
 
@@ -89,7 +97,7 @@ def report_on(
     *,
     global_batch: int | None = None,
     max_length: int | None = None,
-    image_tokens: int = IMAGE_TOKENS,
+    image_tokens: int | None = None,
     measure: int = 0,
 ) -> Report:
     """Reads the indexes and walks one epoch.
@@ -98,13 +106,14 @@ def report_on(
         given: the mixture.
         global_batch: samples per step; None: the recipe's.
         max_length: tokens per sample; None: the recipe's.
-        image_tokens: of one image, its marks among them.
+        image_tokens: of one image, its marks among them; None: as the recipe's model has it, else Vary's.
         measure: so many samples of each source are read and tokenised.
 
     Raises:
         UserError: what the trainer would refuse; `measure` without a recipe that names a tokenizer.
     """
     corpus = given.corpus()
+    image_tokens = image_tokens or given.image_tokens()
     limit = max_length or (given.data.max_length if given.recipe else LIMIT)
     batch = global_batch or given.global_batch
     with Progress("order", total=corpus.mixture.per_epoch, unit="position") as progress:
@@ -219,12 +228,13 @@ def _measured(given: Given, corpus: Corpus, most: int, limit: int, image_tokens:
     if given.recipe is None:
         raise UserError(f"{given.file}: --measure needs a tokenizer; give a training recipe in place of the mixture")
     from trainer.encode import ConversationEncoder, load_tokenizer  # noqa: PLC0415  # imports transformers: seconds
+    from trainer.model import layout_of  # noqa: PLC0415
 
     language = given.recipe.model.language
     encoder = ConversationEncoder(
         load_tokenizer(language.tokenizer),
         template=language.template,
-        image_tokens=image_tokens - 2,  # without the marks
+        layout=layout_of(given.recipe.model),
         max_length=_NO_LIMIT,
     )
     for catalog in corpus.catalogs:

@@ -12,10 +12,17 @@ from safetensors.torch import load_file
 from datagen.console import warn
 from datagen.errors import UserError
 from trainer.encode import ConversationEncoder, load_tokenizer, token_id
-from trainer.model import PartReport, VisionLanguageModel, build
+from trainer.model import PartReport, VisionLanguageModel, build, layout_of
+from trainer.model.tables import lookup
 from trainer.model.weights import copy_tensors
 from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
-from trainer.templates import IMAGE_PAD
+from trainer.templates import IMAGE_PAD, TEMPLATES
+
+
+def planned_image(model: ModelSettings) -> int:
+    """Tokens of an image and its marks, as `ConversationEncoder.planned_image`, without tokenizer and weights."""
+    marks = lookup(TEMPLATES, model.language.template, "model.language.template").image
+    return layout_of(model).planned_tokens + sum(map(bool, marks))
 
 
 def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, list[PartReport]]:
@@ -43,7 +50,7 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
     encoder = ConversationEncoder(
         tokenizer,
         template=recipe.model.language.template,
-        image_tokens=model.num_image_tokens,
+        layout=model.layout,
         max_length=recipe.data.max_length,
         too_long=recipe.data.too_long,
     )

@@ -1,7 +1,8 @@
 """What travels between loader, model and loop: typed tensors.
 
 Shape legend: B rows, T tokens (of the longest row), S samples of all rows in reading order, N images of all rows in
-reading order. A row holds one sample after the other, then padding; samples in a row do not see each other.
+reading order, V views of all images. A row holds one sample after the other, then padding; samples in a row do not see
+each other.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Encoded:
     task: str
     input_ids: NDArray[np.int32]  # T
     labels: NDArray[np.int32]  # T, IGNORE_INDEX where not supervised; labels[0] always is
+    image_sizes: tuple[tuple[int, int], ...] = ()  # (height, width) of each image, in pixels
     truncated: bool = False  # cut at max_length: an answer's tail, or whole rounds at the end
     source: str = ""  # name of the mixture's source that it was read from
 
@@ -39,7 +41,8 @@ class Batch:
     positions: Tensor  # (B, T) int64, from 0 in each sample; 0 in padding
     sample_of: Tensor  # (B, T) int64, number of the sample in 0..S-1; -1 in padding
     lengths: tuple[tuple[int, ...], ...]  # B tuples: tokens of each sample of the row, in order; () for padding alone
-    pixels: dict[str, Tensor]  # per encoder: (N, H, W, 3) uint8; N may be 0
+    pixels: dict[str, Tensor]  # per encoder: (V, H, W, 3) uint8; V may be 0
+    image_sizes: tuple[tuple[int, int], ...]  # N times (height, width) in pixels, before any resizing
     keys: tuple[str, ...]  # S sample keys; none for the row of padding that stands in for an empty batch
     tasks: tuple[str, ...]  # S tasks
     sources: tuple[str, ...]  # S names of sources

@@ -8,7 +8,7 @@ the template alone and are ids from the start: in a sample's own text `<|im_end|
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from datagen.errors import UserError
 from datagen.escape import unescape
 from datagen.sample import IMAGE_MARKER, Sample, Turn
 from trainer.batch import IGNORE_INDEX, Encoded
+from trainer.layout import ImageLayout, Size
 from trainer.spelling import Speller, Untellable, find_token
 from trainer.templates import BOS, EOS, IMAGE_END, IMAGE_PAD, IMAGE_START, TEMPLATES, Template
 
@@ -59,8 +60,13 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     return found
 
 
+def sizes_of(sample: Sample) -> tuple[Size, ...]:
+    """(height, width) of each image of a sample, in pixels."""
+    return tuple((image.height, image.width) for image in sample.images)
+
+
 class ConversationEncoder:
-    """Turns samples into ids and ids into text, for one tokenizer, template and number of tokens per image.
+    """Turns samples into ids and ids into text, for one tokenizer, template and layout of images.
 
     `warnings` says which characters the tokenizer does not give back; an answer that holds one it does not know is
     `Unusable`.
@@ -74,7 +80,7 @@ class ConversationEncoder:
         tokenizer: PreTrainedTokenizerBase,
         *,
         template: str,
-        image_tokens: int,
+        layout: ImageLayout,
         max_length: int,
         too_long: Literal["cut", "drop", "error"] = "cut",
     ) -> None:
@@ -86,8 +92,8 @@ class ConversationEncoder:
         self.end_id = self._tokens[self.template.end][0]
         self.pad_id = self.end_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         self.image_id = token_id(tokenizer, IMAGE_PAD)
-        before, after = (self._tokens.get(token, []) for token in self.template.image)
-        self.image_ids = [*before, *[self.image_id] * image_tokens, *after]  # what an image is, whatever its size
+        self.layout = layout
+        self._image = tuple(self._tokens.get(token, []) for token in self.template.image)
         self._spell = Speller(tokenizer)
         self.warnings = _judge(self._spell, tokenizer.name_or_path)
         self._prepare(template)
@@ -104,7 +110,7 @@ class ConversationEncoder:
             UserError: it is too long and `too_long` is "error".
         """
         try:
-            row = self._row(sample.turns)
+            row = self._row(sample.turns, sizes_of(sample))
         except Untellable as error:
             raise Unusable(str(error)) from error
         length = len(row.ids)
@@ -115,11 +121,23 @@ class ConversationEncoder:
         labels = np.full(length, IGNORE_INDEX, np.int32)
         for start, end in row.answers:
             labels[start:end] = input_ids[start:end]
-        return Encoded(key=sample.key, task=sample.task, input_ids=input_ids, labels=labels, truncated=truncated)
+        return Encoded(
+            key=sample.key,
+            task=sample.task,
+            input_ids=input_ids,
+            labels=labels,
+            image_sizes=sizes_of(sample),
+            truncated=truncated,
+        )
+
+    @property
+    def planned_image(self) -> int:
+        """Tokens of an image of unknown size and of its marks; see `ImageLayout.planned_tokens`."""
+        return self.layout.planned_tokens + sum(map(len, self._image))
 
     def prompt(self, sample: Sample) -> list[int]:
         """Ids up to where the last answer begins: what a model is given to answer."""
-        row = self._row(sample.turns[:-1])
+        row = self._row(sample.turns[:-1], sizes_of(sample))
         row.open_answer(self._lead)
         return row.ids
 
@@ -158,7 +176,8 @@ class ConversationEncoder:
                 pieces.append(part)
         return pieces
 
-    def _row(self, turns: Sequence[Turn]) -> _Row:
+    def _row(self, turns: Sequence[Turn], sizes: Sequence[Size]) -> _Row:
+        images = iter(sizes)
         row = _Row(self._spell, self.tokenizer.bos_token_id)
         row.add(self._begin)
         message, opening = self.template.default_system, self._user[0]
@@ -170,7 +189,7 @@ class ConversationEncoder:
         for turn in turns:
             if turn.role == "user":
                 row.add(opening)
-                self._add_question(row, turn.text)
+                self._add_question(row, turn.text, images)
                 row.add(self._user[1])
                 opening = [*self._between, *self._user[0]]
             else:
@@ -179,10 +198,11 @@ class ConversationEncoder:
                 row.add_answer([*self._spell.ids(said, exact=True), self.end_id])
         return row
 
-    def _add_question(self, row: _Row, text: str) -> None:
+    def _add_question(self, row: _Row, text: str, images: Iterator[Size]) -> None:
+        before, after = self._image
         for number, piece in enumerate(text.split(IMAGE_MARKER)):
             if number > 0:
-                row.add_image(self.image_ids)
+                row.add_image([*before, *[self.image_id] * self.layout.num_tokens(next(images)), *after])
                 row.add(self._after_image)
             if self.template.questions:
                 row.add([unescape(piece)])

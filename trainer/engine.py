@@ -193,7 +193,7 @@ class Engine:
 
 
 class _Partitioned(nn.Module):
-    """What ZeRO 3 sees of a model: language model and connectors with their modules, encoders as bare parameters.
+    """What ZeRO 3 sees of a model: language model, connectors and joint as modules, encoders as bare parameters.
 
     ZeRO 3 gathers a module's parameters on all ranks when its forward or backward pass begins, so every rank has to run
     the same modules in the same order. A rank without an image runs no encoder. Encoders are therefore none of its
@@ -205,6 +205,7 @@ class _Partitioned(nn.Module):
         super().__init__()
         self.language = model.language
         self.connectors = model.connectors
+        self.joint = model.joint
         self.vision = nn.ParameterList(p for p in model.encoders.parameters() if p.requires_grad)
         self._hidden = (model,)  # in a tuple: not a submodule
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from datagen.sample import Sample
-from trainer.encode import ConversationEncoder
+from trainer.encode import ConversationEncoder, sizes_of
 from trainer.model import VisionLanguageModel
 from trainer.pixels import pixels, stack_pixels
 
@@ -42,11 +42,12 @@ def answers(
         for row, prompt in enumerate(prompts):
             ids[row, length - len(prompt) :] = prompt
             mask[row, length - len(prompt) :] = 1
-        images = [pixels(image.data, model.preprocess) for sample in batch for image in sample.images]
+        images = [pixels(image.data, model.layout) for sample in batch for image in sample.images]
         said = model.generate(
             torch.from_numpy(ids).to(device),
             torch.from_numpy(mask).to(device),
-            {name: tensor.to(device) for name, tensor in stack_pixels(images, model.preprocess).items()},
+            {name: tensor.to(device) for name, tensor in stack_pixels(images, model.layout.preprocess).items()},
+            [size for sample in batch for size in sizes_of(sample)],
             max_new_tokens=max_new_tokens,
             eos_id=encoder.end_id,
         )

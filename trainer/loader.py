@@ -8,7 +8,7 @@ resuming reads nothing it skips, and there is no state beside the position.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +16,13 @@ from pathlib import Path
 import torch
 
 from datagen.cache import Pieces, cache_folder
-from trainer.batch import Batch, Progress, Step
+from trainer.batch import Batch, Encoded, Progress, Step
 from trainer.catalog import Item, read_item
 from trainer.corpus import Corpus
-from trainer.encode import ConversationEncoder, TooLong, Unusable
+from trainer.encode import ConversationEncoder, TooLong, Unusable, sizes_of
 from trainer.packing import Loaded, collate, cost, micro_batches, share_out
 from trainer.pixels import pixels
 from trainer.pool import WorkerPool
-from trainer.preprocess import ImagePreprocess
 from trainer.settings import DataSettings
 from trainer.tasks import InProcess, Pool, Result, Task
 
@@ -45,8 +44,7 @@ class LoadSample:
     """The loading function: reads a sample, encodes its conversation, decodes each image once. Travels to workers."""
 
     encoder: ConversationEncoder
-    preprocess: Mapping[str, ImagePreprocess]
-    max_images: int
+    max_images: int  # views
     pieces: Pieces | None = None  # kept of what is read from URLs
 
     def __call__(self, item: Item) -> Loaded | Dropped:
@@ -57,23 +55,31 @@ class LoadSample:
             UserError: it is too long, and the recipe says that this is an error.
         """
         sample = read_item(item, self.pieces)
-        if len(sample.images) > self.max_images:
-            raise Unusable(f"{len(sample.images)} images, more than data.max_images {self.max_images}")
+        layout = self.encoder.layout
+        views = sum(map(layout.num_views, sizes_of(sample)))
+        if views > self.max_images:
+            cut = "" if views == len(sample.images) else f" in {views} views"
+            raise Unusable(f"{len(sample.images)} images{cut}, more than data.max_images {self.max_images}")
         try:
             encoded = self.encoder.encode(sample)  # first: a sample that is of no use need not be decoded
         except TooLong as error:
             return Dropped(str(error))
-        return replace(encoded, source=item.source), [pixels(image.data, self.preprocess) for image in sample.images]
+        return replace(encoded, source=item.source), [pixels(image.data, layout) for image in sample.images]
 
     def shared_bytes(self, images: int) -> int:
         """Shared memory that a sample with so many images takes at most; 0 without any."""
-        each = sum(3 * how.size**2 + _ARRAY_BYTES for how in self.preprocess.values())
+        layout = self.encoder.layout
+        each = sum(3 * layout.most_views * how.size**2 + _ARRAY_BYTES for how in layout.preprocess.values())
         ids_and_labels = 2 * (4 * self.encoder.max_length + _ARRAY_BYTES)
         return images * each + ids_and_labels if images else 0
 
+    def views(self, encoded: Encoded) -> int:
+        """Views of a sample's images."""
+        return sum(map(self.encoder.layout.num_views, encoded.image_sizes))
+
     def cost(self, item: Item) -> int:
         """What a sample costs a rank, as its index estimates."""
-        return cost(item.length(len(self.encoder.image_ids), self.encoder.max_length), item.images)
+        return cost(item.length(self.encoder.planned_image, self.encoder.max_length), item.images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +92,11 @@ class Share:
     micro_batch_size: int  # rows of a forward pass
 
 
-def load_sample(
-    encoder: ConversationEncoder, preprocess: Mapping[str, ImagePreprocess], data: DataSettings
-) -> LoadSample:
+def load_sample(encoder: ConversationEncoder, data: DataSettings) -> LoadSample:
     """The loading function of a recipe."""
     limit_bytes = int(data.cache_gb * 1e9)
     pieces = Pieces(folder=str(cache_folder(data.cache)), limit_bytes=limit_bytes) if limit_bytes else None
-    return LoadSample(encoder=encoder, preprocess=preprocess, max_images=data.max_images, pieces=pieces)
+    return LoadSample(encoder=encoder, max_images=data.max_images, pieces=pieces)
 
 
 def open_pool(load: LoadSample, data: DataSettings, corpus: Corpus, out: Path) -> Pool:
@@ -172,7 +176,7 @@ class StepLoader:
         dropped = {r.tag: r.value.reason for r in results if isinstance(r.value, Dropped)}
         good: list[Loaded] = [r.value for r in results if r.reason is None and r.tag not in dropped]
         chosen = micro_batches(
-            [(len(encoded.input_ids), len(images)) for encoded, images in good],
+            [(len(encoded.input_ids), self._load.views(encoded)) for encoded, _ in good],
             batching=self._data.batching,
             rows=self._share.micro_batch_size,
             max_length=self._data.max_length,
@@ -199,7 +203,7 @@ class StepLoader:
         return {source.name: Progress(drawn[source.name], source.available) for source in mixture.sources}
 
     def _collate(self, rows: list[list[Loaded]]) -> Batch:
-        batch = collate(rows, self._load.encoder.pad_id, self._load.preprocess)
+        batch = collate(rows, self._load.encoder.pad_id, self._load.encoder.layout)
         return batch.pin_memory() if torch.cuda.is_available() else batch
 
 

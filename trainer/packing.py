@@ -1,7 +1,7 @@
 """The samples of a step → ranks → rows → micro-batches → tensors.
 
 Everything here is a pure function of its arguments, so that each rank finds out alone what the others do.
-Shape legend: B rows, T tokens (of the longest row), S samples, N images, H = W = an encoder's size in pixels.
+Shape legend: B rows, T tokens (of the longest row), S samples, H = W = an encoder's size in pixels.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 
 from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
+from trainer.layout import ImageLayout
 from trainer.pixels import stack_pixels
-from trainer.preprocess import ImagePreprocess
 
 Loaded = tuple[Encoded, Sequence[Mapping[str, np.ndarray]]]
-"""A sample as ids, and each of its images as (H, W, 3) uint8 per encoder."""
+"""A sample as ids, and each of its images as (views, H, W, 3) uint8 per encoder."""
 
 Size = tuple[int, int]
-"""Tokens, image tokens included, and images of a sample."""
+"""Tokens, image tokens included, and views of the images of a sample."""
 
 IMAGE_COST = 512
 
@@ -116,7 +116,7 @@ def micro_batches(
     return sorted(batches, key=memory, reverse=True)
 
 
-def collate(rows: Sequence[Sequence[Loaded]], pad_id: int, preprocess: Mapping[str, ImagePreprocess]) -> Batch:
+def collate(rows: Sequence[Sequence[Loaded]], pad_id: int, layout: ImageLayout) -> Batch:
     """A micro-batch: each row its samples one after the other, then padding up to the longest row.
 
     Without a row, or with one without samples, see `empty_batch`.
@@ -142,13 +142,14 @@ def collate(rows: Sequence[Sequence[Loaded]], pad_id: int, preprocess: Mapping[s
         positions=torch.from_numpy(positions),
         sample_of=torch.from_numpy(sample_of),
         lengths=lengths,
-        pixels=stack_pixels([image for row in rows for _, images in row for image in images], preprocess),
+        pixels=stack_pixels([image for row in rows for _, images in row for image in images], layout.preprocess),
+        image_sizes=tuple(size for encoded in all_samples for size in encoded.image_sizes),
         keys=tuple(encoded.key for encoded in all_samples),
         tasks=tuple(encoded.task for encoded in all_samples),
         sources=tuple(encoded.source for encoded in all_samples),
     )
 
 
-def empty_batch(pad_id: int, preprocess: Mapping[str, ImagePreprocess]) -> Batch:
+def empty_batch(pad_id: int, layout: ImageLayout) -> Batch:
     """One padding token without label: a rank that has no more samples runs as many micro-batches as the others."""
-    return collate([[]], pad_id, preprocess)
+    return collate([[]], pad_id, layout)

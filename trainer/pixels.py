@@ -1,6 +1,6 @@
 """Encoded images → the bytes of pixels that each encoder takes. An image is decoded once, whatever the encoders.
 
-Shape legend: N images, H = W = an encoder's size in pixels.
+Shape legend: V views of all images, H = W = an encoder's size in pixels.
 """
 
 from __future__ import annotations
@@ -16,32 +16,34 @@ from numpy.typing import NDArray
 
 from datagen.images import FORMATS, MAX_PIXELS
 from trainer.encode import Unusable
+from trainer.layout import ImageLayout
 from trainer.preprocess import ImagePreprocess
 
 
-def pixels(data: bytes, preprocess: Mapping[str, ImagePreprocess]) -> dict[str, NDArray[np.uint8]]:
-    """An encoded image as (H, W, 3) uint8 RGB for each encoder; where nothing was resized, of the same memory.
+def pixels(data: bytes, layout: ImageLayout) -> dict[str, NDArray[np.uint8]]:
+    """An encoded image as (views, H, W, 3) uint8 RGB for each encoder; where nothing was resized, of the same memory.
 
     Raises:
         Unusable: it cannot be decoded, or is larger than `MAX_PIXELS`.
     """
-    picture = decode(data)
-    return {name: how.to_uint8(picture) for name, how in preprocess.items()}
+    return layout.views(decode(data))
 
 
 def stack_pixels(
     images: Sequence[Mapping[str, NDArray[np.uint8]]], preprocess: Mapping[str, ImagePreprocess]
 ) -> dict[str, torch.Tensor]:
-    """(N, H, W, 3) uint8 per encoder; N may be 0. Page-locked at once where there is a GPU: that saves a copy."""
+    """(V, H, W, 3) uint8 per encoder; V may be 0. Page-locked at once where there is a GPU: that saves a copy."""
     stacked = {}
     for name, how in preprocess.items():
-        size = (len(images), how.size, how.size, 3)
+        size = (sum(len(image[name]) for image in images), how.size, how.size, 3)
         if torch.cuda.is_available():
             stacked[name] = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         else:  # numpy asks the system for large pages, torch does not: half the time
             stacked[name] = torch.from_numpy(np.empty(size, np.uint8))
-        for place, image in zip(stacked[name].numpy(), images, strict=True):
-            place[:] = image[name]
+        places, first = stacked[name].numpy(), 0
+        for image in images:
+            places[first : first + len(image[name])] = image[name]
+            first += len(image[name])
     return stacked
 
 

@@ -5,8 +5,9 @@ Shape legend: N images, H = W = size in pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from datagen.errors import UserError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -93,3 +96,13 @@ class ImagePreprocess:
         start = (resized_px - self.size) // 2
         scale = side_px / resized_px
         return start * scale, min((start + self.size) * scale, side_px)
+
+
+def with_changes(preprocess: ImagePreprocess, changes: Mapping[str, Any], what: str) -> ImagePreprocess:
+    """An encoder's own preprocessing with the recipe's changes; UserError for an unknown key, and for `size`."""
+    valid = [field.name for field in fields(preprocess) if field.name != "size"]  # the encoder's own
+    for key in changes:
+        if key not in valid:
+            raise UserError(f"{what}: unknown key {key!r}; valid keys: {', '.join(valid)}")
+    lists = {key: tuple(value) for key, value in changes.items() if isinstance(value, list)}
+    return replace(preprocess, **{**changes, **lists})

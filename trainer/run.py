@@ -52,7 +52,7 @@ def _run(recipe: Recipe, rank: int, world_size: int) -> Path:
     model, encoder, parts = assemble(recipe)
     if rank == 0:
         introduce(recipe, corpus, parts, total_steps, world_size)
-    load = load_sample(encoder, model.preprocess, recipe.data)
+    load = load_sample(encoder, recipe.data)
     share = Share(
         rank=rank,
         world_size=world_size,
@@ -68,7 +68,7 @@ def _run(recipe: Recipe, rank: int, world_size: int) -> Path:
             total_steps=total_steps,
             data_sha256=data_sha256(recipe, corpus),
             rank=rank,
-            empty=empty_batch(encoder.pad_id, model.preprocess),
+            empty=empty_batch(encoder.pad_id, encoder.layout),
         )
     folder = export_model(engine, model, recipe, encoder.tokenizer, rank=rank)
     if rank == 0:

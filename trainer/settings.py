@@ -21,6 +21,14 @@ def _check(section: str, **rules: bool) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartSettings:
+    """A part of a table: its name and what it can be told."""
+
+    type: str
+    config: dict[str, Any] = field(default_factory=dict)  # unknown keys are refused by the part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSettings:
     """One vision encoder and the connector behind it."""
 
@@ -28,7 +36,9 @@ class EncoderSettings:
     config: dict[str, Any] = field(default_factory=dict)  # the part's sizes; unknown keys are refused by the part
     weights: str | None = None  # local file or folder, or hub name; null builds it with random weights
     frozen: bool = False  # no gradient, no optimiser state, evaluation mode
-    connector: str = "linear"  # a row of trainer.model.CONNECTORS
+    connector: PartSettings = field(default_factory=lambda: PartSettings(type="linear"))  # …model.CONNECTORS
+    preprocess: dict[str, Any] = field(default_factory=dict)  # fields of ImagePreprocess, in place of the encoder's own
+    gradient_checkpointing: bool | None = None  # null: as engine.gradient_checkpointing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,7 @@ class LanguageSettings:
     config: dict[str, Any] = field(default_factory=dict)  # as for an encoder
     weights: str | None = None  # as for an encoder
     frozen: bool = False
+    gradient_checkpointing: bool | None = None  # null: as engine.gradient_checkpointing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +61,8 @@ class ModelSettings:
     vision: dict[str, EncoderSettings]  # by name; the order is the order of concatenation
     language: LanguageSettings
     fusion: str = "channel"  # a row of trainer.model.FUSIONS
+    projector: PartSettings | None = None  # a row of trainer.model.CONNECTORS behind the fusion; null: none
+    tiling: PartSettings | None = None  # a row of trainer.tiling.TILINGS; null: an image is one view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +118,7 @@ class DataSettings:
     mixture: MixtureSettings
     epochs: int = 1
     max_length: int = 4096  # tokens per sample and per row, image tokens included
-    max_images: int = 16  # per row
+    max_images: int = 16  # views per row; an image is one, or as many as `model.tiling` cuts it into
     too_long: Literal["cut", "drop", "error"] = "cut"  # a sample beyond max_length: cut the last answer's tail, …
     batching: Literal["packed", "bucketed", "padded"] = "packed"  # rows hold many samples; one, of like lengths; one
     workers: int = 2  # loader processes per rank; 0: the training process loads, and no deadline is watched

@@ -37,6 +37,8 @@ from tests.pipelines.test_sets import recipe as recipe_of_the_data
 from tests.trainer.world import make_tokenizer
 from trainer.corpus import Corpus
 from trainer.encode import ConversationEncoder, load_tokenizer
+from trainer.layout import ImageLayout, ViewTokens
+from trainer.preprocess import ImagePreprocess
 
 ROOT = Path(__file__).parents[2]
 
@@ -192,7 +194,8 @@ def test_estimates_are_compared_with_a_tokenizer(root: Path, recipe: Path, tmp_p
     by_name = {one.name: one for one in report.measured}
     assert by_name["rest/talks"].cut == 0
     assert by_name["pages"].cut == 5  # 258 tokens of the image, and a text in a vocabulary of 300
-    encoder = ConversationEncoder(load_tokenizer(tokenizer), template="vicuna_v1", image_tokens=256, max_length=4096)
+    layout = ImageLayout(preprocess={"vary": ImagePreprocess(size=8)}, view=ViewTokens(256))
+    encoder = ConversationEncoder(load_tokenizer(tokenizer), template="vicuna_v1", layout=layout, max_length=4096)
     rows = ShardSet(root / "pages").table().to_pylist()
     encoded = [
         encoder.encode(ShardSet(root / "pages").read(rows[n]["shard"], rows[n]["offset"], rows[n]["size"]))

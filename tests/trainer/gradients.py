@@ -74,15 +74,16 @@ def tiny_model(family: str, attention: str) -> VisionLanguageModel:
 def samples(model: VisionLanguageModel) -> list[Loaded]:
     """About two thirds of the tokens are supervised; the sample of one token can have none."""
     rng = np.random.default_rng(0)
-    shape = {name: (how.size, how.size, 3) for name, how in model.preprocess.items()}
+    shape = {name: (1, how.size, how.size, 3) for name, how in model.layout.preprocess.items()}
     made: list[Loaded] = []
     for number, ((tokens, images), task) in enumerate(zip(SIZES, TASKS, strict=True)):
-        slots = images * model.num_image_tokens
+        slots = images * model.layout.planned_tokens
         ids = [IMAGE] * slots + rng.integers(3, IMAGE, tokens - slots).tolist()
         first = slots + (tokens - slots) // 3
         labels = [IGNORE_INDEX] * first + ids[first:]
         pixels = [{n: rng.integers(0, 256, s, np.uint8) for n, s in shape.items()} for _ in range(images)]
-        made.append((Encoded(key=str(number), task=task, input_ids=ids, labels=labels), pixels))
+        encoded = Encoded(key=str(number), task=task, input_ids=ids, labels=labels, image_sizes=((8, 8),) * images)
+        made.append((encoded, pixels))
     return made
 
 
@@ -93,8 +94,7 @@ def part_of(model: VisionLanguageModel, way: Way, rank: int) -> Step:
     batches = micro_batches([SIZES[sample] for sample in mine], batching=way.batching, **limits)
     return Step(
         batches=[
-            collate([[loaded[mine[sample]] for sample in row] for row in batch], 0, model.preprocess)
-            for batch in batches
+            collate([[loaded[mine[sample]] for sample in row] for row in batch], 0, model.layout) for batch in batches
         ]
     )
 
@@ -104,7 +104,7 @@ def step(family: str, attention: str, way: Way, rank: int = 0) -> tuple[StepResu
     model = tiny_model(family, attention)
     settings = EngineSettings(global_batch_size=len(SIZES), micro_batch_size=way.rows, precision="fp32", zero_stage=0)
     engine = Watched(model, torch.optim.SGD(model.parameters(), lr=0.0), settings, None)
-    result = train_step(engine, part_of(model, way, rank), 0.0, empty_batch(0, model.preprocess))
+    result = train_step(engine, part_of(model, way, rank), 0.0, empty_batch(0, model.layout))
     return result, engine.gradient
 
 

@@ -22,9 +22,9 @@ from trainer import engine as engine_module
 from trainer import snapshot
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.engine import Engine, start_distributed
+from trainer.layout import ImageLayout
 from trainer.model import VisionLanguageModel, build
 from trainer.packing import Loaded, collate, empty_batch
-from trainer.preprocess import ImagePreprocess
 from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings
 
 IMAGE = 5  # the id of an image token
@@ -61,7 +61,7 @@ def make_model(kind: str) -> VisionLanguageModel:
     return model
 
 
-def make_sample(random: torch.Generator, *, image: bool, preprocess: dict[str, ImagePreprocess]) -> Loaded:
+def make_sample(random: torch.Generator, *, image: bool, layout: ImageLayout) -> Loaded:
     """Between 12 and 24 random ids, supervised from the ninth on, and the image they may hold."""
     length = int(torch.randint(12, 25, (), generator=random))
     ids = torch.randint(10, 300, (length,), generator=random).tolist()
@@ -69,12 +69,13 @@ def make_sample(random: torch.Generator, *, image: bool, preprocess: dict[str, I
     pixels = []
     if image:
         ids[2:6] = [IMAGE] * 4
-        sizes = {name: (how.size, how.size, 3) for name, how in preprocess.items()}
+        sizes = {name: (1, how.size, how.size, 3) for name, how in layout.preprocess.items()}
         pixels = [{n: torch.randint(256, size, generator=random).byte().numpy() for n, size in sizes.items()}]
-    return Encoded(key="a", task="ocr", input_ids=ids, labels=labels), pixels
+    encoded = Encoded(key="a", task="ocr", input_ids=ids, labels=labels, image_sizes=((8, 8),) * len(pixels))
+    return encoded, pixels
 
 
-def micro_batches(step: int, rank: int, world_size: int, preprocess: dict[str, ImagePreprocess]) -> list[Batch]:
+def micro_batches(step: int, rank: int, world_size: int, layout: ImageLayout) -> list[Batch]:
     """This rank's part of the SHARES micro-batches of a step, a pure function of (step, share).
 
     With two ranks the first has text alone and the second images, and an empty one for want of samples, for 20 steps;
@@ -84,8 +85,8 @@ def micro_batches(step: int, rank: int, world_size: int, preprocess: dict[str, I
     for share in range(SHARES):
         random = torch.Generator().manual_seed(1000 * step + share)
         image = 2 * share >= SHARES and step < 21
-        row = [[make_sample(random, image=image, preprocess=preprocess) for _ in range(2)] for _ in range(2)]
-        batches.append(collate(row, 0, preprocess) if share < SHARES - 1 else empty_batch(0, preprocess))
+        row = [[make_sample(random, image=image, layout=layout) for _ in range(2)] for _ in range(2)]
+        batches.append(collate(row, 0, layout) if share < SHARES - 1 else empty_batch(0, layout))
     if step >= 20:
         batches.reverse()
     each = SHARES // world_size
@@ -131,7 +132,7 @@ def train(
         encoder.register_forward_hook(lambda *_, encoder_name=encoder_name: _count(calls, encoder_name))
     losses = []
     for step in range(first, last):
-        batches = micro_batches(step, engine.rank, engine.world_size, model.preprocess)
+        batches = micro_batches(step, engine.rank, engine.world_size, model.layout)
         supervised = int(engine.total(torch.tensor(sum(batch.num_supervised for batch in batches))))
         total = torch.zeros((), dtype=torch.float64)
         for number, batch in enumerate(batches):

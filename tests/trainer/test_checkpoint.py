@@ -29,7 +29,7 @@ def engine() -> Engine:
 
 
 def update(engine: Engine, model: Any, step: int) -> None:
-    for batch in micro_batches(step, 0, 1, model.preprocess):
+    for batch in micro_batches(step, 0, 1, model.layout):
         engine.backward(engine(batch)[0].sum(), last=True)
     engine.step(1e-3)
 

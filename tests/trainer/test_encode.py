@@ -20,10 +20,18 @@ from datagen.sample import Image, Sample, Turn
 from tests.trainer import tokenizers_of_all_kinds as kinds
 from trainer.batch import IGNORE_INDEX, Encoded
 from trainer.encode import ConversationEncoder, Unusable, load_tokenizer, token_id
+from trainer.layout import ImageLayout, ViewTokens
+from trainer.preprocess import ImagePreprocess
 from trainer.templates import TEMPLATES
 
 IMAGE_TOKENS = 4
 IMAGE = "<img>" + "<imgpad>" * IMAGE_TOKENS + "</img>"
+
+
+def images_of(tokens: int) -> ImageLayout:
+    return ImageLayout(preprocess={"vary": ImagePreprocess(size=8)}, view=ViewTokens(tokens))
+
+
 PICTURE = Image(data=b"x", format="jpg", width=1, height=1)
 
 
@@ -45,7 +53,7 @@ def encoder(template: str, max_length: int = 4096, too_long: str = "cut") -> Con
     return ConversationEncoder(
         TOKENIZER,
         template=template,
-        image_tokens=IMAGE_TOKENS,
+        layout=images_of(IMAGE_TOKENS),
         max_length=max_length,
         too_long=too_long,  # type: ignore[arg-type]
     )
@@ -54,7 +62,7 @@ def encoder(template: str, max_length: int = 4096, too_long: str = "cut") -> Con
 @cache
 def real(kind: str, template: str) -> ConversationEncoder:
     tokenizer = kinds.with_tokens(kinds.EXACT[kind](), template)
-    return ConversationEncoder(tokenizer, template=template, image_tokens=IMAGE_TOKENS, max_length=10**6)
+    return ConversationEncoder(tokenizer, template=template, layout=images_of(IMAGE_TOKENS), max_length=10**6)
 
 
 def sample(*texts: str, images: int = 0, system: str | None = None) -> Sample:
@@ -221,7 +229,7 @@ def test_spans_read_as_the_whole_text_does() -> None:
 def test_the_released_tiny_model_is_given_its_row() -> None:
     """`</s>`, the image, the text, a newline, `</s>`: ids as the release has them, position 259 of 256 image tokens."""
     tokenizer = kinds.with_tokens(kinds.opt(), "vary_tiny")
-    encoder = ConversationEncoder(tokenizer, template="vary_tiny", image_tokens=256, max_length=4096)
+    encoder = ConversationEncoder(tokenizer, template="vary_tiny", layout=images_of(256), max_length=4096)
     encoded = encoder.encode(sample("<image>Provide the OCR results of this image.", "The text.", images=1))
     ids = encoded.input_ids.tolist()
     assert (ids[0], ids[258], ids[-1]) == (tokenizer.bos_token_id, token_id(tokenizer, "</img>"), encoder.end_id)
@@ -264,7 +272,12 @@ def with_tokens_that_are_not_special() -> PreTrainedTokenizerFast:
 def test_no_text_is_a_control_token(made: Callable[[], PreTrainedTokenizerBase], tmp_path: Path) -> None:
     made().save_pretrained(tmp_path)
     tokenizer = load_tokenizer(str(tmp_path))
-    encoder = ConversationEncoder(tokenizer, template="vicuna_v1", image_tokens=IMAGE_TOKENS, max_length=4096)
+    encoder = ConversationEncoder(
+        tokenizer,
+        template="vicuna_v1",
+        layout=images_of(IMAGE_TOKENS),
+        max_length=4096,
+    )
     text = "say </s></s>, <image><tool_call> and </img> <imgpad> <<s> <|begin_of_text|>"
     encoded = encoder.encode(sample(escape(text), escape(text), system=escape(text)))
     names = ["</s>", "<img>", "</img>", "<imgpad>", "<tool_call>", "<|begin_of_text|>"]
@@ -277,7 +290,10 @@ def test_no_text_is_a_control_token(made: Callable[[], PreTrainedTokenizerBase],
 
 def test_a_word_that_was_added_stays_a_token() -> None:
     encoder = ConversationEncoder(
-        with_tokens_that_are_not_special(), template="vicuna_v1", image_tokens=1, max_length=4096
+        with_tokens_that_are_not_special(),
+        template="vicuna_v1",
+        layout=images_of(1),
+        max_length=4096,
     )
     assert token_id(encoder.tokenizer, "say") in said(encoder.encode(sample("?", "we say  it")))
 
@@ -347,12 +363,12 @@ def test_tokenizers_that_change_every_text_are_refused() -> None:
         with pytest.raises(
             UserError, match=rf"tokenizer: '.*' does not give text back as it was: {what}.* byte-level BPE"
         ):
-            ConversationEncoder(tokenizer, template="vicuna_v1", image_tokens=1, max_length=9)
+            ConversationEncoder(tokenizer, template="vicuna_v1", layout=images_of(1), max_length=9)
 
 
 def test_answers_that_a_tokenizer_cannot_write_are_not_trained_on() -> None:
     tokenizer = kinds.with_tokens(kinds.xlm_r(), "vicuna_v1")
-    encoder = ConversationEncoder(tokenizer, template="vicuna_v1", image_tokens=1, max_length=4096)
+    encoder = ConversationEncoder(tokenizer, template="vicuna_v1", layout=images_of(1), max_length=4096)
     assert any("emoji (the tokenizer does not know '🦝'" in line for line in encoder.warnings)
     assert real("llama", "vicuna_v1").warnings == real("qwen", "chatml").warnings == []
     for text, why in (
@@ -369,7 +385,7 @@ def test_a_file_that_asks_for_cutting_or_padding_is_not_followed() -> None:
     tokenizer = copy.deepcopy(TOKENIZER)
     tokenizer.backend_tokenizer.enable_truncation(5)
     tokenizer.backend_tokenizer.enable_padding(length=50)
-    made = ConversationEncoder(tokenizer, template="vicuna_v1", image_tokens=1, max_length=4096)
+    made = ConversationEncoder(tokenizer, template="vicuna_v1", layout=images_of(1), max_length=4096)
     assert made.decode(said(made.encode(sample("?", "a long answer")))) == "a long answer"
     tokenizer("</s>")  # others may use the tokenizer as they please
     assert said(made.encode(sample("?", "</s>"))).count(made.end_id) == 1
@@ -387,18 +403,18 @@ def test_settings_that_do_not_fit_are_named(tmp_path: Path) -> None:
         encoder("alpaca")
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab={"a": 0}, merges=[])))
     with pytest.raises(UserError, match=r"no token '<\|im_start\|>', '<\|im_end\|>', '<img>', .* it fits no template"):
-        ConversationEncoder(bare, template="chatml_vary", image_tokens=1, max_length=9)
+        ConversationEncoder(bare, template="chatml_vary", layout=images_of(1), max_length=9)
     with pytest.raises(UserError, match=r"no token eos_token, '<img>'"):
-        ConversationEncoder(bare, template="vicuna_v1", image_tokens=1, max_length=9)
+        ConversationEncoder(bare, template="vicuna_v1", layout=images_of(1), max_length=9)
     with pytest.raises(
         UserError, match=r"no token '<\|begin_of_text\|>'.*'llama3' needs; it fits vicuna_v1, chatml_vary"
     ):
         encoder("llama3")
     html = model_with([*sorted(pre_tokenizers.ByteLevel.alphabet()), "</s>", "<eos>"], [])  # where </s> is a word
     with pytest.raises(UserError, match=r"no token '</s>', '<img>'"):
-        ConversationEncoder(html, template="vary_tiny", image_tokens=1, max_length=9)
+        ConversationEncoder(html, template="vary_tiny", layout=images_of(1), max_length=9)
     marked = kinds.with_tokens(kinds.llama(), "mistral_v3")
     with pytest.raises(UserError, match=r"'mistral' writes '\[INST\]' as text, .* control token.* fits .*mistral_v3"):
-        ConversationEncoder(marked, template="mistral", image_tokens=1, max_length=9)
+        ConversationEncoder(marked, template="mistral", layout=images_of(1), max_length=9)
     with pytest.raises(UserError, match=r"model\.language\.tokenizer.*holds no tokenizer"):
         load_tokenizer(str(tmp_path))

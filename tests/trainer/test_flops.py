@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,10 @@ from transformers.models.sam.configuration_sam import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from datagen.config import load
-from tests.trainer.test_model import LANGUAGE, VOCABULARY
+from tests.trainer.test_model import LANGUAGE, VOCABULARY, tiny_batch, tiny_build, tiny_settings
+from trainer.batch import Batch
 from trainer.model import VisionLanguageModel, build
-from trainer.model.flops import counted
+from trainer.model.flops import PartFlops
 from trainer.model.language import LANGUAGE_MODELS, LanguageModel
 from trainer.model.sam import SamConfig, SamEncoder
 from trainer.settings import Recipe
@@ -27,13 +28,22 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 def full_size(recipe: str) -> VisionLanguageModel:
     """A shipped recipe's model without memory."""
     settings = load(Recipe, RECIPES / recipe).model
-    vision = {name: replace(encoder, weights=None) for name, encoder in settings.vision.items()}
-    settings = replace(settings, vision=vision, language=replace(settings.language, weights=None))
+    vision = {name: dataclasses.replace(encoder, weights=None) for name, encoder in settings.vision.items()}
+    settings = dataclasses.replace(
+        settings, vision=vision, language=dataclasses.replace(settings.language, weights=None)
+    )
     with torch.device("meta"):
         model, _ = build(
             settings, vocabulary=1, image_token_id=0, attention="sdpa", gradient_checkpointing=False, seed=0
         )
     return model
+
+
+def by_torch(module: nn.Module, shape: tuple[int, ...]) -> int:
+    """What torch's counter says of a module on the meta device."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(torch.empty(shape, device="meta"))
+    return counter.get_total_flops()
 
 
 def counted_forward(language: LanguageModel, lengths: list[list[int]]) -> int:
@@ -52,15 +62,15 @@ def test_sam_at_full_size_is_the_published_form() -> None:
         theirs = SamVisionEncoder(SamVisionConfig(attn_implementation="eager"))
         net_2, net_3 = (nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in ((256, 512), (512, 1024)))
         ours = SamEncoder(SamConfig())
-    convolutions = counted(net_2, (1, 256, 64, 64)) + counted(net_3, (1, 512, 32, 32))
-    assert ours.flops() == counted(theirs, (1, 3, 1024, 1024)) + convolutions == 976_909_172_736
+    convolutions = by_torch(net_2, (1, 256, 64, 64)) + by_torch(net_3, (1, 512, 32, 32))
+    assert ours.flops() == by_torch(theirs, (1, 3, 1024, 1024)) + convolutions == 976_909_172_736
 
 
 def test_clip_at_full_size_is_the_layers_that_are_used() -> None:
     clip = full_size("toy_pretrain.yaml").encoders["clip"]
     patches = 2 * 256 * 3 * 14**2 * 1024
     layer = 24 * 257 * 1024**2 + 4 * 257**2 * 1024
-    assert counted(clip.model, (1, 3, 224, 224)) == 24 * layer + patches == 162_023_964_672
+    assert by_torch(clip.model, (1, 3, 224, 224)) == 24 * layer + patches == 162_023_964_672
     assert clip.flops() == 23 * layer + patches
 
 
@@ -93,4 +103,84 @@ def test_what_sam_executes_more_is_its_longer_queries_keys_and_values(config: Sa
         places = (math.ceil(config.grid / side) * side) ** 2
         longer = 8 * math.ceil((head + 2 * side) / 8) - head  # two one-hot places, rounded up for the kernels
         more += 2 * places * side**2 * config.heads * 2 * longer
-    assert counted(ours, (1, 3, config.image_size, config.image_size)) == ours.flops() + more
+    assert by_torch(ours, (1, 3, config.image_size, config.image_size)) == ours.flops() + more
+
+
+# --- a step
+
+
+def step_of(model: VisionLanguageModel, batch: Batch) -> int:
+    """What torch's counter says of a step, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        total, *_ = model(batch)
+        total.backward()
+    return counter.get_total_flops()
+
+
+def parts_of(model: VisionLanguageModel, batch: Batch) -> dict[str, PartFlops]:
+    views = len(next(iter(batch.pixels.values())))
+    parts = model.flops(batch.lengths, views=views, supervised=batch.num_supervised)
+    return {part.part: part for part in parts}
+
+
+def sam_beyond_its_model(model: VisionLanguageModel) -> int:
+    """Of a forward pass over one image, see above."""
+    encoder = model.encoders["vary"]
+    size = encoder.preprocess.size
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        encoder(torch.zeros(1, 3, size, size))
+    return counter.get_total_flops() - encoder.flops()
+
+
+def test_a_step_with_frozen_encoders() -> None:
+    """Towers once, the language model and the connectors three times; no gradient of the connectors' inputs is needed."""
+    model, _ = tiny_build(tiny_settings("qwen2", frozen=True), attention="eager")
+    batch = tiny_batch(model, [1, 1, 1])
+    batch = dataclasses.replace(batch, lengths=tuple((batch.input_ids.shape[1],) for _ in batch.lengths))  # no padding
+    parts = parts_of(model, batch)
+    assert {name: part.passes for name, part in parts.items()} == {
+        "encoders.clip": 1, "connectors.clip": 3, "encoders.vary": 1, "connectors.vary": 3,
+        "language.layers": 3, "language.attention": 3, "language.head": 3,
+    }  # fmt: skip
+    first = sum(part.forward for name, part in parts.items() if name.startswith("connectors."))
+    expected = sum(part.model for part in parts.values()) + 3 * sam_beyond_its_model(model) - first
+    assert step_of(model, batch) == expected
+
+
+def test_a_step_with_a_frozen_language_model_goes_back_through_it() -> None:
+    """LLaVA's first stage: only the connectors train, the gradient reaches them through the language model's inputs."""
+    settings = tiny_settings("qwen2", frozen=True)
+    settings = dataclasses.replace(settings, language=dataclasses.replace(settings.language, frozen=True))
+    model, _ = tiny_build(settings, attention="eager")
+    batch = tiny_batch(model, [1])
+    parts = parts_of(model, batch)
+    assert {part.passes for name, part in parts.items() if name.startswith("language.")} == {2}
+    first = sum(part.forward for name, part in parts.items() if name.startswith("connectors."))
+    expected = sum(part.model for part in parts.values()) + sam_beyond_its_model(model) - first
+    assert step_of(model, batch) == expected
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_step_in_which_all_trains(recompute: bool) -> None:
+    model, _ = tiny_build(tiny_settings("opt"), attention="eager", gradient_checkpointing=recompute)
+    batch = tiny_batch(model, [1])
+    parts = parts_of(model, batch)
+    assert {part.passes for part in parts.values()} == {3}
+    assert [name for name, part in parts.items() if part.recomputed] == (
+        ["encoders.vary", "language.layers", "language.attention"] if recompute else []
+    )
+    config = model.encoders["vary"].config
+    patches = 2 * config.grid**2 * 3 * config.patch_size**2 * config.width
+    outside = patches + 2 * config.grid**2 * (config.width * config.neck + 9 * config.neck**2)
+    first, second = config.conv_channels
+    outside += 18 * (config.grid**2 // 4 * config.neck * first + config.grid**2 // 16 * first * second)
+    again = outside if recompute else 0  # patches, neck and convolutions are no blocks
+    expected = sum(part.hardware for part in parts.values()) - patches - again
+    expected += (4 if recompute else 3) * sam_beyond_its_model(model)
+    assert step_of(model, batch) == expected
+
+
+def test_a_row_of_text_costs_no_encoder() -> None:
+    model, _ = tiny_build(tiny_settings("qwen2", frozen=True))
+    parts = model.flops([[7, 3]], views=0, supervised=4)
+    assert {part.part for part in parts if part.forward} == {"language.layers", "language.attention", "language.head"}

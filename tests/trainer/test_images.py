@@ -17,6 +17,7 @@ from PIL.Image import Resampling
 
 from datagen.images import MAX_PIXELS
 from trainer.encode import Unusable
+from trainer.layout import ImageLayout, ViewTokens
 from trainer.pixels import decode, pixels, stack_pixels
 from trainer.preprocess import ImagePreprocess
 
@@ -265,10 +266,10 @@ def test_one_decode_serves_all_encoders(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("trainer.pixels.decode", lambda data: calls.append(data) or decode(data))
     data = encoded(PIL.Image.fromarray(drawn(96, 64, "noise")), "PNG")
     preprocess = {"clip": ImagePreprocess(size=28, crop="centre"), "vary": ImagePreprocess(size=64)}
-    made = pixels(data, preprocess)
+    made = pixels(data, ImageLayout(preprocess=preprocess, view=ViewTokens(1)))
     assert calls == [data]
     for name, how in preprocess.items():
-        assert_close(made[name], reference(decode(data), how))
+        assert_close(made[name][0], reference(decode(data), how))
     stacked = stack_pixels([made, made], preprocess)
     assert {name: tuple(tensor.shape) for name, tensor in stacked.items()} == {
         "clip": (2, 28, 28, 3),

@@ -76,8 +76,8 @@ def recipe(root: Path, shards: dict[int, Path]) -> Recipe:
 
 @pytest.fixture(scope="module")
 def load(recipe: Recipe) -> LoadSample:
-    model, encoder, _ = assemble(recipe)
-    return load_sample(encoder, model.preprocess, recipe.data)
+    _, encoder, _ = assemble(recipe)
+    return load_sample(encoder, recipe.data)
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +150,7 @@ def test_the_batch_is_what_the_samples_say(load: LoadSample, pools: dict[int, Po
         images = sum(len(samples[key].images) for key in batch.keys)
         assert batch.pixels["vary"].shape == (images, 64, 64, 3)
         assert batch.pixels["clip"].dtype == torch.uint8
-        assert (batch.input_ids == load.encoder.image_id).sum() == images * load.encoder.image_ids.count(
-            load.encoder.image_id
-        )
+        assert (batch.input_ids == load.encoder.image_id).sum() == images * load.encoder.layout.planned_tokens
         for number, key in enumerate(batch.keys):
             labels = batch.labels[(batch.sample_of == number) & (batch.labels != IGNORE_INDEX)]
             answer = load.encoder.decode(labels.tolist()).rstrip("\ufffd")  # a cut may halve a character
@@ -220,7 +218,7 @@ recipe, rank, ranks, workers, first, last = Path(sys.argv[1]), *map(int, sys.arg
 recipe = load(Recipe, recipe)
 data = replace(recipe.data, workers=workers)
 model, encoder, _ = assemble(recipe)
-read = load_sample(encoder, model.preprocess, data)
+read = load_sample(encoder, data)
 corpus = Corpus(data)
 share = Share(rank=rank, world_size=ranks, global_batch_size=6, micro_batch_size=2)
 with open_pool(read, data, corpus, Path(recipe.out)) as pool:
@@ -337,8 +335,8 @@ def test_a_sample_that_hangs_is_skipped_and_the_next_steps_come(
 
 def test_too_long_samples_can_be_left_out(recipe: Recipe, tmp_path: Path) -> None:
     data = replace(recipe.data, max_length=60, too_long="drop")
-    model, encoder, _ = assemble(replace(recipe, data=data))
-    corpus, load = Corpus(data), load_sample(encoder, model.preprocess, data)
+    _, encoder, _ = assemble(replace(recipe, data=data))
+    corpus, load = Corpus(data), load_sample(encoder, data)
     with open_pool(load, replace(data, workers=1), corpus, tmp_path) as pool:
         steps = list(StepLoader(corpus, load, pool, part(), data).steps(0, 5))
     dropped = Counter(key for step in steps for key, _ in step.dropped)
@@ -349,8 +347,8 @@ def test_too_long_samples_can_be_left_out(recipe: Recipe, tmp_path: Path) -> Non
 
 def test_too_long_can_be_an_error(recipe: Recipe, tmp_path: Path) -> None:
     data = replace(recipe.data, max_length=40, too_long="error")
-    model, encoder, _ = assemble(replace(recipe, data=data))
-    corpus, load = Corpus(data), load_sample(encoder, model.preprocess, data)
+    _, encoder, _ = assemble(replace(recipe, data=data))
+    corpus, load = Corpus(data), load_sample(encoder, data)
     with open_pool(load, replace(data, workers=0), corpus, tmp_path) as pool:
         steps = StepLoader(corpus, load, pool, part(), data).steps(0, 5)
         with pytest.raises(UserError, match="max_length 40: sample "):

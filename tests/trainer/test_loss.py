@@ -97,10 +97,9 @@ def plain(family: str, attention: str, only: tuple[int, ...]) -> tuple[dict[str,
         ids, labels = torch.tensor([encoded.input_ids]), torch.tensor(encoded.labels)
         embeddings = lm.get_input_embeddings()(ids)
         if images:
-            pixels = {name: torch.from_numpy(pixel)[None] for name, pixel in images[0].items()}
-            for image in images[1:]:
-                pixels = {name: torch.cat([pixels[name], torch.from_numpy(image[name])[None]]) for name in pixels}
-            embeddings = embeddings.masked_scatter((ids == IMAGE)[..., None], model.encode_images(pixels))
+            pixels = {name: torch.cat([torch.from_numpy(image[name]) for image in images]) for name in images[0]}
+            features = model.encode_images(pixels, encoded.image_sizes)
+            embeddings = embeddings.masked_scatter((ids == IMAGE)[..., None], features)
         logits = lm(inputs_embeds=embeddings, use_cache=False).logits[0]
         found = F.cross_entropy(logits[:-1], labels[1:], reduction="none")[labels[1:] >= 0]
         losses.setdefault(encoded.task, []).append(found)
@@ -185,12 +184,12 @@ def test_a_changed_token_changes_no_loss_of_its_neighbours(family: str, attentio
     model = tiny_model(family, attention)
     loaded = samples(model)
     row = [[loaded[number] for number in (2, 3, 6)]]  # 17, 300 and 64 tokens
-    before, sample = model(collate(row, 0, model.preprocess))
+    before, sample = model(collate(row, 0, model.layout))
     for changed in range(3):
         encoded, pixels = row[0][changed]
         other = dataclasses.replace(encoded, input_ids=[*encoded.input_ids[:-9], 7, *encoded.input_ids[-8:]])
         again = [*row[0][:changed], (other, pixels), *row[0][changed + 1 :]]
-        after, _ = model(collate([again], 0, model.preprocess))
+        after, _ = model(collate([again], 0, model.layout))
         assert {int(number) for number in sample[before != after]} == {changed}
 
 

@@ -23,7 +23,7 @@ from trainer.model.clip import ClipEncoder
 from trainer.model.language import LANGUAGE_MODELS, stretch_positions
 from trainer.model.sam import SamConfig, SamEncoder, from_windows, to_windows
 from trainer.packing import Loaded, collate
-from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings
+from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 
 IMAGE, EOS, VOCABULARY = 59, 2, 60
 TOKENS = 4  # image tokens of every tiny encoder below
@@ -75,22 +75,23 @@ def tiny_pixels(model: VisionLanguageModel, count: int, seed: int = 0) -> dict[s
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randint(256, (count, p.size, p.size, 3), generator=generator, dtype=torch.uint8)
-        for name, p in model.preprocess.items()
+        for name, p in model.layout.preprocess.items()
     }
 
 
 def tiny_batch(model: VisionLanguageModel, images: list[int], *, supervised: bool = True, seed: int = 0) -> Batch:
     """One row per entry of `images`, with so many images, text of differing length, and its last tokens supervised."""
     pixels = tiny_pixels(model, sum(images), seed)
-    pictures = iter([{name: p[i].numpy() for name, p in pixels.items()} for i in range(sum(images))])
+    pictures = iter([{name: p[i : i + 1].numpy() for name, p in pixels.items()} for i in range(sum(images))])
     rows: list[list[Loaded]] = []
     for row, count in enumerate(images):
         text = torch.randint(3, IMAGE, (6 + row,), generator=torch.Generator().manual_seed(row)).tolist()
         ids = [*text[:2], *[IMAGE] * (count * TOKENS), *text[2:]]
         labels = [IGNORE_INDEX] * (len(ids) - 3) + (ids[-3:] if supervised else [IGNORE_INDEX] * 3)
-        encoded = Encoded(key=str(row), task="ocr", input_ids=ids, labels=labels)
+        sizes = ((8, 8),) * count
+        encoded = Encoded(key=str(row), task="ocr", input_ids=ids, labels=labels, image_sizes=sizes)
         rows.append([(encoded, [next(pictures) for _ in range(count)])])
-    return collate(rows, 0, model.preprocess)
+    return collate(rows, 0, model.layout)
 
 
 def ids_of(batch: Batch, row: int) -> Tensor:
@@ -150,7 +151,7 @@ def test_sam_equals_transformers_and_the_two_convolutions() -> None:
         first = F.conv2d(trunk, ours.net_2.weight, stride=2, padding=1)
         second = F.conv2d(first, ours.net_3.weight, stride=2, padding=1)
         found = ours(pixels)
-    assert found.shape == (2, ours.num_tokens, ours.width) == (2, TOKENS, 32)
+    assert found.shape == (2, ours.view.count, ours.width) == (2, TOKENS, 32)
     for row in range(2):
         for column in range(2):
             expected = second[:, :, row, column]
@@ -189,7 +190,7 @@ def test_clip_is_the_last_layer_but_one_of_transformers(attention: str) -> None:
     with torch.no_grad():
         expected = theirs(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
         torch.testing.assert_close(ours(pixels), expected)
-    assert (ours.num_tokens, ours.width) == expected.shape[1:]
+    assert (ours.view.count, ours.width) == expected.shape[1:]
 
 
 # --- sizes
@@ -226,7 +227,7 @@ def test_parameter_counts_of_the_papers_models() -> None:
     assert sum(p.numel() for p in tiny.parameters()) == 223_165_440 == sum(part.parameters for part in parts)
     assert sum(p.numel() for p in toy.parameters()) == 2_237_676_800
     assert sum(p.numel() for p in toy.parameters() if p.requires_grad) == 1_838_927_872
-    assert tiny.num_image_tokens == toy.num_image_tokens == 256
+    assert tiny.layout.planned_tokens == toy.layout.num_tokens((600, 800)) == 256
 
 
 # --- forward
@@ -241,12 +242,12 @@ def test_losses_are_those_of_a_plain_computation(language: str) -> None:
 
     lm = model.language.model
     lm.set_attn_implementation("sdpa")  # from here on transformers' own
-    features = torch.cat([model.encode_images({n: p[i : i + 1] for n, p in batch.pixels.items()}) for i in range(3)])
+    features = [model.encode_images({n: p[i : i + 1] for n, p in batch.pixels.items()}, [(8, 8)]) for i in range(3)]
     expected = []
     for row, images in enumerate([[0], [], [1, 2]]):  # one row at a time, without padding
         ids = ids_of(batch, row)
         embeddings = lm.get_input_embeddings()(ids).clone()
-        embeddings[ids == IMAGE] = features[images].flatten(0, 1)
+        embeddings[ids == IMAGE] = torch.cat([embeddings[:0], *(features[image] for image in images)])
         logits = lm(inputs_embeds=embeddings[None]).logits[0]
         expected.append(F.cross_entropy(logits[-4:-1], ids[-3:], reduction="none"))
     assert rows.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -263,10 +264,9 @@ def test_the_image_matters_and_only_to_its_own_row() -> None:
 def test_encoders_share_the_channels_in_the_recipes_order() -> None:
     model, _ = tiny_build(tiny_settings("qwen2", frozen=True))
     pixels = tiny_pixels(model, 2)
-    features = model.encode_images(pixels)
-    assert features.shape == (2, TOKENS, 32)
+    features = model.encode_images(pixels, [(8, 8)] * 2).unflatten(0, (2, TOKENS))
     for start, name in ((0, "clip"), (16, "vary")):
-        tokens = model.encoders[name](model.preprocess[name].normalise(pixels[name], features.dtype))
+        tokens = model.encoders[name](model.layout.preprocess[name].normalise(pixels[name], features.dtype))
         assert tokens.grad_fn is None  # frozen: no graph is kept
         torch.testing.assert_close(features[..., start : start + 16], model.connectors[name](tokens))
 
@@ -274,8 +274,8 @@ def test_encoders_share_the_channels_in_the_recipes_order() -> None:
 def test_wrong_number_of_image_tokens_is_refused() -> None:
     model, _ = tiny_build(tiny_settings())
     batch = tiny_batch(model, [1])
-    with pytest.raises(ValueError, match="batch of 2 images: expected 2 × 4 image tokens in its rows, found 4"):
-        model(dataclasses.replace(batch, pixels=tiny_pixels(model, 2)))
+    with pytest.raises(ValueError, match="batch of 2 images: expected 8 image tokens in its rows, found 4"):
+        model(dataclasses.replace(batch, pixels=tiny_pixels(model, 2), image_sizes=((8, 8),) * 2))
 
 
 @pytest.mark.parametrize("language", ["opt", "qwen2"])
@@ -353,11 +353,15 @@ def test_generation_in_a_batch_equals_one_by_one_and_plain_greedy(language: str)
         ids = ids_of(batch, row)
         pixels = {name: p[first : first + count] for name, p in batch.pixels.items()}
         first += count
-        alone += model.generate(ids[None], torch.ones_like(ids)[None], pixels, max_new_tokens=8, eos_id=EOS)
+        alone += model.generate(
+            ids[None], torch.ones_like(ids)[None], pixels, [(8, 8)] * count, max_new_tokens=8, eos_id=EOS
+        )
         plain.append(greedy_without_cache(model, ids, pixels, 8))
         left.append(F.pad(ids, (batch.input_ids.shape[1] - len(ids), 0), value=-1))
     ids = torch.stack(left)
-    together = model.generate(ids.clamp(min=0), (ids >= 0).long(), batch.pixels, max_new_tokens=8, eos_id=EOS)
+    together = model.generate(
+        ids.clamp(min=0), (ids >= 0).long(), batch.pixels, batch.image_sizes, max_new_tokens=8, eos_id=EOS
+    )
     assert together == alone == plain
     assert len({tuple(row) for row in together}) == 3  # else it would prove nothing
 
@@ -367,7 +371,8 @@ def greedy_without_cache(model: VisionLanguageModel, ids: Tensor, pixels: dict[s
     with torch.no_grad():
         embeddings = model.language.embed(ids)
         if (ids == IMAGE).any():
-            embeddings[ids == IMAGE] = model.encode_images(pixels).flatten(0, 1)
+            sizes = [(8, 8)] * len(pixels["vary"])
+            embeddings[ids == IMAGE] = model.encode_images(pixels, sizes)
         while len(found) < count:
             length = len(embeddings)
             hidden = model.language.hidden_states(embeddings[None], torch.arange(length)[None], ((length,),))
@@ -385,12 +390,12 @@ def test_generation_stops_at_the_end_token_and_at_the_last_position() -> None:
     pixels = tiny_pixels(model, 0)
     prompt = torch.full((1, 60), 5)
     mask = torch.ones_like(prompt)
-    (ids,) = model.generate(prompt, mask, pixels, max_new_tokens=50, eos_id=EOS)
+    (ids,) = model.generate(prompt, mask, pixels, [], max_new_tokens=50, eos_id=EOS)
     assert 0 < len(ids) <= 64 - 60
-    assert model.generate(prompt, mask, pixels, max_new_tokens=50, eos_id=ids[0]) == [ids[:1]]
+    assert model.generate(prompt, mask, pixels, [], max_new_tokens=50, eos_id=ids[0]) == [ids[:1]]
     longer = torch.full((1, 64), 5)
     with pytest.raises(ValueError, match="prompt of 64 tokens: the language model has 64 positions"):
-        model.generate(longer, torch.ones_like(longer), pixels, max_new_tokens=1, eos_id=EOS)
+        model.generate(longer, torch.ones_like(longer), pixels, [], max_new_tokens=1, eos_id=EOS)
 
 
 # --- building
@@ -423,7 +428,15 @@ def change(settings: ModelSettings, **changes: Any) -> ModelSettings:
     ("settings", "message"),
     [
         (change(tiny_settings(), type="samm"), r"model.vision.vary.type: found 'samm'.*sam, clip.*mean 'sam'"),
-        (change(tiny_settings(), connector="mlp"), r"model.vision.vary.connector: found 'mlp'.*one of linear"),
+        (
+            change(tiny_settings(), connector=PartSettings(type="linaer")),
+            r"model.vision.vary.connector.type: found 'linaer'.*one of linear.*did you mean 'linear'",
+        ),
+        (
+            change(tiny_settings(), connector=PartSettings(type="linear", config={"depth": 2})),
+            "connector linear: unknown key 'depth'; it takes none",
+        ),
+        (change(tiny_settings(), preprocess={"sise": 3}), "model.vision.vary.preprocess: unknown key 'sise'"),
         (change(tiny_settings(), config={**SAM, "widht": 3}), r"sam: unknown key 'widht' \(did you mean 'width'\?\)"),
         (change(tiny_settings(), config={**SAM, "heads": 5}), "width 32 is not a multiple of heads 5"),
         (change(tiny_settings("qwen2"), config={**CLIP, "patchsize": 3}), "clip: unknown key.*mean 'patch_size'"),
@@ -451,7 +464,7 @@ def change(settings: ModelSettings, **changes: Any) -> ModelSettings:
                     "vary": EncoderSettings(type="sam", config={**SAM, "image_size": 128}),
                 },
             ),
-            "equally many tokens per image, found clip 4, vary 16",
+            "equally many tokens per image, found clip 2x2, vary 4x4",
         ),
     ],
 )  # fmt: skip
@@ -584,7 +597,7 @@ def test_clip_takes_its_sizes_from_the_checkpoint(tmp_path: Path) -> None:
     stored = CLIPVisionModel(CLIPVisionConfig(**CLIP))
     stored.save_pretrained(tmp_path)
     encoder, loaded = ClipEncoder.build({}, str(tmp_path), "sdpa")
-    assert loaded.random == () and encoder.num_tokens == TOKENS
+    assert loaded.random == () and encoder.view.count == TOKENS
     for name, tensor in stored.state_dict().items():
         assert torch.equal(encoder.model.state_dict()[name], tensor), name
 

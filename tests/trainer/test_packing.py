@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Encoded
+from trainer.layout import ImageLayout, ViewTokens
 from trainer.packing import (
     IMAGE_COST,
     Loaded,
@@ -29,7 +30,7 @@ from trainer.preprocess import ImagePreprocess
 MAX_LENGTH, MAX_IMAGES = 100, 3
 SIZES = st.lists(st.tuples(st.integers(1, MAX_LENGTH), st.integers(0, MAX_IMAGES)), max_size=60)
 LIMITS = {"max_length": MAX_LENGTH, "max_images": MAX_IMAGES}
-PREPROCESS = {"clip": ImagePreprocess(size=4), "vary": ImagePreprocess(size=8)}
+LAYOUT = ImageLayout(preprocess={"clip": ImagePreprocess(size=4), "vary": ImagePreprocess(size=8)}, view=ViewTokens(4))
 
 
 def flat(nested: list[list[Any]]) -> list[Any]:
@@ -170,14 +171,18 @@ def test_steps_of_text_alone_and_of_images_alone(batching: str, images: int) -> 
 def loaded(number: int, tokens: int, images: int = 0) -> Loaded:
     ids = list(range(100 * number + 1, 100 * number + 1 + tokens))
     pixels = [
-        {name: np.full((how.size, how.size, 3), 10 * number + i, np.uint8) for name, how in PREPROCESS.items()}
+        {
+            name: np.full((1, how.size, how.size, 3), 10 * number + i, np.uint8)
+            for name, how in LAYOUT.preprocess.items()
+        }
         for i in range(images)
     ]
-    return Encoded(key=f"k{number}", task="ocr" if images else "text", input_ids=ids, labels=list(ids)), pixels
+    task, image_sizes = "ocr" if images else "text", tuple((number, i) for i in range(images))
+    return Encoded(key=f"k{number}", task=task, input_ids=ids, labels=list(ids), image_sizes=image_sizes), pixels
 
 
 def test_a_row_is_samples_one_after_the_other_then_padding() -> None:
-    batch = collate([[loaded(0, 3, 2), loaded(1, 2)], [loaded(2, 4, 1)]], 9, PREPROCESS)
+    batch = collate([[loaded(0, 3, 2), loaded(1, 2)], [loaded(2, 4, 1)]], 9, LAYOUT)
     assert batch.input_ids.tolist() == [[1, 2, 3, 101, 102], [201, 202, 203, 204, 9]]
     no = IGNORE_INDEX
     assert batch.labels.tolist() == [[no, 2, 3, no, 102], [no, 202, 203, 204, no]]
@@ -189,12 +194,13 @@ def test_a_row_is_samples_one_after_the_other_then_padding() -> None:
     assert (batch.num_tokens, batch.num_rows) == (9, 2)
     assert {name: pixels.shape for name, pixels in batch.pixels.items()} == {"clip": (3, 4, 4, 3), "vary": (3, 8, 8, 3)}
     assert batch.pixels["vary"][:, 0, 0, 0].tolist() == [0, 1, 20]  # reading order
+    assert batch.image_sizes == ((0, 0), (0, 1), (2, 0))
     for tensor in (batch.input_ids, batch.labels, batch.positions, batch.sample_of):
         assert tensor.dtype == torch.int64
 
 
 def test_the_empty_batch_is_one_token_without_label() -> None:
-    batch = empty_batch(9, PREPROCESS)
+    batch = empty_batch(9, LAYOUT)
     assert batch.input_ids.tolist() == [[9]]
     assert batch.labels.tolist() == [[IGNORE_INDEX]]
     assert batch.sample_of.tolist() == [[-1]]

@@ -52,15 +52,15 @@ def flush_denormals() -> Iterator[None]:
 
 def first_steps(recipe: Recipe, count: int) -> list[Step]:
     start_distributed()
-    model, encoder, _ = assemble(recipe)
+    _, encoder, _ = assemble(recipe)
     share = Share(global_batch_size=recipe.engine.global_batch_size, micro_batch_size=recipe.engine.micro_batch_size)
-    corpus, load = Corpus(recipe.data), load_sample(encoder, model.preprocess, recipe.data)
+    corpus, load = Corpus(recipe.data), load_sample(encoder, recipe.data)
     with open_pool(load, recipe.data, corpus, Path(recipe.out)) as pool:
         return list(StepLoader(corpus, load, pool, share, recipe.data).steps(0, count))
 
 
 def empty_of(model: VisionLanguageModel) -> Batch:
-    return empty_batch(0, model.preprocess)
+    return empty_batch(0, model.layout)
 
 
 def weights_after(recipe: Recipe, count: int) -> dict[str, torch.Tensor]:

@@ -130,7 +130,7 @@ def test_what_stage_3_keeps_whole() -> None:
     assert not hasattr(next(model.encoders["clip"].parameters()), "ds_id")  # frozen: not even known
     assert all(p.numel() == 0 for p in model.language.parameters())
     assert all(p.numel() == 0 for p in model.connectors.parameters())
-    for batch in micro_batches(0, 0, 1, model.preprocess):
+    for batch in micro_batches(0, 0, 1, model.layout):
         losses, _ = engine(batch)
         engine.backward(losses.sum(), last=True)
     engine.step(1e-3)
@@ -217,7 +217,7 @@ def test_an_encoder_as_one_node_of_the_graph(kind: str, config: dict[str, Any], 
     encoder.zero_grad()
     encoder.forward = None  # not to be called
     nothing = encode(encoder, pixels[:0])
-    assert nothing.shape == (0, encoder.num_tokens, encoder.width)
+    assert nothing.shape == (0, encoder.view.count, encoder.width)
     nothing.backward(nothing)
     assert order == with_images
     assert all(p.grad is not None and not p.grad.any() for p in trained)
@@ -230,7 +230,7 @@ def test_a_frozen_encoder_keeps_no_graph() -> None:
         assert not encode(encoder, pixels).requires_grad
     encoder.requires_grad_(False)
     assert not encode(encoder, pixels).requires_grad
-    assert encode(encoder, pixels[:0]).shape == (0, encoder.num_tokens, encoder.width)
+    assert encode(encoder, pixels[:0]).shape == (0, encoder.view.count, encoder.width)
 
 
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from datagen.errors import UserError
-from trainer.model.connectors import CONNECTORS, FUSIONS
+from trainer.layout import ImageLayout, ViewTokens
+from trainer.model.connectors import CONNECTORS, FUSIONS, Fusion
 from trainer.model.encoders import ENCODERS
-from trainer.model.language import LANGUAGE_MODELS
+from trainer.model.joint import Joint
+from trainer.model.language import LANGUAGE_MODELS, LanguageModel
 from trainer.model.tables import lookup
 from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import RANDOM, Loaded, PartReport
-from trainer.settings import ModelSettings
+from trainer.preprocess import ImagePreprocess, with_changes
+from trainer.settings import ModelSettings, PartSettings
+from trainer.tiling import TILINGS
 
 __all__ = [
     "CONNECTORS",
@@ -24,6 +30,7 @@ __all__ = [
     "VisionEncoder",
     "VisionLanguageModel",
     "build",
+    "layout_of",
 ]
 
 
@@ -55,6 +62,18 @@ def build(
     return model, [PartReport.of(part, model.get_submodule(part), source) for part, source in loaded.items()]
 
 
+def layout_of(settings: ModelSettings) -> ImageLayout:
+    """The layout of images of a recipe's model, from its sizes alone: no weights are read, drawn or held.
+
+    UserError as for `build`; sizes that a recipe leaves to its weights are then transformers' defaults.
+    """
+    vision = {name: replace(encoder, weights=None) for name, encoder in settings.vision.items()}
+    bare = replace(settings, vision=vision, language=replace(settings.language, weights=None))
+    with torch.device("meta"):
+        model, _ = _assemble(bare, vocabulary=1, image_token_id=0, attention="eager")
+    return model.layout
+
+
 def _assemble(
     settings: ModelSettings, vocabulary: int, image_token_id: int, attention: str
 ) -> tuple[VisionLanguageModel, dict[str, Loaded]]:
@@ -65,21 +84,47 @@ def _assemble(
     encoders = {}
     for name, encoder in settings.vision.items():
         family = lookup(ENCODERS, encoder.type, f"model.vision.{name}.type")
-        encoders[name], loaded[f"encoders.{name}"] = family.build(encoder.config, encoder.weights, attention)
+        part, loaded[f"encoders.{name}"] = family.build(encoder.config, encoder.weights, attention)
+        part.preprocess = with_changes(part.preprocess, encoder.preprocess, f"model.vision.{name}.preprocess")
+        encoders[name] = part
 
-    part = settings.language
-    language, from_language = lookup(LANGUAGE_MODELS, part.type, "model.language.type").build(
-        part.config, part.weights, attention, vocabulary=vocabulary
+    speaks = settings.language
+    language, from_language = lookup(LANGUAGE_MODELS, speaks.type, "model.language.type").build(
+        speaks.config, speaks.weights, attention, vocabulary=vocabulary
     )
 
     fusion = lookup(FUSIONS, settings.fusion, "model.fusion")
     width = fusion.connector_width(language.hidden_size, len(encoders))
     connectors: dict[str, nn.Module] = {}
+    views: dict[str, ViewTokens] = {}
     for name, encoder in settings.vision.items():
-        connect = lookup(CONNECTORS, encoder.connector, f"model.vision.{name}.connector")
-        connectors[name] = connect(encoders[name].width, width)
+        part, key = encoders[name], f"model.vision.{name}.connector"
+        connect = lookup(CONNECTORS, encoder.connector.type, f"{key}.type")
+        connectors[name], views[name] = connect(encoder.connector.config, part.width, width, part.view)
         loaded[f"connectors.{name}"] = RANDOM
+    joint = _joint(settings, fusion, fusion.view(views), {n: e.preprocess for n, e in encoders.items()}, language)
+    if next(joint.parameters(), None) is not None:
+        loaded["joint"] = RANDOM
     loaded["language"] = from_language
+    return VisionLanguageModel(encoders, connectors, joint, language, image_token_id=image_token_id), loaded
 
-    model = VisionLanguageModel(encoders, connectors, language, fusion=fusion, image_token_id=image_token_id)
-    return model, loaded
+
+def _joint(
+    settings: ModelSettings,
+    fusion: Fusion,
+    view: ViewTokens,
+    preprocess: dict[str, ImagePreprocess],
+    language: LanguageModel,
+) -> Joint:
+    """What joins the tokens of all encoders; it holds the layout of images."""
+    width, projector = language.hidden_size, None
+    if settings.projector is not None:
+        connect = lookup(CONNECTORS, settings.projector.type, "model.projector.type")
+        projector, view = connect(settings.projector.config, width, width, view)
+    tiling = settings.tiling or PartSettings(type="whole")
+    try:
+        cut = lookup(TILINGS, tiling.type, "model.tiling.type")(**tiling.config)
+    except TypeError as error:
+        raise UserError(f"model.tiling.config: {error}") from error
+    cut.check(view)
+    return Joint(fusion, projector, ImageLayout(preprocess=preprocess, view=view, tiling=cut), width)

@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from trainer.layout import ViewTokens
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
 from trainer.model.weights import (
@@ -31,7 +32,8 @@ class ClipEncoder(VisionEncoder):
     def __init__(self, model: CLIPVisionModel) -> None:
         super().__init__()
         self.model = model
-        self.num_tokens = model.embeddings.num_patches
+        side = cast(int, model.config.image_size) // cast(int, model.config.patch_size)
+        self.view = ViewTokens(side * side, (side, side))
         self.width = model.config.hidden_size
         self.preprocess = ImagePreprocess(size=cast(int, model.config.image_size), crop="centre")
         model.encoder.layers[-1].requires_grad_(False)

@@ -25,6 +25,7 @@ that a row is padded, that logits are made for a prompt, is no useful work.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +40,7 @@ class PartFlops:
 
     part: str  # as in the model: encoders.<name>, connectors.<name>, language; language.attention, language.head
     forward: int  # FLOPs of all images or tokens of the step
-    passes: int  # 1 forward, 2 with the gradient of its inputs, 3 with that of its weights
+    passes: int  # 1 forward, 1 more with the gradient of its inputs, 1 more with that of its weights
     recomputed: bool = False  # the backward pass computes it again from each block's input
 
     @property
@@ -53,20 +54,37 @@ class PartFlops:
         return self.model + self.recomputed * self.forward
 
 
-def passes(*, trains: bool, behind_trained: bool) -> int:
-    """How often a part's forward FLOPs are spent in a training step, see above."""
-    return 3 if trains else 2 if behind_trained else 1
+Counted = tuple[str, nn.Module, int]
+"""A part's name, the module that trains or not, and its forward FLOPs of all images or tokens."""
 
 
-def counted(module: nn.Module, *shapes: tuple[int, ...]) -> int:
-    """FLOPs of `module` applied to tensors of these shapes, by torch's counter on the meta device: nothing is computed.
+def in_turn(parts: Sequence[Counted], *, behind_trained: bool = False) -> list[PartFlops]:
+    """Each part takes what the one before it gives; the first, what has a gradient if it stands `behind_trained`."""
+    made = []
+    for part, module, forward in parts:
+        trains = any(parameter.requires_grad for parameter in module.parameters())
+        passes = 3 if trains else 2 if behind_trained else 1
+        again = passes > 1 and part != "language.head" and _recomputes(module)
+        made.append(PartFlops(part=part, forward=forward, passes=passes, recomputed=again))
+        behind_trained = passes > 1
+    return made
 
-    Parameters and buffers are stood in for, not moved; the module may be of any size and on any device.
+
+def _recomputes(module: nn.Module) -> bool:
+    """Whether gradient checkpointing is on anywhere in a part, by the name that it has in transformers and in SAM."""
+    return any(getattr(each, "gradient_checkpointing", False) for each in module.modules())
+
+
+def counted(module: nn.Module, shape: Sequence[int]) -> tuple[int, Sequence[int]]:
+    """FLOPs of `module` applied to a tensor of this shape, by torch's counter, and the shape of what comes out.
+
+    Nothing is computed: parameters and buffers have stand-ins on the meta device. The module may be of any size and on
+    any device.
     """
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), None)
     stand_ins: dict[str, Tensor] = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
-    inputs = tuple(torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
+    x = torch.empty(*shape, dtype=dtype, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        functional_call(module, stand_ins, inputs)
-    return int(counter.get_total_flops())
+        y: Tensor = functional_call(module, stand_ins, (x,))
+    return int(counter.get_total_flops()), y.shape

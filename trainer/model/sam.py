@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from datagen.errors import UserError
+from trainer.layout import ViewTokens
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
 from trainer.model.weights import RANDOM, Loaded, copy_tensors, load_encoder_of_export, read_pickle
@@ -75,7 +76,8 @@ class SamEncoder(VisionEncoder):
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
         self.config = config
-        self.num_tokens = (config.grid // _CONV_STRIDE) ** 2
+        side = config.grid // _CONV_STRIDE
+        self.view = ViewTokens(side * side, (side, side))
         self.width = config.conv_channels[-1]
         self.preprocess = ImagePreprocess(size=config.image_size)
         self.gradient_checkpointing = False

@@ -23,7 +23,8 @@ def check_keys(config: Mapping[str, Any], valid: Iterable[str], what: str) -> No
     valid = sorted(valid)
     for key in config:
         if key not in valid:
-            raise UserError(f"{what}: unknown key {key!r}{_nearest(key, valid)}; valid keys: {', '.join(valid)}")
+            known = f"valid keys: {', '.join(valid)}" if valid else "it takes none"
+            raise UserError(f"{what}: unknown key {key!r}{_nearest(key, valid)}; {known}")
 
 
 def _nearest(name: str, options: Iterable[str]) -> str:

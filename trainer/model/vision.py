@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from trainer.layout import ViewTokens
 from trainer.model.flops import counted
 from trainer.model.weights import Loaded
 from trainer.preprocess import ImagePreprocess
@@ -14,7 +15,7 @@ from trainer.preprocess import ImagePreprocess
 class VisionEncoder(nn.Module):
     """Images to tokens: (N, 3, H, W) normalised pixels → (N, P, D), row by row over the image."""
 
-    num_tokens: int  # P
+    view: ViewTokens  # P, and their rows and columns
     width: int  # D
     preprocess: ImagePreprocess
 
@@ -36,9 +37,9 @@ class VisionEncoder(nn.Module):
         raise NotImplementedError
 
     def flops(self) -> int:
-        """FLOPs of one image, forward; a subclass that computes more than its model asks for states the model's."""
+        """FLOPs of one view, forward; a subclass that computes more than its model asks for states the model's."""
         size = self.preprocess.size
-        return counted(self, (1, 3, size, size))
+        return counted(self, (1, 3, size, size))[0]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pixels → (N, P, D)."""

@@ -31,7 +31,7 @@ def encode(encoder: VisionEncoder, pixels: Tensor) -> Tensor:
 
 
 def _nothing(encoder: VisionEncoder, pixels: Tensor) -> Tensor:
-    return pixels.new_empty((0, encoder.num_tokens, encoder.width))
+    return pixels.new_empty((0, encoder.view.count, encoder.width))
 
 
 class _Encode(torch.autograd.Function):

@@ -225,6 +225,6 @@ def _parts_of(file: Path) -> dict[str, set[str]]:
     for key in keys:
         depth = 2 if key.startswith(("encoders.", "connectors.")) else 1
         words = key.split(".")
-        if words[0] in ("encoders", "connectors", "language"):
+        if words[0] in ("encoders", "connectors", "joint", "language"):
             parts[".".join(words[:depth])].add(".".join(words[depth:]))
     return parts
