@@ -8,14 +8,14 @@
     python -m benchmarks.model_step toy --quick           # tiny sizes: does the script work?
 
 Both sides have the same sizes, weights and sample, and their losses have to agree, or there is no result. The released
-side is `benchmarks/released.py`. `toy`, `sam` and `tiny` run on the CPU in fp32: seconds are the least of `--rounds`, the
-sides taking turns in one process; memory is the highest resident set during one step in a fresh process for each, above
-what was there before it. "beyond gradients" is that less the bytes of the gradients, which both have. `--no-times` only
-weighs: other work on the machine does not change that.
+side is `benchmarks/released.py`. `toy`, `sam` and `tiny` run on the CPU in fp32. Seconds are the least of `--rounds`,
+in which the sides take turns in one process. Memory is the highest resident set during one step in a fresh process,
+above what was there before it; "beyond gradients" is that less the bytes of the gradients, which both sides have.
+`--no-times` only weighs, which other work on the machine does not disturb.
 
-`gpu` runs each setting in a fresh process, plain and with gradient checkpointing, free and with torch held to what a card
-of 11 GB has for it, and writes tokens/s, MFU (trainer/model/flops.py; with causal attention counted whole and half) and
-torch's peak memory. There is no optimiser in it: its state comes on top, or lies on the host.
+`gpu` runs each setting in a fresh process: with and without gradient checkpointing, with all of the card and with as
+much as torch has of one of 11 GB. It writes tokens/s, MFU (trainer/model/flops.py; causal attention counted whole, and
+half) and torch's peak memory. There is no optimiser in it, whose state comes on top or lies on the host.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from benchmarks import pair
 from benchmarks.released import ClipSizes, ImageIds, OptSizes, QwenSizes, SamSizes, TinySizes, ToySizes
-from datagen.console import result, say, show_table
+from datagen.console import result, say
 from datagen.errors import UserError, command
 from trainer.model import VisionLanguageModel
 from trainer.model.flops import PartFlops
 
+Result = TypeVar("Result")
 USABLE_GIB = {"8 GB": 7.4, "11 GB": 10.4}  # of a card's memory, the rest is the driver's context
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "RTX 4090": 165, "V100": 125, "1080 Ti": 11.3}
-"""By what stands in the device's name: the makers' dense peak with 16-bit inputs (1080 Ti: fp32, its fp16 is slower)."""
+"""By what stands in the device's name: the makers' dense peak for 16 bits; of the 1080 Ti, whose fp16 is slow, fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class Job:
                 convolutions=(24, 32),
             )  # fmt: skip
             ids = ImageIds(start=297, end=298, pad=299)
-            if self.case == "tiny":
+            if self.case != "toy":
                 opt = OptSizes(vocabulary=300, width=32, mlp=64, depth=2, heads=2, positions=512, dropout=0.0)
                 return TinySizes(sam=sam, opt=opt, ids=ids)
             clip = ClipSizes(image=28, width=32, mlp=64, depth=3, heads=2)
@@ -99,7 +101,9 @@ class Side:
         self.step: Callable[[], float]
         if job.case == "sam":
             encoder: torch.nn.Module = ours.encoders["vary"]
-            pixels = self.ours.preprocess["vary"].normalise(self.batch.pixels["vary"], next(ours.parameters()).dtype)
+            pixels = self.ours.layout.preprocess["vary"].normalise(
+                self.batch.pixels["vary"], next(ours.parameters()).dtype
+            )
             if job.released:
                 encoder = pair.released(job.sizes, ours).body().vision_tower
             self.step = lambda: _forward(encoder, pixels)
@@ -139,7 +143,7 @@ class Weighed:
 def weigh(job: Job) -> Weighed:
     """One step, to be called in a fresh process."""
     torch.set_flush_denormal(True)
-    pair.zeros_warm_up()
+    pair.warm_up()
     side = Side(job)
     with pair.watch(job.device) as peak:
         loss = side.step()
@@ -150,7 +154,7 @@ def weigh(job: Job) -> Weighed:
     )
 
 
-def in_fresh_process[Result](work: Callable[[Job], Result], job: Job) -> Result:
+def in_fresh_process(work: Callable[[Job], Result], job: Job) -> Result:
     """`work(job)` in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -175,8 +179,8 @@ def on_cpu(jobs: Sequence[Job], rounds: int) -> list[list[str]]:
         row = [f"{jobs[0].supervised:.0%}", name]
         if rounds:
             base, mine = times[jobs[0].name], times[name]
-            row += [f"{mine.wall_s:.1f}", f"{base.wall_s / mine.wall_s:.2f}"]
-            row += [f"{mine.cpu_s:.1f}", f"{base.cpu_s / mine.cpu_s:.2f}"]
+            row += [f"{mine.wall_s:.3g}", f"{base.wall_s / mine.wall_s:.2f}"]
+            row += [f"{mine.cpu_s:.3g}", f"{base.cpu_s / mine.cpu_s:.2f}"]
         row += [f"{each.extra / pair.GIB:.2f}", f"{each.extra / first.extra:.3f}"]
         row += [f"{beyond / pair.GIB:.2f}", f"{beyond / (first.extra - first.gradients):.3f}"]
         table.append([*row, f"{each.loss:.6g}"])
@@ -316,11 +320,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         head, rows = columns(rounds), [row for sides in settings for row in on_cpu(sides, rounds)]
         device += f", {torch.get_num_threads()} threads, {settings[0][0].tokens} tokens"
     title = f"{asked.case}{' (quick)' if asked.quick else ''}: {device}, torch {torch.__version__}"
-    show_table(title, head, rows)
     result(markdown(title, head, rows))
     if asked.out:
         asked.out.write_text(markdown(title, head, rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main)()

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.released import Released, ReleasedTiny, ReleasedToy, SamSizes, TinySizes, ToySizes
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
@@ -121,7 +120,7 @@ class Sample:
 
     ids: list[int]
     supervised: int
-    pictures: list[dict[str, np.ndarray]]  # per image and encoder (S, S, 3) uint8
+    pictures: list[dict[str, np.ndarray]]  # per image and encoder its one view, (1, S, S, 3) uint8
 
     @property
     def labels(self) -> list[int]:
@@ -134,12 +133,12 @@ def sample(sizes: Sizes, tokens: int, images: int, supervised: int, rng: np.rand
     """A sample of `tokens` tokens in all: images at its beginning, then text of which the end is supervised."""
     block = [sizes.ids.start, *[sizes.ids.pad] * sizes.sam.tokens, sizes.ids.end]
     text = tokens - images * len(block)
-    assert 0 <= supervised < text or images and supervised <= text, (tokens, images, supervised)
+    assert 0 <= supervised < text or (images and supervised <= text), (tokens, images, supervised)
     ids = block * images + rng.integers(3, min(sizes.ids.start, sizes.ids.pad), text).tolist()
     sides = {"clip": sizes.clip.image} if isinstance(sizes, ToySizes) else {}
     sides["vary"] = sizes.sam.image
     pictures = [
-        {name: rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for name, side in sides.items()}
+        {name: rng.integers(0, 256, (1, side, side, 3), dtype=np.uint8) for name, side in sides.items()}
         for _ in range(images)
     ]
     return Sample(ids=ids, supervised=supervised, pictures=pictures)
@@ -149,12 +148,21 @@ def our_batch(model: VisionLanguageModel, rows: Sequence[Sequence[Sample]]) -> B
     """Rows of samples as our loader makes them, on the model's device."""
     loaded: list[list[Loaded]] = [
         [
-            (Encoded(key="-", task="-", input_ids=np.array(s.ids), labels=np.array(s.labels)), s.pictures)  # type: ignore[arg-type]
+            (
+                Encoded(
+                    key="-",
+                    task="-",
+                    input_ids=np.array(s.ids),
+                    labels=np.array(s.labels),
+                    image_sizes=tuple(next(iter(views.values())).shape[1:3] for views in s.pictures),
+                ),
+                s.pictures,
+            )
             for s in row
         ]
         for row in rows
     ]
-    return collate(loaded, 0, model.preprocess).to(next(model.parameters()).device)
+    return collate(loaded, 0, model.layout).to(next(model.parameters()).device)
 
 
 def released_batch(theirs: Released, model: VisionLanguageModel, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -170,9 +178,10 @@ def released_batch(theirs: Released, model: VisionLanguageModel, samples: Sequen
         if not s.pictures:
             images.append(theirs.black())  # type: ignore[operator]
             continue
-        pixels = {name: torch.from_numpy(np.stack([p[name] for p in s.pictures])) for name in s.pictures[0]}
+        pixels = {name: torch.from_numpy(np.concatenate([p[name] for p in s.pictures])) for name in s.pictures[0]}
         floats = {
-            name: model.preprocess[name].normalise(p, weight.dtype).to(weight.device) for name, p in pixels.items()
+            name: model.layout.preprocess[name].normalise(p, weight.dtype).to(weight.device)
+            for name, p in pixels.items()
         }
         images.append((floats["clip"], floats["vary"]) if "clip" in floats else floats["vary"])
     device = weight.device
@@ -190,6 +199,7 @@ def released_batch(theirs: Released, model: VisionLanguageModel, samples: Sequen
 def our_step(model: VisionLanguageModel, batch: Batch) -> float:
     """Gradients of the mean over the batch's supervised tokens."""
     total, *_ = model(batch)
+    total = total.sum()
     (total / batch.num_supervised).backward()
     return float(total)
 
@@ -280,9 +290,8 @@ def gradient_bytes(model: torch.nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
 
 
-def zeros_warm_up(side: int = 256) -> Tensor:
+def warm_up() -> None:
     """Makes the libraries take their buffers before anything is weighed."""
-    x = torch.randn(1, 4, side, side, requires_grad=True)
+    x = torch.randn(1, 4, 256, 256, requires_grad=True)
     y = torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
-    (torch.nn.functional.conv2d(y, torch.randn(4, 4, 3, 3)) @ torch.randn(side - 2, 64)).sum().backward()
-    return x
+    (torch.nn.functional.conv2d(y, torch.randn(4, 4, 3, 3)) @ torch.randn(254, 64)).sum().backward()

@@ -12,9 +12,10 @@ agrees to the last digit (tests/trainer/test_flops.py). Forward, for T tokens:
 - SAM: `SamEncoder.flops`. Other encoders and the connectors are counted by torch's counter on the meta device.
 
 A training step has 1 × a part's forward FLOPs where the part is frozen and nothing before it trains, 2 × where it is
-frozen and the gradient has to pass through to what trains before it, 3 × where it trains; 1 × more where activations
-are computed again. (The first layer that trains needs no gradient of its inputs. That is counted all the same: 0.1 % of
-a Vary-tiny+ step.)
+frozen and the gradient has to pass through to what trains before it (attention 3 ×: both factors of its products have
+one), 3 × where it trains; 1 × more where activations are computed again. That is a little too much: the first layer
+that trains needs no gradient of its inputs (0.1 % of a Vary-tiny+ step), and torch computes a block again only up to
+its last product.
 
     MFU = model FLOPs ÷ (seconds × peak FLOP/s), model FLOPs without what is computed again
     HFU = hardware FLOPs ÷ (seconds × peak FLOP/s), with it
@@ -54,6 +55,9 @@ class PartFlops:
         return self.model + self.recomputed * self.forward
 
 
+_WITHOUT_WEIGHTS = {"language.attention"}  # products of activations: both factors have a gradient, whatever is frozen
+_NEVER_AGAIN = {"language.head"}  # gradient checkpointing is for layers
+
 Counted = tuple[str, nn.Module, int]
 """A part's name, the module that trains or not, and its forward FLOPs of all images or tokens."""
 
@@ -63,8 +67,8 @@ def in_turn(parts: Sequence[Counted], *, behind_trained: bool = False) -> list[P
     made = []
     for part, module, forward in parts:
         trains = any(parameter.requires_grad for parameter in module.parameters())
-        passes = 3 if trains else 2 if behind_trained else 1
-        again = passes > 1 and part != "language.head" and _recomputes(module)
+        passes = 3 if trains or (behind_trained and part in _WITHOUT_WEIGHTS) else 2 if behind_trained else 1
+        again = passes > 1 and part not in _NEVER_AGAIN and _recomputes(module)
         made.append(PartFlops(part=part, forward=forward, passes=passes, recomputed=again))
         behind_trained = passes > 1
     return made
