@@ -537,6 +537,10 @@ class Released(nn.Module):
         """The model below the head."""
         raise NotImplementedError
 
+    def black(self) -> tuple[Tensor, Tensor] | Tensor:
+        """The images of a row of text: zeros, after normalisation."""
+        raise NotImplementedError
+
     def gradient_checkpointing_enable(self) -> None:
         """Recompute the language model's blocks in the backward pass, and only those, as the release does."""
         self.body().gradient_checkpointing = True
@@ -577,7 +581,6 @@ class ReleasedToy(Released):
         return self.transformer
 
     def black(self) -> tuple[Tensor, Tensor]:
-        """The images of a row of text: zeros, after normalisation."""
         sizes, weight = self.transformer.sizes, self.lm_head.weight
         low, high = (weight.new_zeros(1, 3, side, side) for side in (sizes.clip.image, sizes.sam.image))
         return low, high
@@ -669,18 +672,22 @@ class ReleasedTiny(Released):
         return self.model
 
     def black(self) -> Tensor:
-        """The image of a row of text: zeros, after normalisation."""
         side = self.model.sizes.sam.image
         return self.lm_head.weight.new_zeros(1, 3, side, side)
 
 
 @torch.no_grad()
-def draw(model: nn.Module, seed: int, std: float = 0.02) -> None:
-    """Random weights N(0, `std`) from `seed`; added to what is there where a parameter has one dimension.
+def draw(model: nn.Module, seed: int, gain: float = 1.0) -> None:
+    """Normal random weights from `seed`: what goes in comes out of each layer about `gain` times as large.
 
-    A larger `std` moves norms, biases and position tables away from where they would hide a mistake.
+    Biases, norms and the class token, all of one dimension, are moved by N(0, gain / 5) from where they are. So nothing
+    is left where it would hide a mistake: no table of positions at zero, no norm at one.
     """
     generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        noise = torch.empty_like(parameter, device="cpu").normal_(0.0, std, generator=generator).to(parameter.device)
-        parameter.copy_(noise + parameter if parameter.dim() == 1 else noise)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            centre, std = parameter.clone(), gain / 5
+        else:
+            inputs = parameter[0].numel() if name.endswith("weight") else parameter.shape[-1]
+            centre, std = torch.zeros_like(parameter), gain / inputs**0.5
+        parameter.copy_(centre + std * torch.randn(parameter.shape, generator=generator))
