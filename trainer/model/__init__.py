@@ -49,17 +49,21 @@ def build(
 
     `vocabulary` is the number of entries of the tokenizer, `attention` the implementation in transformers' models
     (sdpa or eager). What is not loaded is drawn from `seed` alone. Frozen parts have `requires_grad` off. UserError for
-    unknown names and keys, sizes that do not go together, and weights that do not fit.
+    unknown names and keys, sizes that do not go together, and weights that do not fit. `gradient_checkpointing` is of
+    the parts that train and whose settings leave it open.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model, loaded = _assemble(settings, vocabulary, image_token_id, attention)
-    frozen = [f"encoders.{name}" for name, encoder in settings.vision.items() if encoder.frozen]
-    frozen += ["language"] if settings.language.frozen else []
-    for part in frozen:
-        model.get_submodule(part).requires_grad_(False)
-    if gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+    settings_of = {f"vision.{name}": (model.encoders[name], part) for name, part in settings.vision.items()}
+    settings_of["language"] = model.language, settings.language
+    for name, (part, chosen) in settings_of.items():
+        if chosen.frozen:
+            part.requires_grad_(False)
+            if chosen.gradient_checkpointing:
+                raise UserError(f"model.{name}.gradient_checkpointing: only of a part that trains; it is frozen")
+        elif gradient_checkpointing if chosen.gradient_checkpointing is None else chosen.gradient_checkpointing:
+            part.enable_gradient_checkpointing()
     model.train()
     return model, [PartReport.of(part, model.get_submodule(part), source) for part, source in loaded.items()]
 
