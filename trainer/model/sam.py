@@ -130,8 +130,7 @@ class SamEncoder(VisionEncoder):
 
         With n places (padded where windows are), k keys of each and fields of side s, a block is
         `8·n·C² + 4·N·ratio·C² + 4·n·(k + s)·C`: qkv and projection, MLP on the N patches, scores and values over k keys
-        and two tables of s relative positions. That these ride in longer queries and keys here is more for torch's
-        counter and less for the machine.
+        and two tables of s relative positions. `Attention` executes more: its queries, keys and values are longer.
         """
         c, patches = self.config, self.config.grid**2
         padded = math.ceil(c.grid / c.window) * c.window
