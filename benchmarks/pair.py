@@ -201,7 +201,7 @@ def our_step(model: VisionLanguageModel, batch: Batch) -> float:
     total, *_ = model(batch)
     total = total.sum()
     (total / batch.num_supervised).backward()
-    return float(total)
+    return total.item()
 
 
 def released_step(theirs: Released, batch: Mapping[str, Any]) -> float:
@@ -209,7 +209,7 @@ def released_step(theirs: Released, batch: Mapping[str, Any]) -> float:
     output = theirs(**batch)
     assert output.loss is not None
     output.loss.backward()
-    return float(output.loss) * int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
+    return output.loss.item() * int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
 
 
 def agree(losses: Mapping[str, float], tolerance: float = 1e-4) -> None:
