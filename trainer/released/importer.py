@@ -22,6 +22,7 @@ from datagen.config import to_yaml
 from datagen.errors import UserError
 from datagen.files import atomic_folder, write_text
 from trainer.model import stretch_positions
+from trainer.model.weights import export_header
 from trainer.released import tokenizer
 from trainer.released.mapping import to_ours
 from trainer.released.names import EMBEDDING, kind_of
@@ -73,7 +74,6 @@ class Import:
         self.mapped = to_ours(self.kind, self.source.shapes, tied=tied, source=str(source))
         self._check_tie()
         self.parts = parts_of(self.kind, self.mapped.shapes, self.source.config, tied=tied, source=str(source))
-        self._check_shapes()
         self.tokenizer = tokenizer.load(tokenizer_folder or self.source.folder) if self.kind.language else None
 
     @property
@@ -97,7 +97,7 @@ class Import:
         return sorted({self.source.dtypes[piece.name] for pieces in self.mapped.pieces.values() for piece in pieces})
 
     def check(self) -> None:
-        """UserError when the source is not whole, has more than the model, or does not fit its tokenizer."""
+        """UserError when the source is not whole, is not of one model, or does not fit its tokenizer."""
         found, expected = self.mapped.pieces.keys(), self.parts.shapes.keys()
         if missing := expected - found - set(self.kind.may_miss):
             raise UserError(
@@ -109,6 +109,7 @@ class Import:
                 f"{self.source.path}: has {len(unexpected)} tensors that the {self.kind.title} of these sizes does not "
                 f"have: {self._released(unexpected)}; without them it would compute something else"
             )
+        self._check_shapes()
         if self.kind.language is not None and self.tokenizer is not None and self.kind.whole:
             rows = self.mapped.shapes[EMBEDDING[self.kind.language]][0]
             if len(self.tokenizer) > rows:
@@ -124,7 +125,7 @@ class Import:
             UserError: `check` says so, or there is something already.
         """
         self.check()
-        metadata = {"format": "pt", RELEASED: self.kind.name}
+        metadata = {"format": "pt", RELEASED: self.kind.name, **export_header(self.parts.preprocess)}
         with atomic_folder(folder) as temp:
             write_safetensors(temp / EXPORT_FILE, self.source, self.mapped, metadata)
             if self.tokenizer is not None:

@@ -39,7 +39,7 @@ def to_ours(kind: Kind, shapes: Mapping[str, Shape], *, tied: bool, source: str)
     """
     mapped = Mapped()
     for name, shape in shapes.items():
-        module = next((module for pattern, module in kind.dropped.items() if matching(pattern, name)), None)
+        module = next((module for pattern, module in kind.dropped.items() if matching(pattern, name) is not None), None)
         ours = kind.to_ours(name)
         if any(matching(pattern, name) is not None for pattern in kind.ignored):
             mapped.ignored.append(name)

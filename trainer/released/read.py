@@ -25,7 +25,7 @@ _WRAPPERS = ("model", "state_dict")  # keys under which a training run's file ha
 
 
 class Checkpoint:
-    """The tensors of a file or a folder, and the folder's config.json. Nothing in it is executed.
+    """The tensors of a file or a folder, and the config.json beside them. Nothing in it is executed.
 
     Pages of the files are mapped and not copied: the kernel drops them when memory is wanted.
     """
@@ -38,7 +38,8 @@ class Checkpoint:
         """
         self.path = path
         self.folder = path if path.is_dir() else path.parent
-        self.config: dict[str, Any] = _json(path / "config.json") if (path / "config.json").is_file() else {}
+        config = self.folder / "config.json"
+        self.config: dict[str, Any] = _json(config) if config.is_file() else {}
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, str] = {}  # safetensors' names: F32, BF16, …
         self.metadata: dict[str, str] = {}  # of a safetensors file
@@ -62,9 +63,9 @@ class Checkpoint:
         self._read[name] = lambda: tensor
 
     def _open(self, file: Path) -> list[str]:
-        """Adds the tensors of a file; returns their names. The format is told by the content."""
+        """Adds the tensors of a file; returns their names. Safetensors are told by their content, too."""
         with open(file, "rb") as content:
-            is_safetensors = content.read(9)[8:] == b"{"
+            is_safetensors = content.read(9)[8:] == b"{" or file.suffix == ".safetensors"
         return self._open_safetensors(file) if is_safetensors else self._open_pickle(file)
 
     def _open_safetensors(self, file: Path) -> list[str]:

@@ -17,6 +17,7 @@ from trainer.released.names import Kind
 from trainer.released.read import Shape
 
 _WINDOW = 14  # of SAM where no layer has one
+_CHANNELS = (512, 1024)  # of the two convolutions where a checkpoint has none
 _CLIP_HEAD, _OPT_HEAD, _QWEN_HEAD = 64, 64, 128  # channels of a head in every released size
 _VIT_DEPTH = {768: 12, 1024: 24, 1280: 32}  # ViT-B, L and H, by width: a file that ends early lacks whole layers
 _QWEN_V1_POSITIONS = 8192  # beyond its seq_length Qwen's own code changes its formulas
@@ -70,9 +71,9 @@ def sam(part: Part) -> dict[str, Any]:
         "global_layers": sorted(layer for layer, (length, _) in tables.items() if length == 2 * grid - 1),
         "neck": part.shape("neck.0.weight", 4)[0],
     }
-    if "net_3.weight" in part.shapes:
-        sizes["conv_channels"] = list(part.shape("net_3.weight", 4)[1::-1])
-    return sizes
+    names = ("net_2.weight", "net_3.weight")  # Vary's; the original SAM has neither
+    channels = [part.shape(name, 4)[0] if name in part.shapes else None for name in names]
+    return sizes | {"conv_channels": [found or default for found, default in zip(channels, _CHANNELS, strict=True)]}
 
 
 def clip(part: Part, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +114,11 @@ def qwen2(part: Part, config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
     """`Qwen2Config`'s keys, from the config.json of transformers' class or of Qwen's own code."""
     rows, width = part.shape("model.model.embed_tokens.weight", 2)
     keys = part.shape("model.model.layers.0.self_attn.k_proj.weight", 2)[0]
+    if not kind.qwen_v1 and not config:
+        raise UserError(
+            "config.json: none beside the weights; it tells the base of the rotary positions, which no tensor does and "
+            "which differs between sizes of Qwen; fetch it too"
+        )
     if kind.qwen_v1:
         given = {
             "num_attention_heads": config.get("num_attention_heads"),
@@ -130,7 +136,8 @@ def qwen2(part: Part, config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
         "hidden_size": width,
         "intermediate_size": part.shape("model.model.layers.0.mlp.gate_proj.weight", 2)[0],
     }
-    sizes["num_key_value_heads"] = max(keys * int(sizes["num_attention_heads"]) // width, 1)
+    heads = int(sizes["num_attention_heads"])
+    sizes["num_key_value_heads"] = heads if kind.qwen_v1 else max(keys * heads // width, 1)
     return sizes
 
 
