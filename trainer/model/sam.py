@@ -140,7 +140,7 @@ class SamEncoder(VisionEncoder):
             total += 4 * places * (side**2 + side) * c.width
         first, second = c.conv_channels
         total += 2 * patches * (c.width * c.neck + 9 * c.neck**2)
-        return total + 18 * (patches // 4 * c.neck * first + patches // 16 * first * second)
+        return total + 18 * self.view.count * first * (4 * c.neck + second)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pixels → (N, P, D), row by row."""
