@@ -13,7 +13,7 @@ from trainer.layout import ImageLayout, ViewTokens
 from trainer.model.connectors import CONNECTORS, FUSIONS, Fusion
 from trainer.model.encoders import ENCODERS
 from trainer.model.joint import Joint
-from trainer.model.language import LANGUAGE_MODELS, LanguageModel
+from trainer.model.language import LANGUAGE_MODELS, LanguageModel, stretch_positions
 from trainer.model.tables import lookup
 from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
@@ -32,6 +32,7 @@ __all__ = [
     "VisionLanguageModel",
     "build",
     "layout_of",
+    "stretch_positions",
 ]
 
 

@@ -105,7 +105,7 @@ class SamEncoder(VisionEncoder):
         """The encoder of a recipe; `attention` has no say here, this encoder has one implementation.
 
         `weights`: a model that this project exported (its one encoder that fits is taken), or the original SAM
-        checkpoint (.pth), which leaves `net_2` and `net_3` random.
+        checkpoint (.pth, or converted), which leaves `net_2` and `net_3` random.
         """
         check_keys(config, (field.name for field in fields(SamConfig)), "sam")
         lists = {key: tuple(value) for key, value in config.items() if isinstance(value, (list, tuple))}
@@ -113,7 +113,7 @@ class SamEncoder(VisionEncoder):
         if weights is None:
             return encoder, RANDOM
         if Path(weights).suffix != ".pth":
-            return encoder, load_encoder_of_export(encoder, weights)
+            return encoder, load_encoder_of_export(encoder, weights, may_miss=_NOT_IN_SAM)
         tensors = read_pickle(weights, _SAM_PREFIX)
         return encoder, copy_tensors(encoder, tensors, weights, may_miss=_NOT_IN_SAM)
 
