@@ -1,8 +1,9 @@
-"""Liger's fused Triton kernels (arXiv 2410.10989) for RMSNorm, SwiGLU and rotary positions: an extra, `pip install
-varyforge[liger]`, that is used where it can be and missed nowhere.
+"""Liger's fused Triton kernels (arXiv 2410.10989) for RMSNorm, SwiGLU and rotary positions, where they can be had.
 
-The project's own tests check which functions are asked for. The kernels themselves have not been run in them: that
-takes a CUDA device.
+An extra (`pip install varyforge[liger]`) that is used where it is and missed nowhere.
+
+The tests check which functions are asked for. The kernels themselves take a CUDA device: they have not been run by the
+project.
 """
 
 from __future__ import annotations
