@@ -17,11 +17,11 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from datagen.config import load
 from tests.trainer.test_model import LANGUAGE, VOCABULARY, tiny_batch, tiny_build, tiny_settings
 from trainer.batch import Batch
-from trainer.model import VisionLanguageModel, build
+from trainer.model import CONNECTORS, FUSIONS, VisionLanguageModel, build
 from trainer.model.flops import PartFlops
 from trainer.model.language import LANGUAGE_MODELS, LanguageModel
 from trainer.model.sam import SamConfig, SamEncoder
-from trainer.settings import Recipe
+from trainer.settings import PartSettings, Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -86,7 +86,7 @@ def test_a_layer_of_a_language_model_at_full_size(recipe: str, gflop: float) -> 
 @pytest.mark.parametrize("name", sorted(LANGUAGE_MODELS))
 @pytest.mark.parametrize("lengths", [[[9]], [[3, 4, 2], [5, 4]]])
 def test_rows_cost_the_sum_of_their_samples(name: str, lengths: list[list[int]]) -> None:
-    config = {**LANGUAGE[name], **({} if name == "opt" else {"num_key_value_heads": 1})}
+    config = {**LANGUAGE.get(name, LANGUAGE["qwen2"]), **({} if name == "opt" else {"num_key_value_heads": 1})}
     with torch.device("meta"):
         language, _ = LANGUAGE_MODELS[name].build(config, None, "eager", vocabulary=VOCABULARY)
     width, tokens = max(map(sum, lengths)), sum(map(sum, lengths))
@@ -192,3 +192,18 @@ def test_a_row_of_text_costs_no_encoder() -> None:
     model, _ = tiny_build(tiny_settings("qwen2", frozen=True))
     parts = model.flops([[7, 3]], views=0, supervised=4)
     assert {part.part for part in parts if part.forward} == {"language.layers", "language.attention", "language.head"}
+
+
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+@pytest.mark.parametrize("connector", sorted(CONNECTORS))
+def test_every_connector_and_fusion_can_be_counted(connector: str, fusion: str) -> None:
+    settings = tiny_settings("qwen2")
+    part = PartSettings(type=connector)
+    vision = {name: dataclasses.replace(encoder, connector=part) for name, encoder in settings.vision.items()}
+    with torch.device("meta"):
+        model, _ = tiny_build(
+            dataclasses.replace(settings, vision=vision, fusion=fusion, projector=PartSettings(type="linear"))
+        )
+    parts = {part.part: part.forward for part in model.flops([[20]], views=2, supervised=5)}
+    assert list(parts)[4] == "joint"
+    assert all(parts.values())
