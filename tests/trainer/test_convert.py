@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ from tests.trainer import releases
 from tests.trainer.parity import batch_of, case, released_batch
 from tests.trainer.releases import bytes_of, stored, write_tiny, write_toy
 from trainer.batch import Batch
-from trainer.checkpoint import load_exported
-from trainer.convert import import_released
+from trainer.checkpoint import export_model, load_exported
+from trainer.convert import import_released, write_released
 from trainer.model import VisionLanguageModel, build
 from trainer.model.weights import preprocess_of_export
 from trainer.released.exporter import Release
@@ -101,7 +102,7 @@ def test_a_release_is_imported_computes_the_same_and_is_written_back(
     assert {kind for kind, _, _ in stored(model / "model.safetensors").values()} == {str(dtype)}
     assert written_back(model, tmp_path / "back") == before
     assert sorted(p.name for p in source.iterdir()) == sorted(p.name for p in (tmp_path / "back").iterdir())
-    ours, encoder, recipe = load_exported(model)
+    ours, encoder, _ = load_exported(model)
     assert capsys.readouterr().err == ""  # nothing to be warned of: the images are those that it was trained with
     assert preprocess_of_export(str(model)) == ours.layout.preprocess
     assert encoder.tokenizer.convert_tokens_to_ids(["<imgpad>", "<img>", "</img>"]) == [
@@ -205,6 +206,26 @@ def test_vary_tiny_600k(tmp_path: Path) -> None:
     assert_same_logits(load_exported(model)[0], released)
     back = torch.load(Release(model).write(tmp_path / "back"), weights_only=True)
     assert bytes_of(back["model"]) == bytes_of(tensors)
+
+
+def test_a_model_that_was_trained_here_gets_the_releases_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `export_model` writes it: no note of its origin, a tied output layer once, preprocessing of its own."""
+    released = releases.drawn(releases.tiny())
+    recipe = load(Recipe, imported(write_tiny(tmp_path / "release", released), tmp_path / "ours") / "recipe.yaml")
+    ours, encoder, _ = load_exported(tmp_path / "ours")
+    engine: Any = SimpleNamespace(state_dict=ours.state_dict, barrier=lambda: None)
+    for name, how in (("same", {}), ("other", {"resample": "bicubic", "mean": (0.5, 0.5, 0.5)})):
+        ours.layout.preprocess["vary"] = replace(ours.layout.preprocess["vary"], **how)
+        trained = export_model(engine, ours, replace(recipe, out=str(tmp_path / name)), encoder.tokenizer, rank=0)
+        capsys.readouterr()
+        write_released(trained, tmp_path / f"{name} back")
+        said = capsys.readouterr().err
+        assert stored(tmp_path / f"{name} back" / "model.safetensors") == bytes_of(released.state_dict())
+        assert "copy them from the release" in said
+        assert ("makes its images otherwise" in said) == bool(how)
+    assert all(text in said for text in ("opencv_bilinear (trained with bicubic)", "(trained with [0.5, 0.5, 0.5])"))
 
 
 # --- parts alone
