@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import RANDOM, Loaded, PartReport
 from trainer.preprocess import ImagePreprocess, with_changes
-from trainer.settings import ModelSettings, PartSettings
+from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 from trainer.tiling import TILINGS
 
 __all__ = [
@@ -48,19 +49,29 @@ def build(
 
     `vocabulary` is the number of entries of the tokenizer, `attention` the implementation in transformers' models
     (sdpa or eager). What is not loaded is drawn from `seed` alone. Frozen parts have `requires_grad` off. UserError for
-    unknown names and keys, sizes that do not go together, and weights that do not fit.
+    unknown names and keys, sizes that do not go together, and weights that do not fit. `gradient_checkpointing` is of
+    the parts that train and whose settings leave it open.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model, loaded = _assemble(settings, vocabulary, image_token_id, attention)
-    frozen = [f"encoders.{name}" for name, encoder in settings.vision.items() if encoder.frozen]
-    frozen += ["language"] if settings.language.frozen else []
-    for part in frozen:
-        model.get_submodule(part).requires_grad_(False)
-    if gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+    for name, encoder in settings.vision.items():
+        _prepare(f"vision.{name}", model.encoders[name], encoder, gradient_checkpointing)
+    _prepare("language", model.language, settings.language, gradient_checkpointing)
     model.train()
     return model, [PartReport.of(part, model.get_submodule(part), source) for part, source in loaded.items()]
+
+
+def _prepare(
+    key: str, part: nn.Module, chosen: EncoderSettings | LanguageSettings, gradient_checkpointing: bool
+) -> None:
+    """Freezes a part, or has its activations recomputed, as its settings say."""
+    if chosen.gradient_checkpointing and chosen.frozen:
+        raise UserError(f"model.{key}.gradient_checkpointing: only for a part that trains; set it to null or false")
+    if chosen.frozen:
+        part.requires_grad_(False)
+    elif gradient_checkpointing if chosen.gradient_checkpointing is None else chosen.gradient_checkpointing:
+        cast(VisionEncoder | LanguageModel, part).enable_gradient_checkpointing()
 
 
 def layout_of(settings: ModelSettings) -> ImageLayout:
