@@ -234,6 +234,11 @@ def test_a_model_that_the_release_would_join_otherwise(
         Release(tmp_path / "ours")
 
 
+def test_a_model_of_ours_is_no_release(toy: Path, tmp_path: Path) -> None:
+    Import(toy).write(tmp_path / "first")
+    assert "--to release" in refusal(tmp_path / "first", tmp_path / "ours")
+
+
 def test_a_model_of_ours_that_was_never_released(toy: Path, tmp_path: Path) -> None:
     Import(toy).write(tmp_path / "ours")
     file = tmp_path / "ours" / "model.safetensors"
