@@ -165,7 +165,7 @@ def _known(config_class: type[PreTrainedConfig], given: Mapping[str, Any]) -> di
         made = config_class.from_dict(asked).to_dict()
     except (ValueError, TypeError, LookupError, StrictDataclassError) as error:
         raise UserError(f"config.json: not one of {config_class.model_type}: {' '.join(str(error).split())}") from error
-    wanted = asked.keys() & config_class.__annotations__.keys()
+    wanted = {key for key in asked.keys() & config_class.__annotations__.keys() if not key.startswith("_")}
     if asked.keys() & {"rope_theta", "rope_scaling"}:
         wanted |= {"rope_parameters"}  # their name since transformers 5
     return layers | {key: made[key] for key in sorted(wanted) if made[key] is not None}
