@@ -299,6 +299,28 @@ def assert_same_gradients(released: Released, ours: VisionLanguageModel, *, norm
     assert float(whole[0]) == pytest.approx(float(whole[1]), rel=norms)
 
 
+@BOTH
+def test_text_alone(sizes: ToySizes | TinySizes) -> None:
+    """The release runs its towers on black images and multiplies by 0; ours runs none. Both send zeros to vision."""
+    released, ours = pair(sizes)
+    cases = [case(sizes, images=0, text=text, seed=text) for text in (7, 15)]
+    expected = released(*released_batch(cases, released))
+    expected.loss.backward()
+    total, *_ = ours(batch_of([cases], ours))
+    mean = total / sum(one.supervised for one in cases)
+    mean.backward()
+    assert float(mean.detach()) == pytest.approx(float(expected.loss.detach()), rel=SMALL)
+    theirs = ours_of({name: p.grad for name, p in released.named_parameters() if p.grad is not None})
+    found = {name: p.grad for name, p in ours.named_parameters() if p.grad is not None}
+    for name in found.keys() | theirs.keys():
+        part, *_ = name.split(".")
+        if part == "language":
+            assert float(found[name].norm()) == pytest.approx(float(theirs[name].norm()), rel=1e-4, abs=1e-6), name
+        else:
+            assert not any(grads[name].any() for grads in (found, theirs) if name in grads), name
+    assert {name.split(".")[0] for name in found} >= {"connectors", "language"}
+
+
 def generate(ours: VisionLanguageModel, prompts: list[Case], count: int, eos_id: int) -> list[list[int]]:
     """Greedy answers of ours, all prompts in one batch, padded on the left."""
     longest = max(len(one.ids) for one in prompts)
