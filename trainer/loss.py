@@ -14,10 +14,10 @@ from torch import Tensor
 _CHUNK_BYTES = {"cpu": 128 * 2**20}  # of logits at once: 220 tokens of Vary-toy's 151,936 rows in fp32
 _CHUNK_BYTES_ELSEWHERE = 512 * 2**20  # 589 in 16 bits: a GPU wants large matrices, and few additions to d weight
 _SCALE = 256.0
-"""Of the gradient while it waits for its upstream: fp16 has no smaller positive number than 6e-8, many probabilities are.
+"""Factor of the gradient while it waits for its upstream: many probabilities are below fp16's smallest number, 6e-8.
 
-With it d weight is kept as a mean over tokens, so that a sum over many of them does not pass fp16's 65,504. Both are
-powers of two: they change no digit of the other types.
+With it d weight is kept as a mean over tokens, so that a sum over many of them does not pass fp16's 65,504. Both
+factors are powers of two: they change no digit of the other types.
 """
 
 
@@ -78,7 +78,7 @@ class _Losses(torch.autograd.Function):
 def _losses(
     hidden: Tensor, weight: Tensor, labels: Tensor, chunk_bytes: int, d_hidden: Tensor | None, d_weight: Tensor | None
 ) -> Tensor:
-    """The losses (M,); fills `d_hidden` with `_SCALE` times its gradient, adds to `d_weight` `_share` as much of its."""
+    """The losses (M,). `d_hidden` is filled with `_SCALE` times its gradient; to `d_weight` goes `_share` of that."""
     losses = hidden.new_empty(len(hidden)).float()
     size = _chunk(len(hidden), weight, chunk_bytes)
     buffer = hidden.new_empty(size, len(weight))

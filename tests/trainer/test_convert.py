@@ -32,6 +32,7 @@ from trainer.batch import Batch
 from trainer.checkpoint import load_exported
 from trainer.convert import import_released
 from trainer.model import VisionLanguageModel, build
+from trainer.model.weights import preprocess_of_export
 from trainer.released.exporter import Release
 from trainer.released.importer import Import
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, Recipe
@@ -91,7 +92,7 @@ BOTH = pytest.mark.parametrize(("sizes", "write"), CHECKPOINTS.values(), ids=lis
 @BOTH
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=list(DTYPES))
 def test_a_release_is_imported_computes_the_same_and_is_written_back(
-    sizes: ToySizes | TinySizes, write: Any, dtype: torch.dtype, tmp_path: Path
+    sizes: ToySizes | TinySizes, write: Any, dtype: torch.dtype, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     released = releases.drawn(sizes, dtype)
     before = bytes_of(released.state_dict())
@@ -101,6 +102,8 @@ def test_a_release_is_imported_computes_the_same_and_is_written_back(
     assert written_back(model, tmp_path / "back") == before
     assert sorted(p.name for p in source.iterdir()) == sorted(p.name for p in (tmp_path / "back").iterdir())
     ours, encoder, _ = load_exported(model)
+    assert capsys.readouterr().err == ""  # nothing to be warned of: the images are those that it was trained with
+    assert preprocess_of_export(str(model)) == ours.layout.preprocess
     assert encoder.tokenizer.convert_tokens_to_ids(["<imgpad>", "<img>", "</img>"]) == [
         sizes.ids.pad, sizes.ids.start, sizes.ids.end,
     ]  # fmt: skip
@@ -117,6 +120,18 @@ def test_every_form_on_the_disk_is_read(
     released = releases.drawn(sizes)
     model = imported(write(tmp_path / "release", released, **form), tmp_path / "ours")
     assert written_back(model, tmp_path / "back") == bytes_of(released.state_dict())
+
+
+def test_each_release_keeps_its_own_way_to_pixels(tmp_path: Path) -> None:
+    """Reference: resampling and statistics in the release's image processors."""
+    toy = load_exported(imported(write_toy(tmp_path / "a", releases.drawn(releases.toy())), tmp_path / "toy"))[0]
+    tiny = load_exported(imported(write_tiny(tmp_path / "b", releases.drawn(releases.tiny())), tmp_path / "tiny"))[0]
+    clip, imagenet = (0.48145466, 0.4578275, 0.40821073), (0.485, 0.456, 0.406)
+    expected = {"clip": ("crop", "pillow_bicubic", clip), "vary": ("stretch", "pillow_bicubic", clip)}
+    assert {n: (p.fit, p.resample, p.mean) for n, p in toy.layout.preprocess.items()} == expected
+    (high,) = tiny.layout.preprocess.values()
+    assert (high.fit, high.resample, high.mean) == ("stretch", "opencv_bilinear", imagenet)
+    assert high.std == (0.229, 0.224, 0.225)
 
 
 def test_a_model_may_mix_types(tmp_path: Path) -> None:

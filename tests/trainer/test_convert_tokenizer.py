@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,18 @@ PATTERN = (  # Qwen/Qwen-1_8B, tokenization_qwen.py
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 TEXTS = [
-    TEXT, "", " ", "it's THE page's 1234567 numbers", "a  b\n\n\n  c\t\td \n", "\r\n x", "e\u0301 ﬁ ① Å", "你好🦝👩‍👩‍👧",
-    "text!!!\n\nthe", "<b> & </p> {x}", "\u00a0x\u200b",
-]  # fmt: skip
+    TEXT,
+    "",
+    " ",
+    "it's THE page's 1234567 numbers",
+    "a  b\n\n\n  c\t\td \n",
+    "\r\n x",
+    "e\u0301 ﬁ ① Å",
+    "你好🦝👩\u200d👩\u200d👧",
+    "text!!!\n\nthe",
+    "<b> & </p> {x}",
+    "\u00a0x\u200b",
+]
 
 
 def encoded(ranks: dict[bytes, int], text: str) -> list[int]:
@@ -30,7 +40,7 @@ def encoded(ranks: dict[bytes, int], text: str) -> list[int]:
     for word in regex.findall(PATTERN, unicodedata.normalize("NFC", text)):
         parts = [bytes([byte]) for byte in word.encode()]
         while True:
-            unions = [(ranks[a + b], place) for place, (a, b) in enumerate(zip(parts, parts[1:])) if a + b in ranks]
+            unions = [(ranks[a + b], place) for place, (a, b) in enumerate(pairwise(parts)) if a + b in ranks]
             if not unions:
                 break
             _, place = min(unions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import RANDOM, Loaded, PartReport
 from trainer.preprocess import ImagePreprocess, with_changes
-from trainer.settings import ModelSettings, PartSettings
+from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 from trainer.tiling import TILINGS
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "ENCODERS",
     "FUSIONS",
     "LANGUAGE_MODELS",
-    "LanguageModel",
     "PartReport",
     "VisionEncoder",
     "VisionLanguageModel",
@@ -55,17 +55,23 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model, loaded = _assemble(settings, vocabulary, image_token_id, attention)
-    settings_of = {f"vision.{name}": (model.encoders[name], part) for name, part in settings.vision.items()}
-    settings_of["language"] = model.language, settings.language
-    for name, (part, chosen) in settings_of.items():
-        if chosen.frozen:
-            part.requires_grad_(False)
-            if chosen.gradient_checkpointing:
-                raise UserError(f"model.{name}.gradient_checkpointing: only of a part that trains; it is frozen")
-        elif gradient_checkpointing if chosen.gradient_checkpointing is None else chosen.gradient_checkpointing:
-            part.enable_gradient_checkpointing()
+    for name, encoder in settings.vision.items():
+        _prepare(f"vision.{name}", model.encoders[name], encoder, gradient_checkpointing)
+    _prepare("language", model.language, settings.language, gradient_checkpointing)
     model.train()
     return model, [PartReport.of(part, model.get_submodule(part), source) for part, source in loaded.items()]
+
+
+def _prepare(
+    key: str, part: nn.Module, chosen: EncoderSettings | LanguageSettings, gradient_checkpointing: bool
+) -> None:
+    """Freezes a part, or has its activations recomputed, as its settings say."""
+    if chosen.gradient_checkpointing and chosen.frozen:
+        raise UserError(f"model.{key}.gradient_checkpointing: only for a part that trains; set it to null or false")
+    if chosen.frozen:
+        part.requires_grad_(False)
+    elif gradient_checkpointing if chosen.gradient_checkpointing is None else chosen.gradient_checkpointing:
+        cast(VisionEncoder | LanguageModel, part).enable_gradient_checkpointing()
 
 
 def layout_of(settings: ModelSettings) -> ImageLayout:

@@ -18,11 +18,10 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from datagen.errors import UserError
 from trainer.layout import ViewTokens
-from trainer.model.rebuild import rebuilt
+from trainer.model.rebuild import rebuilt, recomputed
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
 from trainer.model.weights import RANDOM, Loaded, copy_tensors, load_encoder_of_export, read_pickle
@@ -130,7 +129,7 @@ class SamEncoder(VisionEncoder):
         x: Tensor = self.patch_embed(pixels) + self.pos_embed
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
-                x = checkpoint(block, x, use_reentrant=False)
+                x = recomputed(block, x)
             else:
                 x = block(x)
         x = self.neck(x.permute(0, 3, 1, 2))
@@ -174,16 +173,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape in and out."""
-        normed = self.norm1(x)
-        if self.window:
-            # Padded after the norm and not masked, as SAM does: padding takes part with q, k, v = the bias of qkv.
-            windows = to_windows(normed, self.window)
-            attended = from_windows(self.attn(windows), side=x.shape[1])
-        else:
-            attended = self.attn(normed)
-        x = x + attended
-        x = x + self.mlp(self.norm2(x))
-        return x
+        fields = self._fields(x)
+        with rebuilt((fields, lambda: self._fields(x))):
+            attended = self.attn(fields)
+        attended = from_windows(attended, side=x.shape[1]) if self.window else attended
+        seen = x + attended
+        del fields, attended
+        normed = self.norm2(seen)
+        with rebuilt((normed, lambda: self.norm2(seen))):
+            out: Tensor = seen + self.mlp(normed)
+        return out
+
+    def _fields(self, x: Tensor) -> Tensor:
+        """(N, S, S, C) → normalised fields within which patches attend to each other, (B, side, side, C)."""
+        # Padded after the norm and not masked, as SAM does: padding takes part with q, k, v = the bias of qkv.
+        return to_windows(self.norm1(x), self.window) if self.window else self.norm1(x)
 
 
 class Attention(nn.Module):
@@ -198,7 +202,6 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, side: int) -> None:
         super().__init__()
         self.heads = heads
-        self.saving = True
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
@@ -217,9 +220,9 @@ class Attention(nn.Module):
         outs = [self._attend(*heads, tables, wide).transpose(1, 2) for heads in zip(q, k, v, strict=True)]
         del qkv, q, k, v
         joined = torch.cat(outs, dim=2)
-        with rebuilt((joined.view(-1, width), lambda: torch.cat(outs, dim=2).view(-1, width)), active=self.saving):
-            projected: Tensor = self.proj(joined.view(-1, width))
-        return projected.view(fields, side, side, width)
+        with rebuilt((joined, lambda: torch.cat(outs, dim=2))):
+            projected: Tensor = self.proj(joined.view(fields, side, side, width))
+        return projected
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor], wide: int) -> Tensor:
         """Some of the heads: (B, any, S², E) each → (B, any, S², E)."""
@@ -231,7 +234,6 @@ class Attention(nn.Module):
             (long_q, lambda: long_queries(q, *tables, wide)),
             (long_k, lambda: long_keys(k, len(tables[0]), wide)),
             (long_v, lambda: widen([v], wide)),
-            active=self.saving,
         ):
             return F.scaled_dot_product_attention(long_q, long_k, long_v, scale=head**-0.5)[..., :head]
 
@@ -295,7 +297,10 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) → (..., C)."""
-        x = self.lin2(F.gelu(self.lin1(x)))
+        hidden = self.lin1(x)
+        active = F.gelu(hidden)
+        with rebuilt((active, lambda: F.gelu(hidden))):
+            x = self.lin2(active)
         return x
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from trainer.model.vision import VisionEncoder
 
-
 _CHUNK_BYTES = 512 * 2**20  # of an encoder's activations at once
 
 

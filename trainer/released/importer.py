@@ -22,6 +22,7 @@ from datagen.config import to_yaml
 from datagen.errors import UserError
 from datagen.files import atomic_folder, write_text
 from trainer.model import stretch_positions
+from trainer.model.weights import export_header
 from trainer.released import tokenizer
 from trainer.released.mapping import to_ours
 from trainer.released.names import EMBEDDING, kind_of
@@ -124,7 +125,7 @@ class Import:
             UserError: `check` says so, or there is something already.
         """
         self.check()
-        metadata = {"format": "pt", RELEASED: self.kind.name}
+        metadata = {"format": "pt", RELEASED: self.kind.name, **export_header(self.parts.preprocess)}
         with atomic_folder(folder) as temp:
             write_safetensors(temp / EXPORT_FILE, self.source, self.mapped, metadata)
             if self.tokenizer is not None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from datagen.errors import UserError
+from trainer.preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 
 EMBEDDING = {
     "opt": "language.model.model.decoder.embed_tokens.weight",
@@ -59,6 +60,7 @@ class Kind:
     qwen_v1: bool = False  # its config.json is that of Qwen's own code, not of transformers
     tied: bool = False  # input embeddings are the output layer's, unless config.json says otherwise
     template: str | None = None  # of a whole model's conversations
+    preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a whole model's encoders, by name
     ignored: tuple[str, ...] = ()  # buffers of older files; the model computes them itself
     dropped: Mapping[str, str] = field(default_factory=dict)  # pattern → a module that nothing here has
     may_miss: tuple[str, ...] = ()  # our tensors that it does not have
@@ -124,6 +126,10 @@ _CLIP_IGNORED = "vision_model.embeddings.position_ids"  # stored by transformers
 _HEAD = Rule("lm_head.weight", (HEAD,))
 _CONVOLUTIONS = ("encoders.vary.net_2.weight", "encoders.vary.net_3.weight")  # Vary's own, behind SAM's neck
 
+# How the releases make pixels; Vary-tiny's encoder moved into Vary-toy sees others than it was trained with.
+_AS_CLIP = {"fit": "stretch", "resample": "pillow_bicubic", "mean": [*CLIP_MEAN], "std": [*CLIP_STD]}
+_AS_IMAGENET = {"fit": "stretch", "resample": "opencv_bilinear", "mean": [*IMAGENET_MEAN], "std": [*IMAGENET_STD]}
+
 _TABLE = (
     Kind(
         name="vary_toy",
@@ -140,6 +146,7 @@ _TABLE = (
         language="qwen2",
         qwen_v1=True,
         template="vary_toy",
+        preprocess={"clip": {**_AS_CLIP, "fit": "crop"}, "vary": _AS_CLIP},
         ignored=(*_QWEN_V1_IGNORED, f"transformer.vision_tower.{_CLIP_IGNORED}"),
     ),
     Kind(
@@ -156,6 +163,7 @@ _TABLE = (
         language="opt",
         tied=True,
         template="vary_tiny",
+        preprocess={"vary": _AS_IMAGENET},
     ),
     Kind(
         name="vary_tiny_600k",
@@ -170,6 +178,7 @@ _TABLE = (
         language="opt",
         tied=True,
         template="vary_tiny",
+        preprocess={"vary": _AS_CLIP},
         file="model.pth",
         key="model",
     ),

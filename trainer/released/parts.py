@@ -11,7 +11,8 @@ import torch
 import yaml
 from torch import nn
 
-from trainer.model import ENCODERS, LANGUAGE_MODELS, LanguageModel, VisionEncoder, build
+from trainer.model import ENCODERS, LANGUAGE_MODELS, build
+from trainer.preprocess import ImagePreprocess
 from trainer.released import sizes
 from trainer.released.names import HEAD, Kind
 from trainer.released.read import Shape
@@ -38,6 +39,7 @@ class Parts:
     vision: dict[str, EncoderSettings]  # in the order of concatenation
     language: LanguageSettings | None
     shapes: dict[str, Shape]  # of all tensors, a tied output layer left out
+    preprocess: dict[str, ImagePreprocess]  # of the encoders that the release trained with its own
 
     def recipe(self, folder: Path) -> Recipe:
         """A stage that goes on from the model in `folder`, as its release was trained; `data` is still to be named."""
@@ -75,7 +77,8 @@ def parts_of(kind: Kind, shapes: Mapping[str, Shape], config: Mapping[str, Any],
         part = sizes.Part(shapes, f"encoders.{name}.", source)
         found = sizes.sam(part) if family == "sam" else sizes.clip(part, config)
         # As the releases train: Vary-toy's pair stands still, Vary-tiny is there to train its encoder.
-        vision[name] = EncoderSettings(type=family, config=found, frozen=len(kind.vision) > 1)
+        frozen, preprocess = len(kind.vision) > 1, dict(kind.preprocess.get(name, {}))
+        vision[name] = EncoderSettings(type=family, config=found, frozen=frozen, preprocess=preprocess)
     language = None
     if kind.language is not None:
         infer = {"opt": sizes.opt, "qwen2": sizes.qwen2}[kind.language]
@@ -95,11 +98,12 @@ def _built(vision: dict[str, EncoderSettings], language: LanguageSettings | None
     }
     if tied:
         shapes.pop(HEAD, None)
-    parts = cast(dict[str, VisionEncoder | LanguageModel], modules)  # of which the connectors are not asked
+    parts = cast(dict[str, Any], modules)  # encoders and language models, which know more than a module
     return Parts(
         vision={n: replace(part, config=parts[f"encoders.{n}"].configuration()) for n, part in vision.items()},
         language=None if language is None else replace(language, config=parts["language"].configuration()),
         shapes=shapes,
+        preprocess={n: parts[f"encoders.{n}"].preprocess for n, part in vision.items() if part.preprocess},
     )
 
 
