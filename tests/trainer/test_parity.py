@@ -260,8 +260,8 @@ def test_logits_and_loss(sizes: ToySizes | TinySizes, attention: str, packing: s
     supervised = [one.supervised for one in cases]
     assert torch.bincount(samples).tolist() == supervised
     # The release's is the mean over the micro-batch; ours gives the sum, and the step divides.
-    assert float(total) / sum(supervised) == pytest.approx(float(expected.loss), rel=SMALL)
-    assert float(losses.mean()) == pytest.approx(float(expected.loss), rel=SMALL)
+    assert total.item() / sum(supervised) == pytest.approx(expected.loss.item(), rel=SMALL)
+    assert float(losses.mean()) == pytest.approx(expected.loss.item(), rel=SMALL)
 
 
 @BOTH
@@ -275,7 +275,7 @@ def test_gradients(sizes: ToySizes | TinySizes, packing: str, gradient_checkpoin
     released(*released_batch(cases, released)).loss.backward()
     total, *_ = ours(batch_of(PACKINGS[packing](cases), ours))
     (total / sum(one.supervised for one in cases)).backward()
-    assert_same_gradients(released, ours, norms=1e-4, elements=1e-4)
+    assert_same_gradients(released, ours, norms=2e-5, elements=1e-4)
 
 
 def assert_same_gradients(released: Released, ours: VisionLanguageModel, *, norms: float, elements: float) -> None:
@@ -309,7 +309,7 @@ def test_text_alone(sizes: ToySizes | TinySizes) -> None:
     total, *_ = ours(batch_of([cases], ours))
     mean = total / sum(one.supervised for one in cases)
     mean.backward()
-    assert float(mean.detach()) == pytest.approx(float(expected.loss.detach()), rel=SMALL)
+    assert mean.item() == pytest.approx(expected.loss.item(), rel=SMALL)
     theirs = ours_of({name: p.grad for name, p in released.named_parameters() if p.grad is not None})
     found = {name: p.grad for name, p in ours.named_parameters() if p.grad is not None}
     for name in found.keys() | theirs.keys():
@@ -482,14 +482,14 @@ def assert_full_size(sizes: ToySizes | TinySizes, device: str) -> None:
     one = case(sizes, images=1, text=1024 - 258 - 3, seed=1)
     expected = released(*moved(released_batch([one], released), device))
     expected.loss.backward()
-    loss, logits = float(expected.loss), expected.logits.detach()
+    loss, logits = expected.loss.item(), expected.logits.detach()
     del expected
     hidden = LastHidden(ours)
     total, *_ = ours(batch_of([[one]], ours).to(torch.device(device)))
     (total / one.supervised).backward()
     with torch.no_grad():
         assert_near(hidden.logits(), logits, FULL_SHARE)
-    assert float(total) / one.supervised == pytest.approx(loss, rel=FULL_SHARE)
+    assert total.item() / one.supervised == pytest.approx(loss, rel=FULL_SHARE)
     del logits
     # Of millions of ReLUs, a few are on at one side and off at the other: single elements differ more than norms do.
     assert_same_gradients(released, ours, norms=1e-3, elements=1e-2)
