@@ -21,6 +21,7 @@ from transformers import (
     MistralConfig,
 )
 
+from datagen.errors import UserError
 from datagen.sample import Image, Sample, Turn
 from datagen.unit import Written
 from tests.pipelines.shard_world import Entry, page_unit, talk, write_set
@@ -239,6 +240,14 @@ def test_views_count_against_max_images(recipe: Recipe, root: Path) -> None:
     assert "seen-6" in skipped and "seen-3" not in skipped
     for batch in (batch for step in steps for batch in step.batches):
         assert len(batch.pixels["clip"]) <= 4 * len(batch.lengths)
+
+
+def test_a_row_must_take_the_most_views_of_an_image(recipe: Recipe) -> None:
+    few = replace(recipe, data=replace(recipe.data, max_images=4))
+    with pytest.raises(
+        UserError, match=r"^data\.max_images 4: model\.tiling cuts an image into up to 5 views, and each"
+    ):
+        assemble(few)
 
 
 def test_an_image_of_another_size_than_its_sample_says_is_refused(recipe: Recipe) -> None:
