@@ -181,10 +181,18 @@ def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig
     return model_class.config_class
 
 
+def config_keys(config_class: type[PreTrainedConfig]) -> set[str]:
+    """Sizes and switches that a transformers configuration takes, its base classes' among them."""
+    own = [c for c in config_class.__mro__ if issubclass(c, PreTrainedConfig) and c is not PreTrainedConfig]
+    return {key for each in own for key in each.__annotations__ if not key.startswith("_")}
+
+
 def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
     """A transformers model's whole configuration, in keys and values that `from_config` takes."""
-    known = config_class_of(type(model)).__annotations__
-    return {key: value for key, value in model.config.to_dict().items() if key in known and value is not None}
+    config_class = config_class_of(type(model))
+    found = {key: value for key, value in model.config.to_dict().items() if key in config_keys(config_class)}
+    # What is null by itself need not be said, what was set to null must be (a sliding window, say).
+    return {key: value for key, value in found.items() if (value, getattr(config_class, key, None)) != (None, None)}
 
 
 def from_config(model_class: type[Model], config: Mapping[str, Any], attention: str) -> Model:
