@@ -60,8 +60,8 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
         )
     if model.layout.most_views > recipe.data.max_images:
         raise UserError(
-            f"data.max_images {recipe.data.max_images}: model.tiling cuts an image into up to {model.layout.most_views} "
-            "views, and each counts; give at least as many"
+            f"data.max_images {recipe.data.max_images}: model.tiling cuts an image into up to "
+            f"{model.layout.most_views} views, and each counts; give at least as many"
         )
     encoder = ConversationEncoder(
         tokenizer,
