@@ -78,8 +78,8 @@ TEMPLATES: dict[str, Template] = {
         image=_LLAVA_IMAGE,
         after_image="\n",
     ),
-    # LLaVA-1.5 and 1.6 while only the connector trains (llava/train/train.py, preprocess_plain): image, caption, newline.
-    # The release ends there; here the end token follows.
+    # LLaVA-1.5 and 1.6 while only the connector trains (llava/train/train.py, preprocess_plain): image, caption and a
+    # newline. The release ends there; here the end token follows.
     "llava_plain": Template(tokens=("<s>",), begin="<s>", image=_LLAVA_IMAGE, closing="\n", questions=False),
     # Llama 2 (llama/generation.py): the system message is part of the first question, a blank stands before </s>. The
     # blank behind <s> is the one that its tokenizer begins every text with.
@@ -104,7 +104,8 @@ TEMPLATES: dict[str, Template] = {
     # Mistral 7B Instruct v0.1 and v0.2 (mistral-common, InstructTokenizerV1); it knows no system message: that stands
     # before the first question.
     "mistral": Template(system=(" [INST] ", "\n\n"), user=(" [INST] ", " [/INST] "), user_after_system=""),
-    # LLaVA-1.6 on Mistral (llava/conversation.py, conv_mistral_instruct): a newline behind the image, a blank before </s>.
+    # LLaVA-1.6 on Mistral (llava/conversation.py, conv_mistral_instruct): a newline behind the image, a blank before
+    # </s>.
     "llava_mistral": Template(
         system=(" [INST] ", "\n\n"),
         user=(" [INST] ", " [/INST] "),

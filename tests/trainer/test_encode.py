@@ -113,8 +113,7 @@ def test_the_forms_of_the_table() -> None:
         "chatml": f"<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n{IMAGE}Read it."
         "<|im_end|>\n<|im_start|>assistant\ntext<|im_end|>\n<|im_start|>user\nMore?<|im_end|>\n<|im_start|>assistant\n"
         "no<|im_end|>",
-        "llava_v1": f"</s>{polite} USER: {bare}\nRead it. ASSISTANT: text</s>USER: "
-        "More? ASSISTANT: no</s>",
+        "llava_v1": f"</s>{polite} USER: {bare}\nRead it. ASSISTANT: text</s>USER: More? ASSISTANT: no</s>",
         "llama2": f"</s> [INST] {IMAGE}Read it. [/INST] text </s></s> [INST] More? [/INST] no </s>",
         "llama3": f"<|begin_of_text|>{head}user{foot}{IMAGE}Read it.<|eot_id|>{head}assistant{foot}text<|eot_id|>"
         f"{head}user{foot}More?<|eot_id|>{head}assistant{foot}no<|eot_id|>",
