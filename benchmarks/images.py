@@ -35,7 +35,7 @@ from trainer.preprocess import ImagePreprocess
 
 Pixels = NDArray[np.uint8]
 Way = Callable[[bytes], tuple[Pixels, Pixels]]
-SAM, CLIP = ImagePreprocess(size=1024), ImagePreprocess(size=224, crop="centre")
+SAM, CLIP = ImagePreprocess(size=1024), ImagePreprocess(size=224, fit="crop")
 
 
 def pillow(data: bytes) -> PIL.Image.Image:

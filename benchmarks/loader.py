@@ -69,7 +69,7 @@ from trainer.preprocess import ImagePreprocess
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 from trainer.tokenizer import train_tokenizer
 
-PREPROCESS = {"clip": ImagePreprocess(size=224, crop="centre"), "vary": ImagePreprocess(size=1024)}
+PREPROCESS = {"clip": ImagePreprocess(size=224, fit="crop"), "vary": ImagePreprocess(size=1024)}
 MEAN, STD = (torch.tensor(numbers).view(3, 1, 1) for numbers in (PREPROCESS["vary"].mean, PREPROCESS["vary"].std))
 STEP, ROWS = 32, 4  # samples of a step of ours; rows of a batch, of everybody
 MAX_LENGTH, IMAGE_TOKENS = 4096, 256

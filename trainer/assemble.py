@@ -14,7 +14,8 @@ from datagen.errors import UserError
 from trainer.encode import ConversationEncoder, load_tokenizer, token_id
 from trainer.model import PartReport, VisionLanguageModel, build, layout_of
 from trainer.model.tables import lookup
-from trainer.model.weights import copy_tensors
+from trainer.model.weights import copy_tensors, preprocess_of_export
+from trainer.preprocess import moved
 from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
 from trainer.templates import IMAGE_PAD, TEMPLATES
 
@@ -42,7 +43,17 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
     )
     if recipe.init is not None:
         _load_whole(model, Path(recipe.init) / EXPORT_FILE)
-        parts = [replace(p, source=recipe.init, tensors_loaded=p.tensors_random, tensors_random=0) for p in parts]
+        trained = preprocess_of_export(recipe.init)
+        parts = [
+            replace(
+                part,
+                source=recipe.init,
+                tensors_loaded=part.tensors_random,
+                tensors_random=0,
+                preprocess=trained.get(_encoder(part)),
+            )
+            for part in parts
+        ]
     if recipe.data.max_length > model.language.max_positions:
         raise UserError(
             f"data.max_length {recipe.data.max_length}: the language model has {model.language.max_positions} positions"
@@ -55,9 +66,21 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
         too_long=recipe.data.too_long,
     )
     if os.environ.get("RANK", "0") == "0":
-        for line in encoder.warnings:
+        for line in (*encoder.warnings, *_moved(model, parts)):
             warn(line)
     return model, encoder, parts
+
+
+def _moved(model: VisionLanguageModel, parts: list[PartReport]) -> list[str]:
+    """A line for each encoder that is given other images than it was trained with."""
+    used = model.layout.preprocess
+    lines = (moved(_encoder(p), used[_encoder(p)], p.preprocess, p.source) for p in parts if p.preprocess is not None)
+    return [line for line in lines if line is not None]
+
+
+def _encoder(part: PartReport) -> str:
+    """An encoder's name in the recipe."""
+    return part.part.removeprefix("encoders.")
 
 
 def _without_weights(settings: ModelSettings) -> ModelSettings:

@@ -26,6 +26,7 @@ from trainer.assemble import assemble
 from trainer.encode import ConversationEncoder
 from trainer.engine import Engine
 from trainer.model import VisionEncoder, VisionLanguageModel
+from trainer.model.weights import export_header
 from trainer.settings import EXPORT_FILE, Recipe
 
 _STATE = "state.json"
@@ -100,12 +101,17 @@ def export_model(
 ) -> Path:
     """Writes `OUT/model`; every rank calls it, the first one writes.
 
-    The recipe that goes with it states the parts' whole configuration, also what came with their weights.
+    The recipe that goes with it states the parts' whole configuration, also what came with their weights, and what each
+    encoder's images are like. That stands with the weights too.
     """
     out = Path(recipe.out)
     folder = out / "model"
     vision = {
-        name: replace(part, config=cast(VisionEncoder, model.encoders[name]).configuration())
+        name: replace(
+            part,
+            config=cast(VisionEncoder, model.encoders[name]).configuration(),
+            preprocess=model.layout.preprocess[name].as_settings(),
+        )
         for name, part in recipe.model.vision.items()
     }
     language = replace(recipe.model.language, config=model.language.configuration())
@@ -115,7 +121,7 @@ def export_model(
         temp = out / ".model.tmp"
         shutil.rmtree(temp, ignore_errors=True)
         temp.mkdir(parents=True)
-        save_file(_without_aliases(weights), temp / EXPORT_FILE)
+        save_file(_without_aliases(weights), temp / EXPORT_FILE, export_header(model.layout.preprocess))
         write_text(temp / "recipe.yaml", to_yaml(recipe))
         tokenizer.save_pretrained(temp / "tokenizer")
         _sync_tree(temp)

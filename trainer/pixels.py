@@ -14,7 +14,7 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 
-from datagen.images import FORMATS, MAX_PIXELS
+from datagen.images import FORMATS, MAX_PIXELS, MAX_SIDE
 from trainer.encode import Unusable
 from trainer.layout import ImageLayout
 from trainer.preprocess import ImagePreprocess
@@ -24,7 +24,7 @@ def pixels(data: bytes, layout: ImageLayout) -> dict[str, NDArray[np.uint8]]:
     """An encoded image as (views, H, W, 3) uint8 RGB for each encoder; where nothing was resized, of the same memory.
 
     Raises:
-        Unusable: it cannot be decoded, or is larger than `MAX_PIXELS`.
+        Unusable: it cannot be decoded, or is larger than `MAX_PIXELS` or `MAX_SIDE`.
     """
     return layout.views(decode(data))
 
@@ -54,7 +54,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     `datagen` writes images upright.
 
     Raises:
-        Unusable: it cannot be decoded, is truncated, has more than 8 bits a channel, or more than `MAX_PIXELS` pixels.
+        Unusable: it cannot be decoded, is truncated, has more than 8 bits a channel, more than `MAX_PIXELS` pixels, or
+            a side of more than `MAX_SIDE`.
     """
     try:
         return _decode_jpeg(data)
@@ -80,6 +81,8 @@ def _decode_any(data: bytes) -> NDArray[np.uint8]:
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Unusable(f"image of {image.width}x{image.height} px, more than {MAX_PIXELS} pixels")
+            if max(image.size) > MAX_SIDE:  # resized along one side it would grow to gigabytes
+                raise Unusable(f"image of {image.width}x{image.height} px, a side of more than {MAX_SIDE} pixels")
             if image.mode.startswith(("I", "F")):  # Pillow would turn nearly all of it white
                 raise Unusable(f"image cannot be decoded: mode {image.mode} has more than 8 bits a channel")
             return np.array(image.convert("RGB"))

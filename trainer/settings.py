@@ -37,7 +37,7 @@ class EncoderSettings:
     weights: str | None = None  # local file or folder, or hub name; null builds it with random weights
     frozen: bool = False  # no gradient, no optimiser state, evaluation mode
     connector: PartSettings = field(default_factory=lambda: PartSettings(type="linear"))  # …model.CONNECTORS
-    preprocess: dict[str, Any] = field(default_factory=dict)  # fields of ImagePreprocess, in place of the encoder's own
+    preprocess: dict[str, Any] = field(default_factory=dict)  # fit, resample, mean, std of ImagePreprocess
     gradient_checkpointing: bool | None = None  # null: as engine.gradient_checkpointing
 
 

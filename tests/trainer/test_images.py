@@ -25,7 +25,7 @@ MAX_LEVELS, MEAN_LEVELS = 2, 0.05
 """The tolerance that `ImagePreprocess.to_uint8` states, of 255."""
 
 SAM = ImagePreprocess(size=1024)
-CLIP = ImagePreprocess(size=224, crop="centre")
+CLIP = ImagePreprocess(size=224, fit="crop")
 Pixels = NDArray[np.uint8]
 
 
@@ -38,7 +38,7 @@ def reference(picture: Pixels, how: ImagePreprocess) -> Pixels:
     """The released code, literally."""
     image = PIL.Image.fromarray(picture)
     resample = {"bicubic": Resampling.BICUBIC, "bilinear": Resampling.BILINEAR}[how.resample]
-    if how.crop == "none":
+    if how.fit == "stretch":
         return np.asarray(resized(image, how.size, how.size, resample))
     short = min(image.size)
     width, height = (int(how.size * side / short) for side in image.size)
@@ -79,14 +79,14 @@ def test_pixels_are_the_references(size: tuple[int, int], how: ImagePreprocess, 
     st.integers(1, 400),
     st.integers(1, 400),
     st.sampled_from(["noise", "black and white", "marks"]),
-    st.sampled_from(["none", "centre"]),
+    st.sampled_from(["stretch", "crop"]),
     st.sampled_from(["bicubic", "bilinear"]),
     st.sampled_from([28, 64, 224]),
 )
 def test_pixels_of_any_size_are_the_references(
-    height: int, width: int, kind: str, crop: Any, resample: Any, size: int
+    height: int, width: int, kind: str, fit: Any, resample: Any, size: int
 ) -> None:
-    how = ImagePreprocess(size=size, crop=crop, resample=resample)
+    how = ImagePreprocess(size=size, fit=fit, resample=resample)
     picture = drawn(height, width, kind, seed=height * 1000 + width)
     difference = np.abs(how.to_uint8(picture).astype(int) - reference(picture, how))
     assert difference.max() <= MAX_LEVELS  # the mean of a few pixels that are made of one says nothing
@@ -98,7 +98,7 @@ def test_clip_images_are_those_of_its_processor(size: tuple[int, int]) -> None:
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
     picture = drawn(*size, "noise")
-    how = ImagePreprocess(size=32, crop="centre")
+    how = ImagePreprocess(size=32, fit="crop")
     found = how.normalise(torch.from_numpy(how.to_uint8(picture))[None], torch.float32)
     expected = torch.as_tensor(processor(PIL.Image.fromarray(picture), return_tensors="pt").pixel_values)
     level = 1 / 255 / min(how.std)
@@ -113,7 +113,7 @@ def test_a_page_is_squeezed_not_cropped() -> None:
     assert (found[:6] == 255).all() and (found[10:] == 0).all()
 
 
-@pytest.mark.parametrize("how", [ImagePreprocess(size=16), ImagePreprocess(size=16, crop="centre")])
+@pytest.mark.parametrize("how", [ImagePreprocess(size=16), ImagePreprocess(size=16, fit="crop")])
 def test_what_fits_is_not_touched(how: ImagePreprocess) -> None:
     picture = drawn(16, 16, "noise")
     assert how.to_uint8(picture) is picture
@@ -123,7 +123,7 @@ def test_what_fits_is_not_touched(how: ImagePreprocess) -> None:
 def test_a_line_of_pixels_does_not_grow(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     # Resized whole it would have 4.5 million rows or columns of 224: three gigabytes.
     picture = drawn(*size, "noise")
-    monkeypatch.setattr(ImagePreprocess, "_resize", lambda *_: pytest.fail("resized whole"))
+    monkeypatch.setattr(ImagePreprocess, "resize", lambda *_: pytest.fail("resized whole"))
     assert CLIP.to_uint8(picture).shape == (224, 224, 3)
 
 
@@ -265,7 +265,7 @@ def test_one_decode_serves_all_encoders(monkeypatch: pytest.MonkeyPatch) -> None
     calls = []
     monkeypatch.setattr("trainer.pixels.decode", lambda data: calls.append(data) or decode(data))
     data = encoded(PIL.Image.fromarray(drawn(96, 64, "noise")), "PNG")
-    preprocess = {"clip": ImagePreprocess(size=28, crop="centre"), "vary": ImagePreprocess(size=64)}
+    preprocess = {"clip": ImagePreprocess(size=28, fit="crop"), "vary": ImagePreprocess(size=64)}
     made = pixels(data, ImageLayout(preprocess=preprocess, view=ViewTokens(1)))
     assert calls == [data]
     for name, how in preprocess.items():

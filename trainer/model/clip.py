@@ -35,7 +35,7 @@ class ClipEncoder(VisionEncoder):
         side = cast(int, model.config.image_size) // cast(int, model.config.patch_size)
         self.view = ViewTokens(side * side, (side, side))
         self.width = model.config.hidden_size
-        self.preprocess = ImagePreprocess(size=cast(int, model.config.image_size), crop="centre")
+        self.preprocess = ImagePreprocess(size=cast(int, model.config.image_size), fit="crop")
         model.encoder.layers[-1].requires_grad_(False)
         model.post_layernorm.requires_grad_(False)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
@@ -19,7 +20,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from datagen.errors import UserError
 from trainer.precision import dtype_of
+from trainer.preprocess import ImagePreprocess
 from trainer.settings import EXPORT_FILE
+
+_PREPROCESS = "preprocess"
+"""Key in the header of an exported model's file."""
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -30,6 +35,7 @@ class Loaded:
 
     source: str | None  # file, folder or hub name; None: nothing was loaded
     random: tuple[str, ...] = ()  # tensors that the source does not have and may lack; empty when source is None
+    preprocess: ImagePreprocess | None = None  # of an encoder: what it was trained with, where the source says so
 
 
 RANDOM = Loaded(None)
@@ -45,6 +51,7 @@ class PartReport:
     source: str  # where the weights come from, or RANDOM
     tensors_loaded: int
     tensors_random: int
+    preprocess: ImagePreprocess | None = None  # of an encoder: what its weights were trained with, where that is known
 
     @classmethod
     def of(cls, part: str, module: nn.Module, loaded: Loaded) -> PartReport:
@@ -58,6 +65,7 @@ class PartReport:
             source=loaded.source or "RANDOM",
             tensors_loaded=len(parameters) - tensors_random,
             tensors_random=tensors_random,
+            preprocess=loaded.preprocess,
         )
 
 
@@ -104,7 +112,8 @@ def load_encoder_of_export(encoder: nn.Module, path: str) -> Loaded:
             f"{file}: expected one encoder with the {len(encoder.state_dict())} tensors of {type(encoder).__name__}, "
             f"{len(fitting)} of its encoders fit; encoders found: {found}"
         )
-    return load_part_of_export(encoder, path, fitting[0])
+    trained = preprocess_of_export(path).get(fitting[0].removeprefix("encoders."))
+    return replace(load_part_of_export(encoder, path, fitting[0]), preprocess=trained)
 
 
 def load_part_of_export(module: nn.Module, path: str, part: str) -> Loaded:
@@ -113,6 +122,28 @@ def load_part_of_export(module: nn.Module, path: str, part: str) -> Loaded:
     with safe_open(file, framework="pt") as stored:
         tensors = {key.removeprefix(prefix): stored.get_tensor(key) for key in stored.keys() if key.startswith(prefix)}
     return copy_tensors(module, tensors, str(file))
+
+
+def export_header(preprocess: Mapping[str, ImagePreprocess]) -> dict[str, str]:
+    """What the header of an exported model's file says: the preprocessing of each encoder, by its name."""
+    return {_PREPROCESS: json.dumps({name: asdict(how) for name, how in preprocess.items()})}
+
+
+def preprocess_of_export(path: str) -> dict[str, ImagePreprocess]:
+    """What the encoders of an exported model were trained with; empty where its header does not say.
+
+    UserError for a file that cannot be read.
+    """
+    file = _export_file(path)
+    with _opened(file) as stored:
+        text = (stored.metadata() or {}).get(_PREPROCESS, "{}")
+    try:
+        return {
+            name: ImagePreprocess(**{**how, "mean": tuple(how["mean"]), "std": tuple(how["std"])})
+            for name, how in json.loads(text).items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{file}: its header says of {_PREPROCESS} what this version cannot read: {error}") from error
 
 
 def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
@@ -212,15 +243,21 @@ def _export_file(path: str) -> Path:
     return Path(path) if path.endswith(".safetensors") else Path(path) / EXPORT_FILE
 
 
-def _parts_of(file: Path) -> dict[str, set[str]]:
-    """Tensor names of each part of an exported model; UserError when the file cannot be read."""
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     if not file.is_file():
         raise UserError(f"{file}: no such file; give an exported model's folder, or null for random weights")
     try:
         with safe_open(file, framework="pt") as stored:
-            keys = list(stored.keys())
+            yield stored
     except SafetensorError as error:
         raise UserError(f"{file}: not a readable safetensors file: {error}") from error
+
+
+def _parts_of(file: Path) -> dict[str, set[str]]:
+    """Tensor names of each part of an exported model; UserError when the file cannot be read."""
+    with _opened(file) as stored:
+        keys = list(stored.keys())
     parts: dict[str, set[str]] = defaultdict(set)
     for key in keys:
         depth = 2 if key.startswith(("encoders.", "connectors.")) else 1
