@@ -19,9 +19,9 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.model import PartReport, VisionLanguageModel, build
 from trainer.model.attention import BY_SAMPLE
-from trainer.model.clip import ClipEncoder
 from trainer.model.language import LANGUAGE_MODELS, stretch_positions
 from trainer.model.sam import SamConfig, SamEncoder, from_windows, to_windows
+from trainer.model.transformers_encoder import ClipEncoder
 from trainer.packing import Loaded, collate
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 

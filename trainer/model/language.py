@@ -21,6 +21,7 @@ from trainer.model.weights import (
     RANDOM,
     Loaded,
     config_class_of,
+    config_keys,
     configuration_of,
     from_config,
     is_export,
@@ -53,7 +54,7 @@ class LanguageModel(nn.Module):
         single values of the checkpoint's own. UserError for an unknown key and for weights that do not fit.
         """
         config_class = config_class_of(cls.model_class)
-        check_keys(config, config_class.__annotations__, config_class.model_type)
+        check_keys(config, config_keys(config_class), config_class.model_type)
         if weights is not None and not is_export(weights):
             language = cls(cls._load(weights, config, attention))
             if vocabulary > language.vocabulary:

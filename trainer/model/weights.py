@@ -167,9 +167,15 @@ def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig
     return model_class.config_class
 
 
+def config_keys(config_class: type[PreTrainedConfig]) -> set[str]:
+    """Sizes and switches that a transformers configuration takes, its base classes' among them."""
+    own = [c for c in config_class.__mro__ if issubclass(c, PreTrainedConfig) and c is not PreTrainedConfig]
+    return {key for each in own for key in each.__annotations__ if not key.startswith("_")}
+
+
 def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
     """A transformers model's whole configuration, in keys and values that `from_config` takes."""
-    known = config_class_of(type(model)).__annotations__
+    known = config_keys(config_class_of(type(model)))
     return {key: value for key, value in model.config.to_dict().items() if key in known and value is not None}
 
 
