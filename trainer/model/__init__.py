@@ -9,8 +9,9 @@ from torch import nn
 
 from datagen.errors import UserError
 from trainer.layout import ImageLayout, ViewTokens
-from trainer.model.connectors import CONNECTORS, FUSIONS, Fusion
+from trainer.model.connectors import CONNECTORS
 from trainer.model.encoders import ENCODERS
+from trainer.model.fusions import FUSIONS, Fusion
 from trainer.model.joint import Joint
 from trainer.model.language import LANGUAGE_MODELS, LanguageModel
 from trainer.model.tables import lookup

@@ -12,7 +12,14 @@ from typing import Any, Self, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationConfig, OPTForCausalLM, PreTrainedModel, Qwen2ForCausalLM
+from transformers import (
+    GenerationConfig,
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    OPTForCausalLM,
+    PreTrainedModel,
+    Qwen2ForCausalLM,
+)
 
 from datagen.errors import UserError
 from trainer.model.attention import BY_SAMPLE, Lengths
@@ -164,6 +171,18 @@ class Qwen2(LanguageModel):
     model_class = Qwen2ForCausalLM
 
 
+class Llama(LanguageModel):
+    """Llama 1 to 3 (arXiv 2302.13971, 2307.09288, 2407.21783) and what was trained from it, such as Vicuna."""
+
+    model_class = LlamaForCausalLM
+
+
+class Mistral(LanguageModel):
+    """Mistral 7B (arXiv 2310.06825); with a `sliding_window`, samples must not be longer than that."""
+
+    model_class = MistralForCausalLM
+
+
 class Opt(LanguageModel):
     """OPT (arXiv 2205.01068), whose positions are a learned table."""
 
@@ -196,4 +215,4 @@ def stretch_positions(table: Tensor, positions: int, *, offset: int) -> Tensor:
     return torch.cat([table[:offset], stretched])
 
 
-LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {"opt": Opt, "qwen2": Qwen2}
+LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {"opt": Opt, "qwen2": Qwen2, "llama": Llama, "mistral": Mistral}

@@ -46,6 +46,7 @@ class SamConfig:
     window: int = 14  # patches, side of a window
     global_layers: tuple[int, ...] = (2, 5, 8, 11)  # attend over the whole image, the others within windows
     neck: int = 256
+    neck_grid: int | None = None  # side to which the neck's map is interpolated before the convolutions; null: as it is
     conv_channels: tuple[int, int] = (512, 1024)
 
     def __post_init__(self) -> None:
@@ -61,6 +62,8 @@ class SamConfig:
             raise UserError(
                 f"sam: image_size {self.image_size} is not a multiple of {_CONV_STRIDE} × patch_size {self.patch_size}"
             )
+        if self.neck_grid is not None and self.neck_grid not in range(_CONV_STRIDE, self.image_size + 1, _CONV_STRIDE):
+            raise UserError(f"sam: neck_grid {self.neck_grid!r}: expected a multiple of {_CONV_STRIDE}, or null")
         if self.width % self.heads:
             raise UserError(f"sam: width {self.width} is not a multiple of heads {self.heads}")
 
@@ -71,12 +74,16 @@ class SamConfig:
 
 
 class SamEncoder(VisionEncoder):
-    """(N, 3, H, W) → (N, P, D); SAM-B: 1024 px → 64 × 64 patches → 16 × 16 = 256 tokens of 1024 channels."""
+    """(N, 3, H, W) → (N, P, D); SAM-B: 1024 px → 64 × 64 patches → 16 × 16 = 256 tokens of 1024 channels.
+
+    DeepSeek-VL (arXiv 2403.05525, section 3.1) interpolates to 96 × 96 (`neck_grid`) → 24 × 24 = 576 tokens; what its
+    7B release adds to that, a share of the first global layer that starts at zero, the paper does not have.
+    """
 
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
         self.config = config
-        side = config.grid // _CONV_STRIDE
+        side = (config.neck_grid or config.grid) // _CONV_STRIDE
         self.view = ViewTokens(side * side, (side, side))
         self.width = config.conv_channels[-1]
         self.preprocess = ImagePreprocess(size=config.image_size)
@@ -132,7 +139,10 @@ class SamEncoder(VisionEncoder):
             else:
                 x = block(x)
         x = self.neck(x.permute(0, 3, 1, 2))
-        x = self.net_3(self.net_2(x))  # (N, D, S/4, S/4)
+        if self.config.neck_grid is not None:
+            side = self.config.neck_grid
+            x = F.interpolate(x.float(), (side, side), mode="bilinear", align_corners=False).to(x.dtype)
+        x = self.net_3(self.net_2(x))  # (N, D, a quarter of the rows, of the columns)
         return x.flatten(2).transpose(1, 2)
 
     def _init_weights(self) -> None:

@@ -163,20 +163,19 @@ class TransformersEncoder(VisionEncoder):
         state = {
             name: torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad) for name, tensor in named
         }
-        image = next(self.parameters()).new_empty((1, 3, self.input_size, self.input_size), device="meta")
+        images = next(self.parameters()).new_empty((2, 3, self.input_size, self.input_size), device="meta")
         parameters = dict(self.named_parameters())
+        problem = f"{self.family}: {type(self.model).__name__} does not take images of {self.input_size} px"
         try:
             with torch.enable_grad():
-                tokens = torch.func.functional_call(self, state, image)
+                tokens = torch.func.functional_call(self, state, images)
                 parts = torch.autograd.grad(tokens.sum(), [state[name] for name in parameters], allow_unused=True)
         except UserError:
             raise
         except (RuntimeError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            model = type(self.model).__name__
-            raise UserError(
-                f"{self.family}: {model} does not take an image of {self.input_size} px: {reason}"
-            ) from error
+            raise UserError(f"{problem}: {' '.join(str(error).split())[:200]}") from error
+        if len(tokens) != len(images):
+            raise UserError(f"{problem}: two images become one sequence")
         for parameter, part in zip(parameters.values(), parts, strict=True):
             if part is None:
                 parameter.requires_grad_(False)
