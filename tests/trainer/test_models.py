@@ -42,7 +42,7 @@ LLAMA = {**QWEN, "num_key_value_heads": 1}
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "sam": SAM,
     "clip": CLIP,
-    "siglip": {**CLIP, "image_size": 24, "patch_size": 8},  # 3 x 3 tokens
+    "siglip": {**CLIP, "image_size": 32, "patch_size": 8},  # 4 x 4 tokens
     "opt": OPT,
     "qwen2": QWEN,
     "llama": LLAMA,
@@ -50,7 +50,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 }
 """Sizes for each type of part, in place of a recipe's; what else its config says stays."""
 
-SMALL_RESIZE = 12  # of SAM's map of 8 x 8, which is 3 x 3 tokens, as 96 of 64 x 64 is 24 x 24
+SMALL_NECK = 16  # side of SAM's map, then 4 x 4 tokens, in place of DeepSeek-VL's 96
 TOKENIZERS = {"opt": kinds.opt, "qwen2": kinds.qwen, "llama": kinds.llama, "mistral": kinds.llama}
 
 CLIP_224 = 303_179_776  # checkpoint-keys of the releases; 336 px have 320 positions more, of 1024 numbers
@@ -194,7 +194,7 @@ def shrunk(recipe: Recipe, out: Path, shards: Path) -> Recipe:
     """A recipe with its parts' sizes, its batch and its data small, in fp32; all else as it is."""
     vision = {}
     for name, part in bare(recipe.model).vision.items():
-        small = dict(SMALL[part.type]) | ({"resize": SMALL_RESIZE} if "resize" in part.config else {})
+        small = dict(SMALL[part.type]) | ({"neck_grid": SMALL_NECK} if "neck_grid" in part.config else {})
         vision[name] = replace(part, config={**part.config, **small})
     speaks = recipe.model.language
     language = replace(
