@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -271,9 +272,8 @@ def samples_of(shards: Path) -> list[Sample]:
     return [ShardSet(shards / "photos").read(row["shard"], row["offset"], row["size"]) for row in rows]
 
 
-@every_stage
-def test_a_stage_trains_resumes_exports_and_answers(path: Path, shards: Path, tmp_path: Path) -> None:
-    recipe = shrunk(load(Recipe, path), tmp_path / "run", shards)
+def trains_resumes_exports_and_answers(recipe: Recipe, shards: Path) -> set[str]:
+    """Does so, and names the parameters that a step has moved."""
     engine, model, encoder = started(recipe)
     step, before = first_step(recipe, encoder), state_of(engine)
     result = train_step(engine, step, 1e-3, empty_batch(encoder.pad_id, encoder.layout))
@@ -282,15 +282,10 @@ def test_a_stage_trains_resumes_exports_and_answers(path: Path, shards: Path, tm
     for name, _ in model.named_parameters():
         if not name.endswith("k_proj.bias"):  # attention's softmax cancels it: its gradient is rounding
             assert torch.equal(trained[name], before[name]) == (name not in engine.trained), name
-    learn = tuple(TRAINED.get(path.stem, CONNECTS | {"language"}))
-    parts = {part for part, parameters in model_of(path.stem).parts.items() if parameters}
-    learnt = {part for part in parts if any(name.startswith(f"{part}.") for name in engine.trained)}
-    assert learnt == {part for part in parts if part.startswith(learn)}
-
-    save_checkpoint(engine, tmp_path / "run", TrainState(step=1, data_sha256="data"), rank=0, keep=1)
+    save_checkpoint(engine, Path(recipe.out), TrainState(step=1, data_sha256="data"), rank=0, keep=1)
     again, again_model, _ = started(recipe)
     assert any(not torch.equal(tensor, trained[name]) for name, tensor in again.state_dict().items())
-    assert resume(again, tmp_path / "run", "data").step == 1
+    assert resume(again, Path(recipe.out), "data").step == 1
     assert all(torch.equal(tensor, trained[name]) for name, tensor in again.state_dict().items())
 
     exported, its_encoder, _ = load_exported(export_model(again, again_model, recipe, encoder.tokenizer, rank=0))
@@ -301,6 +296,16 @@ def test_a_stage_trains_resumes_exports_and_answers(path: Path, shards: Path, tm
         list(answers(m, its_encoder, samples_of(shards), max_new_tokens=3, batch_size=2)) for m in (exported, plain)
     ]
     assert len(said[0]) == 4 and said[0] == said[1]
+    return set(engine.trained)
+
+
+@every_stage
+def test_a_stage_trains_resumes_exports_and_answers(path: Path, shards: Path, tmp_path: Path) -> None:
+    trained = trains_resumes_exports_and_answers(shrunk(load(Recipe, path), tmp_path / "run", shards), shards)
+    learn = tuple(TRAINED.get(path.stem, CONNECTS | {"language"}))
+    parts = {part for part, parameters in model_of(path.stem).parts.items() if parameters}
+    learnt = {part for part in parts if any(name.startswith(f"{part}.") for name in trained)}
+    assert learnt == {part for part in parts if part.startswith(learn)}
 
 
 @every_stage
@@ -335,6 +340,18 @@ def test_a_mixture_is_planned_with_the_models_image_tokens(shards: Path) -> None
     path = RECIPES / "llava_16_sft.yaml"
     given = read_given(path, [f"data.mixture.sources.llava_next.shards={shards / 'photos'}"])
     report = report_on(given, global_batch=2)
-    assert report.image_tokens == planned_image(given.data and load(Recipe, path).model) == 576 + 96 * 25
+    assert report.image_tokens == planned_image(load(Recipe, path).model) == 576 + 96 * 25
     (source,) = report.sources
     assert source.counts.tokens > 4 * report.image_tokens
+
+
+def test_the_example_of_the_page(shards: Path, tmp_path: Path) -> None:
+    (written,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
+    (tmp_path / "mixtures").symlink_to(RECIPES / "mixtures")
+    (tmp_path / "mine.yaml").write_text(written)
+    recipe = load(Recipe, tmp_path / "mine.yaml")
+    layout = layout_of(recipe.model)
+    assert (layout.view.count, layout.num_tokens((384, 768)), layout.planned_tokens) == (144, 432, 1008)
+    assert layout.most_views <= recipe.data.max_images
+    trained = trains_resumes_exports_and_answers(shrunk(recipe, tmp_path / "run", shards), shards)
+    assert {name.split(".")[0] for name in trained} == {"connectors", "language"}
