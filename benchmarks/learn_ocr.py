@@ -135,7 +135,7 @@ def swap_gap(folder: Path, shards: Path, limit: int) -> tuple[float, float]:
     ]
     batch: Batch = collate(rows, encoder.pad_id, model.layout)
     swapped = replace(batch, pixels={name: images.roll(1, 0) for name, images in batch.pixels.items()})
-    return float(model(batch)[0].mean()), float(model(swapped)[0].mean())
+    return float(model(batch)[1].mean()), float(model(swapped)[1].mean())
 
 
 @command

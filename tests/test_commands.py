@@ -42,6 +42,7 @@ def run(*words: str, status: int = 0, cwd: Path = ROOT) -> str:
         ("-m", "datagen.examples"),
         ("-m", "trainer.tokenizer"),
         ("-m", "trainer.evaluate"),
+        ("-m", "trainer.convert"),
         ("-m", "pipelines.mix"),
         ("-m", "pipelines.run"),
         ("-m", "pipelines.report"),

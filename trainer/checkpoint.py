@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from datagen.config import load, to_yaml
 from datagen.errors import UserError
-from datagen.files import sync_folder, write_text
+from datagen.files import sync_folder, sync_tree, write_text
 from trainer import snapshot
 from trainer.assemble import assemble
 from trainer.encode import ConversationEncoder
@@ -65,7 +65,7 @@ def save_checkpoint(engine: Engine, out: Path, state: TrainState, *, rank: int, 
     engine.barrier()
     if rank == 0:
         write_text(temp / _STATE, json.dumps(asdict(state), indent=2) + "\n")
-        _sync_tree(temp)
+        sync_tree(temp)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temp, folder)
         sync_folder(folder.parent)
@@ -124,7 +124,7 @@ def export_model(
         save_file(_without_aliases(weights), temp / EXPORT_FILE, export_header(model.layout.preprocess))
         write_text(temp / "recipe.yaml", to_yaml(recipe))
         tokenizer.save_pretrained(temp / "tokenizer")
-        _sync_tree(temp)
+        sync_tree(temp)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temp, folder)
         sync_folder(out)
@@ -154,12 +154,3 @@ def _without_aliases(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
         for name, tensor in weights.items()
         if first.setdefault(tensor.data_ptr(), name) == name
     }
-
-
-def _sync_tree(folder: Path) -> None:
-    """Everything below `folder` on the disk before the rename that makes it count."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-    sync_folder(folder)

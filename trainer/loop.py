@@ -97,9 +97,9 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
 
     by_task = torch.zeros(len(TASKS), 3, dtype=torch.float64, device=engine.device)  # sum of losses, tokens, samples
     for number, batch in enumerate(batches, start=1):
-        losses, samples = engine(batch.to(engine.device))
-        engine.backward(losses.sum() / supervised, last=number == most)
-        add_by_task(by_task, losses.detach(), samples, batch.tasks)
+        total, losses, samples = engine(batch.to(engine.device))
+        engine.backward(total / supervised, last=number == most)
+        add_by_task(by_task, losses, samples, batch.tasks)
 
     by_task = engine.total(by_task)
     loss = float(by_task[:, 0].sum()) / supervised

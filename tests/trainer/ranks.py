@@ -136,10 +136,10 @@ def train(
         supervised = int(engine.total(torch.tensor(sum(batch.num_supervised for batch in batches))))
         total = torch.zeros((), dtype=torch.float64)
         for number, batch in enumerate(batches):
-            per_token, _ = engine(batch)
-            total += per_token.detach().double().sum()
+            summed, losses, _ = engine(batch)
+            total += losses.double().sum()
             scale = 1e30 if step == overflow else 1
-            engine.backward(scale * per_token.sum() / supervised, last=number == len(batches) - 1)
+            engine.backward(scale * summed / supervised, last=number == len(batches) - 1)
         losses.append(float(engine.total(total)) / supervised)
         engine.step(1e-3)
         if step + 1 in (saves or []):

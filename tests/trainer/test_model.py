@@ -174,7 +174,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
     saving, _ = tiny_build(tiny_settings(), gradient_checkpointing=True)
     assert saving.encoders["vary"].gradient_checkpointing and saving.language.model.is_gradient_checkpointing
     for model in (plain, saving):
-        model(tiny_batch(model, [1, 0]))[0].sum().backward()
+        model(tiny_batch(model, [1, 0]))[0].backward()
     expected = dict(plain.named_parameters())
     for name, parameter in saving.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name].grad, msg=name)
@@ -238,7 +238,7 @@ def test_losses_are_those_of_a_plain_computation(language: str) -> None:
     model, _ = tiny_build(tiny_settings(language))
     model.eval()
     batch = tiny_batch(model, [1, 0, 2])
-    losses, rows = model(batch)
+    total, losses, rows = model(batch)
 
     lm = model.language.model
     lm.set_attn_implementation("sdpa")  # from here on transformers' own
@@ -252,11 +252,12 @@ def test_losses_are_those_of_a_plain_computation(language: str) -> None:
         expected.append(F.cross_entropy(logits[-4:-1], ids[-3:], reduction="none"))
     assert rows.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     torch.testing.assert_close(losses, torch.cat(expected))
+    torch.testing.assert_close(total, torch.cat(expected).sum())
 
 
 def test_the_image_matters_and_only_to_its_own_row() -> None:
     model, _ = tiny_build(tiny_settings("qwen2"))
-    one, other = (model(tiny_batch(model, [1, 0], seed=seed))[0].detach() for seed in (0, 1))
+    one, other = (model(tiny_batch(model, [1, 0], seed=seed))[1] for seed in (0, 1))
     assert (one[:3] - other[:3]).abs().max() > 1e-6
     assert torch.equal(one[3:], other[3:])
 
@@ -283,8 +284,8 @@ def test_wrong_number_of_image_tokens_is_refused() -> None:
 @pytest.mark.parametrize("supervised", [True, False])
 def test_every_trainable_parameter_gets_a_gradient(language: str, images: list[int], supervised: bool) -> None:
     model, _ = tiny_build(tiny_settings(language), gradient_checkpointing=True)
-    losses, rows = model(tiny_batch(model, images, supervised=supervised))
-    losses.sum().backward()
+    total, losses, rows = model(tiny_batch(model, images, supervised=supervised))
+    total.backward()
     assert len(losses) == len(rows) == 6 * supervised
     assert without_gradient(model) == []
     trained = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
@@ -304,8 +305,8 @@ def test_text_calls_no_encoder_and_survives_infinite_vision_weights(frozen: bool
     assert not calls
     model.train()
     model.connectors["vary"].bias.data.fill_(torch.inf)
-    losses, _ = model(tiny_batch(model, [0, 0]))
-    losses.sum().backward()
+    total, losses, _ = model(tiny_batch(model, [0, 0]))
+    total.backward()
     assert losses.isfinite().all()
     assert not model.connectors["vary"].bias.grad.any()
     assert not calls
@@ -316,7 +317,7 @@ def test_frozen_encoders_stay_in_evaluation_mode_without_gradient() -> None:
     model.train()
     assert not any(module.training for module in model.encoders.modules() if module is not model.encoders)
     assert model.language.model.training and model.connectors["vary"].training
-    model(tiny_batch(model, [1, 1]))[0].sum().backward()
+    model(tiny_batch(model, [1, 1]))[0].backward()
     assert all(p.grad is None for p in model.encoders.parameters())
     assert without_gradient(model) == []
     assert {part.part: part.trainable > 0 for part in parts} == {
@@ -332,8 +333,8 @@ def test_frozen_encoders_stay_in_evaluation_mode_without_gradient() -> None:
 def test_half_precision_runs() -> None:
     model, _ = tiny_build(tiny_settings("qwen2"))
     batch = tiny_batch(model, [1, 0])
-    expected, _ = model(batch)
-    losses, _ = model.bfloat16()(batch)
+    _, expected, _ = model(batch)
+    _, losses, _ = model.bfloat16()(batch)
     assert losses.dtype == expected.dtype
     torch.testing.assert_close(losses, expected, atol=0.1, rtol=0)
 

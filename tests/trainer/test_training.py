@@ -96,7 +96,7 @@ def test_the_loss_is_the_mean_over_the_steps_supervised_tokens(recipe: Recipe) -
     (step,) = first_steps(recipe, 1)
     model, _, _ = assemble(recipe)
     with torch.no_grad():
-        losses = torch.cat([model(batch)[0] for batch in step.batches])
+        losses = torch.cat([model(batch)[1] for batch in step.batches])
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
     result = train_step(engine, step, 1e-3, empty_of(model))
     assert result.loss == pytest.approx(losses.mean().item(), rel=1e-5)

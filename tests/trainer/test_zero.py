@@ -131,8 +131,8 @@ def test_what_stage_3_keeps_whole() -> None:
     assert all(p.numel() == 0 for p in model.language.parameters())
     assert all(p.numel() == 0 for p in model.connectors.parameters())
     for batch in micro_batches(0, 0, 1, model.layout):
-        losses, _ = engine(batch)
-        engine.backward(losses.sum(), last=True)
+        total, _, _ = engine(batch)
+        engine.backward(total, last=True)
     engine.step(1e-3)
     assert all(p.numel() > 0 for p in model.encoders.parameters())
     assert all(p.numel() == 0 for p in model.language.parameters())
@@ -195,8 +195,8 @@ def test_an_encoder_as_one_node_of_the_graph(kind: str, config: dict[str, Any], 
         encoder.enable_gradient_checkpointing()
     encoder.train()
     trained = [p for p in encoder.parameters() if p.requires_grad]
-    pixels = torch.randn(2, 3, encoder.preprocess.size, encoder.preprocess.size)
-    features = encoder(pixels)
+    pixels = torch.randint(256, (2, encoder.preprocess.size, encoder.preprocess.size, 3), dtype=torch.uint8)
+    features = encoder(encoder.preprocess.normalise(pixels, trained[0].dtype))
     gradient = torch.randn_like(features)
     expected = torch.autograd.grad(features, trained, gradient)
 
@@ -225,7 +225,7 @@ def test_an_encoder_as_one_node_of_the_graph(kind: str, config: dict[str, Any], 
 
 def test_a_frozen_encoder_keeps_no_graph() -> None:
     encoder, _ = ENCODERS["sam"].build(SAM, None, "sdpa")
-    pixels = torch.randn(1, 3, 64, 64)
+    pixels = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     with torch.no_grad():
         assert not encode(encoder, pixels).requires_grad
     encoder.requires_grad_(False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -13,13 +14,13 @@ from trainer.model.connectors import CONNECTORS
 from trainer.model.encoders import ENCODERS
 from trainer.model.fusions import FUSIONS, Fusion
 from trainer.model.joint import Joint
-from trainer.model.language import LANGUAGE_MODELS, LanguageModel
-from trainer.model.tables import lookup
+from trainer.model.language import LANGUAGE_MODELS, LanguageModel, stretch_positions
+from trainer.model.tables import check_keys, lookup
 from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import RANDOM, Loaded, PartReport
 from trainer.preprocess import ImagePreprocess, with_changes
-from trainer.settings import ModelSettings, PartSettings
+from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 from trainer.tiling import TILINGS
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "VisionLanguageModel",
     "build",
     "layout_of",
+    "stretch_positions",
 ]
 
 
@@ -48,19 +50,29 @@ def build(
 
     `vocabulary` is the number of entries of the tokenizer, `attention` the implementation in transformers' models
     (sdpa or eager). What is not loaded is drawn from `seed` alone. Frozen parts have `requires_grad` off. UserError for
-    unknown names and keys, sizes that do not go together, and weights that do not fit.
+    unknown names and keys, sizes that do not go together, and weights that do not fit. `gradient_checkpointing` is of
+    the parts that train and whose settings leave it open.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model, loaded = _assemble(settings, vocabulary, image_token_id, attention)
-    frozen = [f"encoders.{name}" for name, encoder in settings.vision.items() if encoder.frozen]
-    frozen += ["language"] if settings.language.frozen else []
-    for part in frozen:
-        model.get_submodule(part).requires_grad_(False)
-    if gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+    for name, encoder in settings.vision.items():
+        _prepare(f"vision.{name}", model.encoders[name], encoder, gradient_checkpointing)
+    _prepare("language", model.language, settings.language, gradient_checkpointing)
     model.train()
     return model, [PartReport.of(part, model.get_submodule(part), source) for part, source in loaded.items()]
+
+
+def _prepare(
+    key: str, part: nn.Module, chosen: EncoderSettings | LanguageSettings, gradient_checkpointing: bool
+) -> None:
+    """Freezes a part, or has its activations recomputed, as its settings say."""
+    if chosen.gradient_checkpointing and chosen.frozen:
+        raise UserError(f"model.{key}.gradient_checkpointing: only for a part that trains; set it to null or false")
+    if chosen.frozen:
+        part.requires_grad_(False)
+    elif gradient_checkpointing if chosen.gradient_checkpointing is None else chosen.gradient_checkpointing:
+        cast(VisionEncoder | LanguageModel, part).enable_gradient_checkpointing()
 
 
 def layout_of(settings: ModelSettings) -> ImageLayout:
@@ -123,9 +135,8 @@ def _joint(
         connect = lookup(CONNECTORS, settings.projector.type, "model.projector.type")
         projector, view = connect(settings.projector.config, width, width, view)
     tiling = settings.tiling or PartSettings(type="whole")
-    try:
-        cut = lookup(TILINGS, tiling.type, "model.tiling.type")(**tiling.config)
-    except TypeError as error:
-        raise UserError(f"model.tiling.config: {error}") from error
+    way = lookup(TILINGS, tiling.type, "model.tiling.type")
+    check_keys(tiling.config, (key.name for key in fields(way)), "model.tiling.config")
+    cut = way(**tiling.config)
     cut.check(view)
     return Joint(fusion, projector, ImageLayout(preprocess=preprocess, view=view, tiling=cut), width)

@@ -18,16 +18,17 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from datagen.errors import UserError
 from trainer.layout import ViewTokens
+from trainer.model.rebuild import rebuilt, recomputed
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
 from trainer.model.weights import RANDOM, Loaded, copy_tensors, load_encoder_of_export, read_pickle
 from trainer.preprocess import ImagePreprocess
 
 _CONV_STRIDE = 4  # two convolutions of stride 2 behind the neck
+_WIDE_NUMBERS = 2**22  # of the longer queries at once: heads beyond wait for their turn
 _KERNEL_ALIGNMENT = 8  # channels: attention kernels for 16-bit floats want rows of 16 bytes
 _SAM_PREFIX = "image_encoder."  # of the original checkpoint, which also holds a prompt encoder and a mask decoder
 _NOT_IN_SAM = ("net_2.weight", "net_3.weight")  # Vary's own
@@ -110,7 +111,7 @@ class SamEncoder(VisionEncoder):
         """The encoder of a recipe; `attention` has no say here, this encoder has one implementation.
 
         `weights`: a model that this project exported (its one encoder that fits is taken), or the original SAM
-        checkpoint (.pth), which leaves `net_2` and `net_3` random.
+        checkpoint (.pth, or converted), which leaves `net_2` and `net_3` random.
         """
         check_keys(config, (field.name for field in fields(SamConfig)), "sam")
         lists = {key: tuple(value) for key, value in config.items() if isinstance(value, (list, tuple))}
@@ -118,7 +119,7 @@ class SamEncoder(VisionEncoder):
         if weights is None:
             return encoder, RANDOM
         if Path(weights).suffix != ".pth":
-            return encoder, load_encoder_of_export(encoder, weights)
+            return encoder, load_encoder_of_export(encoder, weights, may_miss=_NOT_IN_SAM)
         tensors = read_pickle(weights, _SAM_PREFIX)
         return encoder, copy_tensors(encoder, tensors, weights, may_miss=_NOT_IN_SAM)
 
@@ -135,7 +136,7 @@ class SamEncoder(VisionEncoder):
         x: Tensor = self.patch_embed(pixels) + self.pos_embed
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
-                x = checkpoint(block, x, use_reentrant=False)
+                x = recomputed(block, x)
             else:
                 x = block(x)
         x = self.neck(x.permute(0, 3, 1, 2))
@@ -182,16 +183,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape in and out."""
-        normed = self.norm1(x)
-        if self.window:
-            # Padded after the norm and not masked, as SAM does: padding takes part with q, k, v = the bias of qkv.
-            windows = to_windows(normed, self.window)
-            attended = from_windows(self.attn(windows), side=x.shape[1])
-        else:
-            attended = self.attn(normed)
-        x = x + attended
-        x = x + self.mlp(self.norm2(x))
-        return x
+        fields = self._fields(x)
+        with rebuilt((fields, lambda: self._fields(x))):
+            attended = self.attn(fields)
+        attended = from_windows(attended, side=x.shape[1]) if self.window else attended
+        seen = x + attended
+        del fields, attended
+        normed = self.norm2(seen)
+        with rebuilt((normed, lambda: self.norm2(seen))):
+            out: Tensor = seen + self.mlp(normed)
+        return out
+
+    def _fields(self, x: Tensor) -> Tensor:
+        """(N, S, S, C) → normalised fields within which patches attend to each other, (B, side, side, C)."""
+        # Padded after the norm and not masked, as SAM does: padding takes part with q, k, v = the bias of qkv.
+        return to_windows(self.norm1(x), self.window) if self.window else self.norm1(x)
 
 
 class Attention(nn.Module):
@@ -216,29 +222,79 @@ class Attention(nn.Module):
         fields, side, _, width = x.shape
         head = width // self.heads
         qkv = self.qkv(x).reshape(fields, side * side, 3, self.heads, head)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, A, S², E) each
-
-        padding = -(head + 2 * side) % _KERNEL_ALIGNMENT
-        q = F.pad(torch.cat([q * head**-0.5, *self._relative_scores(q, side)], dim=-1), (0, padding))
-        places = torch.eye(side, dtype=x.dtype, device=x.device)
-        one_hot = torch.cat([places.repeat_interleave(side, dim=0), places.repeat(side, 1)], dim=-1)  # (S², 2S)
-        one_hot = F.pad(one_hot, (0, padding)).expand(fields, self.heads, -1, -1)
-        k = torch.cat([k, one_hot], dim=-1)
-        # As wide as q and k, because the fused kernels that need no (S², S²) buffer take nothing else.
-        v = F.pad(v, (0, q.shape[-1] - head))
-
-        out = F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head]
-        projected: Tensor = self.proj(out.transpose(1, 2).reshape(fields, side, side, width))
+        tables = self._tables(side, head**0.5)
+        # As wide as each other, because the fused kernels that need no (S², S²) buffer take nothing else.
+        wide = -(-(head + 2 * side) // _KERNEL_ALIGNMENT) * _KERNEL_ALIGNMENT
+        at_once = max(1, _WIDE_NUMBERS // (fields * side * side * wide))
+        q, k, v = (each.split(at_once, dim=1) for each in qkv.permute(2, 0, 3, 1, 4))  # (B, at most at_once, S², E)
+        outs = [self._attend(*heads, tables, wide).transpose(1, 2) for heads in zip(q, k, v, strict=True)]
+        del qkv, q, k, v
+        joined = torch.cat(outs, dim=2)
+        with rebuilt((joined, lambda: torch.cat(outs, dim=2))):
+            projected: Tensor = self.proj(joined.view(fields, side, side, width))
         return projected
 
-    def _relative_scores(self, q: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """q·Rh for every key row and q·Rw for every key column, (B, A, S², S) each; q comes unscaled."""
-        places = torch.arange(side, device=q.device)
-        offset = places[:, None] - places[None, :] + side - 1  # (query place, key place) → row of the tables
-        grid = q.unflatten(2, (side, side))
-        by_row = torch.einsum("baijc,imc->baijm", grid, self.rel_pos_h[offset])
-        by_column = torch.einsum("baijc,jnc->baijn", grid, self.rel_pos_w[offset])
-        return by_row.flatten(2, 3), by_column.flatten(2, 3)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor], wide: int) -> Tensor:
+        """Some of the heads: (B, any, S², E) each → (B, any, S², E)."""
+        head = q.shape[-1]
+        long_q = _LongQueries.apply(q, *tables, wide)
+        long_k = long_keys(k, len(tables[0]), wide)
+        long_v = widen([v], wide)
+        with rebuilt(
+            (long_q, lambda: long_queries(q, *tables, wide)),
+            (long_k, lambda: long_keys(k, len(tables[0]), wide)),
+            (long_v, lambda: widen([v], wide)),
+        ):
+            return F.scaled_dot_product_attention(long_q, long_k, long_v, scale=head**-0.5)[..., :head]
+
+    def _tables(self, side: int, factor: float) -> tuple[Tensor, Tensor]:
+        """`factor` times the relative positions of (query row, key row) and (query column, key column), (S, S, E)."""
+        places = torch.arange(side, device=self.rel_pos_h.device)
+        offset = places[:, None] - places[None, :] + side - 1
+        return factor * self.rel_pos_h[offset], factor * self.rel_pos_w[offset]
+
+
+class _LongQueries(torch.autograd.Function):
+    """`long_queries`, keeping for the backward pass nothing but its arguments."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, by_row: Tensor, by_column: Tensor, wide: int) -> Tensor:
+        ctx.save_for_backward(q, by_row, by_column)
+        return long_queries(q, by_row, by_column, wide)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, by_row, by_column = ctx.saved_tensors
+        side, head = len(by_row), q.shape[-1]
+        grid, d_grid = (each.unflatten(2, (side, side)) for each in (q, gradient))
+        d_q, d_rows, d_columns, _ = d_grid.split([head, side, side, gradient.shape[-1] - head - 2 * side], dim=-1)
+        to_q = d_q + torch.einsum("baijm,imc->baijc", d_rows, by_row)
+        to_q += torch.einsum("baijn,jnc->baijc", d_columns, by_column)
+        to_row = torch.einsum("baijm,baijc->imc", d_rows, grid)
+        to_column = torch.einsum("baijn,baijc->jnc", d_columns, grid)
+        return to_q.flatten(2, 3), to_row, to_column, None
+
+
+def long_queries(q: Tensor, by_row: Tensor, by_column: Tensor, wide: int) -> Tensor:
+    """(B, A, S², E) queries, their products with the tables (S, S, E) of their row and column, zeros up to `wide`."""
+    grid = q.unflatten(2, by_row.shape[:2])
+    rows = torch.einsum("baijc,imc->baijm", grid, by_row).flatten(2, 3)
+    columns = torch.einsum("baijc,jnc->baijn", grid, by_column).flatten(2, 3)
+    return widen([q, rows, columns], wide)
+
+
+def long_keys(k: Tensor, side: int, wide: int) -> Tensor:
+    """(B, A, S², E) keys, one-hot their row, one-hot their column, zeros up to `wide`."""
+    places = torch.eye(side, dtype=k.dtype, device=k.device)
+    rows, columns = places.repeat_interleave(side, dim=0), places.repeat(side, 1)  # (S², S) each
+    return widen([k, *(each.expand(*k.shape[:2], -1, -1) for each in (rows, columns))], wide)
+
+
+def widen(parts: list[Tensor], width: int) -> Tensor:
+    """The parts (..., any) side by side, and zeros up to `width` channels."""
+    missing = width - sum(part.shape[-1] for part in parts)
+    return torch.cat([*parts, parts[0].new_zeros(()).expand(*parts[0].shape[:-1], missing)], dim=-1)
 
 
 class Mlp(nn.Module):
@@ -251,7 +307,10 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) → (..., C)."""
-        x = self.lin2(F.gelu(self.lin1(x)))
+        hidden = self.lin1(x)
+        active = F.gelu(hidden)
+        with rebuilt((active, lambda: F.gelu(hidden))):
+            x = self.lin2(active)
         return x
 
 

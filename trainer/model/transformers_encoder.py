@@ -37,9 +37,7 @@ from trainer.model.weights import (
     load_encoder_of_export,
     load_from_hub,
 )
-from trainer.preprocess import ImagePreprocess
-
-_IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+from trainer.preprocess import IMAGENET_MEAN, IMAGENET_STD, ImagePreprocess
 
 
 class TransformersEncoder(VisionEncoder):
@@ -276,7 +274,7 @@ class Dinov2Encoder(TransformersEncoder):
 
     def preprocess_of(self, size: int) -> ImagePreprocess:
         """See `TransformersEncoder`."""
-        return ImagePreprocess(size=size, fit="crop", **_IMAGENET)
+        return ImagePreprocess(size=size, fit="crop", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 class Dinov2RegistersEncoder(Dinov2Encoder):
@@ -306,7 +304,7 @@ class ConvNextEncoder(TransformersEncoder):
 
     def preprocess_of(self, size: int) -> ImagePreprocess:
         """See `TransformersEncoder`."""
-        return ImagePreprocess(size=size, **_IMAGENET)
+        return ImagePreprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 class AnyEncoder(TransformersEncoder):
@@ -342,7 +340,7 @@ class AnyEncoder(TransformersEncoder):
 
     def preprocess_of(self, size: int) -> ImagePreprocess:
         """See `TransformersEncoder`."""
-        return ImagePreprocess(size=size, **_IMAGENET)
+        return ImagePreprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
     @classmethod
     def _class_of(cls, config: dict[str, Any], weights: str | None) -> type[PreTrainedModel]:

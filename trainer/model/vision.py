@@ -17,6 +17,7 @@ class VisionEncoder(nn.Module):
     view: ViewTokens  # P, and their rows and columns
     width: int  # D
     preprocess: ImagePreprocess
+    numbers_per_pixel: float = 30.0  # held at once by a forward pass without gradient, per channel of a pixel
 
     @classmethod
     def build(cls, config: dict[str, Any], weights: str | None, attention: str) -> tuple[Self, Loaded]:

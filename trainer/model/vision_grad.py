@@ -1,6 +1,6 @@
-"""Calls an encoder that trains only where there are images, and gives its gradients in one order everywhere.
+"""Calls an encoder where there are images, a bounded number at a time, and gives its gradients in one order everywhere.
 
-Shape legend: N images, P tokens of an image, D channels.
+Shape legend: N images, S px a side, P tokens of an image, D channels.
 
 Ranks sum their gradients bucket by bucket, in the order in which the backward pass finishes parameters. That order must
 be the same on every rank, and every rank must have a gradient for every parameter, or they add up different parameters
@@ -10,6 +10,8 @@ one node whose inputs are its parameters in the order of `Module.parameters()`, 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -17,49 +19,61 @@ from torch import Tensor
 
 from trainer.model.vision import VisionEncoder
 
+_CHUNK_BYTES = 512 * 2**20  # of an encoder's activations at once
+
 
 def encode(encoder: VisionEncoder, pixels: Tensor) -> Tensor:
-    """`encoder(pixels)`, (N, 3, H, W) normalised → (N, P, D); with N = 0 the encoder is not called.
+    """(N, S, S, 3) uint8 → features (N, P, D) in the encoder's own precision; with N = 0 it is not called.
 
-    Without images the result is (0, P, D) and, where the encoder trains, sends zeros to its parameters. No gradient
-    goes to `pixels`. `backward` may run once over a result: its graph is freed as it goes, also with `retain_graph`.
+    Without images the result is (0, P, D) and, where the encoder trains, sends zeros to its parameters. Pixels are
+    normalised and encoded a chunk at a time, and so is the backward pass: with gradient checkpointing its peak is one
+    chunk's. `backward` may run once over a result: its graph is freed as it goes, also with `retain_graph`.
     """
     trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     if trained and torch.is_grad_enabled():
         return cast(Tensor, _Encode.apply(encoder, pixels, *trained))
-    return encoder(pixels) if len(pixels) else _nothing(encoder, pixels)
+    with torch.no_grad():
+        return torch.cat([_nothing(encoder, pixels), *(encoder(chunk) for chunk in _chunks(encoder, pixels))])
+
+
+def _chunks(encoder: VisionEncoder, pixels: Tensor) -> Iterator[Tensor]:
+    """Normalised (n, 3, S, S), as few and as equal in size as the memory for a chunk allows; none for no images."""
+    dtype = next(encoder.parameters()).dtype
+    image_bytes = pixels[:1].numel() * encoder.numbers_per_pixel * dtype.itemsize
+    count = min(len(pixels), math.ceil(len(pixels) * image_bytes / _CHUNK_BYTES))
+    for chunk in pixels.tensor_split(count) if count else ():
+        yield encoder.preprocess.normalise(chunk, dtype)
 
 
 def _nothing(encoder: VisionEncoder, pixels: Tensor) -> Tensor:
-    return pixels.new_empty((0, encoder.view.count, encoder.width))
+    dtype = next(encoder.parameters()).dtype
+    return pixels.new_empty((0, encoder.view.count, encoder.width), dtype=dtype)
 
 
 class _Encode(torch.autograd.Function):
-    """The encoder's own graph, from its parameters to its features, inside one node of the model's graph."""
+    """The encoder's own graphs, one a chunk, from its parameters to its features, inside one node of the model's."""
 
     @staticmethod
     def forward(ctx: Any, encoder: VisionEncoder, pixels: Tensor, *trained: Tensor) -> Tensor:
         ctx.trained = trained
-        ctx.features = None
-        ctx.empty = len(pixels) == 0
-        if ctx.empty:
-            return _nothing(encoder, pixels)
         with torch.enable_grad():
-            ctx.features = encoder(pixels.detach())
-        return cast(Tensor, ctx.features.detach())
+            ctx.features = [encoder(chunk) for chunk in _chunks(encoder, pixels)]
+        return torch.cat([_nothing(encoder, pixels), *(features.detach() for features in ctx.features)])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        found: tuple[Tensor | None, ...] = (None,) * len(ctx.trained)
-        if not ctx.empty:
-            if ctx.features is None:
-                raise RuntimeError("second backward pass through an encoder: its graph has been freed by the first")
-            features, ctx.features = ctx.features, None
-            found = torch.autograd.grad(features, ctx.trained, gradient, allow_unused=True)
+        if ctx.features is None:
+            raise RuntimeError("second backward pass through an encoder: its graph has been freed by the first")
+        chunks, ctx.features = ctx.features, None
+        sums: list[Tensor | None] = [None] * len(ctx.trained)
+        for of_chunk in gradient.split([len(features) for features in chunks]):
+            found = torch.autograd.grad(chunks.pop(0), ctx.trained, of_chunk, allow_unused=True)
+            # Not in place: autograd may give one tensor to two parameters, or one that is expanded.
+            sums = [a if b is None else b if a is None else a + b for a, b in zip(sums, found, strict=True)]
         # A zero that is one element, however large the parameter: where it is not needed it takes no memory.
         gradients = (
             parameter.new_zeros(()).expand_as(parameter) if each is None else each
-            for parameter, each in zip(ctx.trained, found, strict=True)
+            for parameter, each in zip(ctx.trained, sums, strict=True)
         )
         return None, None, *gradients

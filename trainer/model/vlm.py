@@ -57,24 +57,19 @@ class VisionLanguageModel(nn.Module):
                 part.eval()
         return self
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Trade compute for memory in the encoders and the language model, as far as they train."""
-        for part in (*self.encoders.values(), self.language):
-            if not is_frozen(part):
-                cast(VisionEncoder | LanguageModel, part).enable_gradient_checkpointing()
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The sum of the supervised tokens' cross-entropies, each of them, and the number of its sample.
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each supervised token, (M,) fp32 in nats, and the number of its sample, (M,) int64.
-
-        `losses.sum().backward()` reaches every trainable parameter whatever the batch holds: without images the vision
-        side gets zeros and no encoder runs; without a supervised token everything gets zeros.
+        The sum is an fp32 scalar in nats, and the only one with a gradient; then (M,) fp32 and (M,) int64.
+        `total.backward()` reaches every trainable parameter whatever the batch holds: without images the vision side
+        gets zeros and no encoder runs; without a supervised token everything gets zeros. It may run once.
         """
         embeddings = self._embed(batch.input_ids, batch.pixels, batch.image_sizes)
         hidden = self.language.hidden_states(embeddings, batch.positions, batch.lengths)
         # Position t predicts token t + 1; no sample's first token has a label.
         rows, before = (batch.labels[:, 1:] != IGNORE_INDEX).nonzero(as_tuple=True)
-        losses = token_losses(hidden[rows, before], self.language.head, batch.labels[rows, before + 1])
-        return losses, batch.sample_of[rows, before + 1]
+        total, losses = token_losses(hidden[rows, before], self.language.head, batch.labels[rows, before + 1])
+        return total, losses, batch.sample_of[rows, before + 1]
 
     def encode_images(self, pixels: Mapping[str, Tensor], sizes: Sequence[Size]) -> Tensor:
         """(V, S, S, 3) uint8 per encoder → (tokens of all images, H) in the language model's embedding space.
@@ -84,9 +79,8 @@ class VisionLanguageModel(nn.Module):
         """
         tokens = []
         for name, encoder in self.encoders.items():
-            dtype = next(encoder.parameters()).dtype
-            features = encode(cast(VisionEncoder, encoder), self.layout.preprocess[name].normalise(pixels[name], dtype))
-            tokens.append(self.connectors[name](features))
+            features = encode(cast(VisionEncoder, encoder), pixels[name])
+            tokens.append(self.connectors[name](features.to(self.language.head.dtype)))
         joined: Tensor = self.joint(tokens, sizes)
         return joined
 

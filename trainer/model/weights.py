@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
+from zipfile import is_zipfile
 
 import torch
 import transformers
@@ -97,15 +98,17 @@ def is_export(path: str) -> bool:
     return file.is_file() and bool(_parts_of(file))
 
 
-def load_encoder_of_export(encoder: nn.Module, path: str) -> Loaded:
+def load_encoder_of_export(encoder: nn.Module, path: str, *, may_miss: Collection[str] = ()) -> Loaded:
     """Load the one encoder of an exported model whose tensor names are those of `encoder`; UserError if not just one.
 
     The name an encoder has in its recipe does not matter, so what Vary-tiny calls one thing Vary-toy may call another.
+    Names in `may_miss` may be absent, as in `copy_tensors`.
     """
     file = _export_file(path)
     parts = _parts_of(file)
     names = {part for part in parts if part.startswith("encoders.")}
-    fitting = [part for part in sorted(names) if parts[part] == set(encoder.state_dict())]
+    wanted = set(encoder.state_dict())
+    fitting = [part for part in sorted(names) if wanted - set(may_miss) <= parts[part] <= wanted]
     if len(fitting) != 1:
         found = ", ".join(f"{part} ({len(parts[part])} tensors)" for part in sorted(names)) or "none"
         raise UserError(
@@ -113,15 +116,16 @@ def load_encoder_of_export(encoder: nn.Module, path: str) -> Loaded:
             f"{len(fitting)} of its encoders fit; encoders found: {found}"
         )
     trained = preprocess_of_export(path).get(fitting[0].removeprefix("encoders."))
-    return replace(load_part_of_export(encoder, path, fitting[0]), preprocess=trained)
+    loaded = load_part_of_export(encoder, path, fitting[0], may_miss=may_miss)
+    return replace(loaded, preprocess=trained)
 
 
-def load_part_of_export(module: nn.Module, path: str, part: str) -> Loaded:
+def load_part_of_export(module: nn.Module, path: str, part: str, *, may_miss: Collection[str] = ()) -> Loaded:
     """Load the tensors under `part.` of an exported model into `module`."""
     file, prefix = _export_file(path), f"{part}."
     with safe_open(file, framework="pt") as stored:
         tensors = {key.removeprefix(prefix): stored.get_tensor(key) for key in stored.keys() if key.startswith(prefix)}
-    return copy_tensors(module, tensors, str(file))
+    return copy_tensors(module, tensors, str(file), may_miss=may_miss)
 
 
 def export_header(preprocess: Mapping[str, ImagePreprocess]) -> dict[str, str]:
@@ -147,11 +151,14 @@ def preprocess_of_export(path: str) -> dict[str, ImagePreprocess]:
 
 
 def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
-    """Tensors of a .pth file under `prefix`, which is cut off; nothing in the file is executed."""
+    """Tensors of a .pth file under `prefix`, which is cut off; nothing in the file is executed.
+
+    Mapped and not copied, but for files of torch before 1.6, whose form cannot be mapped.
+    """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; give the weights' path, or null for random weights")
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
         raise UserError(
             f"{path}: not a file of tensors that torch saved: {next(iter(str(error).splitlines()), '')}"
@@ -175,8 +182,10 @@ def config_keys(config_class: type[PreTrainedConfig]) -> set[str]:
 
 def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
     """A transformers model's whole configuration, in keys and values that `from_config` takes."""
-    known = config_keys(config_class_of(type(model)))
-    return {key: value for key, value in model.config.to_dict().items() if key in known and value is not None}
+    config_class = config_class_of(type(model))
+    found = {key: value for key, value in model.config.to_dict().items() if key in config_keys(config_class)}
+    # What is null by itself need not be said, what was set to null must be (a sliding window, say).
+    return {key: value for key, value in found.items() if (value, getattr(config_class, key, None)) != (None, None)}
 
 
 def from_config(model_class: type[Model], config: Mapping[str, Any], attention: str) -> Model:
