@@ -37,6 +37,7 @@ from trainer.settings import MixtureSettings, ModelSettings, Recipe, SourceSetti
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
+PAGE = (ROOT / "docs" / "models.md").read_text()
 STAGES = sorted(path for path in RECIPES.glob("*.yaml") if path.name != "demo.yaml")
 
 LLAMA = {**QWEN, "num_key_value_heads": 1}
@@ -333,7 +334,10 @@ def test_image_tokens_at_full_size(path: Path) -> None:
 def test_parameters_at_full_size(path: Path) -> None:
     model, known = full_size(path), model_of(path.stem).parts
     assert {part: sum(p.numel() for p in model.get_submodule(part).parameters()) for part in known} == known
-    assert sum(p.numel() for p in model.parameters()) == sum(known.values())
+    total = sum(p.numel() for p in model.parameters())
+    assert total == sum(known.values())
+    (row,) = (line for line in PAGE.splitlines() if line.startswith("|") and f"`{path.stem}`" in line)
+    assert f"| {total:,} |" in row
 
 
 def test_a_mixture_is_planned_with_the_models_image_tokens(shards: Path) -> None:
@@ -346,7 +350,7 @@ def test_a_mixture_is_planned_with_the_models_image_tokens(shards: Path) -> None
 
 
 def test_the_example_of_the_page(shards: Path, tmp_path: Path) -> None:
-    (written,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
+    (written,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "mixtures").symlink_to(RECIPES / "mixtures")
     (tmp_path / "mine.yaml").write_text(written)
     recipe = load(Recipe, tmp_path / "mine.yaml")
