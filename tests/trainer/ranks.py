@@ -136,8 +136,8 @@ def train(
         supervised = int(engine.total(torch.tensor(sum(batch.num_supervised for batch in batches))))
         total = torch.zeros((), dtype=torch.float64)
         for number, batch in enumerate(batches):
-            summed, losses, _ = engine(batch)
-            total += losses.double().sum()
+            summed, per_token, _ = engine(batch)
+            total += per_token.double().sum()
             scale = 1e30 if step == overflow else 1
             engine.backward(scale * summed / supervised, last=number == len(batches) - 1)
         losses.append(float(engine.total(total)) / supervised)

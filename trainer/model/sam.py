@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from trainer.model.weights import RANDOM, Loaded, copy_tensors, load_encoder_of_
 from trainer.preprocess import ImagePreprocess
 
 _CONV_STRIDE = 4  # two convolutions of stride 2 behind the neck
+_ROWS = 512  # of the MLP's activations at once
 _WIDE_NUMBERS = 2**22  # of the longer queries at once: heads beyond wait for their turn
 _KERNEL_ALIGNMENT = 8  # channels: attention kernels for 16-bit floats want rows of 16 bytes
 _SAM_PREFIX = "image_encoder."  # of the original checkpoint, which also holds a prompt encoder and a mask decoder
@@ -308,10 +309,13 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) → (..., C)."""
         hidden = self.lin1(x)
+        if not torch.is_grad_enabled():  # in place, so that it is held once
+            for piece in hidden.view(-1, hidden.shape[-1]).split(_ROWS):
+                piece.copy_(F.gelu(piece))
+            return cast(Tensor, self.lin2(hidden))
         active = F.gelu(hidden)
         with rebuilt((active, lambda: F.gelu(hidden))):
-            x = self.lin2(active)
-        return x
+            return cast(Tensor, self.lin2(active))
 
 
 class LayerNorm2d(nn.LayerNorm):
