@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from trainer.corpus import Corpus
 from trainer.encode import ConversationEncoder
 from trainer.engine import Engine, start_distributed
 from trainer.generate import answers
-from trainer.layout import Size
+from trainer.layout import ImageLayout, Size
 from trainer.loader import Share, StepLoader, load_sample, open_pool
 from trainer.loop import train_step
 from trainer.model import VisionLanguageModel, build, layout_of
@@ -177,19 +176,20 @@ def bare(model: ModelSettings) -> ModelSettings:
     return replace(model, vision=vision, language=replace(model.language, weights=None))
 
 
-@cache
-def full_size(path: Path) -> VisionLanguageModel:
-    """The model of a recipe, without memory for its parameters."""
-    with torch.device("meta"):
-        model, _ = build(
-            bare(load(Recipe, path).model),
-            vocabulary=1,
-            image_token_id=0,
-            attention="sdpa",
-            gradient_checkpointing=False,
-            seed=0,
-        )
-    return model
+MADE: dict[str, tuple[VisionLanguageModel, ImageLayout]] = {}
+
+
+def full_size(path: Path) -> tuple[VisionLanguageModel, ImageLayout]:
+    """The model of a recipe without memory for its parameters, and the layout that planning asks; once for all stages."""
+    model = bare(load(Recipe, path).model)
+    vision = {name: replace(part, frozen=False) for name, part in model.vision.items()}
+    model = replace(model, vision=vision, language=replace(model.language, frozen=False, template=""))
+    if repr(model) not in MADE:
+        sizes: dict[str, Any] = {"vocabulary": 1, "image_token_id": 0, "seed": 0}
+        with torch.device("meta"):
+            made, _ = build(model, attention="sdpa", gradient_checkpointing=False, **sizes)
+        MADE[repr(model)] = made, layout_of(model)
+    return MADE[repr(model)]
 
 
 def shrunk(recipe: Recipe, out: Path, shards: Path) -> Recipe:
@@ -315,15 +315,14 @@ def test_a_stage_starts_from_one_that_ships_and_fits(path: Path) -> None:
     if recipe.init is None:
         return
     outs = {f"{load(Recipe, other).out}/model": other for other in STAGES}
-    earlier = full_size(outs[recipe.init])
-    shapes = {name: parameter.shape for name, parameter in full_size(path).named_parameters()}
+    (earlier, _), (model, _) = full_size(outs[recipe.init]), full_size(path)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     assert shapes == {name: parameter.shape for name, parameter in earlier.named_parameters()}
 
 
 @every_stage
 def test_image_tokens_at_full_size(path: Path) -> None:
-    model = load(Recipe, path).model
-    layout, known = layout_of(model), model_of(path.stem).tokens
+    (_, layout), known = full_size(path), model_of(path.stem).tokens
     assert {size: layout.num_tokens(size) for size in known} == known
     assert layout.planned_tokens >= max(known.values())
     assert max(known.values()) <= load(Recipe, path).data.max_length
@@ -332,7 +331,7 @@ def test_image_tokens_at_full_size(path: Path) -> None:
 
 @every_stage
 def test_parameters_at_full_size(path: Path) -> None:
-    model, known = full_size(path), model_of(path.stem).parts
+    (model, _), known = full_size(path), model_of(path.stem).parts
     assert {part: sum(p.numel() for p in model.get_submodule(part).parameters()) for part in known} == known
     total = sum(p.numel() for p in model.parameters())
     assert total == sum(known.values())
