@@ -21,7 +21,7 @@ from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import RANDOM, Loaded, PartReport
 from trainer.preprocess import ImagePreprocess, with_changes
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
-from trainer.tiling import TILINGS
+from trainer.tiling import TILINGS, Tiling
 
 __all__ = [
     "CONNECTORS",
@@ -134,9 +134,13 @@ def _joint(
     if settings.projector is not None:
         connect = lookup(CONNECTORS, settings.projector.type, "model.projector.type")
         projector, view = connect(settings.projector.config, width, width, view)
-    tiling = settings.tiling or PartSettings(type="whole")
-    way = lookup(TILINGS, tiling.type, "model.tiling.type")
-    check_keys(tiling.config, (key.name for key in fields(way)), "model.tiling.config")
-    cut = way(**tiling.config)
+    cut = _tiling(settings.tiling or PartSettings(type="whole"))
     cut.check(view)
     return Joint(fusion, projector, ImageLayout(preprocess=preprocess, view=view, tiling=cut), width)
+
+
+def _tiling(settings: PartSettings) -> Tiling:
+    way = lookup(TILINGS, settings.type, "model.tiling.type")
+    check_keys(settings.config, (key.name for key in fields(way)), "model.tiling.config")
+    tiling: Tiling = way(**settings.config)
+    return tiling
