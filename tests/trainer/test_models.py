@@ -180,7 +180,7 @@ MADE: dict[str, tuple[VisionLanguageModel, ImageLayout]] = {}
 
 
 def full_size(path: Path) -> tuple[VisionLanguageModel, ImageLayout]:
-    """The model of a recipe without memory for its parameters, and the layout that planning asks; once for all stages."""
+    """A recipe's model without memory for its parameters, and the layout that planning asks; once for all stages."""
     model = bare(load(Recipe, path).model)
     vision = {name: replace(part, frozen=False) for name, part in model.vision.items()}
     model = replace(model, vision=vision, language=replace(model.language, frozen=False, template=""))
