@@ -25,7 +25,7 @@ from trainer.engine import Engine, start_distributed
 from trainer.layout import ImageLayout
 from trainer.model import VisionLanguageModel, build
 from trainer.packing import Loaded, collate, empty_batch
-from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings
+from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings, PartSettings
 
 IMAGE = 5  # the id of an image token
 SHARES = 4  # micro-batches of a step, whatever the ranks; the first half is text, the second has images
@@ -34,8 +34,19 @@ SHARES = 4  # micro-batches of a step, whatever the ranks; the first half is tex
 def model_settings(kind: str) -> ModelSettings:
     """`tied`: OPT, whose head is its embeddings, and two encoders that train. `untied`: Qwen2, one of them frozen.
 
-    `connectors`: nothing else trains.
+    `connectors`: nothing else trains. `parts`: learned queries, two encoders in sequence and a projector behind them.
     """
+    if kind == "parts":
+        resampler = PartSettings(type="perceiver", config={"queries": 2, "depth": 1, "heads": 4})
+        return ModelSettings(
+            vision={
+                "clip": EncoderSettings(type="clip", config=CLIP, connector=resampler),
+                "vary": EncoderSettings(type="sam", config=SAM, connector=resampler),
+            },
+            language=LanguageSettings(type="llama", tokenizer="", template="", config=QWEN),
+            fusion="sequence",
+            projector=PartSettings(type="mlp"),
+        )
     tied, frozen = kind == "tied", kind == "connectors"
     return ModelSettings(
         vision={
