@@ -472,7 +472,7 @@ def test_images(size: tuple[int, int], changes: dict[str, Any], stated: Any) -> 
 # --- full size: minutes, and 11 and 9 GB
 
 
-FEWER = 32768  # of 151,936 rows of embeddings; with all of them, weights and two sets of gradients are 11 GB, logits beside them
+FEWER = 32768  # of 151,936 rows of embeddings; with all, weights and two sets of gradients take 11 GB
 FULL = {
     "tiny": TinySizes(opt=OptSizes(dropout=0.0)),
     # 4 of 24 layers and the vocabulary above; all widths and both towers are whole.
