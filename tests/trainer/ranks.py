@@ -34,8 +34,8 @@ SHARES = 4  # micro-batches of a step, whatever the ranks; the first half is tex
 def model_settings(kind: str) -> ModelSettings:
     """`tied`: OPT, whose head is its embeddings, and two encoders that train. `untied`: Qwen2, one of them frozen.
 
-    `connectors`: nothing else trains. `tiled`: an image is cut into differently many tiles, by its size. `parts`: learned
-    queries, two encoders in sequence and a projector behind them.
+    `connectors`: nothing else trains. `tiled`: an image is cut into differently many tiles, by its size.
+    `parts`: learned queries, two encoders in sequence and a projector behind them.
     """
     if kind == "tiled":
         return ModelSettings(
