@@ -35,12 +35,24 @@ def model_settings(kind: str) -> ModelSettings:
     """`tied`: OPT, whose head is its embeddings, and two encoders that train. `untied`: Qwen2, one of them frozen.
 
     `connectors`: nothing else trains. `tiled`: an image is cut into differently many tiles, by its size.
+    `parts`: learned queries, two encoders in sequence and a projector behind them.
     """
     if kind == "tiled":
         return ModelSettings(
             vision={"clip": EncoderSettings(type="clip", config=CLIP)},
             language=LanguageSettings(type="qwen2", tokenizer="", template="", config=QWEN),
             tiling=PartSettings(type="any_res", config={"grids": [[1, 2], [2, 1], [2, 2]]}),
+        )
+    if kind == "parts":
+        resampler = PartSettings(type="perceiver", config={"queries": 2, "depth": 1, "heads": 4})
+        return ModelSettings(
+            vision={
+                "clip": EncoderSettings(type="clip", config=CLIP, connector=resampler),
+                "vary": EncoderSettings(type="sam", config=SAM, connector=resampler),
+            },
+            language=LanguageSettings(type="llama", tokenizer="", template="", config=QWEN),
+            fusion="sequence",
+            projector=PartSettings(type="mlp"),
         )
     tied, frozen = kind == "tied", kind == "connectors"
     return ModelSettings(

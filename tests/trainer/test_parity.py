@@ -469,10 +469,10 @@ def test_images(size: tuple[int, int], changes: dict[str, Any], stated: Any) -> 
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-7)
 
 
-# --- full size: minutes, and 11 and 7 GB
+# --- full size: minutes, and 11 and 9 GB
 
 
-FEWER = 32768  # of 151,936 rows of embeddings; with all of them, weights and two sets of gradients are 13 GB
+FEWER = 32768  # of 151,936 rows of embeddings; with all, weights and two sets of gradients take 11 GB
 FULL = {
     "tiny": TinySizes(opt=OptSizes(dropout=0.0)),
     # 4 of 24 layers and the vocabulary above; all widths and both towers are whole.
