@@ -176,7 +176,7 @@ def moved(name: str, used: ImagePreprocess, trained: ImagePreprocess, source: st
     differing = [key for key in now if now[key] != then[key]]
     if not differing:
         return None
-    found = ", ".join(f"{key} {now[key]} (they were trained with {then[key]})" for key in differing)
+    changes = "; ".join(f"{key} {now[key]}, was {then[key]}" for key in differing)
     keep = ", ".join(f"{key}: {then[key]}" for key in differing)
     key = f"model.vision.{name}.preprocess"
-    return f"{key}: other images than the weights of {source} know: {found}; to keep theirs, {key}='{{{keep}}}'"
+    return f"{key} is not what {source} was trained with: {changes}. To keep that: {key}='{{{keep}}}'"

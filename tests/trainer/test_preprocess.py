@@ -263,11 +263,11 @@ def test_moving_a_vocabulary_between_settings_warns(
     assemble(toy)
     said = capsys.readouterr().err
     line = next(line for line in said.splitlines() if "model.vision.vary.preprocess" in line)
-    assert line.startswith("warning: model.vision.vary.preprocess: other images than the weights of ")
-    assert "resample bicubic (they were trained with opencv_bilinear)" in line and "std [0.268" in line
+    assert line.startswith("warning: model.vision.vary.preprocess is not what ")
+    assert "was trained with: resample bicubic, was opencv_bilinear; mean [0.48" in line and "std [0.268" in line
     assert "fit" not in line and "clip" not in line and said.count("model.vision.") == 2
     # What it says to write is what makes it silent.
-    override = line.partition("to keep theirs, ")[2].replace("'", "")
+    override = line.partition("To keep that: ")[2].replace("'", "")
     (tmp_path / "toy.yaml").write_text(to_yaml(toy))
     kept = load(Recipe, tmp_path / "toy.yaml", [override])
     model, _, _ = assemble(kept)
@@ -278,7 +278,7 @@ def test_moving_a_vocabulary_between_settings_warns(
         recipe, init=str(folder), model=replace(recipe.model, vision={"vary": EncoderSettings(type="sam", config=SAM)})
     )
     assemble(started)
-    assert "model.vision.vary.preprocess: other images" in capsys.readouterr().err
+    assert "model.vision.vary.preprocess is not what" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "1")
     assemble(started)
     assert "model.vision" not in capsys.readouterr().err

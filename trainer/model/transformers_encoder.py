@@ -287,7 +287,8 @@ class Dinov2RegistersEncoder(Dinov2Encoder):
 class ConvNextEncoder(TransformersEncoder):
     """ConvNeXt (arXiv 2201.03545): the map of a stage, where `layer` -1 is the last; (N, D, h, w) → (N, h × w, D).
 
-    Statistics of ImageNet; stretched to a square, as transformers' ConvNextImageProcessor does from 384 px on.
+    Statistics of ImageNet as in the paper's code; stretched to a square, as transformers' ConvNextImageProcessor does
+    from 384 px on.
     """
 
     family = "convnext"
