@@ -31,7 +31,7 @@ def without(code: str) -> str:
 def entry_points() -> list[str]:
     """Modules that are started as commands."""
     paths = [path for package in ("datagen", "trainer", "pipelines") for path in sorted((ROOT / package).rglob("*.py"))]
-    started = [path.relative_to(ROOT) for path in paths if 'if __name__ == "__main__":\n' in path.read_text()]
+    started = [path.relative_to(ROOT) for path in paths if '\nif __name__ == "__main__":' in path.read_text()]
     return [".".join(path.with_suffix("").parts) for path in started]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,12 @@ from trainer.settings import EXPORT_FILE
 
 _PREPROCESS = "preprocess"
 """Key in the header of an exported model's file."""
+
+_TORN = (
+    RuntimeError, ValueError, EOFError, UnpicklingError, LookupError, AttributeError, AssertionError, TypeError,
+    OverflowError, struct.error,
+)  # fmt: skip
+"""What torch's reader of pickles ends with when bytes are wrong or missing, or name what it does not load."""
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -160,13 +167,13 @@ def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
         raise UserError(f"{path}: no such file; give the weights' path, or null for random weights")
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+    except _TORN as error:
         raise UserError(
             f"{path}: not a file of tensors that torch saved: {next(iter(str(error).splitlines()), '')}"
         ) from error
     if not isinstance(tensors, dict):
         raise UserError(f"{path}: expected tensors by name, found a {type(tensors).__name__}")
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if str(key).startswith(prefix)}
 
 
 def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig]:
