@@ -105,6 +105,22 @@ class LanguageModel(nn.Module):
         weight: Tensor = self.model.get_output_embeddings().weight
         return weight
 
+    def flops(self, lengths: Lengths, supervised: int) -> dict[str, int]:
+        """FLOPs, forward: of the linear `layers`, of `attention` within samples (dense) and of the `head`.
+
+        `supervised` is the number of tokens that a label is predicted for; see `trainer.model.flops`.
+        """
+        config, layers = self.model.config, self.model.base_model.modules()
+        weights = sum(module.in_features * module.out_features for module in layers if isinstance(module, nn.Linear))
+        samples = [length for row in lengths for length in row]
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        attention = 4 * config.num_hidden_layers * config.num_attention_heads * head
+        return {
+            "layers": 2 * weights * sum(samples),
+            "attention": attention * sum(length**2 for length in samples),
+            "head": 2 * self.head.numel() * supervised,
+        }
+
     def enable_gradient_checkpointing(self) -> None:
         """Keep only each layer's input for the backward pass and compute the rest again."""
         self.model.activation_checkpointing_enable({"use_reentrant": False})

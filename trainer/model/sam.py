@@ -132,6 +132,24 @@ class SamEncoder(VisionEncoder):
         """Keep only each block's input for the backward pass and compute the rest again."""
         self.gradient_checkpointing = True
 
+    def flops(self) -> int:
+        """FLOPs of one image, forward, of SAM as published: SAM-B at 1024 px 976.9 · 10⁹.
+
+        With n places (padded where windows are), k keys of each and fields of side s, a block is
+        `8·n·C² + 4·N·ratio·C² + 4·n·(k + s)·C`: qkv and projection, MLP on the N patches, scores and values over k keys
+        and two tables of s relative positions. `Attention` executes more: its queries, keys and values are longer.
+        """
+        c, patches = self.config, self.config.grid**2
+        padded = math.ceil(c.grid / c.window) * c.window
+        total = 2 * patches * 3 * c.patch_size**2 * c.width
+        for layer in range(c.depth):
+            places, side = (patches, c.grid) if layer in c.global_layers else (padded**2, c.window)
+            total += 8 * places * c.width**2 + 4 * patches * c.mlp_ratio * c.width**2
+            total += 4 * places * (side**2 + side) * c.width
+        first, second = c.conv_channels
+        total += 2 * patches * (c.width * c.neck + 9 * c.neck**2)
+        return total + 18 * self.view.count * first * (4 * c.neck + second)
+
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pixels → (N, P, D), row by row."""
         x: Tensor = self.patch_embed(pixels) + self.pos_embed
