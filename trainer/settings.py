@@ -32,7 +32,7 @@ class PartSettings:
 class EncoderSettings:
     """One vision encoder and the connector behind it."""
 
-    type: str  # a row of trainer.model.ENCODERS: sam, clip
+    type: str  # a row of trainer.model.ENCODERS: sam, clip, siglip, …; transformers: any, config.model_type names it
     config: dict[str, Any] = field(default_factory=dict)  # the part's sizes; unknown keys are refused by the part
     weights: str | None = None  # local file or folder, or hub name; null builds it with random weights
     frozen: bool = False  # no gradient, no optimiser state, evaluation mode
@@ -45,7 +45,7 @@ class EncoderSettings:
 class LanguageSettings:
     """The causal language model, its tokenizer and its conversation template."""
 
-    type: str  # a row of trainer.model.LANGUAGE_MODELS: opt, qwen2
+    type: str  # a row of trainer.model.LANGUAGE_MODELS: opt, qwen2, …; transformers: any, config.model_type names it
     tokenizer: str  # local folder or hub name
     template: str  # a row of trainer.templates.TEMPLATES
     config: dict[str, Any] = field(default_factory=dict)  # as for an encoder
@@ -60,7 +60,7 @@ class ModelSettings:
 
     vision: dict[str, EncoderSettings]  # by name; the order is the order of concatenation
     language: LanguageSettings
-    fusion: str = "channel"  # a row of trainer.model.FUSIONS
+    fusion: str = "channel"  # a row of trainer.model.FUSIONS: channel, sequence
     projector: PartSettings | None = None  # a row of trainer.model.CONNECTORS behind the fusion; null: none
     tiling: PartSettings | None = None  # a row of trainer.tiling.TILINGS; null: an image is one view
 

@@ -41,6 +41,7 @@ LANGUAGE: dict[str, dict[str, Any]] = {
     "qwen2": _LLAMA,
     "llama": _LLAMA,
     "mistral": _LLAMA,
+    "transformers": {**_LLAMA, "model_type": "qwen3", "head_dim": 16},
 }  # fmt: skip
 
 

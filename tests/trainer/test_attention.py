@@ -34,6 +34,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 1, "max_position_embeddings": 600,
     },
+    "transformers": {
+        "model_type": "qwen3", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 600,
+    },
 }  # fmt: skip
 ROWS = ((5, 1, 9), (7,), (4, 4))  # the longest has 15 tokens; the others end in padding
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     GenerationConfig,
     LlamaForCausalLM,
     MistralForCausalLM,
@@ -27,6 +28,7 @@ from trainer.model.tables import check_keys
 from trainer.model.weights import (
     RANDOM,
     Loaded,
+    class_named,
     config_class_of,
     config_keys,
     configuration_of,
@@ -35,6 +37,9 @@ from trainer.model.weights import (
     load_from_hub,
     load_part_of_export,
 )
+
+_SAMPLES = (3, 2)  # tokens of the two samples of the trial of a model
+_TOLERANCE = 1e-4  # of the largest number; other formulas differ by far more
 
 
 class LanguageModel(nn.Module):
@@ -231,4 +236,82 @@ def stretch_positions(table: Tensor, positions: int, *, offset: int) -> Tensor:
     return torch.cat([table[:offset], stretched])
 
 
-LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {"opt": Opt, "qwen2": Qwen2, "llama": Llama, "mistral": Mistral}
+class AnyLanguage(LanguageModel):
+    """Any causal language model of transformers that `model_type` names (qwen3, gemma, gpt_neox, olmo2, …).
+
+    When it is built, two samples of a few tokens in one row have to give what transformers gives of each alone, and its
+    logits have to be the hidden states times the head: `LanguageModel` and the loss rely on both. That takes a few
+    forward passes. Models that mix tokens in another way than by attention, or change it or the logits, are refused.
+    """
+
+    @classmethod
+    def build(
+        cls, config: dict[str, Any], weights: str | None, attention: str, *, vocabulary: int
+    ) -> tuple[Self, Loaded]:
+        """See `LanguageModel`; `config` has `model_type` besides. UserError for a model that does not do the above."""
+        found = class_named(config.get("model_type", ""), MODEL_FOR_CAUSAL_LM_MAPPING, "causal language model")
+        row: Any = type(cls.__name__, (cls,), {"model_class": found})
+        parent: Any = super(AnyLanguage, row)
+        sizes = {key: value for key, value in config.items() if key != "model_type"}
+        language: Self
+        try:
+            language, loaded = parent.build(sizes, weights, attention, vocabulary=vocabulary)
+        except AttributeError as error:  # a configuration without heads, say
+            raise UserError(f"transformers: {found.__name__} cannot be trained on packed samples: {error}") from error
+        language._check()
+        return language, loaded
+
+    def configuration(self) -> dict[str, Any]:
+        """See `LanguageModel`."""
+        return super().configuration() | {"model_type": self.model.config.model_type}
+
+    def _check(self) -> None:
+        """Raises UserError for a model of which the class's promise is not true; on the meta device nobody can tell."""
+        capped = [key for key, value in self.model.config.to_dict().items() if "softcap" in key and value]
+        if capped:  # hardly to be seen in a trial, whose numbers are small
+            raise self._refusal(f"its config has {capped[0]}, which training does not compute")
+        if getattr(self.model.get_output_embeddings(), "bias", None) is not None:  # zero where weights are random
+            raise self._refusal("its output layer has a bias, which the loss does not have")
+        if self.head.is_meta:
+            return
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), self._evaluating():
+                ours, theirs = self._trial()
+        except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+            raise self._refusal(" ".join(str(error).split())[:200]) from error
+        difference = float((ours - theirs).abs().max() / theirs.abs().max())
+        if not difference <= _TOLERANCE:
+            raise self._refusal(f"logits of two samples in a row differ by {difference:.0e} from those of each alone")
+
+    def _trial(self) -> tuple[Tensor, Tensor]:
+        """Logits of two samples, of both in one row and of each alone as transformers has them, (tokens, V) each."""
+        embeddings = self.embed(torch.randint(self.vocabulary, (1, sum(_SAMPLES))))
+        positions = torch.cat([torch.arange(length) for length in _SAMPLES])[None]
+        ours = self.hidden_states(embeddings, positions, (_SAMPLES,))[0] @ self.head.T
+        model: Any = self.model
+        with self._masked_attention():
+            alone = [
+                model(inputs_embeds=sample, use_cache=False).logits[0] for sample in embeddings.split(_SAMPLES, dim=1)
+            ]
+        return ours, torch.cat(alone)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        before = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(before)
+
+    def _refusal(self, reason: str) -> UserError:
+        return UserError(f"transformers: {self.model_class.__name__} cannot be trained on packed samples: {reason}")
+
+
+LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
+    "opt": Opt,
+    "qwen2": Qwen2,
+    "llama": Llama,
+    "mistral": Mistral,
+    "transformers": AnyLanguage,
+}

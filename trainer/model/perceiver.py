@@ -59,7 +59,9 @@ class Layer(nn.Module):
     def _attend(self, x: Tensor, tokens: Tensor) -> Tensor:
         q = self._heads(self.q(x))
         k, v = (self._heads(each) for each in self.kv(torch.cat([tokens, x], dim=1)).chunk(2, dim=-1))
-        attended: Tensor = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        # Without a view the products alone: fused kernels refuse an empty batch, or lose the graph and its zeros.
+        mixed = F.scaled_dot_product_attention(q, k, v) if len(x) else q @ k.transpose(2, 3) @ v
+        attended: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return attended
 
     def _heads(self, x: Tensor) -> Tensor:

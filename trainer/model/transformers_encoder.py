@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import (
-    CONFIG_MAPPING,
     MODEL_MAPPING,
     CLIPVisionModel,
     ConvNextModel,
@@ -24,11 +23,12 @@ from transformers import (
 
 from datagen.errors import UserError
 from trainer.layout import ViewTokens
-from trainer.model.tables import check_keys, nearest
+from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
 from trainer.model.weights import (
     RANDOM,
     Loaded,
+    class_named,
     config_class_of,
     config_keys,
     configuration_of,
@@ -345,10 +345,4 @@ class AnyEncoder(TransformersEncoder):
 
     @classmethod
     def _class_of(cls, config: dict[str, Any], weights: str | None) -> type[PreTrainedModel]:
-        name = str(config.get("model_type", ""))
-        if name not in CONFIG_MAPPING or CONFIG_MAPPING[name] not in MODEL_MAPPING:
-            known = nearest(name, CONFIG_MAPPING)
-            raise UserError(f"transformers: model_type {name!r}: transformers has no such model without a head{known}")
-        found: Any = MODEL_MAPPING[CONFIG_MAPPING[name]]
-        model_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
-        return model_class
+        return class_named(config.get("model_type", ""), MODEL_MAPPING, "model without a head")

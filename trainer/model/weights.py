@@ -18,9 +18,10 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from datagen.errors import UserError
+from trainer.model.tables import nearest
 from trainer.precision import dtype_of
 from trainer.preprocess import ImagePreprocess
 from trainer.settings import EXPORT_FILE
@@ -179,6 +180,18 @@ def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig
     """The configuration class of a transformers model class."""
     assert model_class.config_class is not None  # only transformers' abstract base has none
     return model_class.config_class
+
+
+def class_named(model_type: Any, classes: Mapping[Any, Any], what: str) -> type[PreTrainedModel]:
+    """The model class of transformers' `model_type` in one of its tables; UserError where there is no such `what`."""
+    name = str(model_type)
+    if name not in CONFIG_MAPPING or CONFIG_MAPPING[name] not in classes:
+        raise UserError(
+            f"transformers: model_type {name!r}: transformers has no such {what}{nearest(name, CONFIG_MAPPING)}"
+        )
+    found = classes[CONFIG_MAPPING[name]]
+    model_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return model_class
 
 
 def config_keys(config_class: type[PreTrainedConfig]) -> set[str]:
