@@ -51,6 +51,7 @@ class Llava:
         rules = {
             "its encoder is CLIP or SigLIP": part.type in _SELECT,
             "its connector is an MLP of two layers": _is_mlp(part),
+            "its language model's head is called lm_head": hasattr(trained.model.language.model, "lm_head"),
             "it takes a layer's output without a norm": not getattr(encoder, "norm", True) or part.type == "clip",
             "its encoder's positions are not interpolated": not getattr(encoder, "interpolates", False),
             f"pixels as by fit {how.fit}, {how.resample} are not its own": self._fits(trained)
@@ -72,7 +73,8 @@ class Llava:
             case "joint":
                 return {"separator": "model.image_newline"}[rest]
         rest = rest.removeprefix("model.")
-        return rest if rest.startswith("lm_head.") else f"model.language_model.{rest.removeprefix('model.')}"
+        within = f"{trained.model.language.model.base_model_prefix}."
+        return rest if rest.startswith("lm_head.") else f"model.language_model.{rest.removeprefix(within)}"
 
     def write(self, trained: Trained, folder: Path, dtype: str) -> None:
         """See `Form`."""

@@ -96,7 +96,7 @@ LAST_NORM = {
 
 
 class LastPosition(StoppingCriteria):
-    """Ends all rows at a length. (Transformers' own criterion of that kind would take the place of max_new_tokens.)"""
+    """Ends all rows at a length; transformers' own criterion of that kind would take the place of max_new_tokens."""
 
     def __init__(self, length: int) -> None:
         self.length = length
