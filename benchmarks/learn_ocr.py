@@ -130,9 +130,7 @@ def swap_gap(folder: Path, shards: Path, limit: int) -> tuple[float, float]:
     """Loss on held-out pages with their own images, and with the next page's."""
     model, encoder, _ = load_exported(folder)
     _, samples = held_out(ShardSet(shards), limit)
-    rows = [
-        [(encoder.encode(sample), [pixels(image.data, model.layout) for image in sample.images])] for sample in samples
-    ]
+    rows = [[(encoder.encode(sample), [pixels(image, model.layout) for image in sample.images])] for sample in samples]
     batch: Batch = collate(rows, encoder.pad_id, model.layout)
     swapped = replace(batch, pixels={name: images.roll(1, 0) for name, images in batch.pixels.items()})
     return float(model(batch)[1].mean()), float(model(swapped)[1].mean())

@@ -64,7 +64,7 @@ from trainer.encode import ConversationEncoder, load_tokenizer
 from trainer.layout import ImageLayout, ViewTokens
 from trainer.loader import LoadSample, Share, StepLoader, load_sample, open_pool
 from trainer.packing import collate, micro_batches
-from trainer.pixels import decode, pixels
+from trainer.pixels import decode
 from trainer.preprocess import ImagePreprocess
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 from trainer.tokenizer import train_tokenizer
@@ -256,7 +256,7 @@ def bare_loop(items: list[Item], answers: list[str], tokenizer: Tokenizer | None
         with open(f"{item.place}/{item.shard}", "rb") as file:
             file.seek(item.offset)
             read = file.read(item.size)
-        pixels(read[read.index(b"\xff\xd8\xff") :], LAYOUT)
+        LAYOUT.views(decode(read[read.index(b"\xff\xd8\xff") :]))
         if tokenizer is not None:
             tokenizer.encode_batch_fast([answer], add_special_tokens=False)
     return time.perf_counter() - started, time.process_time() - cpu

@@ -97,7 +97,11 @@ def test_a_library_is_known_in_one_place(library: str) -> None:
 def test_nothing_outside_the_model_asks_which_model_it_is() -> None:
     for path in sources("trainer", "pipelines"):
         if "model" not in path.relative_to(ROOT).parts:
-            deep = {name for name in imports(path) if re.match(r"trainer\.model\.(sam|clip|language|encoders)", name)}
+            deep = {
+                name
+                for name in imports(path)
+                if re.match(r"trainer\.model\.(sam|transformers_encoder|language|encoders)", name)
+            }
             assert not deep, path
 
 

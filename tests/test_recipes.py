@@ -15,7 +15,9 @@ from trainer.model import build
 from trainer.settings import MixtureSettings, Recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-FRAGMENTS = {RECIPES / part for part in ("hardware/11gb.yaml", "model/toy.yaml", "demo/toy_sizes.yaml")}
+FRAGMENTS = {RECIPES / part for part in ("hardware/11gb.yaml", "demo/toy_sizes.yaml")} | {
+    *(RECIPES / "model").iterdir()
+}
 MIXTURES = set((RECIPES / "mixtures").glob("*.yaml"))
 DATA = set((RECIPES / "data").glob("*.yaml"))
 TRAINING = sorted(set(RECIPES.rglob("*.yaml")) - FRAGMENTS - MIXTURES - DATA - {RECIPES / "demo.yaml"})
@@ -58,6 +60,34 @@ def test_the_papers_training_settings(name: str, rate: float, epochs: int) -> No
     assert (recipe.engine.global_batch_size, recipe.engine.micro_batch_size) == (512, 1)  # rows
     assert (recipe.optim.warmup_ratio, recipe.optim.weight_decay, recipe.optim.grad_clip) == (0.03, 0, None)
     assert (recipe.data.max_length, recipe.engine.zero_stage, recipe.engine.precision) == (4096, 2, "bf16")
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "batch", "epochs", "warmup"),
+    [
+        ("vary_base_pretrain", 5e-5, 256, 1, 0.03),
+        ("vary_base_sft", 1e-5, 256, 1, 0.03),
+        ("llava_pretrain", 2e-3, 128, 1, 0.03),
+        ("llava_sft", 2e-5, 32, 3, 0.03),
+        ("llava_15_pretrain", 1e-3, 256, 1, 0.03),
+        ("llava_15_sft", 2e-5, 128, 1, 0.03),
+        ("llava_16_pretrain", 1e-3, 256, 1, 0.03),
+        ("llava_16_sft", 1e-5, 128, 1, 0.03),
+        ("llava_16_mistral_pretrain", 1e-3, 256, 1, 0.03),
+        ("llava_16_mistral_sft", 1e-5, 128, 1, 0.03),
+        ("deepseek_vl_adaptor", 1e-3, 256, 1, 128 / 15_000),
+        ("deepseek_vl_pretrain", 4.2e-5, 2304, 1, 2_000 / 42_000),
+        ("deepseek_vl_sft", 2e-5, 256, 1, 256 / 10_000),
+    ],
+)
+def test_the_other_papers_training_settings(name: str, rate: float, batch: int, epochs: int, warmup: float) -> None:
+    recipe = load(Recipe, RECIPES / f"{name}.yaml")
+    assert (recipe.optim.learning_rate, recipe.engine.global_batch_size, recipe.data.epochs) == (rate, batch, epochs)
+    assert recipe.optim.warmup_ratio == pytest.approx(warmup, abs=5e-5)
+    assert (recipe.optim.weight_decay, recipe.engine.precision) == (0, "bf16")
+    clip = 1.0 if name.startswith("deepseek") else None
+    betas = (0.9, 0.95) if name.startswith("deepseek") else (0.9, 0.999)
+    assert (recipe.optim.grad_clip, recipe.optim.betas) == (clip, betas)
 
 
 def test_the_papers_mixtures() -> None:

@@ -58,6 +58,11 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
         raise UserError(
             f"data.max_length {recipe.data.max_length}: the language model has {model.language.max_positions} positions"
         )
+    if model.layout.most_views > recipe.data.max_images:
+        raise UserError(
+            f"data.max_images {recipe.data.max_images}: model.tiling cuts an image into up to "
+            f"{model.layout.most_views} views, and each counts; give at least as many"
+        )
     encoder = ConversationEncoder(
         tokenizer,
         template=recipe.model.language.template,

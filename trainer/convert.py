@@ -45,8 +45,12 @@ def import_released(
 def write_released(model: Path, folder: Path) -> None:
     """Writes a model of ours under the names of its release."""
     found = Release(model)
+    for line in found.warnings:
+        warn(line)
     file = found.write(folder)
     say(f"{file}: {found.kind.title}, {len(found.mapped.pieces)} tensors")
+    if not (folder / "config.json").is_file():
+        say(f"{folder}: the release's code also wants its config.json and tokenizer there; copy them from the release")
 
 
 @command

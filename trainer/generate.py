@@ -42,7 +42,7 @@ def answers(
         for row, prompt in enumerate(prompts):
             ids[row, length - len(prompt) :] = prompt
             mask[row, length - len(prompt) :] = 1
-        images = [pixels(image.data, model.layout) for sample in batch for image in sample.images]
+        images = [pixels(image, model.layout) for sample in batch for image in sample.images]
         said = model.generate(
             torch.from_numpy(ids).to(device),
             torch.from_numpy(mask).to(device),

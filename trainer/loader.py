@@ -64,7 +64,7 @@ class LoadSample:
             encoded = self.encoder.encode(sample)  # first: a sample that is of no use need not be decoded
         except TooLong as error:
             return Dropped(str(error))
-        return replace(encoded, source=item.source), [pixels(image.data, layout) for image in sample.images]
+        return replace(encoded, source=item.source), [pixels(image, layout) for image in sample.images]
 
     def shared_bytes(self, images: int) -> int:
         """Shared memory that a sample with so many images takes at most; 0 without any."""

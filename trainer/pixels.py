@@ -15,18 +15,24 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.images import FORMATS, MAX_PIXELS, MAX_SIDE
+from datagen.sample import Image
 from trainer.encode import Unusable
 from trainer.layout import ImageLayout
 from trainer.preprocess import ImagePreprocess
 
 
-def pixels(data: bytes, layout: ImageLayout) -> dict[str, NDArray[np.uint8]]:
+def pixels(image: Image, layout: ImageLayout) -> dict[str, NDArray[np.uint8]]:
     """An encoded image as (views, H, W, 3) uint8 RGB for each encoder; where nothing was resized, of the same memory.
 
     Raises:
-        Unusable: it cannot be decoded, or is larger than `MAX_PIXELS` or `MAX_SIDE`.
+        Unusable: it cannot be decoded, is larger than `MAX_PIXELS` or `MAX_SIDE`, or not of the size that its sample
+            says, by which its tokens were counted.
     """
-    return layout.views(decode(data))
+    picture = decode(image.data)
+    if picture.shape[:2] != (image.height, image.width):
+        found = f"{picture.shape[1]}x{picture.shape[0]} px"
+        raise Unusable(f"image of {found}, and its sample says {image.width}x{image.height}")
+    return layout.views(picture)
 
 
 def stack_pixels(

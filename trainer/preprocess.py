@@ -25,10 +25,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the original SAM's too, which counts in
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _SLIVER = 8
-"""Long side over short side from which the crop is resized alone: a line of 60,000 pixels would grow to gigabytes."""
+"""Long side over short side from which shortcuts are taken: resized whole, 60,000 × 3 px would grow to gigabytes."""
 
 _STRIP_PX = 4_000_000
-"""Of a picture that is padded, so many pixels are held at a time: a line of 60,000 makes a square of 11 gigabytes."""
+"""Of a picture that is padded, so many pixels are held at a time: a page of 10,000 makes a square of 300 MB."""
 
 FITS = ("stretch", "crop", "pad", "pad_corner")
 
@@ -79,9 +79,10 @@ class ImagePreprocess:
         """An RGB picture, (height, width, 3), as (H, W, 3).
 
         With `pillow_bicubic` and `opencv_bilinear` the pixels are those of the released code (and with `fit: crop` of
-        CLIP's processor), but for crops of slivers, which are within 2 of 255 levels. With the other two they differ
-        from Pillow's by at most 2 levels and on average by less than 0.05 (`tests/trainer/test_images.py`). A picture
-        that already fits is returned as it is.
+        CLIP's processor). With the other two they differ from Pillow's by at most 2 of 255 levels and on average by
+        less than 0.05 (`tests/trainer/test_images.py`). Slivers, of sides more than 8:1, are not resized whole: their
+        crops are off by another level, and where tall ones are padded single pixels at hard edges by up to 30. A
+        picture that already fits is returned as it is.
         """
         height_px, width_px = picture.shape[:2]
         if height_px == width_px == self.size:
@@ -120,12 +121,14 @@ class ImagePreprocess:
         """
         height_px, width_px = picture.shape[:2]
         side = max(height_px, width_px)
+        if height_px > _SLIVER * width_px:  # rows first: the strips would be the whole square after all
+            picture = self.resize(picture, self.size, width_px)
         top, left = ((side - height_px) // 2, (side - width_px) // 2) if self.fit == "pad" else (0, 0)
         colour = np.array([int(mean * 255) for mean in self.mean]).clip(0, 255).astype(np.uint8)
-        columns = np.empty((side, self.size, 3), np.uint8)
+        columns = np.empty((side if len(picture) == height_px else self.size, self.size, 3), np.uint8)
         columns[:] = colour
         rows = max(1, _STRIP_PX // side)
-        for start in range(0, height_px, rows):
+        for start in range(0, len(picture), rows):
             part = picture[start : start + rows]
             strip = np.empty((len(part), side, 3), np.uint8)
             strip[:] = colour
@@ -173,7 +176,7 @@ def moved(name: str, used: ImagePreprocess, trained: ImagePreprocess, source: st
     differing = [key for key in now if now[key] != then[key]]
     if not differing:
         return None
-    found = ", ".join(f"{key} {now[key]} (they were trained with {then[key]})" for key in differing)
+    changes = "; ".join(f"{key} {now[key]}, was {then[key]}" for key in differing)
     keep = ", ".join(f"{key}: {then[key]}" for key in differing)
     key = f"model.vision.{name}.preprocess"
-    return f"{key}: other images than the weights of {source} know: {found}; to keep theirs, {key}='{{{keep}}}'"
+    return f"{key} is not what {source} was trained with: {changes}. To keep that: {key}='{{{keep}}}'"

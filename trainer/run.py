@@ -30,6 +30,7 @@ from trainer.journal import ABOUT
 from trainer.loader import Share, StepLoader, load_sample, open_pool
 from trainer.loop import train
 from trainer.model import PartReport
+from trainer.model.liger import apply_liger
 from trainer.optim import build_optimizer
 from trainer.packing import empty_batch
 from trainer.settings import Recipe
@@ -50,8 +51,11 @@ def _run(recipe: Recipe, rank: int, world_size: int) -> Path:
     corpus = Corpus(recipe.data)
     total_steps = count_steps(corpus, recipe)
     model, encoder, parts = assemble(recipe)
+    fused = apply_liger(model.language.model)
     if rank == 0:
         introduce(recipe, corpus, parts, total_steps, world_size)
+        if fused:
+            say("language model: Liger's kernels for RMSNorm, SwiGLU and rotary positions")
     load = load_sample(encoder, recipe.data)
     share = Share(
         rank=rank,

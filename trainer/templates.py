@@ -39,6 +39,7 @@ _VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
+_LLAVA_IMAGE = ("", "")  # LLaVA has no tokens around an image
 _VARY_TOY = Template(
     tokens=("<|im_start|>", "<|im_end|>"),
     begin="",
@@ -74,9 +75,12 @@ TEMPLATES: dict[str, Template] = {
         system=("", " "),
         default_system=_VICUNA_SYSTEM,
         user=("USER: ", " ASSISTANT: "),
-        image=("", ""),
+        image=_LLAVA_IMAGE,
         after_image="\n",
     ),
+    # LLaVA-1.5 and 1.6 while only the connector trains (llava/train/train.py, preprocess_plain): image, caption and a
+    # newline. The release ends there; here the end token follows.
+    "llava_plain": Template(tokens=("<s>",), begin="<s>", image=_LLAVA_IMAGE, closing="\n", questions=False),
     # Llama 2 (llama/generation.py): the system message is part of the first question, a blank stands before </s>. The
     # blank behind <s> is the one that its tokenizer begins every text with.
     "llama2": Template(
@@ -100,11 +104,29 @@ TEMPLATES: dict[str, Template] = {
     # Mistral 7B Instruct v0.1 and v0.2 (mistral-common, InstructTokenizerV1); it knows no system message: that stands
     # before the first question.
     "mistral": Template(system=(" [INST] ", "\n\n"), user=(" [INST] ", " [/INST] "), user_after_system=""),
+    # LLaVA-1.6 on Mistral (llava/conversation.py, conv_mistral_instruct): a newline behind the image, a blank before
+    # </s>.
+    "llava_mistral": Template(
+        system=(" [INST] ", "\n\n"),
+        user=(" [INST] ", " [/INST] "),
+        user_after_system="",
+        image=_LLAVA_IMAGE,
+        after_image="\n",
+        closing=" ",
+    ),
     # Mistral v0.3 (mistral-common, InstructTokenizerV3): the marks are control tokens, the blank is the tokenizer's.
     "mistral_v3": Template(
         tokens=("[INST]", "[/INST]"),
         system=("[INST] ", "\n\n"),
         user=("[INST] ", "[/INST] "),
         user_after_system="",
+    ),
+    # DeepSeek-VL (deepseek_vl/utils/conversation.py, "deepseek"; arXiv 2403.05525): no tokens around the image.
+    "deepseek_vl": Template(
+        system=("", "\n\n"),
+        default_system="You are a helpful language and vision assistant. You are able to understand the visual content "
+        "that the user provides, and assist the user with a variety of tasks using natural language.",
+        user=("User: ", "\n\nAssistant: "),
+        image=_LLAVA_IMAGE,
     ),
 }

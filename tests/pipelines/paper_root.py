@@ -204,4 +204,23 @@ def _llava(root: Path) -> None:
         {"from": "gpt", "value": "On the left."},
     ]
     records = [{"id": "000000033471", "image": "000000033471.jpg", "conversations": said}]
-    write_json(root / "llava" / "llava_instruct_80k.json", records)
+    for name in ("llava_instruct_80k", "llava_instruct_150k"):
+        write_json(root / "llava" / f"{name}.json", records)
+    for number, folder in enumerate(
+        ("gqa/images", "ocr_vqa/images", "textvqa/train_images", "vg/VG_100K", "vg/VG_100K_2")
+    ):
+        save(scene(400 + number), root / folder / f"{number}.jpg")
+        records.append({"id": str(number), "image": f"{folder}/{number}.jpg", "conversations": said})
+    records[0] = records[0] | {"image": "coco/train2017/000000033471.jpg"}
+    alone = [{"from": "human", "value": "Who wrote Faust?"}, {"from": "gpt", "value": "Goethe."}]
+    write_json(root / "llava" / "llava_v1_5_mix665k.json", [*records, {"id": "text", "conversations": alone}])
+    captioned = []
+    for number in range(2):
+        name = f"GCC_train_00000000{number}.jpg"
+        save(scene(500 + number), root / "cc3m_595k" / "images" / name)
+        asked = [
+            {"from": "human", "value": "Provide a brief description of the given image.\n<image>"},
+            {"from": "gpt", "value": f"the view from place {number}"},
+        ]
+        captioned.append({"id": name[:-4], "image": name, "conversations": asked})
+    write_json(root / "cc3m_595k" / "chat.json", captioned)

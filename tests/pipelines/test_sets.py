@@ -52,10 +52,13 @@ SAMPLES = {  # written, and ledger rows by gate or reason
     "docvqa": ({"vqa"}, set()),
     "chartqa": ({"vqa"}, set()),
     "llava_80k": ({"instruct"}, set()),
+    "cc3m_595k": ({"caption"}, set()),
+    "llava_150k": ({"instruct"}, set()),
+    "llava_665k": ({"instruct"}, set()),
 }
 
 
-@pytest.mark.parametrize("name", ["stage1", "stage2", "sft"])
+@pytest.mark.parametrize("name", ["stage1", "stage2", "sft", "llava"])
 def test_every_row_is_built_from_a_miniature_of_its_set(
     name: str, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +81,9 @@ def test_the_recipes_name_every_row_that_training_reads(root: Path, tmp_path: Pa
         asked = load(Recipe, RECIPES / f"{training}.yaml").data.mixture.sources
         used = {name: source.samples for name, source in asked.items() if source.samples != 0}
         assert used == {name: of.samples for name, of in sets.items() if name != "guard"}
+    made = {name for data in ("stage2", "sft", "llava") for name in recipe(data, root, tmp_path).sets}
+    for training in ("llava_pretrain", "llava_sft", "llava_15_pretrain", "llava_15_sft", "vary_base_sft"):
+        assert load(Recipe, RECIPES / f"{training}.yaml").data.mixture.sources.keys() <= made
 
 
 def test_what_is_missing_is_named_with_its_page(root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from trainer.engine import Engine, start_distributed
 from trainer.layout import ImageLayout
 from trainer.model import VisionLanguageModel, build
 from trainer.packing import Loaded, collate, empty_batch
-from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings
+from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings, PartSettings
 
 IMAGE = 5  # the id of an image token
 SHARES = 4  # micro-batches of a step, whatever the ranks; the first half is text, the second has images
@@ -34,8 +34,26 @@ SHARES = 4  # micro-batches of a step, whatever the ranks; the first half is tex
 def model_settings(kind: str) -> ModelSettings:
     """`tied`: OPT, whose head is its embeddings, and two encoders that train. `untied`: Qwen2, one of them frozen.
 
-    `connectors`: nothing else trains.
+    `connectors`: nothing else trains. `tiled`: an image is cut into differently many tiles, by its size.
+    `parts`: learned queries, two encoders in sequence and a projector behind them.
     """
+    if kind == "tiled":
+        return ModelSettings(
+            vision={"clip": EncoderSettings(type="clip", config=CLIP)},
+            language=LanguageSettings(type="qwen2", tokenizer="", template="", config=QWEN),
+            tiling=PartSettings(type="any_res", config={"grids": [[1, 2], [2, 1], [2, 2]]}),
+        )
+    if kind == "parts":
+        resampler = PartSettings(type="perceiver", config={"queries": 2, "depth": 1, "heads": 4})
+        return ModelSettings(
+            vision={
+                "clip": EncoderSettings(type="clip", config=CLIP, connector=resampler),
+                "vary": EncoderSettings(type="sam", config=SAM, connector=resampler),
+            },
+            language=LanguageSettings(type="llama", tokenizer="", template="", config=QWEN),
+            fusion="sequence",
+            projector=PartSettings(type="mlp"),
+        )
     tied, frozen = kind == "tied", kind == "connectors"
     return ModelSettings(
         vision={
@@ -66,12 +84,14 @@ def make_sample(random: torch.Generator, *, image: bool, layout: ImageLayout) ->
     length = int(torch.randint(12, 25, (), generator=random))
     ids = torch.randint(10, 300, (length,), generator=random).tolist()
     labels = [IGNORE_INDEX] * 8 + ids[8:]
-    pixels = []
+    pixels, image_sizes = [], ()
     if image:
-        ids[2:6] = [IMAGE] * 4
-        sizes = {name: (1, how.size, how.size, 3) for name, how in layout.preprocess.items()}
+        image_sizes = ([(8, 8), (30, 90), (90, 50)][length % 3],)
+        tokens, views = layout.num_tokens(*image_sizes), layout.num_views(*image_sizes)
+        ids[2:6], labels[2:6] = [IMAGE] * tokens, [IGNORE_INDEX] * tokens
+        sizes = {name: (views, how.size, how.size, 3) for name, how in layout.preprocess.items()}
         pixels = [{n: torch.randint(256, size, generator=random).byte().numpy() for n, size in sizes.items()}]
-    encoded = Encoded(key="a", task="ocr", input_ids=ids, labels=labels, image_sizes=((8, 8),) * len(pixels))
+    encoded = Encoded(key="a", task="ocr", input_ids=ids, labels=labels, image_sizes=image_sizes)
     return encoded, pixels
 
 
@@ -136,8 +156,8 @@ def train(
         supervised = int(engine.total(torch.tensor(sum(batch.num_supervised for batch in batches))))
         total = torch.zeros((), dtype=torch.float64)
         for number, batch in enumerate(batches):
-            summed, losses, _ = engine(batch)
-            total += losses.double().sum()
+            summed, per_token, _ = engine(batch)
+            total += per_token.double().sum()
             scale = 1e30 if step == overflow else 1
             engine.backward(scale * summed / supervised, last=number == len(batches) - 1)
         losses.append(float(engine.total(total)) / supervised)

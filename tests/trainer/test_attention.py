@@ -26,6 +26,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 600,
     },
+    "llama": {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 600,
+    },
+    "mistral": {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 1, "max_position_embeddings": 600,
+    },
 }  # fmt: skip
 ROWS = ((5, 1, 9), (7,), (4, 4))  # the longest has 15 tokens; the others end in padding
 
@@ -152,12 +160,19 @@ def test_dropout_is_drawn_again_where_a_layer_is_computed_again(family: str, att
     assert torch.equal(hidden_states(plain, embeddings, ROWS), hidden_states(plain, embeddings, ROWS))
 
 
-def test_layers_with_a_window_refuse_longer_samples() -> None:
-    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
-    language = language_model("qwen2", "sdpa", **window)
+@pytest.mark.parametrize(
+    ("family", "window"),
+    [("qwen2", {"use_sliding_window": True, "max_window_layers": 1}), ("mistral", {})],
+)
+def test_layers_with_a_window_refuse_longer_samples(family: str, window: dict[str, Any]) -> None:
+    language = language_model(family, "sdpa", **window, sliding_window=8)
     hidden_states(language, torch.randn(1, 16, 32), ((8, 8),))
     with pytest.raises(UserError, match="a sample of 9 tokens: the language model's layers look back 8 only"):
         hidden_states(language, torch.randn(1, 9, 32), ((9,),))
+    without = language_model(family, "sdpa", **window, sliding_window=None)  # as the error says
+    again, _ = LANGUAGE_MODELS[family].build(without.configuration(), None, "sdpa", vocabulary=60)
+    for each in (without, again):
+        hidden_states(each, torch.randn(1, 9, 32), ((9,),))
 
 
 @families

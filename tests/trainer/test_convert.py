@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,14 +26,16 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from benchmarks.released import Released, TinySizes, ToySizes
+from benchmarks.released import QwenSizes, Released, TinySizes, ToySizes
 from datagen.config import load
 from tests.trainer import releases
 from tests.trainer.parity import batch_of, case, released_batch
 from tests.trainer.releases import bytes_of, stored, write_tiny, write_toy
+from trainer import evaluate
+from trainer.assemble import assemble
 from trainer.batch import Batch
-from trainer.checkpoint import load_exported
-from trainer.convert import import_released
+from trainer.checkpoint import export_model, load_exported
+from trainer.convert import import_released, write_released
 from trainer.model import VisionLanguageModel, build
 from trainer.model.weights import preprocess_of_export
 from trainer.released.exporter import Release
@@ -207,6 +212,26 @@ def test_vary_tiny_600k(tmp_path: Path) -> None:
     assert bytes_of(back["model"]) == bytes_of(tensors)
 
 
+def test_a_model_that_was_trained_here_gets_the_releases_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `export_model` writes it: no note of its origin, a tied output layer once, preprocessing of its own."""
+    released = releases.drawn(releases.tiny())
+    recipe = load(Recipe, imported(write_tiny(tmp_path / "release", released), tmp_path / "ours") / "recipe.yaml")
+    ours, encoder, _ = load_exported(tmp_path / "ours")
+    engine: Any = SimpleNamespace(state_dict=ours.state_dict, barrier=lambda: None)
+    for name, how in (("same", {}), ("other", {"resample": "bicubic", "mean": (0.5, 0.5, 0.5)})):
+        ours.layout.preprocess["vary"] = replace(ours.layout.preprocess["vary"], **how)
+        trained = export_model(engine, ours, replace(recipe, out=str(tmp_path / name)), encoder.tokenizer, rank=0)
+        capsys.readouterr()
+        write_released(trained, tmp_path / f"{name} back")
+        said = capsys.readouterr().err
+        assert stored(tmp_path / f"{name} back" / "model.safetensors") == bytes_of(released.state_dict())
+        assert "copy them from the release" in said
+        assert ("makes its images otherwise" in said) == bool(how)
+    assert all(text in said for text in ("opencv_bilinear (trained with bicubic)", "(trained with [0.5, 0.5, 0.5])"))
+
+
 # --- parts alone
 
 
@@ -319,3 +344,55 @@ def test_the_vocabulary_moves_from_vary_tiny_to_vary_toy_and_the_projector_does_
     for name, tensor in released.body().vision_tower.state_dict().items():
         assert torch.equal(made.encoders["vary"].state_dict()[name], tensor.float())
     assert made.connectors["vary"].weight.shape == (32, 32)  # half of Qwen's width; Vary-tiny's is (64, 32)
+
+
+MEMORY = """
+import sys, threading, time
+from pathlib import Path
+from trainer.released.exporter import Release
+from trainer.released.importer import Import
+
+def anonymous_bytes():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1]) * 1024
+
+source, ours, back = map(Path, sys.argv[1:])
+most, done = anonymous_bytes(), threading.Event()
+def watch():
+    global most
+    while not done.wait(0.001):
+        most = max(most, anonymous_bytes())
+before = most
+watcher = threading.Thread(target=watch)
+watcher.start()
+Import(source).write(ours)
+Release(ours).write(back)
+done.set()
+watcher.join()
+print(most - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_for_one_tensor_and_not_for_all(tmp_path: Path) -> None:
+    """Of what is not a page of a file, which the kernel may drop; the tensors are 240 MB, stacked ones among them."""
+    qwen = QwenSizes(vocabulary=releases.QWEN_ENTRIES, width=1024, mlp=2816, depth=5, heads=8)
+    sizes = replace(releases.toy(), qwen=qwen)
+    source = write_toy(tmp_path / "release", releases.drawn(sizes), shards=2)
+    size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
+    words = [sys.executable, "-c", MEMORY, str(source), str(tmp_path / "ours"), str(tmp_path / "back")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert size > 200e6
+    assert int(done.stdout) < size / 8
+
+
+def test_an_imported_model_is_evaluated_and_a_stage_goes_on_from_it(pdf_shards: Path, tmp_path: Path) -> None:
+    model = imported(write_toy(tmp_path / "release", releases.drawn(releases.toy())), tmp_path / "ours")
+    scores = evaluate.run([model], [pdf_shards], tmp_path / "scores", limit=1, max_new_tokens=3)
+    assert [score.n for score in scores] == [1]
+    recipe = load(Recipe, model / "recipe.yaml")
+    assert recipe.init == str(model)
+    ours, _, parts = assemble(recipe)
+    assert {part.source for part in parts} == {str(model)}
+    assert sum(part.tensors_random for part in parts) == 0
+    trained = {name.split(".")[0] for name, parameter in ours.named_parameters() if parameter.requires_grad}
+    assert trained == {"connectors", "language"}  # Vary-toy's encoders are frozen

@@ -61,6 +61,18 @@ def test_the_released_models_have_the_keys_and_parameters_that_are_known() -> No
     assert (len(tiny) + 1, sum(map(math.prod, tiny.values()))) == (378, 223_165_440)
 
 
+@pytest.mark.parametrize(
+    ("make", "gone"),
+    [(released_keys.sam, "blocks.11."), (released_keys.clip, "encoder.layers.23.")],
+    ids=["sam", "clip"],
+)
+def test_a_vit_that_ends_a_layer_early_is_not_whole(make: Callable[[], Shapes], gone: str) -> None:
+    kind, mapped, parts = taken({name: shape for name, shape in make().items() if gone not in name})
+    missing = parts.shapes.keys() - mapped.shapes.keys() - set(kind.may_miss)
+    assert missing
+    assert all(gone in name for name in missing)
+
+
 def test_sizes_of_vary_toy() -> None:
     _, mapped, parts = taken(released_keys.vary_toy(rows=151860))
     assert list(parts.vision) == ["clip", "vary"]  # the order of concatenation

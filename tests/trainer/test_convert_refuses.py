@@ -109,6 +109,17 @@ def test_a_tied_head_that_differs(tiny: Path, tmp_path: Path) -> None:
     assert "model.decoder.embed_tokens.weight and lm_head.weight differ" in message
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_attention_heads", "four"), ("num_attention_heads", 0), ("num_attention_heads", 3), ("seq_length", "x"),
+     ("num_hidden_layers", 10**9), ("num_hidden_layers", -1), ("layer_norm_epsilon", []), ("rotary_emb_base", {}),
+     ("rotary_emb_base", "nan")],
+)  # fmt: skip
+def test_a_config_that_fits_no_model(toy: Path, key: str, value: Any, tmp_path: Path) -> None:
+    config = {**json.loads((toy / "config.json").read_text()), key: value}
+    refusal(write(tmp_path / "changed", load_file(toy / "model.safetensors"), config), tmp_path / "ours")
+
+
 class Hostile:
     def __reduce__(self) -> tuple[Any, ...]:
         return (open, ("executed", "w"))
@@ -148,12 +159,12 @@ def test_torn_files(toy: Path, form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["safetensors", "bin"])
 def test_shards(toy: Path, form: str, tmp_path: Path) -> None:
     source = write(tmp_path / "release", load_file(toy / "model.safetensors"), {}, form=form, shards=3)
-    second = sorted(path for path in source.iterdir() if "00002" in path.name)[0]
+    second = next(path for path in source.iterdir() if "00002" in path.name)
     content = second.read_bytes()
     second.unlink()
     message = refusal(source, tmp_path / "ours")
     assert second.name in message and "missing" in message
-    first = sorted(path for path in source.iterdir() if "00001" in path.name)[0]
+    first = next(path for path in source.iterdir() if "00001" in path.name)
     second.write_bytes(first.read_bytes())
     assert second.name in refusal(source, tmp_path / "ours")
     second.write_bytes(content)
@@ -221,6 +232,11 @@ def test_a_model_that_the_release_would_join_otherwise(
     recipe.write_text(text.replace(old, new, 1))
     with pytest.raises(UserError, match=said):
         Release(tmp_path / "ours")
+
+
+def test_a_model_of_ours_is_no_release(toy: Path, tmp_path: Path) -> None:
+    Import(toy).write(tmp_path / "first")
+    assert "--to release" in refusal(tmp_path / "first", tmp_path / "ours")
 
 
 def test_a_model_of_ours_that_was_never_released(toy: Path, tmp_path: Path) -> None:

@@ -97,6 +97,11 @@ def test_the_forms_of_the_table() -> None:
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions."
     )
+    able = (
+        "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+        "provides, and assist the user with a variety of tasks using natural language."
+    )
+    bare = "<imgpad>" * IMAGE_TOKENS
     head, foot = "<|start_header_id|>", "<|end_header_id|>\n\n"
     expected = {
         "vicuna_v1": f"</s>USER: {IMAGE} Read it. ASSISTANT: text</s>USER: More? ASSISTANT: no</s>",
@@ -108,12 +113,14 @@ def test_the_forms_of_the_table() -> None:
         "chatml": f"<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n{IMAGE}Read it."
         "<|im_end|>\n<|im_start|>assistant\ntext<|im_end|>\n<|im_start|>user\nMore?<|im_end|>\n<|im_start|>assistant\n"
         "no<|im_end|>",
-        "llava_v1": f"</s>{polite} USER: {'<imgpad>' * IMAGE_TOKENS}\nRead it. ASSISTANT: text</s>USER: "
-        "More? ASSISTANT: no</s>",
+        "llava_v1": f"</s>{polite} USER: {bare}\nRead it. ASSISTANT: text</s>USER: More? ASSISTANT: no</s>",
         "llama2": f"</s> [INST] {IMAGE}Read it. [/INST] text </s></s> [INST] More? [/INST] no </s>",
         "llama3": f"<|begin_of_text|>{head}user{foot}{IMAGE}Read it.<|eot_id|>{head}assistant{foot}text<|eot_id|>"
         f"{head}user{foot}More?<|eot_id|>{head}assistant{foot}no<|eot_id|>",
         "mistral": f"</s> [INST] {IMAGE}Read it. [/INST] text</s> [INST] More? [/INST] no</s>",
+        "llava_plain": f"<s>{bare}text\n</s>no\n</s>",
+        "llava_mistral": f"</s> [INST] {bare}\nRead it. [/INST] text </s> [INST] More? [/INST] no </s>",
+        "deepseek_vl": f"</s>{able}\n\nUser: {bare}Read it.\n\nAssistant: text</s>User: More?\n\nAssistant: no</s>",
         "mistral_v3": f"</s>[INST] {IMAGE}Read it.[/INST] text</s>[INST] More?[/INST] no</s>",
     }
     assert {name: written(real("opt", name), made) for name in TEMPLATES} == expected

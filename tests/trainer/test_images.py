@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL.Image import Resampling
 
-from datagen.images import MAX_PIXELS
+from datagen.images import MAX_PIXELS, MAX_SIDE
+from datagen.sample import Image
 from trainer.encode import Unusable
 from trainer.layout import ImageLayout, ViewTokens
 from trainer.pixels import decode, pixels, stack_pixels
@@ -258,6 +259,12 @@ def test_decompression_bombs_are_not_opened(
         decode(bomb(*size))
 
 
+def test_a_line_longer_than_a_jpeg_can_be_is_refused() -> None:
+    data = encoded(PIL.Image.new("L", (MAX_SIDE + 1, 1)), "PNG")
+    with pytest.raises(Unusable, match=f"^image of {MAX_SIDE + 1}x1 px, a side of more than {MAX_SIDE} pixels$"):
+        decode(data)
+
+
 # --- together
 
 
@@ -266,7 +273,9 @@ def test_one_decode_serves_all_encoders(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("trainer.pixels.decode", lambda data: calls.append(data) or decode(data))
     data = encoded(PIL.Image.fromarray(drawn(96, 64, "noise")), "PNG")
     preprocess = {"clip": ImagePreprocess(size=28, fit="crop"), "vary": ImagePreprocess(size=64)}
-    made = pixels(data, ImageLayout(preprocess=preprocess, view=ViewTokens(1)))
+    made = pixels(
+        Image(data=data, format="png", width=64, height=96), ImageLayout(preprocess=preprocess, view=ViewTokens(1))
+    )
     assert calls == [data]
     for name, how in preprocess.items():
         assert_close(made[name][0], reference(decode(data), how))

@@ -17,11 +17,11 @@ from transformers.models.sam.configuration_sam import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
-from trainer.model import PartReport, VisionLanguageModel, build
+from trainer.model import PartReport, VisionLanguageModel, build, sam
 from trainer.model.attention import BY_SAMPLE
-from trainer.model.clip import ClipEncoder
 from trainer.model.language import LANGUAGE_MODELS, stretch_positions
 from trainer.model.sam import SamConfig, SamEncoder, from_windows, to_windows
+from trainer.model.transformers_encoder import ClipEncoder
 from trainer.packing import Loaded, collate
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 
@@ -112,6 +112,18 @@ def without_gradient(model: torch.nn.Module) -> list[str]:
 # --- the parts compute what the originals compute
 
 
+def their_name(name: str) -> str:
+    """transformers' name of a parameter of SAM."""
+    names = {
+        "patch_embed.proj.": "patch_embed.projection.", "blocks.": "layers.", ".norm1.": ".layer_norm1.",
+        ".norm2.": ".layer_norm2.", "neck.0.": "neck.conv1.", "neck.1.": "neck.layer_norm1.", "neck.2.": "neck.conv2.",
+        "neck.3.": "neck.layer_norm2.",
+    }  # fmt: skip
+    for here, there in names.items():
+        name = name.replace(here, there)
+    return name
+
+
 def sam_by_transformers(ours: SamEncoder, config: SamConfig) -> SamVisionEncoder:
     theirs = SamVisionEncoder(
         SamVisionConfig(
@@ -126,38 +138,48 @@ def sam_by_transformers(ours: SamEncoder, config: SamConfig) -> SamVisionEncoder
             attn_implementation="eager",
         )
     )
-    names = {
-        "patch_embed.proj.": "patch_embed.projection.", "blocks.": "layers.", ".norm1.": ".layer_norm1.",
-        ".norm2.": ".layer_norm2.", "neck.0.": "neck.conv1.", "neck.1.": "neck.layer_norm1.", "neck.2.": "neck.conv2.",
-        "neck.3.": "neck.layer_norm2.",
-    }  # fmt: skip
-    state = {}
-    for name, tensor in ours.state_dict().items():
-        for here, there in names.items():
-            name = name.replace(here, there)
-        if not name.startswith("net_"):
-            state[name] = tensor
+    state = {their_name(name): tensor for name, tensor in ours.state_dict().items() if not name.startswith("net_")}
     theirs.load_state_dict(state)
     return theirs.eval()
 
 
-def test_sam_equals_transformers_and_the_two_convolutions() -> None:
+@pytest.mark.parametrize("numbers_at_once", [1, 2**22])
+def test_sam_equals_transformers_and_the_two_convolutions(
+    monkeypatch: pytest.MonkeyPatch, numbers_at_once: int
+) -> None:
+    """Also its gradient, one head at a time or all of them."""
+    monkeypatch.setattr(sam, "_WIDE_NUMBERS", numbers_at_once)
     config = SamConfig(**{**SAM, "global_layers": (1,), "conv_channels": (24, 32)})
     ours = SamEncoder(config).eval()
     randomise(ours)
+    theirs, convolutions = sam_by_transformers(ours, config), [ours.net_2.weight, ours.net_3.weight]
     pixels = torch.randn(2, 3, 64, 64)
+    first = F.conv2d(theirs(pixels).last_hidden_state, convolutions[0], stride=2, padding=1)
+    second = F.conv2d(first, convolutions[1], stride=2, padding=1)
     with torch.no_grad():
-        trunk = sam_by_transformers(ours, config)(pixels).last_hidden_state
-        first = F.conv2d(trunk, ours.net_2.weight, stride=2, padding=1)
-        second = F.conv2d(first, ours.net_3.weight, stride=2, padding=1)
         found = ours(pixels)
     assert found.shape == (2, ours.view.count, ours.width) == (2, TOKENS, 32)
     for row in range(2):
         for column in range(2):
-            expected = second[:, :, row, column]
+            expected = second[:, :, row, column].detach()
             torch.testing.assert_close(
                 found[:, 2 * row + column], expected, rtol=1e-5, atol=1e-5 * expected.abs().max()
             )
+
+    upstream = torch.randn_like(second)
+    second.backward(upstream)
+    expected_of = {name: p.grad for name, p in theirs.named_parameters()}
+    of_convolutions = [weight.grad for weight in convolutions]
+    ours.zero_grad()
+    with_gradient = ours(pixels)
+    assert torch.equal(with_gradient, found)
+    with_gradient.transpose(1, 2).reshape(upstream.shape).backward(upstream)
+    found_of = {their_name(name): p.grad for name, p in ours.named_parameters()}
+    for name, expected in zip(("net_2.weight", "net_3.weight"), of_convolutions, strict=True):
+        torch.testing.assert_close(found_of.pop(name), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    assert found_of.keys() == expected_of.keys()
+    for name, expected in expected_of.items():
+        torch.testing.assert_close(found_of[name], expected, rtol=0, atol=1e-5 * float(expected.abs().max()), msg=name)
 
 
 def test_windows_come_back_as_they_went() -> None:

@@ -27,6 +27,7 @@ from trainer.journal import read_log
 from trainer.loader import Share, StepLoader, load_sample, open_pool
 from trainer.loop import train_step
 from trainer.model import VisionLanguageModel
+from trainer.model.weights import preprocess_of_export
 from trainer.optim import build_optimizer, learning_rate
 from trainer.packing import empty_batch
 from trainer.settings import MixtureSettings, OptimSettings, Recipe, SourceSettings
@@ -283,6 +284,9 @@ def test_what_came_with_the_weights_is_in_the_export(recipe: Recipe, tokenizer: 
     loaded, _, _ = load_exported(folder)
     assert loaded.language.model.config.rms_norm_eps == 1e-2
     assert loaded.language.model.config.rope_parameters["rope_theta"] == 77.0
+    assert preprocess_of_export(str(folder)) == loaded.layout.preprocess
+    stated = load(Recipe, folder / "recipe.yaml").model.vision["clip"].preprocess
+    assert stated == loaded.layout.preprocess["clip"].as_settings() and stated["fit"] == "crop"
 
 
 @pytest.mark.parametrize("stage", [2, 3])

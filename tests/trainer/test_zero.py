@@ -29,6 +29,10 @@ PAIR = [
     {"name": "untied3", "kind": "untied", "stage": 3, "last": 2},
     {"name": "connectors2", "kind": "connectors", "stage": 2, "last": 2},
     {"name": "connectors3", "kind": "connectors", "stage": 3, "last": 2},
+    {"name": "tiled2", "kind": "tiled", "stage": 2, "last": 2},
+    {"name": "tiled3", "kind": "tiled", "stage": 3, "last": 2},
+    {"name": "parts2", "kind": "parts", "stage": 2, "last": 2},
+    {"name": "parts3", "kind": "parts", "stage": 3, "last": 2},
     {"name": "again2", "kind": "tied", "stage": 2, "first": 16, "last": STEPS, "start": "tied2.16"},
     {"name": "again3", "kind": "tied", "stage": 3, "first": 16, "last": STEPS, "start": "tied3.16"},
 ]
@@ -56,7 +60,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     """The same on one rank, without ZeRO."""
     start_distributed()
     out = tmp_path_factory.mktemp("alone")
-    lasts = {"tied": STEPS, "untied": 2, "connectors": 2}
+    lasts = {"tied": STEPS, "untied": 2, "connectors": 2, "tiled": 2, "parts": 2}
     results = {kind: train(out, kind, kind, 0, last=last, saves=[1], eps=EPS) for kind, last in lasts.items()}
     yield out, results
 
@@ -72,7 +76,21 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tied0", "tied2", "tied3", "untied1", "untied2", "untied3", "connectors2", "connectors3"]
+    "name",
+    [
+        "tied0",
+        "tied2",
+        "tied3",
+        "untied1",
+        "untied2",
+        "untied3",
+        "connectors2",
+        "connectors3",
+        "tiled2",
+        "tiled3",
+        "parts2",
+        "parts3",
+    ],
 )
 def test_text_on_one_rank_and_images_on_the_other_train_like_one_rank(pair: Any, alone: Any, name: str) -> None:
     (out, results), (expected, reference) = pair, alone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import cast
 
 import torch
@@ -10,17 +10,18 @@ from torch import nn
 
 from datagen.errors import UserError
 from trainer.layout import ImageLayout, ViewTokens
-from trainer.model.connectors import CONNECTORS, FUSIONS, Fusion
+from trainer.model.connectors import CONNECTORS
 from trainer.model.encoders import ENCODERS
+from trainer.model.fusions import FUSIONS, Fusion
 from trainer.model.joint import Joint
 from trainer.model.language import LANGUAGE_MODELS, LanguageModel, stretch_positions
-from trainer.model.tables import lookup
+from trainer.model.tables import check_keys, lookup
 from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import RANDOM, Loaded, PartReport
 from trainer.preprocess import ImagePreprocess, with_changes
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
-from trainer.tiling import TILINGS
+from trainer.tiling import TILINGS, Tiling
 
 __all__ = [
     "CONNECTORS",
@@ -133,10 +134,13 @@ def _joint(
     if settings.projector is not None:
         connect = lookup(CONNECTORS, settings.projector.type, "model.projector.type")
         projector, view = connect(settings.projector.config, width, width, view)
-    tiling = settings.tiling or PartSettings(type="whole")
-    try:
-        cut = lookup(TILINGS, tiling.type, "model.tiling.type")(**tiling.config)
-    except TypeError as error:
-        raise UserError(f"model.tiling.config: {error}") from error
+    cut = _tiling(settings.tiling or PartSettings(type="whole"))
     cut.check(view)
     return Joint(fusion, projector, ImageLayout(preprocess=preprocess, view=view, tiling=cut), width)
+
+
+def _tiling(settings: PartSettings) -> Tiling:
+    way = lookup(TILINGS, settings.type, "model.tiling.type")
+    check_keys(settings.config, (key.name for key in fields(way)), "model.tiling.config")
+    tiling: Tiling = way(**settings.config)
+    return tiling

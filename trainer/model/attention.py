@@ -103,7 +103,7 @@ def _interface(kernel: _Kernel) -> Callable[..., tuple[Tensor, None]]:
         if sliding_window is not None and longest > sliding_window:
             raise UserError(
                 f"a sample of {longest} tokens: the language model's layers look back {sliding_window} only, which "
-                "training does not do; set model.language.config.use_sliding_window=false or lower data.max_length"
+                "training does not do; set model.language.config.sliding_window=null or lower data.max_length"
             )
         return attend(kernel, query, key, value, lengths=lengths, dropout=dropout, scale=scaling), None
 

@@ -1,57 +1,21 @@
-"""From the encoders' tokens to the language model's embeddings: one connector per encoder, then the fusion of all.
+"""From an encoder's tokens to the width that the fusion or the language model takes: one connector per encoder.
+
+A connector may also stand behind the fusion (`model.projector`).
 
 Shape legend: V views of all images, P tokens of a view, D channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from datagen.errors import UserError
 from trainer.layout import ViewTokens
+from trainer.model.perceiver import Perceiver
 from trainer.model.tables import check_keys
-
-
-class Fusion(Protocol):
-    """How the tokens of several encoders become one sequence per image."""
-
-    def connector_width(self, hidden_size: int, num_encoders: int) -> int:
-        """Channels that each connector has to give; UserError when there is no such number."""
-
-    def view(self, views: Mapping[str, ViewTokens]) -> ViewTokens:
-        """Tokens of a view for the language model, from those of each connector; UserError when they do not fit."""
-
-    def join(self, tokens: Sequence[Tensor]) -> Tensor:
-        """One (V, P, D) per encoder, in the recipe's order → one (V, P, D)."""
-
-
-class ChannelFusion:
-    """Token k of every encoder side by side on the channel axis (Vary, arXiv 2312.06109, section 3.3)."""
-
-    def connector_width(self, hidden_size: int, num_encoders: int) -> int:
-        """An equal share of the hidden size."""
-        if hidden_size % num_encoders:
-            raise UserError(
-                f"fusion channel: {num_encoders} encoders cannot share the language model's hidden size {hidden_size} "
-                "equally"
-            )
-        return hidden_size // num_encoders
-
-    def view(self, views: Mapping[str, ViewTokens]) -> ViewTokens:
-        """What all encoders have in common."""
-        if len(set(views.values())) != 1:
-            found = ", ".join(f"{name} {view}" for name, view in views.items())
-            raise UserError(f"fusion channel: encoders must give equally many tokens per image, found {found}")
-        return next(iter(views.values()))
-
-    def join(self, tokens: Sequence[Tensor]) -> Tensor:
-        """Concatenate channels, first encoder first."""
-        return torch.cat(list(tokens), dim=-1)
-
 
 Connect = Callable[[Mapping[str, Any], int, int, ViewTokens], tuple[nn.Module, ViewTokens]]
 """(config, channels in, channels out, tokens in) → the module and the tokens that it gives.
@@ -66,6 +30,93 @@ def linear(config: Mapping[str, Any], width_in: int, width_out: int, view: ViewT
     return nn.Linear(width_in, width_out), view
 
 
-CONNECTORS: dict[str, Connect] = {"linear": linear}
+def mlp(config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens) -> tuple[nn.Module, ViewTokens]:
+    """`depth` linear layers on each token with the exact GELU between them.
 
-FUSIONS: dict[str, Fusion] = {"channel": ChannelFusion()}
+    With 2, the default, LLaVA-1.5's (arXiv 2310.03744). `activation_first` puts a GELU in front as well: with depth 1
+    what stands behind DeepSeek-VL's concatenation (arXiv 2403.05525, section 3.1).
+    """
+    check_keys(config, ("depth", "activation_first"), "connector mlp")
+    depth, first = _whole(config, "depth", 2, "mlp"), config.get("activation_first", False)
+    if not isinstance(first, bool):
+        raise UserError(f"connector mlp: activation_first {first!r}: expected true or false")
+    return nn.Sequential(*[nn.GELU()] * first, *_layers(depth, width_in, width_out)), view
+
+
+def pixel_shuffle(
+    config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens
+) -> tuple[nn.Module, ViewTokens]:
+    """Squares of `factor` × `factor` tokens, 2 × 2 by default, side by side in the channels of one, then an `mlp`.
+
+    `depth` 1, the default, is Idefics3's (arXiv 2408.12637); 2 is InternVL's (arXiv 2404.16821) but for its first norm.
+    """
+    check_keys(config, ("factor", "depth"), "connector pixel_shuffle")
+    factor, depth = (_whole(config, key, default, "pixel_shuffle") for key, default in (("factor", 2), ("depth", 1)))
+    if view.grid is None:
+        raise UserError(f"connector pixel_shuffle: tokens must stand in rows and columns, found {view} without")
+    rows, columns = view.grid
+    if rows % factor or columns % factor:
+        raise UserError(f"connector pixel_shuffle: {rows}x{columns} tokens are not a multiple of factor {factor}")
+    grid = rows // factor, columns // factor
+    layers = _layers(depth, width_in * factor**2, width_out)
+    return nn.Sequential(SpaceToDepth(view.grid, factor), *layers), ViewTokens(grid[0] * grid[1], grid)
+
+
+def perceiver(
+    config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens
+) -> tuple[nn.Module, ViewTokens]:
+    """See `Perceiver`, then a linear layer; `queries` tokens, 64 by default, which have no places in the image."""
+    check_keys(config, ("queries", "depth", "heads"), "connector perceiver")
+    sizes = {"queries": 64, "depth": 3, "heads": 16}
+    queries, depth, heads = (_whole(config, key, default, "perceiver") for key, default in sizes.items())
+    if width_in % heads:
+        raise UserError(f"connector perceiver: {width_in} channels are not a multiple of heads {heads}")
+    resampler = Perceiver(width_in, queries=queries, depth=depth, heads=heads)
+    return nn.Sequential(resampler, nn.Linear(width_in, width_out)), ViewTokens(queries)
+
+
+class SpaceToDepth(nn.Module):
+    """(V, P, D) of a grid → (V, P / factor², D × factor²).
+
+    Channels are ordered by the row in the square, then the column, then D: the order of "pixel shuffle" in Idefics3
+    and InternVL, and not that of `torch.nn.PixelUnshuffle`.
+    """
+
+    def __init__(self, grid: tuple[int, int], factor: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.factor = factor
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """See the class."""
+        views, _, width = tokens.shape
+        (rows, columns), factor = self.grid, self.factor
+        squares = tokens.view(views, rows // factor, factor, columns // factor, factor, width).transpose(2, 3)
+        return squares.reshape(views, (rows // factor) * (columns // factor), factor**2 * width)
+
+    def extra_repr(self) -> str:
+        """Sizes, for `print`."""
+        return f"grid={self.grid}, factor={self.factor}"
+
+
+def _layers(depth: int, width_in: int, width_out: int) -> list[nn.Module]:
+    """Linear, GELU, linear, …, of `depth` linear layers."""
+    layers: list[nn.Module] = [nn.Linear(width_in, width_out)]
+    for _ in range(depth - 1):
+        layers += [nn.GELU(), nn.Linear(width_out, width_out)]
+    return layers
+
+
+def _whole(config: Mapping[str, Any], key: str, default: int, name: str) -> int:
+    value = config.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"connector {name}: {key} {value!r}: expected a whole number of 1 or more")
+    return value
+
+
+CONNECTORS: dict[str, Connect] = {
+    "linear": linear,
+    "mlp": mlp,
+    "pixel_shuffle": pixel_shuffle,
+    "perceiver": perceiver,
+}

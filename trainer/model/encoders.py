@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from trainer.model.clip import ClipEncoder
 from trainer.model.sam import SamEncoder
+from trainer.model.transformers_encoder import (
+    AnyEncoder,
+    ClipEncoder,
+    ConvNextEncoder,
+    Dinov2Encoder,
+    Dinov2RegistersEncoder,
+    SiglipEncoder,
+)
 from trainer.model.vision import VisionEncoder
 
-ENCODERS: dict[str, type[VisionEncoder]] = {"sam": SamEncoder, "clip": ClipEncoder}
+ENCODERS: dict[str, type[VisionEncoder]] = {
+    "sam": SamEncoder,
+    "clip": ClipEncoder,
+    "siglip": SiglipEncoder,
+    "dinov2": Dinov2Encoder,
+    "dinov2_registers": Dinov2RegistersEncoder,
+    "convnext": ConvNextEncoder,
+    "transformers": AnyEncoder,
+}

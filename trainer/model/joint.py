@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.layout import ImageLayout, Size
-from trainer.model.connectors import Fusion
+from trainer.model.fusions import Fusion
 
 
 class Joint(nn.Module):

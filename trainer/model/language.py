@@ -12,7 +12,14 @@ from typing import Any, Self, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationConfig, OPTForCausalLM, PreTrainedModel, Qwen2ForCausalLM
+from transformers import (
+    GenerationConfig,
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    OPTForCausalLM,
+    PreTrainedModel,
+    Qwen2ForCausalLM,
+)
 
 from datagen.errors import UserError
 from trainer.model.attention import BY_SAMPLE, Lengths
@@ -21,6 +28,7 @@ from trainer.model.weights import (
     RANDOM,
     Loaded,
     config_class_of,
+    config_keys,
     configuration_of,
     from_config,
     is_export,
@@ -53,7 +61,7 @@ class LanguageModel(nn.Module):
         single values of the checkpoint's own. UserError for an unknown key and for weights that do not fit.
         """
         config_class = config_class_of(cls.model_class)
-        check_keys(config, config_class.__annotations__, config_class.model_type)
+        check_keys(config, config_keys(config_class), config_class.model_type)
         if weights is not None and not is_export(weights):
             language = cls(cls._load(weights, config, attention))
             if vocabulary > language.vocabulary:
@@ -91,6 +99,22 @@ class LanguageModel(nn.Module):
         """(V, H) weight of the output layer."""
         weight: Tensor = self.model.get_output_embeddings().weight
         return weight
+
+    def flops(self, lengths: Lengths, supervised: int) -> dict[str, int]:
+        """FLOPs, forward: of the linear `layers`, of `attention` within samples (dense) and of the `head`.
+
+        `supervised` is the number of tokens that a label is predicted for; see `trainer.model.flops`.
+        """
+        config, layers = self.model.config, self.model.base_model.modules()
+        weights = sum(module.in_features * module.out_features for module in layers if isinstance(module, nn.Linear))
+        samples = [length for row in lengths for length in row]
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        attention = 4 * config.num_hidden_layers * config.num_attention_heads * head
+        return {
+            "layers": 2 * weights * sum(samples),
+            "attention": attention * sum(length**2 for length in samples),
+            "head": 2 * self.head.numel() * supervised,
+        }
 
     def enable_gradient_checkpointing(self) -> None:
         """Keep only each layer's input for the backward pass and compute the rest again."""
@@ -163,6 +187,18 @@ class Qwen2(LanguageModel):
     model_class = Qwen2ForCausalLM
 
 
+class Llama(LanguageModel):
+    """Llama 1 to 3 (arXiv 2302.13971, 2307.09288, 2407.21783) and what was trained from it, such as Vicuna."""
+
+    model_class = LlamaForCausalLM
+
+
+class Mistral(LanguageModel):
+    """Mistral 7B (arXiv 2310.06825); with a `sliding_window`, samples must not be longer than that."""
+
+    model_class = MistralForCausalLM
+
+
 class Opt(LanguageModel):
     """OPT (arXiv 2205.01068), whose positions are a learned table."""
 
@@ -195,4 +231,4 @@ def stretch_positions(table: Tensor, positions: int, *, offset: int) -> Tensor:
     return torch.cat([table[:offset], stretched])
 
 
-LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {"opt": Opt, "qwen2": Qwen2}
+LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {"opt": Opt, "qwen2": Qwen2, "llama": Llama, "mistral": Mistral}

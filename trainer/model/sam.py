@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from trainer.model.weights import RANDOM, Loaded, copy_tensors, load_encoder_of_
 from trainer.preprocess import ImagePreprocess
 
 _CONV_STRIDE = 4  # two convolutions of stride 2 behind the neck
+_ROWS = 512  # of the MLP's activations at once
 _WIDE_NUMBERS = 2**22  # of the longer queries at once: heads beyond wait for their turn
 _KERNEL_ALIGNMENT = 8  # channels: attention kernels for 16-bit floats want rows of 16 bytes
 _SAM_PREFIX = "image_encoder."  # of the original checkpoint, which also holds a prompt encoder and a mask decoder
@@ -47,6 +48,7 @@ class SamConfig:
     window: int = 14  # patches, side of a window
     global_layers: tuple[int, ...] = (2, 5, 8, 11)  # attend over the whole image, the others within windows
     neck: int = 256
+    neck_grid: int | None = None  # side to which the neck's map is interpolated before the convolutions; null: as it is
     conv_channels: tuple[int, int] = (512, 1024)
 
     def __post_init__(self) -> None:
@@ -62,6 +64,8 @@ class SamConfig:
             raise UserError(
                 f"sam: image_size {self.image_size} is not a multiple of {_CONV_STRIDE} × patch_size {self.patch_size}"
             )
+        if self.neck_grid is not None and self.neck_grid not in range(_CONV_STRIDE, self.image_size + 1, _CONV_STRIDE):
+            raise UserError(f"sam: neck_grid {self.neck_grid!r}: expected a multiple of {_CONV_STRIDE}, or null")
         if self.width % self.heads:
             raise UserError(f"sam: width {self.width} is not a multiple of heads {self.heads}")
 
@@ -72,12 +76,16 @@ class SamConfig:
 
 
 class SamEncoder(VisionEncoder):
-    """(N, 3, H, W) → (N, P, D); SAM-B: 1024 px → 64 × 64 patches → 16 × 16 = 256 tokens of 1024 channels."""
+    """(N, 3, H, W) → (N, P, D); SAM-B: 1024 px → 64 × 64 patches → 16 × 16 = 256 tokens of 1024 channels.
+
+    DeepSeek-VL (arXiv 2403.05525, section 3.1) interpolates to 96 × 96 (`neck_grid`) → 24 × 24 = 576 tokens; what its
+    7B release adds to that, a share of the first global layer that starts at zero, the paper does not have.
+    """
 
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
         self.config = config
-        side = config.grid // _CONV_STRIDE
+        side = (config.neck_grid or config.grid) // _CONV_STRIDE
         self.view = ViewTokens(side * side, (side, side))
         self.width = config.conv_channels[-1]
         self.preprocess = ImagePreprocess(size=config.image_size)
@@ -124,6 +132,24 @@ class SamEncoder(VisionEncoder):
         """Keep only each block's input for the backward pass and compute the rest again."""
         self.gradient_checkpointing = True
 
+    def flops(self) -> int:
+        """FLOPs of one image, forward, of SAM as published: SAM-B at 1024 px 976.9 · 10⁹.
+
+        With n places (padded where windows are), k keys of each and fields of side s, a block is
+        `8·n·C² + 4·N·ratio·C² + 4·n·(k + s)·C`: qkv and projection, MLP on the N patches, scores and values over k keys
+        and two tables of s relative positions. `Attention` executes more: its queries, keys and values are longer.
+        """
+        c, patches = self.config, self.config.grid**2
+        padded = math.ceil(c.grid / c.window) * c.window
+        total = 2 * patches * 3 * c.patch_size**2 * c.width
+        for layer in range(c.depth):
+            places, side = (patches, c.grid) if layer in c.global_layers else (padded**2, c.window)
+            total += 8 * places * c.width**2 + 4 * patches * c.mlp_ratio * c.width**2
+            total += 4 * places * (side**2 + side) * c.width
+        first, second = c.conv_channels
+        total += 2 * patches * (c.width * c.neck + 9 * c.neck**2)
+        return total + 18 * self.view.count * first * (4 * c.neck + second)
+
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pixels → (N, P, D), row by row."""
         x: Tensor = self.patch_embed(pixels) + self.pos_embed
@@ -133,7 +159,10 @@ class SamEncoder(VisionEncoder):
             else:
                 x = block(x)
         x = self.neck(x.permute(0, 3, 1, 2))
-        x = self.net_3(self.net_2(x))  # (N, D, S/4, S/4)
+        if self.config.neck_grid is not None:
+            side = self.config.neck_grid
+            x = F.interpolate(x.float(), (side, side), mode="bilinear", align_corners=False).to(x.dtype)
+        x = self.net_3(self.net_2(x))  # (N, D, a quarter of the rows, of the columns)
         return x.flatten(2).transpose(1, 2)
 
     def _init_weights(self) -> None:
@@ -298,10 +327,13 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) → (..., C)."""
         hidden = self.lin1(x)
+        if not torch.is_grad_enabled():  # in place, so that it is held once
+            for piece in hidden.view(-1, hidden.shape[-1]).split(_ROWS):
+                piece.copy_(F.gelu(piece))
+            return cast(Tensor, self.lin2(hidden))
         active = F.gelu(hidden)
         with rebuilt((active, lambda: F.gelu(hidden))):
-            x = self.lin2(active)
-        return x
+            return cast(Tensor, self.lin2(active))
 
 
 class LayerNorm2d(nn.LayerNorm):

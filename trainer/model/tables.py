@@ -14,7 +14,7 @@ Row = TypeVar("Row")
 def lookup(table: Mapping[str, Row], name: str, what: str) -> Row:
     """The row `name` of a table of parts; UserError lists the rows and the nearest one."""
     if name not in table:
-        raise UserError(f"{what}: found {name!r}, expected one of {', '.join(table)}{_nearest(name, table)}")
+        raise UserError(f"{what}: found {name!r}, expected one of {', '.join(table)}{nearest(name, table)}")
     return table[name]
 
 
@@ -24,9 +24,10 @@ def check_keys(config: Mapping[str, Any], valid: Iterable[str], what: str) -> No
     for key in config:
         if key not in valid:
             known = f"valid keys: {', '.join(valid)}" if valid else "it takes none"
-            raise UserError(f"{what}: unknown key {key!r}{_nearest(key, valid)}; {known}")
+            raise UserError(f"{what}: unknown key {key!r}{nearest(key, valid)}; {known}")
 
 
-def _nearest(name: str, options: Iterable[str]) -> str:
+def nearest(name: str, options: Iterable[str]) -> str:
+    """The option that a wrong name comes near to, as the end of an error; "" when there is none."""
     close = difflib.get_close_matches(name, list(options), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

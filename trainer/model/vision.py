@@ -7,6 +7,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from trainer.layout import ViewTokens
+from trainer.model.flops import counted
 from trainer.model.weights import Loaded
 from trainer.preprocess import ImagePreprocess
 
@@ -35,6 +36,11 @@ class VisionEncoder(nn.Module):
     def enable_gradient_checkpointing(self) -> None:
         """Keep only each block's input for the backward pass and compute the rest again."""
         raise NotImplementedError
+
+    def flops(self) -> int:
+        """FLOPs of one view, forward; a subclass that computes more than its model asks for states the model's."""
+        size = self.preprocess.size
+        return counted(self, (1, 3, size, size))[0]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pixels → (N, P, D)."""

@@ -40,8 +40,8 @@ def _chunks(encoder: VisionEncoder, pixels: Tensor) -> Iterator[Tensor]:
     """Normalised (n, 3, S, S), as few and as equal in size as the memory for a chunk allows; none for no images."""
     dtype = next(encoder.parameters()).dtype
     image_bytes = pixels[:1].numel() * encoder.numbers_per_pixel * dtype.itemsize
-    count = min(len(pixels), math.ceil(len(pixels) * image_bytes / _CHUNK_BYTES))
-    for chunk in pixels.tensor_split(count) if count else ():
+    most = max(1, int(_CHUNK_BYTES // max(1, image_bytes)))
+    for chunk in pixels.tensor_split(math.ceil(len(pixels) / most)) if len(pixels) else ():
         yield encoder.preprocess.normalise(chunk, dtype)
 
 

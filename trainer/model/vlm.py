@@ -16,6 +16,8 @@ from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Batch
 from trainer.layout import ImageLayout, Size
 from trainer.loss import token_losses
+from trainer.model.attention import Lengths
+from trainer.model.flops import Counted, PartFlops, counted, in_turn
 from trainer.model.joint import Joint
 from trainer.model.language import LanguageModel
 from trainer.model.vision import VisionEncoder
@@ -104,6 +106,28 @@ class VisionLanguageModel(nn.Module):
         embeddings = self._embed(input_ids, pixels, image_sizes)
         ids = self.language.generate(embeddings, attention_mask, max_new_tokens=max_new_tokens, eos_id=eos_id)
         return [row[: row.index(eos_id) + 1] if eos_id in row else row for row in ids.tolist()]
+
+    def flops(self, lengths: Lengths, *, views: int, supervised: int) -> list[PartFlops]:
+        """What a training step over a batch costs, part by part in the order of the computation.
+
+        `lengths` as in `Batch`, `views` of all images, `supervised` the tokens with a label. Works without weights, on
+        the meta device.
+        """
+        parts: list[PartFlops] = []
+        tokens = []
+        for name, connector in self.connectors.items():
+            encoder = cast(VisionEncoder, self.encoders[name])
+            count, shape = counted(connector, (1, encoder.view.count, encoder.width))
+            tokens.append(torch.empty(shape, device="meta"))
+            one_side: list[Counted] = [(f"encoders.{name}", encoder, views * encoder.flops())]
+            parts += in_turn([*one_side, (f"connectors.{name}", connector, views * count)])
+        rest: list[Counted] = []
+        if self.joint.projector is not None:
+            count, _ = counted(self.joint.projector, self.joint.fusion.join(tokens).shape)
+            rest.append(("joint", self.joint, views * count))
+        for name, count in self.language.flops(lengths, supervised).items():
+            rest.append((f"language.{name}", self.language, count))
+        return parts + in_turn(rest, behind_trained=any(part.passes > 1 for part in parts))
 
     def _embed(self, input_ids: Tensor, pixels: Mapping[str, Tensor], sizes: Sequence[Size]) -> Tensor:
         """(B, T) ids → (B, T, H), the places that hold `image_token_id` filled with the images in reading order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,12 @@ from trainer.settings import EXPORT_FILE
 
 _PREPROCESS = "preprocess"
 """Key in the header of an exported model's file."""
+
+_TORN = (
+    RuntimeError, ValueError, EOFError, UnpicklingError, LookupError, AttributeError, AssertionError, TypeError,
+    OverflowError, struct.error,
+)  # fmt: skip
+"""What torch's reader of pickles ends with when bytes are wrong or missing, or name what it does not load."""
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -159,13 +166,13 @@ def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
         raise UserError(f"{path}: no such file; give the weights' path, or null for random weights")
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+    except _TORN as error:
         raise UserError(
             f"{path}: not a file of tensors that torch saved: {next(iter(str(error).splitlines()), '')}"
         ) from error
     if not isinstance(tensors, dict):
         raise UserError(f"{path}: expected tensors by name, found a {type(tensors).__name__}")
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if str(key).startswith(prefix)}
 
 
 def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig]:
@@ -174,10 +181,18 @@ def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig
     return model_class.config_class
 
 
+def config_keys(config_class: type[PreTrainedConfig]) -> set[str]:
+    """Sizes and switches that a transformers configuration takes, its base classes' among them."""
+    own = [c for c in config_class.__mro__ if issubclass(c, PreTrainedConfig) and c is not PreTrainedConfig]
+    return {key for each in own for key in each.__annotations__ if not key.startswith("_")}
+
+
 def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
     """A transformers model's whole configuration, in keys and values that `from_config` takes."""
-    known = config_class_of(type(model)).__annotations__
-    return {key: value for key, value in model.config.to_dict().items() if key in known and value is not None}
+    config_class = config_class_of(type(model))
+    found = {key: value for key, value in model.config.to_dict().items() if key in config_keys(config_class)}
+    # What is null by itself need not be said, what was set to null must be (a sliding window, say).
+    return {key: value for key, value in found.items() if (value, getattr(config_class, key, None)) != (None, None)}
 
 
 def from_config(model_class: type[Model], config: Mapping[str, Any], attention: str) -> Model:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from datagen.config import load
 from datagen.errors import UserError
 from datagen.files import atomic_folder
+from trainer.model.weights import preprocess_of_export
 from trainer.released.importer import RELEASE_FILES, RELEASED
 from trainer.released.mapping import to_released
 from trainer.released.names import KINDS, Kind, kind_of_ours
@@ -34,6 +36,7 @@ class Release:
         self.kind = KINDS[before] if before in KINDS else kind_of_ours(self.source.shapes, str(model))
         if self.kind.whole:
             _check_parts(self.kind, load(Recipe, model / "recipe.yaml"), model)
+        self.warnings = _warnings(self.kind, model) if self.kind.preprocess else []
         self.mapped = to_released(self.kind, self.source.shapes, str(model))
         if self.mapped.unexpected:
             raise UserError(f"{file}: the {self.kind.title} has no place for {self.mapped.unexpected[0]}")
@@ -71,6 +74,23 @@ def _check_parts(kind: Kind, recipe: Recipe, model: Path) -> None:
             f"{model / 'recipe.yaml'}: the {kind.title} has a linear connector for each encoder, fusion channel, no "
             "projector and no tiling; this model has not"
         )
+
+
+def _warnings(kind: Kind, model: Path) -> list[str]:
+    """A line for each encoder that the release's code would show other images than it was trained with."""
+    lines = []
+    for name, how in preprocess_of_export(str(model)).items():
+        release, ours = kind.preprocess[name], how.as_settings()
+        differing = [key for key in release if _alike(ours[key]) != _alike(release[key])]
+        if differing:
+            said = ", ".join(f"{key} {release[key]} (trained with {ours[key]})" for key in differing)
+            lines.append(f"{model}: encoder {name}: the {kind.title}'s code makes its images otherwise: {said}")
+    return lines
+
+
+def _alike(value: Any) -> Any:
+    """Pillow's own bicubic filter and ours, which differs from it by 2 of 255 levels at most, as one."""
+    return value.removeprefix("pillow_") if isinstance(value, str) else value
 
 
 def _listed(parts: list[tuple[str, str]]) -> str:

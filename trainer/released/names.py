@@ -208,7 +208,7 @@ _TABLE = (
     ),
     Kind(
         name="clip_bare",
-        title="Hugging Face CLIP, vision part alone",
+        title="Hugging Face CLIP's vision part",
         marks=("embeddings.class_embedding",),
         rules=(_same("", "encoders.clip.model."),),
         vision={"clip": "clip"},
@@ -261,6 +261,8 @@ def kind_of(names: Collection[str], source: str) -> Kind:
     for kind in KINDS.values():
         if all(mark in names for mark in kind.marks):
             return kind
+    if any(name.startswith(("encoders.", "language.model.")) for name in names):
+        raise UserError(f"{source}: a model in this project's form already; --to release gives it a release's names")
     known = ", ".join(kind.title for kind in KINDS.values())
     some = ", ".join(sorted(names)[:3]) or "no tensor at all"
     raise UserError(f"{source}: of no known kind ({known}); it has {some}{', …' if len(names) > 3 else ''}")

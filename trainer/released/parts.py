@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import nn
 
+from datagen.errors import UserError
 from trainer.model import ENCODERS, LANGUAGE_MODELS, build
 from trainer.preprocess import ImagePreprocess
 from trainer.released import sizes
@@ -89,8 +90,11 @@ def parts_of(kind: Kind, shapes: Mapping[str, Shape], config: Mapping[str, Any],
 
 def _built(vision: dict[str, EncoderSettings], language: LanguageSettings | None, tied: bool) -> Parts:
     """Builds the parts without memory: their whole configuration, and every tensor's name and shape."""
-    with torch.device("meta"):
-        modules = _whole(vision, language) if vision and language is not None else _alone(vision, language)
+    try:
+        with torch.device("meta"):
+            modules = _whole(vision, language) if vision and language is not None else _alone(vision, language)
+    except (TypeError, ArithmeticError, LookupError) as error:  # a value of config.json that transformers believed
+        raise UserError(f"config.json: makes no model: {' '.join(str(error).split())}") from error
     shapes = {
         f"{prefix}.{name}": tuple(tensor.shape)
         for prefix, module in modules.items()

@@ -82,8 +82,8 @@ def clip(part: Part, config: Mapping[str, Any]) -> dict[str, Any]:
     places = part.shape("model.embeddings.position_embedding.weight", 2)[0] - 1  # without the class token's
     given = config.get("vision_config") or (config if config.get("model_type") == "clip_vision_model" else {})
     depth = max(part.depth("model.encoder.layers.{i}.layer_norm1.weight"), _VIT_DEPTH.get(width, 0))
-    return {
-        "num_attention_heads": width // _CLIP_HEAD,
+    sizes = {
+        "num_attention_heads": max(width // _CLIP_HEAD, 1),
         "num_hidden_layers": depth,
         **_known(CLIPVisionConfig, given),
         "hidden_size": width,
@@ -91,6 +91,7 @@ def clip(part: Part, config: Mapping[str, Any]) -> dict[str, Any]:
         "patch_size": patch,
         "image_size": math.isqrt(places) * patch,
     }
+    return _checked(sizes, part)
 
 
 def opt(part: Part, config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
@@ -98,8 +99,8 @@ def opt(part: Part, config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
     names = "model.model.decoder."
     rows, width_in = part.shape(f"{names}embed_tokens.weight", 2)
     positions, width = part.shape(f"{names}embed_positions.weight", 2)
-    return {
-        "num_attention_heads": width // _OPT_HEAD,
+    sizes = {
+        "num_attention_heads": max(width // _OPT_HEAD, 1),
         "num_hidden_layers": part.depth(f"{names}layers.{{i}}.fc1.weight"),
         **_known(config_class_of(LANGUAGE_MODELS["opt"].model_class), config),
         "vocab_size": rows,
@@ -108,6 +109,7 @@ def opt(part: Part, config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
         "ffn_dim": part.shape(f"{names}layers.0.fc1.weight", 2)[0],
         "max_position_embeddings": positions - 2,  # the first two rows are no positions
     }
+    return _checked(sizes, part)
 
 
 def qwen2(part: Part, config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
@@ -129,29 +131,41 @@ def qwen2(part: Part, config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
         }
         config = {key: value for key, value in given.items() if value is not None}
     sizes = {
-        "num_attention_heads": width // _QWEN_HEAD,
+        "num_attention_heads": max(width // _QWEN_HEAD, 1),
         "num_hidden_layers": part.depth("model.model.layers.{i}.input_layernorm.weight"),
         **_known(config_class_of(LANGUAGE_MODELS["qwen2"].model_class), config),
         "vocab_size": rows,
         "hidden_size": width,
         "intermediate_size": part.shape("model.model.layers.0.mlp.gate_proj.weight", 2)[0],
     }
-    heads = int(sizes["num_attention_heads"])
+    heads = int(_checked(sizes, part)["num_attention_heads"])
     sizes["num_key_value_heads"] = heads if kind.qwen_v1 else max(keys * heads // width, 1)
+    return sizes
+
+
+def _checked(sizes: dict[str, Any], part: Part) -> dict[str, Any]:
+    """UserError for numbers in config.json that no model of these tensors can have."""
+    most = {"num_attention_heads": sizes["hidden_size"], "num_hidden_layers": len(part.shapes)}
+    for key, largest in most.items():
+        found = sizes[key]
+        if not isinstance(found, int) or not 1 <= found <= largest:
+            raise UserError(f"config.json: {key} {found!r}, expected a whole number from 1 to {largest}")
     return sizes
 
 
 def _known(config_class: type[PreTrainedConfig], given: Mapping[str, Any]) -> dict[str, Any]:
     """What a config.json says, in the keys of today's transformers; what it leaves out is left out."""
+    # Not what transformers makes of the number of layers: lists as long as it, before anybody has looked at it. No
+    # padding row either: it would not train, whatever token has that id here.
+    asked = dict(given)
+    layers = {key: asked.pop(key) for key in ("num_hidden_layers",) if key in asked}
+    for key in ("layer_types", "pad_token_id"):
+        asked.pop(key, None)
     try:
-        made = config_class.from_dict(dict(given)).to_dict()
-    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        made = config_class.from_dict(asked).to_dict()
+    except (ValueError, TypeError, LookupError, StrictDataclassError) as error:
         raise UserError(f"config.json: not one of {config_class.model_type}: {' '.join(str(error).split())}") from error
-    asked = {*given, "rope_parameters"} if given.keys() & {"rope_theta", "rope_scaling"} else set(given)
-    # No padding row: it would not train, whatever token has that id here.
-    skipped = {"pad_token_id", "layer_types"}
-    return {
-        key: value
-        for key, value in made.items()
-        if key in asked and key in config_class.__annotations__ and key not in skipped and value is not None
-    }
+    wanted = {key for key in asked.keys() & config_class.__annotations__.keys() if not key.startswith("_")}
+    if asked.keys() & {"rope_theta", "rope_scaling"}:
+        wanted |= {"rope_parameters"}  # their name since transformers 5
+    return layers | {key: made[key] for key in sorted(wanted) if made[key] is not None}

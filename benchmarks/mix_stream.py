@@ -1,0 +1,165 @@
+"""Samples per second over a stream like the paper's: packed rows, beside random batches of four padded to the longest.
+
+    python -m benchmarks.mix_stream                 # a few minutes on two cores
+    python -m benchmarks.mix_stream --samples 16 --rounds 1
+    python -m benchmarks.mix_stream --quick         # tiny sizes: does the script work?
+    python -m benchmarks.mix_stream --count-only    # arithmetic of the full size, nothing computed
+
+The stream is that of `benchmarks/packing.py`: Vary-toy's Table 1, with lengths that are guessed for each source, and
+text without images in it. Both sides train on the same samples, forward and backward without an update, and the sums
+of their losses have to agree. Ours has rows of many samples in micro-batches of one row (recipes/model/toy.yaml) and
+runs no encoder for text. The released side (`benchmarks/released.py`) has batches of four in random order, padded to
+the longest, and both encoders on a black image for a row of text.
+
+The model is Vary-toy with a quarter of each width, depth and length: image side, image tokens, windows and vocabulary
+shrink with them, so that a sample costs 1/256 in SAM's and CLIP's blocks, in the language model's layers, its attention
+and its head. So all of these weigh as much against each other as at full size; what has no depth (patches, neck,
+connectors) costs 1/64. The table that is printed first compares the parts.
+
+Beside it stand the FLOPs of both ways at full size, by trainer/model/flops.py: attention dense on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from benchmarks import pair
+from benchmarks.model_step import Job, markdown
+from benchmarks.packing import IMAGE_TOKENS, MAX_IMAGES, MAX_LENGTH, TEMPLATE_TOKENS, draw
+from benchmarks.released import ClipSizes, ImageIds, QwenSizes, SamSizes, ToySizes
+from datagen.console import result
+from datagen.errors import command
+from trainer.model import VisionLanguageModel
+from trainer.packing import Size, micro_batches
+
+MIX, SHORTER, ROWS = "Vary-toy", 4, 4
+QUARTER = ToySizes(
+    clip=ClipSizes(image=112, width=256, mlp=1024, depth=7, heads=4),  # 6 of 7 layers are used, where 23 of 24 are
+    sam=SamSizes(
+        image=512, width=192, mlp=768, depth=3, heads=3, window=7, global_layers=(2,), neck=64, convolutions=(128, 256)
+    ),
+    qwen=QwenSizes(vocabulary=9496, width=512, mlp=1376, depth=6, heads=4, positions=2048),
+    ids=ImageIds(start=9493, end=9494, pad=9495),
+)
+"""151,936 / 16 rows of vocabulary, as the head has one sixteenth of the width and depth together."""
+
+
+def stream(count: int, rng: np.random.Generator) -> list[Size]:
+    """Tokens and images of `count` samples at full size."""
+    drawn: list[Size] = []
+    while len(drawn) < count:
+        drawn += draw(MIX, rng)
+    return drawn[:count]
+
+
+def supervised(size: Size) -> int:
+    """All of a sample's text but the template."""
+    tokens, images = size
+    return tokens - images * IMAGE_TOKENS - TEMPLATE_TOKENS
+
+
+def shorter(sizes: pair.Sizes, size: Size, factor: int, rng: np.random.Generator) -> pair.Sample:
+    """A sample of such a length ÷ `factor`."""
+    _, images = size
+    answer = max(1, supervised(size) // factor)
+    prompt = images * (sizes.sam.tokens + 2) + max(1, TEMPLATE_TOKENS // factor)
+    return pair.sample(sizes, prompt + answer, images, answer, rng)
+
+
+def packed(sizes: Sequence[Size], factor: int = 1) -> list[list[list[int]]]:
+    """Our micro-batches of one row of samples."""
+    return micro_batches(sizes, batching="packed", rows=1, max_length=MAX_LENGTH // factor, max_images=MAX_IMAGES)
+
+
+def fours(count: int) -> list[list[int]]:
+    """The released code's batches: the samples in the order of the stream, which is random."""
+    return [list(range(start, min(start + ROWS, count))) for start in range(0, count, ROWS)]
+
+
+# --- the arithmetic
+
+
+def flops(model: VisionLanguageModel, sizes: Sequence[Size]) -> tuple[float, float]:
+    """FLOPs a sample of our way and of the released one, for samples of these lengths."""
+    rows = [[sizes[i][0] for i in row] for (row,) in packed(sizes)]
+    mine = model.flops(rows, views=sum(images for _, images in sizes), supervised=sum(map(supervised, sizes)))
+    padded = [[max(sizes[i][0] for i in batch)] for batch in fours(len(sizes)) for _ in batch]
+    theirs = model.flops(padded, views=len(sizes), supervised=sum(map(sum, padded)))
+    return sum(part.model for part in mine) / len(sizes), sum(part.model for part in theirs) / len(sizes)
+
+
+def shares(sizes: ToySizes) -> dict[str, float]:
+    """GFLOP of each part, forward, for a sample of mean length."""
+    factor = ToySizes().sam.tokens // sizes.sam.tokens
+    model = pair.ours(sizes, device="meta")
+    parts = model.flops([[704 // factor]], views=1, supervised=400 // factor)
+    return {part.part: part.forward / 1e9 for part in parts}
+
+
+# --- the measurement
+
+
+def measure(sizes: pair.Sizes, factor: int, count: int, rounds: int) -> list[list[str]]:
+    """Rows of a table: both sides over the same samples."""
+    rng = np.random.default_rng(0)
+    samples = [shorter(sizes, size, factor, rng) for size in stream(count, rng)]
+    model = pair.ours(sizes)
+    theirs = pair.released(sizes, model)
+    plan = packed([(len(s.ids), len(s.pictures)) for s in samples], factor)
+    rows = [pair.our_batch(model, [[samples[i] for i in row]]) for (row,) in plan]
+    batches = [pair.released_batch(theirs, model, [samples[i] for i in batch]) for batch in fours(count)]
+    runs = {
+        "released, random batches of 4": lambda: sum(pair.released_step(theirs, batch) for batch in batches),
+        "ours, packed": lambda: sum(pair.our_step(model, row) for row in rows),
+    }
+    timed = pair.interleaved(runs, [model, theirs], rounds)
+    computed = {
+        "released, random batches of 4": sum(batch["ids"].numel() for batch in batches),
+        "ours, packed": sum(row.num_tokens for row in rows),
+    }
+    base = timed["released, random batches of 4"]
+    return [
+        [
+            name, f"{count / each.wall_s:.2f}", f"{base.wall_s / each.wall_s:.2f}", f"{each.cpu_s / count:.2f}",
+            f"{base.cpu_s / each.cpu_s:.2f}", f"{computed[name] / count:.0f}",
+        ]
+        for name, each in timed.items()
+    ]  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, and counts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes")
+    parser.add_argument("--count-only", action="store_true", help="only the arithmetic")
+    asked = parser.parse_args(arguments)
+    torch.set_flush_denormal(True)
+
+    full, quarter = shares(ToySizes()), shares(QUARTER)
+    table = [[part, f"{full[part]:.1f}", f"{256 * quarter[part]:.1f}"] for part in full]
+    result(markdown("One sample of 704 tokens, forward", ["part", "GFLOP", "256 x the quarter's"], table))
+    sizes = stream(2048, np.random.default_rng(1))
+    mine, theirs = flops(pair.ours(ToySizes(), device="meta"), sizes)
+    text = sum(images == 0 for _, images in sizes) / len(sizes)
+    result(
+        f"Full-size Vary-toy, {len(sizes)} samples, {text:.1%} of them text, TFLOP a sample: {theirs / 1e12:.2f} in "
+        f"random batches of {ROWS}, {mine / 1e12:.2f} packed, {theirs / mine:.2f} times less\n"
+    )
+    if asked.count_only:
+        return
+    tiny = Job(case="toy", quick=True).sizes
+    model, factor = (tiny, 16) if asked.quick else (QUARTER, SHORTER)
+    count = min(asked.samples, 8) if asked.quick else asked.samples
+    head = ["side", "samples/s", "faster", "CPU s/sample", "faster", "tokens computed a sample"]
+    title = f"{count} samples, CPU, fp32, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    result(markdown(title, head, measure(model, factor, count, asked.rounds)))
+
+
+if __name__ == "__main__":
+    command(main)()
