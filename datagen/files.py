@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import glob
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from datagen.errors import UserError
 
 TEMP_SUFFIX = ".tmp"
+_LOCK = ".lock"
 
 
 @contextmanager
@@ -49,24 +53,62 @@ def write_text(path: Path, text: str) -> None:
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A new folder that appears at `path` with all that the block wrote into it, or not at all.
 
+    What a killed process left half-written beside `path` is removed first. A kill at any moment leaves the old folder
+    or the new one whole, or (between two renames) none.
+
     Raises:
-        UserError: there is something at `path`, which is not to be replaced.
+        UserError: there is something at `path`, which is not to be replaced, or another process is writing it.
+        OSError: the disk is full, also where a library says so in an error of its own kind; it names `path`.
     """
     if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: exists already; delete it or choose another name")
+    asked, path = path, path.absolute()  # "." has no name
     path.parent.mkdir(parents=True, exist_ok=True)
+    for torn in path.parent.glob(f".{glob.escape(path.name)}.*{TEMP_SUFFIX}/"):
+        with suppress(UserError), locked(torn):  # who is still writing holds its lock
+            shutil.rmtree(torn, ignore_errors=True)
     temp = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMP_SUFFIX}")
-    temp.mkdir()
     try:
-        yield temp
-        sync_tree(temp)
-        if replace:
-            shutil.rmtree(path, ignore_errors=True)
-        os.replace(temp, path)
-        sync_folder(path.parent)
-    except BaseException:
+        with locked(temp):
+            yield temp
+            (temp / _LOCK).unlink()
+            _as_new_files(temp)
+            sync_tree(temp)
+            _swap(temp, path)
+    except BaseException as error:
         shutil.rmtree(temp, ignore_errors=True)
+        if number := _no_room(error):
+            raise OSError(number, os.strerror(number), str(asked)) from error
         raise
+
+
+def _as_new_files(folder: Path) -> None:
+    """Whoever may read new files of the user's may read these: some libraries write theirs for the owner alone."""
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Renames `new` to `path`; what was there goes away whole, and after that."""
+    old = new.with_name(f"{new.name.removesuffix(TEMP_SUFFIX)}-old{TEMP_SUFFIX}")
+    if path.exists():
+        os.replace(path, old)
+    os.replace(new, path)
+    sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _no_room(error: BaseException | None) -> int | None:
+    """The number of a full disk's error behind `error`; safetensors and tokenizers raise it as text, torch another."""
+    while error is not None:
+        said = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(said[1]) if said else getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return number
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def sync_tree(folder: Path) -> None:
@@ -98,7 +140,7 @@ def locked(folder: Path) -> Iterator[int]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
+        lock = open(folder / _LOCK, "w")
     except OSError as error:
         raise UserError(f"{folder}: cannot write there: {error.strerror}") from error
     with lock:

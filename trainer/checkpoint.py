@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from datagen.config import load, to_yaml
 from datagen.errors import UserError
-from datagen.files import sync_folder, sync_tree, write_text
+from datagen.files import atomic_folder, sync_folder, sync_tree, write_text
 from trainer import snapshot
 from trainer.assemble import assemble
 from trainer.encode import ConversationEncoder
@@ -104,8 +104,7 @@ def export_model(
     The recipe that goes with it states the parts' whole configuration, also what came with their weights, and what each
     encoder's images are like. That stands with the weights too.
     """
-    out = Path(recipe.out)
-    folder = out / "model"
+    folder = Path(recipe.out) / "model"
     vision = {
         name: replace(
             part,
@@ -118,16 +117,10 @@ def export_model(
     recipe = replace(recipe, model=replace(recipe.model, vision=vision, language=language))
     weights = engine.state_dict()
     if rank == 0:
-        temp = out / ".model.tmp"
-        shutil.rmtree(temp, ignore_errors=True)
-        temp.mkdir(parents=True)
-        save_file(_without_aliases(weights), temp / EXPORT_FILE, export_header(model.layout.preprocess))
-        write_text(temp / "recipe.yaml", to_yaml(recipe))
-        tokenizer.save_pretrained(temp / "tokenizer")
-        sync_tree(temp)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temp, folder)
-        sync_folder(out)
+        with atomic_folder(folder, replace=True) as temp:
+            save_file(_without_aliases(weights), temp / EXPORT_FILE, export_header(model.layout.preprocess))
+            write_text(temp / "recipe.yaml", to_yaml(recipe))
+            tokenizer.save_pretrained(temp / "tokenizer")
     engine.barrier()
     return folder
 
