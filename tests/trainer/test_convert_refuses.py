@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,9 @@ def test_nothing_in_a_pickle_is_executed(tmp_path: Path, monkeypatch: pytest.Mon
     torch.save({"x": Hostile()}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     (tmp_path / "bare.pth").write_bytes(pickle.dumps({"x": Hostile()}))
     for name in ("zip.pth", "old.pth", "bare.pth"):
-        assert name in refusal(tmp_path / name, tmp_path / "ours")
+        message = refusal(tmp_path / name, tmp_path / "ours")
+        assert name in message
+        assert "weights_only" not in message  # torch's advice to have it executed
     assert not (tmp_path / "executed").exists()
 
 
@@ -154,6 +157,29 @@ def test_torn_files(toy: Path, form: str, tmp_path: Path) -> None:
         assert file.name in refusal(source, tmp_path / "ours")
     file.write_bytes(whole[:8] + b"{" * (len(whole) - 8))
     assert file.name in refusal(source, tmp_path / "ours")
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4665c92c\nsize 4475405312\n"
+PAGE = "\n<!DOCTYPE html><html><head><title>404</title></head></html>"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json", "qwen.tiktoken"])
+@pytest.mark.parametrize(("content", "said"), [(POINTER, "`git lfs pull`"), (PAGE, "a web page")], ids=["lfs", "html"])
+def test_what_lies_in_the_place_of_a_large_file(toy: Path, name: str, content: str, said: str, tmp_path: Path) -> None:
+    shutil.copytree(toy, tmp_path / "cloned")
+    if name.endswith(".bin"):
+        (tmp_path / "cloned" / "model.safetensors").unlink()
+    (tmp_path / "cloned" / name).write_text(content)
+    message = refusal(tmp_path / "cloned", tmp_path / "ours")
+    assert name in message and said in message
+
+
+def test_other_things_with_the_names_of_small_files(toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy, tmp_path / "release")
+    (tmp_path / "release" / "folder.json").mkdir()
+    (tmp_path / "release" / "gone.txt").symlink_to(tmp_path / "nowhere")
+    Import(tmp_path / "release").write(tmp_path / "ours")
+    assert {path.name for path in (tmp_path / "ours" / "release").iterdir()} == {"config.json", "qwen.tiktoken"}
 
 
 @pytest.mark.parametrize("form", ["safetensors", "bin"])

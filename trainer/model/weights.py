@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -165,15 +166,26 @@ def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; give the weights' path, or null for random weights")
+    check_fetched(Path(path))
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except _TORN as error:
-        raise UserError(
-            f"{path}: not a file of tensors that torch saved: {next(iter(str(error).splitlines()), '')}"
-        ) from error
+        # Of torch's refusal the reason, and not its advice to load the file without that protection.
+        reason = re.search(r"WeightsUnpickler error: (.*)", str(error)) or re.search(r"(.*)", str(error))
+        raise UserError(f"{path}: not a file of tensors that torch saved: {reason[1] if reason else ''}") from error
     if not isinstance(tensors, dict):
         raise UserError(f"{path}: expected tensors by name, found a {type(tensors).__name__}")
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if str(key).startswith(prefix)}
+
+
+def check_fetched(file: Path) -> None:
+    """UserError for what often lies in the place of a large file: a pointer to it, or a server's page of an error."""
+    with open(file, "rb") as content:
+        start = content.read(64).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(f"{file}: git-lfs's pointer to the file, not the file; run `git lfs pull` where it was cloned")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(f"{file}: a web page, most likely of an error; fetch the file again")
 
 
 def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig]:
@@ -282,6 +294,7 @@ def _export_file(path: str) -> Path:
 def _opened(file: Path) -> Iterator[Any]:
     if not file.is_file():
         raise UserError(f"{file}: no such file; give an exported model's folder, or null for random weights")
+    check_fetched(file)
     try:
         with safe_open(file, framework="pt") as stored:
             yield stored

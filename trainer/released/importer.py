@@ -175,7 +175,8 @@ class Import:
         kept = [
             file
             for file in sorted(self.source.path.iterdir())
-            if file.suffix in _KEPT and not file.name.endswith(".index.json") and file.stat().st_size <= _KEPT_BYTES
+            if file.suffix in _KEPT and not file.name.endswith(".index.json")
+            if file.is_file() and file.stat().st_size <= _KEPT_BYTES
         ]
         if kept:
             folder.mkdir()

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from datagen.errors import UserError
-from trainer.model.weights import read_pickle
+from trainer.model.weights import check_fetched, read_pickle
 
 Shape = tuple[int, ...]
 
@@ -64,6 +64,7 @@ class Checkpoint:
 
     def _open(self, file: Path) -> list[str]:
         """Adds the tensors of a file; returns their names. Safetensors are told by their content, too."""
+        check_fetched(file)
         with open(file, "rb") as content:
             is_safetensors = content.read(9)[8:] == b"{" or file.suffix == ".safetensors"
         return self._open_safetensors(file) if is_safetensors else self._open_pickle(file)
@@ -136,6 +137,7 @@ def _shards(index: Path) -> dict[Path, set[str]]:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    check_fetched(path)
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from datagen.errors import UserError
+from trainer.model.weights import check_fetched
 from trainer.templates import IMAGE_END, IMAGE_PAD, IMAGE_START
 
 # Qwen/Qwen-1_8B, tokenization_qwen.py (PAT_STR and SPECIAL_TOKENS), and what Qwen-VL's adds behind them.
@@ -41,6 +42,9 @@ def load(folder: Path) -> PreTrainedTokenizerBase | None:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one with a tokenizer's files")
+    for name in (*_FILES, *(file.name for file in folder.glob("*.tiktoken"))):
+        if (folder / name).is_file():
+            check_fetched(folder / name)
     tokenizer: PreTrainedTokenizerBase
     if ranks := sorted(folder.glob("*.tiktoken")):
         tokenizer = qwen(ranks[0])
