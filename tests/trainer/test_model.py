@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel, OPTConfig, OPTForCausalLM
@@ -23,6 +24,7 @@ from trainer.model.language import LANGUAGE_MODELS, stretch_positions
 from trainer.model.sam import SamConfig, SamEncoder, from_windows, to_windows
 from trainer.model.transformers_encoder import ClipEncoder
 from trainer.packing import Loaded, collate
+from trainer.released.importer import Import
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 
 IMAGE, EOS, VOCABULARY = 59, 2, 60
@@ -585,7 +587,7 @@ def test_opt_gets_more_positions_and_rows_and_keeps_what_it_has(opt_folder: Path
     decoder = language.model.model.decoder
     table = stored["model.decoder.embed_positions.weight"]
     assert loaded.random == ()
-    assert torch.equal(decoder.embed_positions.weight, stretch_positions(table, 40, offset=2))
+    assert torch.equal(decoder.embed_positions.weight, stretch_positions(table, 40))
     assert (language.vocabulary, language.max_positions) == (55, 40)
     assert torch.equal(language.head[:50], stored["model.decoder.embed_tokens.weight"])
     assert language.head is language.model.get_input_embeddings().weight
@@ -600,9 +602,31 @@ def test_opt_gets_more_positions_and_rows_and_keeps_what_it_has(opt_folder: Path
         LANGUAGE_MODELS["opt"].build({"max_position_embeddings": 10}, str(opt_folder), "sdpa", vocabulary=9)
 
 
+def test_an_exported_language_model_grows_as_a_folder_of_transformers_does(opt_folder: Path, tmp_path: Path) -> None:
+    """So a recipe says the same of both: more positions, more rows than the weights have."""
+    Import(opt_folder).write(tmp_path / "ours")
+    part = yaml.safe_load((tmp_path / "ours" / "part.yaml").read_text())
+    config = {**part["config"], "max_position_embeddings": 40}
+    language, loaded = LANGUAGE_MODELS["opt"].build(config, part["weights"], "sdpa", vocabulary=55)
+    folders, _ = LANGUAGE_MODELS["opt"].build({"max_position_embeddings": 40}, str(opt_folder), "sdpa", vocabulary=55)
+    ours, theirs = language.state_dict(), folders.state_dict()
+    assert loaded.random == ()
+    assert (language.vocabulary, language.max_positions) == (55, 40)
+    assert language.head is language.model.get_input_embeddings().weight
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert torch.equal(ours[name][:50], tensor[:50]), name  # new rows are drawn
+    ids = torch.arange(40)[None]
+    assert language.hidden_states(language.embed(ids), ids, ((40,),)).isfinite().all()
+    same, _ = LANGUAGE_MODELS["opt"].build(part["config"], part["weights"], "sdpa", vocabulary=9)
+    assert (same.vocabulary, same.max_positions) == (50, 20)
+    with pytest.raises(ValueError, match=f"max_position_embeddings 10 is fewer than the 20 of {part['weights']}"):
+        LANGUAGE_MODELS["opt"].build({**config, "max_position_embeddings": 10}, part["weights"], "sdpa", vocabulary=9)
+
+
 def test_stretched_positions_keep_offset_rows_and_ends() -> None:
     table = torch.cat([torch.tensor([[90.0], [91.0]]), torch.arange(5.0)[:, None]])
-    assert stretch_positions(table, 9, offset=2).flatten().tolist() == [90, 91, 0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]
+    assert stretch_positions(table, 9).flatten().tolist() == [90, 91, 0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]
 
 
 def test_a_language_model_with_a_hole_is_refused(opt_folder: Path) -> None:

@@ -14,7 +14,7 @@ from trainer.model.connectors import CONNECTORS
 from trainer.model.encoders import ENCODERS
 from trainer.model.fusions import FUSIONS, Fusion
 from trainer.model.joint import Joint
-from trainer.model.language import LANGUAGE_MODELS, LanguageModel, stretch_positions
+from trainer.model.language import LANGUAGE_MODELS, OPT_OFFSET, LanguageModel, stretch_positions
 from trainer.model.tables import check_keys, lookup
 from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
@@ -28,6 +28,7 @@ __all__ = [
     "ENCODERS",
     "FUSIONS",
     "LANGUAGE_MODELS",
+    "OPT_OFFSET",
     "PartReport",
     "VisionEncoder",
     "VisionLanguageModel",

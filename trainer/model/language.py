@@ -36,6 +36,7 @@ from trainer.model.weights import (
     is_export,
     load_from_hub,
     load_part_of_export,
+    shape_in_export,
 )
 
 _SAMPLES = (3, 2)  # tokens of the two samples of the trial of a model
@@ -68,12 +69,12 @@ class LanguageModel(nn.Module):
         config_class = config_class_of(cls.model_class)
         check_keys(config, config_keys(config_class), config_class.model_type)
         if weights is not None and not is_export(weights):
-            language = cls(cls._load(weights, config, attention))
-            if vocabulary > language.vocabulary:
-                language.model.resize_token_embeddings(vocabulary)
+            language = cls(load_from_hub(cls.model_class, weights, config, attention))
+            language._grow(vocabulary)
             return language, Loaded(weights)
+        rows = config.get("vocab_size", 0)
         # No padding row: transformers would zero it and keep it from training, whatever token has that id here.
-        sizes = {"pad_token_id": None, **config, "vocab_size": max(vocabulary, config.get("vocab_size", 0))}
+        sizes = {"pad_token_id": None, **config, "vocab_size": rows if weights and rows else max(vocabulary, rows)}
         language = cls(from_config(cls.model_class, sizes, attention))
         width, heads = language.hidden_size, int(language.model.config.num_attention_heads)
         groups = int(getattr(language.model.config, "num_key_value_heads", None) or heads)
@@ -82,7 +83,9 @@ class LanguageModel(nn.Module):
                 f"{config_class.model_type}: hidden_size {width}, num_attention_heads {heads}, num_key_value_heads "
                 f"{groups}: each must be a multiple of the next"
             )
-        return language, RANDOM if weights is None else load_part_of_export(language, weights, "language")
+        loaded = RANDOM if weights is None else load_part_of_export(language, weights, "language")
+        language._grow(vocabulary)
+        return language, loaded
 
     @property
     def hidden_size(self) -> int:
@@ -168,6 +171,11 @@ class LanguageModel(nn.Module):
             )
         return ids
 
+    def _grow(self, rows: int) -> None:
+        """At least so many rows of embeddings; new ones are drawn around the mean of those that there are."""
+        if rows > self.vocabulary:
+            self.model.resize_token_embeddings(rows)
+
     @contextmanager
     def _masked_attention(self) -> Iterator[None]:
         """The attention of transformers itself, which knows caches and padding on the left."""
@@ -180,10 +188,6 @@ class LanguageModel(nn.Module):
     @property
     def _table(self) -> nn.Embedding:
         return cast(nn.Embedding, self.model.get_input_embeddings())
-
-    @classmethod
-    def _load(cls, weights: str, config: dict[str, Any], attention: str) -> PreTrainedModel:
-        return load_from_hub(cls.model_class, weights, config, attention)
 
 
 class Qwen2(LanguageModel):
@@ -210,30 +214,48 @@ class Opt(LanguageModel):
     model_class = OPTForCausalLM
 
     @classmethod
-    def _load(cls, weights: str, config: dict[str, Any], attention: str) -> PreTrainedModel:
+    def build(
+        cls, config: dict[str, Any], weights: str | None, attention: str, *, vocabulary: int
+    ) -> tuple[Self, Loaded]:
+        """See `LanguageModel`; more positions than the weights have are interpolated, fewer are refused."""
         key = "max_position_embeddings"
-        model = load_from_hub(cls.model_class, weights, {k: v for k, v in config.items() if k != key}, attention)
-        wanted, found = config.get(key, model.config.max_position_embeddings), model.config.max_position_embeddings
-        if wanted < found:
-            raise UserError(f"opt: {key} {wanted} is fewer than the {found} of {weights}; positions are never cut off")
-        if wanted > found:
-            table = model.model.decoder.embed_positions
-            table.weight = nn.Parameter(stretch_positions(table.weight.detach(), wanted, offset=table.offset))
+        if weights is None or key not in config:
+            return super().build(config, weights, attention, vocabulary=vocabulary)
+        wanted, own = config[key], {name: value for name, value in config.items() if name != key}
+        if is_export(weights):
+            own[key] = shape_in_export(weights, "language.model.model.decoder.embed_positions.weight")[0] - OPT_OFFSET
+        language, loaded = super().build(own, weights, attention, vocabulary=vocabulary)
+        language._stretch(wanted, weights)
+        return language, loaded
+
+    def _stretch(self, positions: int, weights: str) -> None:
+        config, decoder = self.model.config, cast(OPTForCausalLM, self.model).model.decoder
+        found = config.max_position_embeddings
+        if positions < found:
+            raise UserError(
+                f"opt: max_position_embeddings {positions} is fewer than the {found} of {weights}; positions are never "
+                "cut off"
+            )
+        if positions > found:
+            table = decoder.embed_positions
+            table.weight = nn.Parameter(stretch_positions(table.weight.detach(), positions))
             table.num_embeddings = len(table.weight)
-            model.model.decoder.max_target_positions = wanted
-            model.config.max_position_embeddings = wanted
-        return model
+            config.max_position_embeddings = decoder.max_target_positions = positions
 
 
-def stretch_positions(table: Tensor, positions: int, *, offset: int) -> Tensor:
-    """A learned (offset + P, H) table of positions, linearly interpolated to (offset + positions, H).
+OPT_OFFSET = 2
+"""Rows at the head of OPT's table that are no positions; padding has one of them."""
 
-    The first `offset` rows are no positions (OPT gives padding one of them) and are kept, and so are the first and the
-    last position. The paper says "interpolated to 4096" (Vary, arXiv 2312.06109, section 4) and not how.
+
+def stretch_positions(table: Tensor, positions: int) -> Tensor:
+    """OPT's (OPT_OFFSET + P, H) table of positions, linearly interpolated to (OPT_OFFSET + positions, H).
+
+    The rows that are no positions are kept, and so are the first and the last position. The paper says "interpolated
+    to 4096" (Vary, arXiv 2312.06109, section 4) and not how.
     """
-    columns = table[offset:].T[None]  # (1, H, P): interpolation runs over the last axis
+    columns = table[OPT_OFFSET:].T[None]  # (1, H, P): interpolation runs over the last axis
     stretched = F.interpolate(columns, size=positions, mode="linear", align_corners=True)[0].T
-    return torch.cat([table[:offset], stretched])
+    return torch.cat([table[:OPT_OFFSET], stretched])
 
 
 class AnyLanguage(LanguageModel):

@@ -137,6 +137,15 @@ def load_part_of_export(module: nn.Module, path: str, part: str, *, may_miss: Co
     return copy_tensors(module, tensors, str(file), may_miss=may_miss)
 
 
+def shape_in_export(path: str, name: str) -> tuple[int, ...]:
+    """Of one tensor of an exported model; UserError when it has none of that name."""
+    file = _export_file(path)
+    with _opened(file) as stored:
+        if name not in stored.keys():  # safetensors' own object
+            raise UserError(f"{file} lacks {name}")
+        return tuple(stored.get_slice(name).get_shape())
+
+
 def export_header(preprocess: Mapping[str, ImagePreprocess]) -> dict[str, str]:
     """What the header of an exported model's file says: the preprocessing of each encoder, by its name."""
     return {_PREPROCESS: json.dumps({name: asdict(how) for name, how in preprocess.items()})}

@@ -21,7 +21,7 @@ import torch
 from datagen.config import to_yaml
 from datagen.errors import UserError
 from datagen.files import atomic_folder, write_text
-from trainer.model import stretch_positions
+from trainer.model import OPT_OFFSET, stretch_positions
 from trainer.model.weights import export_header
 from trainer.released import tokenizer
 from trainer.released.mapping import to_ours
@@ -37,7 +37,6 @@ RELEASE_FILES = "release"
 """Folder in an imported model: what else lay beside the weights."""
 
 _POSITIONS = "model.decoder.embed_positions.weight"
-_OFFSET = 2  # rows of OPT's table that are no positions
 _KEPT = (".json", ".tiktoken", ".txt")
 _KEPT_BYTES = 64 << 20
 
@@ -142,12 +141,12 @@ class Import:
         if name is None:
             raise UserError(f"{self.source.path}: --positions is for OPT, whose positions are a table; this has none")
         table = self.source.read(name)
-        if positions < len(table) - _OFFSET:
+        if positions < len(table) - OPT_OFFSET:
             raise UserError(
-                f"--positions {positions}: fewer than the {len(table) - _OFFSET} that {self.source.path} has; "
+                f"--positions {positions}: fewer than the {len(table) - OPT_OFFSET} that {self.source.path} has; "
                 "positions are never cut off"
             )
-        stretched = stretch_positions(table.float(), positions, offset=_OFFSET)
+        stretched = stretch_positions(table.float(), positions)
         self.source.put(name, stretched.to(table.dtype))
 
     def _check_tie(self) -> None:

@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPVisionConfig, PreTrainedConfig
 
 from datagen.errors import UserError
-from trainer.model import LANGUAGE_MODELS
+from trainer.model import LANGUAGE_MODELS, OPT_OFFSET
 from trainer.model.weights import config_class_of
 from trainer.released.names import Kind
 from trainer.released.read import Shape
@@ -107,7 +107,7 @@ def opt(part: Part, config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
         "hidden_size": width,
         "word_embed_proj_dim": width_in,
         "ffn_dim": part.shape(f"{names}layers.0.fc1.weight", 2)[0],
-        "max_position_embeddings": positions - 2,  # the first two rows are no positions
+        "max_position_embeddings": positions - OPT_OFFSET,
     }
     return _checked(sizes, part)
 
