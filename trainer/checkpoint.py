@@ -134,6 +134,11 @@ def load_exported(folder: Path) -> tuple[VisionLanguageModel, ConversationEncode
     if not folder.is_dir():
         raise UserError(f"{folder}: no exported model there; a finished training run writes one into its out/model")
     recipe = load(Recipe, folder / "recipe.yaml")
+    if not (folder / "tokenizer").is_dir():  # or its name would be looked for on the hub
+        raise UserError(
+            f"{folder / 'tokenizer'}: no such folder; put the tokenizer that the model was trained with there"
+            " (`python -m trainer.convert … --tokenizer FOLDER` does)"
+        )
     language = replace(recipe.model.language, tokenizer=str(folder / "tokenizer"))
     model, encoder, _ = assemble(replace(recipe, init=str(folder), model=replace(recipe.model, language=language)))
     return model.eval(), encoder, recipe

@@ -219,3 +219,14 @@ def qwen_1_5() -> Shapes:
     found = {f"model.layers.{number}.{name}": shape for number in range(24) for name, shape in layer.items()}
     ends = {"model.embed_tokens.weight": (151936, 2048), "lm_head.weight": (151936, 2048), "model.norm.weight": (2048,)}
     return {**found, **ends}
+
+
+def opt_bare() -> Shapes:
+    """The same as transformers writes the model without its head."""
+    return {name.removeprefix("model."): shape for name, shape in opt().items() if name.startswith("model.")}
+
+
+def qwen_v1() -> Shapes:
+    """Qwen-1.8B as its own code has it."""
+    language = ("transformer.wte.", "transformer.h.", "transformer.ln_f.", "lm_head.")
+    return {name: shape for name, shape in vary_toy().items() if name.startswith(language)}

@@ -28,7 +28,8 @@ from transformers import (
 
 from benchmarks.released import QwenSizes, Released, TinySizes, ToySizes
 from datagen.config import load
-from tests.trainer import releases
+from datagen.errors import UserError
+from tests.trainer import exports, releases
 from tests.trainer.parity import batch_of, case, released_batch
 from tests.trainer.releases import bytes_of, stored, write_tiny, write_toy
 from trainer import evaluate
@@ -104,6 +105,7 @@ def test_a_release_is_imported_computes_the_same_and_is_written_back(
     source = write(tmp_path / "release", released)
     model = imported(source, tmp_path / "ours")
     assert {kind for kind, _, _ in stored(model / "model.safetensors").values()} == {str(dtype)}
+    assert Release(model).warnings == []
     assert written_back(model, tmp_path / "back") == before
     assert sorted(p.name for p in source.iterdir()) == sorted(p.name for p in (tmp_path / "back").iterdir())
     ours, encoder, _ = load_exported(model)
@@ -115,6 +117,17 @@ def test_a_release_is_imported_computes_the_same_and_is_written_back(
     assert ours.image_token_id == sizes.ids.pad
     assert_same_logits(ours, released)
     assert written_back(imported(tmp_path / "back", tmp_path / "again"), tmp_path / "back again") == before
+
+
+def test_without_a_tokenizer_it_is_imported_with_a_warning_and_not_looked_for_on_the_hub(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_toy(tmp_path / "release", releases.drawn(releases.toy()))
+    (source / "qwen.tiktoken").unlink()
+    import_released(source, tmp_path / "ours", positions=None, tokenizer=None)
+    assert "has no tokenizer beside it; name a folder that has one with --tokenizer" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"ours/tokenizer: no such folder; .*--tokenizer"):
+        load_exported(tmp_path / "ours")
 
 
 @BOTH
@@ -230,6 +243,38 @@ def test_a_model_that_was_trained_here_gets_the_releases_names(
         assert "copy them from the release" in said
         assert ("makes its images otherwise" in said) == bool(how)
     assert all(text in said for text in ("opencv_bilinear (trained with bicubic)", "(trained with [0.5, 0.5, 0.5])"))
+
+
+@pytest.mark.parametrize("name", ["vary_toy", "vary_tiny"])
+def test_what_the_releases_code_would_do_otherwise_is_said(name: str, tmp_path: Path) -> None:
+    """Of a model that was trained here from other parts than the release's, as Vary-toy from Qwen 1.5."""
+    settings = getattr(exports, name)(tmp_path)
+    if name == "vary_toy":
+        settings.language.config["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6}
+        settings.vision["clip"].config["layer"] = -1
+    said = "\n".join(Release(exports.trained(settings, tmp_path)).warnings)
+    expected = {
+        "vary_toy": [
+            "language: the released Vary-toy computes otherwise unless its config.json says so: ",
+            "rope_parameters {'rope_theta': 10000.0, 'rope_type': 'default'} (trained with {",
+            "max_position_embeddings 8192 (trained with 2048)",
+            "encoder clip: the released Vary-toy computes otherwise unless",
+            "layer -2 (trained with -1)",
+            "conversations were written as chatml_vary, the released Vary-toy's code writes them as vary_toy",
+            "the released Vary-toy's code has [151857, 151858, 151859] and another tokenizer",
+        ],
+        "vary_tiny": ["num_attention_heads 1 (trained with 2)", "written as vicuna_v1", "opencv_bilinear"],
+    }[name]
+    assert all(text in said for text in expected), said
+    assert "dropout" not in said and "initializer" not in said  # of no consequence
+    assert "encoder vary: the released Vary-toy computes" not in said
+
+
+def test_grouped_queries_have_no_place_in_the_release(tmp_path: Path) -> None:
+    settings = exports.vary_toy(tmp_path)
+    settings.language.config["num_key_value_heads"] = 1
+    with pytest.raises(UserError, match=r"c_attn.* is parts of one shape, found .*k_proj.bias \(16,\)"):
+        Release(exports.trained(settings, tmp_path))
 
 
 # --- parts alone

@@ -195,13 +195,22 @@ def test_what_does_not_compute_the_same_is_refused(tmp_path: Path, monkeypatch: 
 
     def cut(path: Path) -> dict[str, torch.Tensor]:
         weights = load(path)
-        del weights["encoders.vary.net_2.weight"]
+        del weights["language.model.model.decoder.layers.0.self_attn.k_proj.bias"]  # which has no effect on any logit
         return weights
 
-    for weights, names in ((damaged, rename), (load, swapped), (cut, rename)):
+    def more(path: Path) -> dict[str, torch.Tensor]:
+        return {**load(path), "connectors.vary.scale": torch.ones(1)}
+
+    differs = r"does not compute .*: image: the logits differ by \d"
+    for weights, names, message in (
+        (damaged, rename, differs),
+        (load, swapped, differs),
+        (cut, rename, r"cannot use the folder: .*missing keys: .*layers.0.self_attn.k_proj.bias, 1 in all"),
+        (more, rename, r"cannot use the folder: .*unexpected keys: connectors.vary.scale, 1 in all"),
+    ):
         monkeypatch.setattr(exporter, "load_file", weights)
         monkeypatch.setattr(OwnCode, "rename", names)
-        with pytest.raises(UserError, match=r"does not compute .*: image: the logits differ by \d"):
+        with pytest.raises(UserError, match=message):
             export(source, folder)
         assert not folder.exists()
         assert not list(tmp_path.glob(".exported*"))

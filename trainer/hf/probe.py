@@ -25,7 +25,14 @@ def run(folder: Path, work: Path) -> None:
     torch.set_flush_denormal(True)
     plan = json.loads((work / "cases.json").read_bytes())
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
+        folder, trust_remote_code=True, dtype=torch.float32, output_loading_info=True
+    )
+    model, report = loaded
+    for problem, names in report.items():  # transformers goes on; of a tensor without effect no logit would tell
+        if names:
+            raise ValueError(f"{problem.replace('_', ' ')}: {sorted(map(str, names))[0]}, {len(names)} in all")
+    model.eval()
     for case in plan["cases"]:
         conversations = [_with_images(conversation, work) for conversation in case["conversations"]]
         options: dict[str, Any] = {"tokenize": True, "add_generation_prompt": True, "return_dict": True}

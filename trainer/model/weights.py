@@ -101,6 +101,12 @@ def copy_tensors(
     return Loaded(source, tuple(sorted(missing)))
 
 
+def part_of(name: str) -> str:
+    """The part that a tensor of a model belongs to: encoders.<name>, connectors.<name>, joint or language."""
+    words = name.split(".")
+    return ".".join(words[: 2 if words[0] in ("encoders", "connectors") else 1])
+
+
 def is_export(path: str) -> bool:
     """Whether `path`, a file or a folder, is a model that this project exported."""
     file = _export_file(path)
@@ -317,8 +323,7 @@ def _parts_of(file: Path) -> dict[str, set[str]]:
         keys = list(stored.keys())
     parts: dict[str, set[str]] = defaultdict(set)
     for key in keys:
-        depth = 2 if key.startswith(("encoders.", "connectors.")) else 1
-        words = key.split(".")
-        if words[0] in ("encoders", "connectors", "joint", "language"):
-            parts[".".join(words[:depth])].add(".".join(words[depth:]))
+        part = part_of(key)
+        if part.split(".")[0] in ("encoders", "connectors", "joint", "language"):
+            parts[part].add(key.removeprefix(f"{part}."))
     return parts

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from datagen.config import load
 from datagen.errors import UserError
 from datagen.files import atomic_folder
+from trainer.encode import load_tokenizer
 from trainer.model.weights import preprocess_of_export
 from trainer.released.importer import RELEASE_FILES, RELEASED
 from trainer.released.mapping import to_released
-from trainer.released.names import KINDS, Kind, kind_of_ours
-from trainer.released.read import Checkpoint
+from trainer.released.names import HEAD, KINDS, Kind, kind_of_ours
+from trainer.released.parts import parts_of
+from trainer.released.read import Checkpoint, read_json
 from trainer.released.write import write_pickle, write_safetensors
-from trainer.settings import EXPORT_FILE, Recipe
+from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
+from trainer.templates import IMAGE_END, IMAGE_PAD, IMAGE_START
 
 
 class Release:
@@ -34,12 +39,15 @@ class Release:
         self.source = Checkpoint(file)
         before = self.source.metadata.get(RELEASED)
         self.kind = KINDS[before] if before in KINDS else kind_of_ours(self.source.shapes, str(model))
-        if self.kind.whole:
-            _check_parts(self.kind, load(Recipe, model / "recipe.yaml"), model)
-        self.warnings = _warnings(self.kind, model) if self.kind.preprocess else []
         self.mapped = to_released(self.kind, self.source.shapes, str(model))
         if self.mapped.unexpected:
             raise UserError(f"{file}: the {self.kind.title} has no place for {self.mapped.unexpected[0]}")
+        self.warnings: list[str] = []
+        if self.kind.whole:
+            settings = load(Recipe, model / "recipe.yaml").model
+            _check_parts(self.kind, settings, model)
+            lines = [*self._numbers(settings), *_images(self.kind, model), *self._conversations(settings)]
+            self.warnings = [f"{model}: {line}" for line in lines]
 
     def write(self, folder: Path) -> Path:
         """Writes the release's file of weights and what lay beside it; returns that file's path.
@@ -57,10 +65,45 @@ class Release:
                 shutil.copyfile(file, temp / file.name)
         return folder / self.kind.file
 
+    def _numbers(self, settings: ModelSettings) -> Iterator[str]:
+        """A line for each part of which the release's code, with its config.json, would compute something else."""
+        config, shapes = self._release_config(), self.source.shapes
+        tied = HEAD not in shapes
+        release = parts_of(self.kind, shapes, config, tied=tied, source=str(self.model))
+        assert release.language is not None
+        parts = {"language": (settings.language.config, release.language.config)}
+        for name, part in settings.vision.items():
+            parts[f"encoder {name}"] = (part.config, release.vision[name].config)
+        for name, (ours, theirs) in parts.items():
+            keys = [key for key in sorted(ours | theirs) if not re.search(_NO_SAY, key)]
+            if said := _differences({key: theirs.get(key) for key in keys}, ours):
+                yield f"{name}: the {self.kind.title} computes otherwise unless its config.json says so: {said}"
 
-def _check_parts(kind: Kind, recipe: Recipe, model: Path) -> None:
+    def _conversations(self, settings: ModelSettings) -> Iterator[str]:
+        """Lines on texts that the release's code would write or number otherwise."""
+        template, release = settings.language.template, self.kind.template
+        if template != release:
+            yield f"conversations were written as {template}, the {self.kind.title}'s code writes them as {release}"
+        if self.kind.image_ids and not (self.model / RELEASE_FILES).is_dir():
+            tokenizer = load_tokenizer(str(self.model / "tokenizer"))
+            ids = tokenizer.convert_tokens_to_ids([IMAGE_START, IMAGE_END, IMAGE_PAD])
+            if ids != list(self.kind.image_ids):
+                yield (
+                    f"its image tokens have the ids {ids}, the {self.kind.title}'s code has {[*self.kind.image_ids]} "
+                    "and another tokenizer; it will not read this model's texts"
+                )
+
+    def _release_config(self) -> dict[str, Any]:
+        file = self.model / RELEASE_FILES / "config.json"
+        return read_json(file) if file.is_file() else {}
+
+
+_NO_SAY = r"^initializer_|dropout|_token_id$|^use_cache$|^projection_dim$|^max_window_layers$|^layer_types$"
+"""Keys of a part's configuration that say nothing of what it computes when it is used."""
+
+
+def _check_parts(kind: Kind, settings: ModelSettings, model: Path) -> None:
     """Refuses a model with the release's names that the release's code would join in another way."""
-    settings = recipe.model
     found = [(name, part.type) for name, part in settings.vision.items()]
     wanted = list(kind.vision.items())
     if found != wanted:
@@ -76,16 +119,16 @@ def _check_parts(kind: Kind, recipe: Recipe, model: Path) -> None:
         )
 
 
-def _warnings(kind: Kind, model: Path) -> list[str]:
+def _images(kind: Kind, model: Path) -> Iterator[str]:
     """A line for each encoder that the release's code would show other images than it was trained with."""
-    lines = []
     for name, how in preprocess_of_export(str(model)).items():
-        release, ours = kind.preprocess[name], how.as_settings()
-        differing = [key for key in release if _alike(ours[key]) != _alike(release[key])]
-        if differing:
-            said = ", ".join(f"{key} {release[key]} (trained with {ours[key]})" for key in differing)
-            lines.append(f"{model}: encoder {name}: the {kind.title}'s code makes its images otherwise: {said}")
-    return lines
+        if said := _differences(kind.preprocess[name], how.as_settings()):
+            yield f"encoder {name}: the {kind.title}'s code makes its images otherwise: {said}"
+
+
+def _differences(release: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    differing = [key for key in release if _alike(ours.get(key)) != _alike(release[key])]
+    return ", ".join(f"{key} {release[key]} (trained with {ours.get(key)})" for key in differing)
 
 
 def _alike(value: Any) -> Any:

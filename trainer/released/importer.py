@@ -22,7 +22,7 @@ from datagen.config import to_yaml
 from datagen.errors import UserError
 from datagen.files import atomic_folder, write_text
 from trainer.model import OPT_OFFSET, stretch_positions
-from trainer.model.weights import export_header
+from trainer.model.weights import export_header, part_of
 from trainer.released import tokenizer
 from trainer.released.mapping import to_ours
 from trainer.released.names import EMBEDDING, kind_of
@@ -81,11 +81,11 @@ class Import:
         found, expected = self.mapped.pieces.keys(), self.parts.shapes.keys()
         absent, optional = expected - found, set(self.kind.may_miss)
         columns = {
-            "loaded": Counter(map(_part, found & expected)),
-            "missing": Counter(map(_part, absent - optional)),
-            "unexpected": Counter(map(_part, [*(found - expected), *self.mapped.unexpected])),
+            "loaded": Counter(map(part_of, found & expected)),
+            "missing": Counter(map(part_of, absent - optional)),
+            "unexpected": Counter(map(part_of, [*(found - expected), *self.mapped.unexpected])),
             "ignored": Counter(map(self._part_of_buffer, self.mapped.ignored)) + self.mapped.dropped,
-            "random": Counter(map(_part, absent & optional)),
+            "random": Counter(map(part_of, absent & optional)),
         }
         modules = dict.fromkeys(module for column in columns.values() for module in sorted(column))
         return [ModuleReport(module=m, **{sort: column[m] for sort, column in columns.items()}) for m in modules]
@@ -187,15 +187,9 @@ class Import:
 
     def _part_of_buffer(self, name: str) -> str:
         ours = self.kind.to_ours(name)
-        return _part(ours[0]) if ours else "language"
+        return part_of(ours[0]) if ours else "language"
 
     def _released(self, names: Iterable[str]) -> str:
         """The first of our names as the release calls them."""
         known = [self.kind.to_released(name) or name for name in sorted(names)]
         return ", ".join(known[:3]) + (", …" if len(known) > 3 else "")
-
-
-def _part(name: str) -> str:
-    """The module of the report that a tensor belongs to."""
-    words = name.split(".")
-    return ".".join(words[: 2 if words[0] in ("encoders", "connectors") else 1])

@@ -63,7 +63,7 @@ def to_released(kind: Kind, shapes: Mapping[str, Shape], source: str) -> Mapped:
     """A model of ours in the names of a release; a tied output layer under both of its names.
 
     Raises:
-        UserError: a tensor that the release stacks is missing.
+        UserError: a tensor that the release stacks is missing or of another shape than those beside it.
     """
     mapped = Mapped()
     for name in shapes:
@@ -74,6 +74,9 @@ def to_released(kind: Kind, shapes: Mapping[str, Shape], source: str) -> Mapped:
             ours = kind.to_ours(released) or ()
             if missing := [part for part in ours if part not in shapes]:
                 raise UserError(f"{source}: lacks {missing[0]}, a part of the release's {released}")
+            if len({shapes[part] for part in ours}) > 1:
+                found = ", ".join(f"{part} {shapes[part]}" for part in ours)
+                raise UserError(f"{source}: the release's {released} is parts of one shape, found {found}")
             mapped.pieces[released] = tuple(Piece(part) for part in ours)
             mapped.shapes[released] = _stacked([shapes[part] for part in ours])
     head = kind.to_released(HEAD)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from datagen.errors import UserError
+from trainer.model.weights import part_of
 from trainer.preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 
 EMBEDDING = {
@@ -60,6 +61,7 @@ class Kind:
     qwen_v1: bool = False  # its config.json is that of Qwen's own code, not of transformers
     tied: bool = False  # input embeddings are the output layer's, unless config.json says otherwise
     template: str | None = None  # of a whole model's conversations
+    image_ids: tuple[int, int, int] | None = None  # of <img>, </img>, <imgpad>, where its code has them as numbers
     preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a whole model's encoders, by name
     ignored: tuple[str, ...] = ()  # buffers of older files; the model computes them itself
     dropped: Mapping[str, str] = field(default_factory=dict)  # pattern → a module that nothing here has
@@ -146,6 +148,7 @@ _TABLE = (
         language="qwen2",
         qwen_v1=True,
         template="vary_toy",
+        image_ids=(151857, 151858, 151859),
         preprocess={"clip": {**_AS_CLIP, "fit": "crop"}, "vary": _AS_CLIP},
         ignored=(*_QWEN_V1_IGNORED, f"transformer.vision_tower.{_CLIP_IGNORED}"),
     ),
@@ -278,5 +281,5 @@ def kind_of_ours(names: Collection[str], source: str) -> Kind:
         released = {kind.to_released(name) for name in names}
         if None not in released and released >= set(kind.marks):
             return kind
-    parts = sorted({".".join(name.split(".")[: 1 if name.startswith("language.") else 2]) for name in names})
-    raise UserError(f"{source}: no released model consists of {', '.join(parts)}")
+    parts = ", ".join(sorted({part_of(name) for name in names}))
+    raise UserError(f"{source}: no released model consists of {parts}")

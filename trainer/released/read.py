@@ -39,7 +39,7 @@ class Checkpoint:
         self.path = path
         self.folder = path if path.is_dir() else path.parent
         config = self.folder / "config.json"
-        self.config: dict[str, Any] = _json(config) if config.is_file() else {}
+        self.config: dict[str, Any] = read_json(config) if config.is_file() else {}
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, str] = {}  # safetensors' names: F32, BF16, …
         self.metadata: dict[str, str] = {}  # of a safetensors file
@@ -122,7 +122,7 @@ def _files(path: Path) -> dict[Path, set[str]]:
 
 
 def _shards(index: Path) -> dict[Path, set[str]]:
-    weight_map = _json(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index}: expected a weight_map of names and files")
     shards: dict[Path, set[str]] = {}
@@ -136,7 +136,8 @@ def _shards(index: Path) -> dict[Path, set[str]]:
     return shards
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Keys and values of a JSON file; UserError when it is something else."""
     check_fetched(path)
     try:
         found = json.loads(path.read_bytes())

@@ -16,8 +16,6 @@ from trainer.model.weights import config_class_of
 from trainer.released.names import Kind
 from trainer.released.read import Shape
 
-_WINDOW = 14  # of SAM where no layer has one
-_CHANNELS = (512, 1024)  # of the two convolutions where a checkpoint has none
 _CLIP_HEAD, _OPT_HEAD, _QWEN_HEAD = 64, 64, 128  # channels of a head in every released size
 _VIT_DEPTH = {768: 12, 1024: 24, 1280: 32}  # ViT-B, L and H, by width: a file that ends early lacks whole layers
 _QWEN_V1_POSITIONS = 8192  # beyond its seq_length Qwen's own code changes its formulas
@@ -54,12 +52,14 @@ class Part:
 
 
 def sam(part: Part) -> dict[str, Any]:
-    """`SamConfig`'s keys. Layers whose tables of relative positions span the whole image attend over all of it."""
+    """`SamConfig`'s keys; what no tensor tells is left to its defaults, which are Vary's.
+
+    Layers whose tables of relative positions span the whole image attend over all of it.
+    """
     width, _, patch, _ = part.shape("patch_embed.proj.weight", 4)
     grid = part.shape("pos_embed", 4)[1]
     tables = part.layers("blocks.{i}.attn.rel_pos_h")
     _, head = part.shape("blocks.0.attn.rel_pos_w", 2)
-    windows = {length for length, _ in tables.values()} - {2 * grid - 1}
     sizes = {
         "image_size": grid * patch,
         "patch_size": patch,
@@ -67,13 +67,15 @@ def sam(part: Part) -> dict[str, Any]:
         "depth": max(part.depth("blocks.{i}.norm1.weight"), _VIT_DEPTH.get(width, 0)),
         "heads": width // head,
         "mlp_ratio": part.shape("blocks.0.mlp.lin1.weight", 2)[0] // width,
-        "window": (max(windows) + 1) // 2 if windows else _WINDOW,
         "global_layers": sorted(layer for layer, (length, _) in tables.items() if length == 2 * grid - 1),
         "neck": part.shape("neck.0.weight", 4)[0],
     }
-    names = ("net_2.weight", "net_3.weight")  # Vary's; the original SAM has neither
-    channels = [part.shape(name, 4)[0] if name in part.shapes else None for name in names]
-    return sizes | {"conv_channels": [found or default for found, default in zip(channels, _CHANNELS, strict=True)]}
+    if windows := {length for length, _ in tables.values()} - {2 * grid - 1}:
+        sizes["window"] = (max(windows) + 1) // 2
+    convolutions = ("net_2.weight", "net_3.weight")  # the original SAM has neither
+    if part.shapes.keys() >= set(convolutions):
+        sizes["conv_channels"] = [part.shape(name, 4)[0] for name in convolutions]
+    return sizes
 
 
 def clip(part: Part, config: Mapping[str, Any]) -> dict[str, Any]:
