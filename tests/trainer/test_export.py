@@ -30,10 +30,11 @@ from trainer.hf.own_code import OwnCode, code_files
 from trainer.hf.processing_varyforge import VaryforgeProcessor
 from trainer.layout import ImageLayout, ViewTokens
 from trainer.preprocess import ImagePreprocess
+from trainer.released.importer import Import
 from trainer.templates import IMAGE_PAD, TEMPLATES
 from trainer.tiling import Thumbnail
 
-from . import exports, tokenizers_of_all_kinds
+from . import exports, releases, tokenizers_of_all_kinds
 from .tokenizers_of_all_kinds import EXACT, with_tokens
 
 Export = Callable[[str], tuple[Path, str]]
@@ -372,6 +373,18 @@ def test_pixels_are_those_of_training() -> None:
     assert torch.equal(made["pixel_values"], torch.cat(expected, dim=1))
     with pytest.raises(ValueError, match="more <imgpad> than there are images"):
         processor(images=pictures[:1], text=IMAGE_PAD * 2)
+
+
+def test_an_imported_model_keeps_its_type_and_its_bytes(tmp_path: Path) -> None:
+    Import(releases.write_tiny(tmp_path / "release", releases.drawn(releases.tiny(), torch.bfloat16))).write(
+        tmp_path / "ours"
+    )
+    export(tmp_path / "ours", tmp_path / "exported")
+    before, after = (releases.stored(tmp_path / name / "model.safetensors") for name in ("ours", "exported"))
+    assert sorted(before.values()) == sorted(after.values())
+    assert json.loads((tmp_path / "exported" / "config.json").read_text())["dtype"] == "bfloat16"
+    modes = {path.stat().st_mode for path in (tmp_path / "exported").iterdir()}
+    assert len(modes) == 1  # safetensors writes for the owner alone
 
 
 def test_the_folders_tokenizer_is_the_trained_one(exported: Export) -> None:
