@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, OPTConfig, OPTForCau
 from transformers.models.sam.configuration_sam import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
+from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.model import PartReport, VisionLanguageModel, build, sam
 from trainer.model.attention import BY_SAMPLE
@@ -622,6 +624,22 @@ def test_an_exported_language_model_grows_as_a_folder_of_transformers_does(opt_f
     assert (same.vocabulary, same.max_positions) == (50, 20)
     with pytest.raises(ValueError, match=f"max_position_embeddings 10 is fewer than the 20 of {part['weights']}"):
         LANGUAGE_MODELS["opt"].build({**config, "max_position_embeddings": 10}, part["weights"], "sdpa", vocabulary=9)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("num_hidden_layers", 10**9, "expected at most"),
+        ("num_attention_heads", 0, "zero"),
+        ("hidden_size", "x", "hidden_size"),
+    ],
+)
+def test_a_config_of_a_folder_that_makes_no_model(opt_folder: Path, key: str, value: object, said: str) -> None:
+    file = opt_folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(UserError, match=said) as error:
+        LANGUAGE_MODELS["opt"].build({}, str(opt_folder), "sdpa", vocabulary=9)
+    assert str(opt_folder) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_stretched_positions_keep_offset_rows_and_ends() -> None:

@@ -36,6 +36,8 @@ _TORN = (
 )  # fmt: skip
 """What torch's reader of pickles ends with when bytes are wrong or missing, or name what it does not load."""
 
+_MOST_LAYERS = 1000  # several times those of any model there is
+
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
@@ -253,7 +255,9 @@ def load_from_hub(model_class: type[Model], name: str, overrides: Mapping[str, A
     """
     try:
         with _quiet():
-            config = config_class_of(model_class).from_pretrained(name, **overrides)
+            config_class = config_class_of(model_class)
+            _check_layers(name, config_class.get_config_dict(name)[0])
+            config = config_class.from_pretrained(name, **overrides)
             loaded: Any = model_class.from_pretrained(
                 name,
                 config=config,
@@ -262,7 +266,9 @@ def load_from_hub(model_class: type[Model], name: str, overrides: Mapping[str, A
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # only to be told of them; refused below
             )
-    except (OSError, ValueError, StrictDataclassError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError, ArithmeticError, StrictDataclassError) as error:
         place = "" if Path(name).exists() else "no such folder, and as a hub name: "
         raise UserError(
             f"{name}: cannot be read as {model_class.__name__}: {place}{str(error).splitlines()[0]}; "
@@ -275,6 +281,14 @@ def load_from_hub(model_class: type[Model], name: str, overrides: Mapping[str, A
         raise UserError(_wrong_shape(name, key, found, expected))
     _refuse(name, "lacks", info["missing_keys"])
     return model
+
+
+def _check_layers(name: str, given: Mapping[str, Any]) -> None:
+    """UserError before transformers builds, for hours and in all the memory there is, what a broken config asks for."""
+    for part in (given, *(value for value in given.values() if isinstance(value, dict))):
+        layers = part.get("num_hidden_layers", 0)
+        if isinstance(layers, int) and layers > _MOST_LAYERS:
+            raise UserError(f"{name}: config.json: num_hidden_layers {layers}, expected at most {_MOST_LAYERS}")
 
 
 def _refuse(source: str, problem: str, names: Collection[str]) -> None:
