@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from datagen.console import warn
 from datagen.errors import UserError
+from trainer.catalog import PlannedImage
 from trainer.encode import ConversationEncoder, load_tokenizer, token_id
 from trainer.model import PartReport, VisionLanguageModel, build, layout_of
 from trainer.model.tables import lookup
@@ -20,10 +21,11 @@ from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
 from trainer.templates import IMAGE_PAD, TEMPLATES
 
 
-def planned_image(model: ModelSettings) -> int:
-    """Tokens of an image and its marks, as `ConversationEncoder.planned_image`, without tokenizer and weights."""
+def planned_image(model: ModelSettings) -> PlannedImage:
+    """What an image is taken for, as `ConversationEncoder.planned_image`, without tokenizer and weights."""
     marks = lookup(TEMPLATES, model.language.template, "model.language.template").image
-    return layout_of(model).planned_tokens + sum(map(bool, marks))
+    layout = layout_of(model)
+    return PlannedImage(layout.planned_tokens + sum(map(bool, marks)), layout.most_views)
 
 
 def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, list[PartReport]]:

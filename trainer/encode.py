@@ -19,6 +19,7 @@ from datagen.errors import UserError
 from datagen.escape import unescape
 from datagen.sample import IMAGE_MARKER, Sample, Turn
 from trainer.batch import IGNORE_INDEX, Encoded
+from trainer.catalog import PlannedImage
 from trainer.layout import ImageLayout, Size
 from trainer.spelling import Speller, Untellable, find_token
 from trainer.templates import BOS, EOS, IMAGE_END, IMAGE_PAD, IMAGE_START, TEMPLATES, Template
@@ -131,9 +132,9 @@ class ConversationEncoder:
         )
 
     @property
-    def planned_image(self) -> int:
-        """Tokens of an image of unknown size and of its marks; see `ImageLayout.planned_tokens`."""
-        return self.layout.planned_tokens + sum(map(len, self._image))
+    def planned_image(self) -> PlannedImage:
+        """What an image of unknown size is taken for; see `ImageLayout.planned_tokens`."""
+        return PlannedImage(self.layout.planned_tokens + sum(map(len, self._image)), self.layout.most_views)
 
     def prompt(self, sample: Sample) -> list[int]:
         """Ids up to where the last answer begins: what a model is given to answer."""
