@@ -72,6 +72,11 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
         max_length=recipe.data.max_length,
         too_long=recipe.data.too_long,
     )
+    if encoder.planned_image.tokens > recipe.data.max_length:
+        raise UserError(
+            f"data.max_length {recipe.data.max_length}: an image and its marks have up to "
+            f"{encoder.planned_image.tokens} tokens, and images are never cut; give more, or a model with fewer"
+        )
     if os.environ.get("RANK", "0") == "0":
         for line in (*encoder.warnings, *_moved(model, parts)):
             warn(line)

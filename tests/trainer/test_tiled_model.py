@@ -254,6 +254,13 @@ def test_a_row_must_take_the_most_views_of_an_image(recipe: Recipe) -> None:
         assemble(few)
 
 
+def test_a_row_must_take_the_most_tokens_of_an_image(recipe: Recipe) -> None:
+    most = assemble(recipe)[1].planned_image.tokens
+    assemble(replace(recipe, data=replace(recipe.data, max_length=most)))
+    with pytest.raises(UserError, match=rf"^data\.max_length {most - 1}: an image and its marks have up to {most} tok"):
+        assemble(replace(recipe, data=replace(recipe.data, max_length=most - 1)))
+
+
 def test_planning_takes_an_image_for_the_most_views_it_can_have(recipe: Recipe, root: Path) -> None:
     _, encoder, _ = assemble(recipe)
     load, corpus = load_sample(encoder, recipe.data), Corpus(recipe.data)
