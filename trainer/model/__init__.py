@@ -80,13 +80,21 @@ def _prepare(
 def layout_of(settings: ModelSettings) -> ImageLayout:
     """The layout of images of a recipe's model, from its sizes alone: no weights are read, drawn or held.
 
-    UserError as for `build`; sizes that a recipe leaves to its weights are then transformers' defaults.
+    UserError as for `build`. What a recipe leaves to a checkpoint that is not on this machine is transformers' default.
     """
-    vision = {name: replace(encoder, weights=None) for name, encoder in settings.vision.items()}
+    vision = {}
+    for name, encoder in settings.vision.items():
+        with _at(f"model.vision.{name}"):
+            sizes = _family(name, encoder).sizes(encoder.config, encoder.weights)
+        vision[name] = replace(encoder, weights=None, config=sizes)
     bare = replace(settings, vision=vision, language=replace(settings.language, weights=None))
     with torch.device("meta"):
         model, _ = _assemble(bare, vocabulary=1, image_token_id=0, attention="eager")
     return model.layout
+
+
+def _family(name: str, encoder: EncoderSettings) -> type[VisionEncoder]:
+    return lookup(ENCODERS, encoder.type, f"model.vision.{name}.type")
 
 
 @contextmanager
@@ -109,7 +117,7 @@ def _assemble(
     for name, encoder in settings.vision.items():
         if not name or "." in name or hasattr(nn.ModuleDict, name):  # it becomes part of the names of tensors
             raise UserError(f"model.vision: an encoder cannot be called {name!r}; call it 'my_{encoder.type}'")
-        family = lookup(ENCODERS, encoder.type, f"model.vision.{name}.type")
+        family = _family(name, encoder)
         with _at(f"model.vision.{name}"):
             part, loaded[f"encoders.{name}"] = family.build(encoder.config, encoder.weights, attention)
         part.preprocess = with_changes(part.preprocess, encoder.preprocess, f"model.vision.{name}.preprocess")

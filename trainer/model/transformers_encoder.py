@@ -32,6 +32,7 @@ from trainer.model.weights import (
     class_named,
     config_class_of,
     config_keys,
+    configuration_at,
     configuration_of,
     from_config,
     is_export,
@@ -97,6 +98,18 @@ class TransformersEncoder(VisionEncoder):
             return cls(load_from_hub(model_class, weights, sizes, attention), **own), Loaded(weights)
         encoder = cls(from_config(model_class, sizes, attention), **own)
         return encoder, RANDOM if weights is None else load_encoder_of_export(encoder, weights)
+
+    @classmethod
+    def sizes(cls, config: dict[str, Any], weights: str | None) -> dict[str, Any]:
+        """See `VisionEncoder`."""
+        if weights is None or is_export(weights):
+            return config
+        found = configuration_at(cls._class_of(config, weights), weights)
+        if found is None and config.keys() <= set(cls.own_keys):
+            raise UserError(
+                f"config: says no sizes, and {weights} is not on this machine; give them there, or fetch it"
+            )
+        return {**(found or {}), **config}
 
     def configuration(self) -> dict[str, Any]:
         """See `VisionEncoder`."""

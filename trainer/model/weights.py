@@ -208,10 +208,25 @@ def config_keys(config_class: type[PreTrainedConfig]) -> set[str]:
     return {key for each in own for key in each.__annotations__ if not key.startswith("_")}
 
 
+def configuration_at(model_class: type[PreTrainedModel], name: str) -> dict[str, Any] | None:
+    """The whole configuration of a checkpoint in a local folder or fetched from a hub before; None: it is not here."""
+    try:
+        with _quiet():
+            return _configuration(config_class_of(model_class).from_pretrained(name, local_files_only=True))
+    except OSError:
+        return None
+    except BAD_SIZES as error:
+        raise UserError(f"{name}: cannot be read as {model_class.__name__}: {said_by(error)}") from error
+
+
 def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
     """A transformers model's whole configuration, in keys and values that `from_config` takes."""
-    config_class = config_class_of(type(model))
-    found = {key: value for key, value in model.config.to_dict().items() if key in config_keys(config_class)}
+    return _configuration(model.config)
+
+
+def _configuration(config: PreTrainedConfig) -> dict[str, Any]:
+    config_class = type(config)
+    found = {key: value for key, value in config.to_dict().items() if key in config_keys(config_class)}
     # What is null by itself need not be said, what was set to null must be (a sliding window, say).
     return {key: value for key, value in found.items() if (value, getattr(config_class, key, None)) != (None, None)}
 
