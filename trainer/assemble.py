@@ -91,8 +91,8 @@ def _moved(model: VisionLanguageModel, parts: list[PartReport]) -> list[str]:
 
 
 def _encoder(part: PartReport) -> str:
-    """An encoder's name in the recipe."""
-    return part.part.removeprefix("encoders.")
+    """An encoder's name in the recipe; "" for other parts, whose names an encoder may have too."""
+    return part.part.removeprefix("encoders.") if part.part.startswith("encoders.") else ""
 
 
 def _without_weights(settings: ModelSettings) -> ModelSettings:

@@ -316,6 +316,15 @@ def test_a_run_trains_exports_and_answers(recipe: Recipe, tmp_path: Path) -> Non
     assert answers_of(model, encoder, samples, 1) == answers_of(model, encoder, samples, 3)
 
 
+def test_only_what_could_have_been_loaded_is_warned_of(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    projected = replace(recipe, model=replace(recipe.model, projector=PartSettings(type="mlp")))
+    corpus, parts = Corpus(recipe.data), assemble(projected)[2]
+    capsys.readouterr()
+    entry.introduce(projected, corpus, parts, 1, 1)
+    warned = [line.split()[1] for line in capsys.readouterr().err.splitlines() if "RANDOM weights" in line]
+    assert warned == ["encoders.clip:", "language:"]
+
+
 def test_two_encoders_see_the_same_grid(root: Path) -> None:
     tokenizer = make_tokenizer([root / "shards"], root / "tokenizer")
     both = {"vary": EncoderSettings(type="sam", config=SAM), **tiled().vision}
