@@ -110,10 +110,7 @@ class ConversationEncoder:
             TooLong: it is too long and `too_long` is "drop".
             UserError: it is too long and `too_long` is "error".
         """
-        try:
-            row = self._row(sample.turns, sizes_of(sample))
-        except Untellable as error:
-            raise Unusable(str(error)) from error
+        row = self._row(sample.turns, sizes_of(sample))
         length = len(row.ids)
         truncated = length > self.max_length
         if truncated:
@@ -137,7 +134,7 @@ class ConversationEncoder:
         return PlannedImage(self.layout.planned_tokens + sum(map(len, self._image)), self.layout.most_views)
 
     def prompt(self, sample: Sample) -> list[int]:
-        """Ids up to where the last answer begins: what a model is given to answer."""
+        """Ids up to where the last answer begins: what a model is given to answer; Unusable as for `encode`."""
         row = self._row(sample.turns[:-1], sizes_of(sample))
         row.open_answer(self._lead)
         return row.ids
@@ -195,9 +192,14 @@ class ConversationEncoder:
                 opening = [*self._between, *self._user[0]]
             else:
                 row.open_answer(self._lead)
-                said = self._lead + unescape(turn.text) + self.template.closing
-                row.add_answer([*self._spell.ids(said, exact=True), self.end_id])
+                row.add_answer([*self._said(turn.text), self.end_id])
         return row
+
+    def _said(self, text: str) -> list[int]:
+        try:
+            return self._spell.ids(self._lead + unescape(text) + self.template.closing, exact=True)
+        except Untellable as error:
+            raise Unusable(str(error)) from error
 
     def _add_question(self, row: _Row, text: str, images: Iterator[Size]) -> None:
         before, after = self._image

@@ -316,6 +316,14 @@ def test_a_run_trains_exports_and_answers(recipe: Recipe, tmp_path: Path) -> Non
     assert answers_of(model, encoder, samples, 1) == answers_of(model, encoder, samples, 3)
 
 
+def test_a_sample_that_cannot_be_answered_is_named(recipe: Recipe) -> None:
+    model, encoder, _ = assemble(recipe)
+    sample = seen(4, SIZES[0])
+    wrong = replace(sample, images=(replace(sample.images[0], width=61),))
+    with pytest.raises(UserError, match=r"^sample 'seen-4' cannot be answered: image of 60x20 px, and its sample says"):
+        answers_of(model.eval(), encoder, [wrong], 1)
+
+
 def test_only_what_could_have_been_loaded_is_warned_of(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     projected = replace(recipe, model=replace(recipe.model, projector=PartSettings(type="mlp")))
     corpus, parts = Corpus(recipe.data), assemble(projected)[2]
