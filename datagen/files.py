@@ -46,13 +46,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A new folder that appears at `path` with all that the block wrote into it, or not at all.
 
     Raises:
-        UserError: there is something at `path`.
+        UserError: there is something at `path`, which is not to be replaced.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: exists already; delete it or choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMP_SUFFIX}")
@@ -60,6 +60,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temp
         sync_tree(temp)
+        if replace:
+            shutil.rmtree(path, ignore_errors=True)
         os.replace(temp, path)
         sync_folder(path.parent)
     except BaseException:

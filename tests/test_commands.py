@@ -43,6 +43,7 @@ def run(*words: str, status: int = 0, cwd: Path = ROOT) -> str:
         ("-m", "trainer.tokenizer"),
         ("-m", "trainer.evaluate"),
         ("-m", "trainer.convert"),
+        ("-m", "trainer.export"),
         ("-m", "pipelines.mix"),
         ("-m", "pipelines.run"),
         ("-m", "pipelines.report"),

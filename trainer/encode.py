@@ -69,6 +69,7 @@ def sizes_of(sample: Sample) -> tuple[Size, ...]:
 class ConversationEncoder:
     """Turns samples into ids and ids into text, for one tokenizer, template and layout of images.
 
+    `lead` is the blank that an answer begins with where the tokenizer makes it part of the first word, or "".
     `warnings` says which characters the tokenizer does not give back; an answer that holds one it does not know is
     `Unusable`.
 
@@ -136,7 +137,7 @@ class ConversationEncoder:
     def prompt(self, sample: Sample) -> list[int]:
         """Ids up to where the last answer begins: what a model is given to answer; Unusable as for `encode`."""
         row = self._row(sample.turns[:-1], sizes_of(sample))
-        row.open_answer(self._lead)
+        row.open_answer(self.lead)
         return row.ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -144,7 +145,7 @@ class ConversationEncoder:
         answer, closing = list(ids), ""
         if self.end_id in answer:
             answer, closing = answer[: answer.index(self.end_id)], self.template.closing
-        return self._spell.text(answer).removeprefix(self._lead).removesuffix(closing)
+        return self._spell.text(answer).removeprefix(self.lead).removesuffix(closing)
 
     def _prepare(self, name: str) -> None:
         """Cuts the template's strings at control tokens, and finds what stands before an answer."""
@@ -162,7 +163,7 @@ class ConversationEncoder:
                 )
         opening = self._user[1][-1] if self._user[1] else self.end_id
         follows_blank = opening.endswith(" ") if isinstance(opening, str) else self._spell.prefix == "each"
-        self._lead = " " if follows_blank and self._spell.prefix != "never" else ""
+        self.lead = " " if follows_blank and self._spell.prefix != "never" else ""
 
     def _pieces(self, text: str) -> list[_Piece]:
         """A string of the template as plain text and ids."""
@@ -191,13 +192,13 @@ class ConversationEncoder:
                 row.add(self._user[1])
                 opening = [*self._between, *self._user[0]]
             else:
-                row.open_answer(self._lead)
+                row.open_answer(self.lead)
                 row.add_answer([*self._said(turn.text), self.end_id])
         return row
 
     def _said(self, text: str) -> list[int]:
         try:
-            return self._spell.ids(self._lead + unescape(text) + self.template.closing, exact=True)
+            return self._spell.ids(self.lead + unescape(text) + self.template.closing, exact=True)
         except Untellable as error:
             raise Unusable(str(error)) from error
 

@@ -194,7 +194,7 @@ def test_supervised_is_exactly_what_the_assistant_says(
     assert [run[-1] for run in runs] == [encoder.end_id] * len(rounds)  # and nowhere else:
     control = [number for number, token in encoder.tokenizer.added_tokens_decoder.items() if len(str(token)) > 2]
     assert [token for run in runs for token in run if token in control] == [encoder.end_id] * len(rounds)
-    blank = encoder._lead  # the tokenizer's own, which its decoder takes away; without one it gives back what went in
+    blank = encoder.lead  # the tokenizer's own, which its decoder takes away; without one it gives back what went in
     own = [str(encoder.tokenizer.decode(run[:-1], clean_up_tokenization_spaces=False)) for run in runs]
     inside = [blank + normal(answer + form.closing) for _, answer in rounds]
     strips = kind in ("llama", "llama_legacy", "llama_always", "unigram")

@@ -275,11 +275,11 @@ def test_gradients(sizes: ToySizes | TinySizes, packing: str, gradient_checkpoin
     released(*released_batch(cases, released)).loss.backward()
     total, *_ = ours(batch_of(PACKINGS[packing](cases), ours))
     (total / sum(one.supervised for one in cases)).backward()
-    assert_same_gradients(released, ours, norms=2e-5, elements=1e-4)
+    assert_same_gradients(released, ours, norms=2e-5, apart=1e-4)
 
 
-def assert_same_gradients(released: Released, ours: VisionLanguageModel, *, norms: float, elements: float) -> None:
-    """The same parameters train, their gradients have norms within `norms`, and numbers within `elements` × largest."""
+def assert_same_gradients(released: Released, ours: VisionLanguageModel, *, norms: float, apart: float) -> None:
+    """The same parameters train; norms of gradients differ by the share `norms`, differences have the share `apart`."""
     theirs = {name: p.grad for name, p in released.named_parameters() if p.grad is not None}
     if isinstance(released, ReleasedTiny):
         theirs["lm_head.weight"] = theirs["model.decoder.embed_tokens.weight"]  # one parameter of two names
@@ -294,7 +294,7 @@ def assert_same_gradients(released: Released, ours: VisionLanguageModel, *, norm
             continue
         assert float(gradient.norm()) > 0, name
         assert float(found[name].norm()) == pytest.approx(float(gradient.norm()), rel=norms), name
-        assert float((found[name] - gradient).abs().max()) <= elements * float(gradient.abs().max()), name
+        assert float((found[name] - gradient).norm()) <= apart * float(gradient.norm()), name
     whole = [torch.stack([g.norm() for g in grads.values()]).norm() for grads in (found, expected)]
     assert float(whole[0]) == pytest.approx(float(whole[1]), rel=norms)
 
@@ -503,8 +503,9 @@ def assert_full_size(sizes: ToySizes | TinySizes, device: str) -> None:
         assert_near(hidden.logits(), logits, FULL_SHARE)
     assert total.item() / one.supervised == pytest.approx(loss, rel=FULL_SHARE)
     del logits
-    # Of millions of ReLUs, a few are on at one side and off at the other: single elements differ more than norms do.
-    assert_same_gradients(released, ours, norms=1e-3, elements=1e-2)
+    # A few of OPT's 38 million ReLUs are on at one side and off at the other (`test_opt_of_full_size_in_fp64`).
+    relu = isinstance(released, ReleasedTiny)
+    assert_same_gradients(released, ours, norms=1e-3, apart=1e-2 if relu else 1e-4)
 
     prompt = case(sizes, images=1, text=12, seed=2)
     ids, _, images, _ = moved(released_batch([prompt], released), device)
@@ -523,6 +524,23 @@ def moved(inputs: Any, device: str) -> Any:
 @pytest.mark.parametrize("name", FULL)
 def test_full_size(name: str) -> None:
     assert_full_size(FULL[name], "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_opt_of_full_size_in_fp64() -> None:
+    """Without rounding no ReLU is on at one side alone, and gradients agree as far as the loss, in fp32, lets them."""
+    sizes = TinySizes(sam=SAM, opt=OptSizes(dropout=0.0))
+    released = released_of(sizes)
+    draw(released, seed=0)
+    ours = ours_like(released).double()
+    released.double()
+    one = case(sizes, images=1, text=1000, seed=1)
+    ids, mask, images, labels = released_batch([one], released)
+    released(ids, mask, [image.double() for image in images], labels).loss.backward()
+    total, *_ = ours(batch_of([[one]], ours))
+    (total / one.supervised).backward()
+    assert_same_gradients(released, ours, norms=1e-6, apart=1e-6)
 
 
 @pytest.mark.gpu

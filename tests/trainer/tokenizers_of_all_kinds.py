@@ -89,9 +89,9 @@ def llama3() -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<|begin_of_text|>", eos_token="<|end_of_text|>")
 
 
-def llama() -> PreTrainedTokenizerBase:
+def llama(**settings: bool) -> PreTrainedTokenizerBase:
     """Sentencepiece BPE with byte fallback, a blank before the first text only."""
-    return LlamaTokenizer(*_sentencepiece(600))
+    return LlamaTokenizer(*_sentencepiece(600), **settings)
 
 
 def llama_legacy() -> PreTrainedTokenizerBase:

@@ -1,0 +1,1 @@
+"""What an exported folder for plain transformers is made of; `trainer.export` writes it."""

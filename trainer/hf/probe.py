@@ -1,0 +1,62 @@
+"""Loads an exported folder with plain transformers and writes down what it computes.
+
+Run as a file, alone: `python probe.py FOLDER WORK`.
+WORK/cases.json holds the cases: a name and a batch of conversations each, whose images are files in WORK. Of each,
+WORK/NAME.safetensors gets the processor's inputs, the logits of the last tokens and the greedy continuation. Nothing of
+varyforge can be imported here, so what works here works where it is not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def run(folder: Path, work: Path) -> None:
+    """See the module."""
+    import torch  # noqa: PLC0415  # after `main` has set the environment
+    from safetensors.torch import save_file  # noqa: PLC0415
+    from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415
+
+    torch.set_flush_denormal(True)
+    plan = json.loads((work / "cases.json").read_bytes())
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
+    for case in plan["cases"]:
+        conversations = [_with_images(conversation, work) for conversation in case["conversations"]]
+        options: dict[str, Any] = {"tokenize": True, "add_generation_prompt": True, "return_dict": True}
+        if len(conversations) > 1 and case["native"]:
+            options["processor_kwargs"] = {"padding": True}
+        inputs = processor.apply_chat_template(conversations, return_tensors="pt", **options)
+        found = dict(inputs)
+        with torch.no_grad():
+            found["logits"] = model(**inputs).logits[:, -plan["logits"] :].contiguous()
+            ids = model.generate(**inputs, do_sample=False, max_new_tokens=plan["new_tokens"])
+        found["said"] = ids[:, inputs["input_ids"].shape[1] :].contiguous()
+        save_file(found, work / f"{case['name']}.safetensors")
+
+
+def _with_images(conversation: list[dict[str, Any]], work: Path) -> list[dict[str, Any]]:
+    """The conversation with the paths of its images made whole."""
+    for message in conversation:
+        for part in message["content"]:
+            if part["type"] == "image":
+                part["path"] = str(work / part["path"])
+    return conversation
+
+
+def main() -> None:
+    """Shuts out varyforge and the network, then runs."""
+    for package in ("trainer", "datagen", "pipelines"):
+        sys.modules[package] = None  # type: ignore[assignment]  # an import of it fails
+    with tempfile.TemporaryDirectory() as modules:  # where transformers copies a folder's code
+        os.environ |= {"HF_MODULES_CACHE": modules, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        run(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()
