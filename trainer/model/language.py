@@ -73,6 +73,8 @@ class LanguageModel(nn.Module):
             language._grow(vocabulary)
             return language, Loaded(weights)
         rows = config.get("vocab_size", 0)
+        if type(rows) is not int or rows < 0:
+            raise UserError(f"{config_class.model_type}: vocab_size {rows!r}: expected a whole number")
         # No padding row: transformers would zero it and keep it from training, whatever token has that id here.
         sizes = {"pad_token_id": None, **config, "vocab_size": rows if weights and rows else max(vocabulary, rows)}
         language = cls(from_config(cls.model_class, sizes, attention))
