@@ -368,7 +368,9 @@ def test_opts_positions_are_interpolated(tmp_path: Path) -> None:
     before = hub.state_dict()[name]
     language = LanguageSettings(type="opt", tokenizer="-", template="-", weights=str(model), config={
         **sizes, "word_embed_proj_dim": 32, "max_position_embeddings": 31})  # fmt: skip
-    sam = EncoderSettings(type="sam", config={"width": 24, "depth": 1, "heads": 2, "image_size": 64})
+    sam = EncoderSettings(
+        type="sam", config={"width": 24, "depth": 1, "heads": 2, "image_size": 64, "global_layers": []}
+    )
     after = built(ModelSettings(vision={"vary": sam}, language=language), 400).language.model.state_dict()[name]
     assert after.shape == (33, 32)
     assert torch.equal(after[:2], before[:2])  # no positions

@@ -600,7 +600,7 @@ def test_opt_gets_more_positions_and_rows_and_keeps_what_it_has(opt_folder: Path
 
     fewer, _ = LANGUAGE_MODELS["opt"].build({}, str(opt_folder), "sdpa", vocabulary=9)
     assert (fewer.vocabulary, fewer.max_positions) == (50, 20)
-    with pytest.raises(ValueError, match="max_position_embeddings 10 is fewer than the 20"):
+    with pytest.raises(ValueError, match="max_position_embeddings 10: expected at least the 20"):
         LANGUAGE_MODELS["opt"].build({"max_position_embeddings": 10}, str(opt_folder), "sdpa", vocabulary=9)
 
 
@@ -622,8 +622,10 @@ def test_an_exported_language_model_grows_as_a_folder_of_transformers_does(opt_f
     assert language.hidden_states(language.embed(ids), ids, ((40,),)).isfinite().all()
     same, _ = LANGUAGE_MODELS["opt"].build(part["config"], part["weights"], "sdpa", vocabulary=9)
     assert (same.vocabulary, same.max_positions) == (50, 20)
-    with pytest.raises(ValueError, match=f"max_position_embeddings 10 is fewer than the 20 of {part['weights']}"):
+    with pytest.raises(ValueError, match=f"max_position_embeddings 10: expected at least the 20 of {part['weights']}"):
         LANGUAGE_MODELS["opt"].build({**config, "max_position_embeddings": 10}, part["weights"], "sdpa", vocabulary=9)
+    with pytest.raises(UserError, match="max_position_embeddings 'x'"):
+        LANGUAGE_MODELS["opt"].build({**config, "max_position_embeddings": "x"}, part["weights"], "sdpa", vocabulary=9)
 
 
 @pytest.mark.parametrize(

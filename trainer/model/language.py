@@ -233,10 +233,10 @@ class Opt(LanguageModel):
     def _stretch(self, positions: int, weights: str) -> None:
         config, decoder = self.model.config, cast(OPTForCausalLM, self.model).model.decoder
         found = config.max_position_embeddings
-        if positions < found:
+        if type(positions) is not int or positions < found:
             raise UserError(
-                f"opt: max_position_embeddings {positions} is fewer than the {found} of {weights}; positions are never "
-                "cut off"
+                f"opt: max_position_embeddings {positions!r}: expected at least the {found} of {weights}; positions "
+                "are never cut off"
             )
         if positions > found:
             table = decoder.embed_positions
