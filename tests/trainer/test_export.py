@@ -49,6 +49,7 @@ FORMS = {
     "deepseek": OWN,
     "thumbnail": OWN,
 }
+SLOW = FORMS.keys() - {"vary_toy", "llava_16"}  # one of each way is told at once
 WITHOUT_US = "import sys\nfor name in ('trainer', 'datagen', 'pipelines'):\n    sys.modules[name] = None\n"
 
 
@@ -88,7 +89,9 @@ def plain_python(code: str, modules: Path, folder: Path) -> str:
     return ran.stdout
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    "name", ["vary_toy", "llava_16", *(pytest.param(n, marks=pytest.mark.slow) for n in sorted(SLOW))]
+)
 def test_every_model_is_exported_and_the_readme_loads_it(name: str, exported: Export, tmp_path: Path) -> None:
     folder, form = exported(name)
     assert form == FORMS[name]
