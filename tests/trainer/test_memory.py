@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -128,6 +129,31 @@ def test_recomputing_one_chunk_holds_no_other(monkeypatch: pytest.MonkeyPatch) -
     encoder.blocks[0].mlp.lin1.register_forward_hook(count)
     features.sum().backward()
     assert len(alive) == 3 and most == 1
+
+
+def test_gradients_of_a_chunk_are_added_up_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a chunk's backward pass is at its end, its first gradient has long gone into the sum."""
+    encoder, _ = make("sam")
+    allow(monkeypatch, encoder, 1)
+    features = vision_grad.encode(encoder, pictures(encoder, 3))
+    of_first: set[StorageWeakRef] = set()
+    held: list[int] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if function is torch.ops.aten.convolution_backward.default:
+                shapes = [made.shape if made is not None else None for made in result]
+                if encoder.patch_embed.proj.weight.shape in shapes:
+                    held.append(len({ref.cdata for ref in of_first if not ref.expired()}))
+            made = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.shape == encoder.net_3.weight.shape]
+            of_first.update(StorageWeakRef(t.untyped_storage()) for t in made if t.data_ptr() != weight)
+            return result
+
+    weight = encoder.net_3.weight.data_ptr()
+    with Watch():
+        features.sum().backward()
+    assert held == [1, 1, 1]
 
 
 def test_a_frozen_encoder_keeps_its_own_precision() -> None:

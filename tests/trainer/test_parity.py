@@ -450,7 +450,7 @@ def padded(picture: Image.Image, size: int) -> np.ndarray:
     return released_images.toy_low(picture, size, "pad")
 
 
-@pytest.mark.parametrize("size", [(100, 60), (61, 97), (700, 500), (448, 448)])
+@pytest.mark.parametrize("size", [(100, 60), (61, 97), (700, 500), (448, 448), (2000, 300)])
 @pytest.mark.parametrize(
     ("changes", "stated"),
     [
