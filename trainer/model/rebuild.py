@@ -27,6 +27,11 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
     return cast(Tensor, checkpoint(run, x, use_reentrant=False))
 
 
+def is_recomputed(part: nn.Module) -> bool:
+    """Whether gradient checkpointing is on anywhere in a part, by the name that it has in transformers and in SAM."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in part.modules())
+
+
 def rebuilt(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContextManager[object]:
     """Within it autograd keeps each tensor's recipe in place of the tensor itself; what is not named it keeps as ever.
 
