@@ -191,6 +191,22 @@ def test_a_rebuilt_activation_is_not_kept() -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_forward_pass_without_a_backward_pass_leaves_nothing_behind(checkpointing: bool) -> None:
+    """Attention keeps what it gives; kept with its graph it would keep itself for ever."""
+    encoder, _ = make("sam")
+    if checkpointing:
+        encoder.enable_gradient_checkpointing()
+    alive: list[StorageWeakRef] = []
+    encoder.patch_embed.register_forward_hook(lambda *args: alive.append(StorageWeakRef(args[2].untyped_storage())))
+    for block in encoder.blocks:
+        block.mlp.lin1.register_forward_hook(lambda *args: alive.append(StorageWeakRef(args[2].untyped_storage())))
+    features = vision_grad.encode(encoder, pictures(encoder, 2))
+    del features
+    gc.collect()
+    assert alive and all(ref.expired() for ref in alive)
+
+
 def test_what_is_not_named_is_kept_as_ever() -> None:
     x, other = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)
     twice = 2 * x

@@ -45,7 +45,9 @@ def rebuilt(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContextMan
 
     def pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
         recipe, shape = by_place.get(_place(tensor)), tensor.shape
-        return tensor if recipe is None or not tensor.is_contiguous() else lambda: recipe().view(shape)
+        if recipe is None or not tensor.is_contiguous():
+            return tensor.detach()  # an operation may keep what it gives: with its graph, that would keep the operation
+        return lambda: recipe().view(shape)
 
     def unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
         if isinstance(kept, Tensor):
