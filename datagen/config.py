@@ -42,7 +42,7 @@ def load(
     for origin, layer in layers:
         try:
             config = OmegaConf.merge(config, layer)
-        except (OmegaConfBaseException, ValueError) as error:
+        except (OmegaConfBaseException, ValueError, TypeError) as error:  # TypeError: a list where keys belong
             raise UserError(_one_line(error, origin)) from error
     try:
         return cast(T, OmegaConf.to_object(cast(DictConfig, config)))

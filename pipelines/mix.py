@@ -18,7 +18,7 @@ from datagen.tokens import IMAGE_TOKENS
 from pipelines.mix_report import Given, read_given, report_on
 from pipelines.mix_show import show
 from pipelines.mix_write import WriteSettings, write_mixture
-from trainer.catalog import Item
+from trainer.catalog import Item, PlannedImage
 
 _EXAMPLES = """examples:
   python -m pipelines.mix show recipes/mixtures/toy_pretrain.yaml --global-batch 512
@@ -175,23 +175,22 @@ def step_rows(
     last = corpus.mixture.per_epoch * given.data.epochs // size
     if steps[-1] > last:
         raise UserError(f"{given.file}: step {steps[-1]} is beyond the last one, {last} (data.epochs)")
-    if ranks:
-        image_tokens = image_tokens or given.image_tokens()
+    image = given.image(image_tokens) if ranks else None
     for step in steps:
         positions = range((step - 1) * size, step * size)
         items = corpus.items(positions)
-        rank_of = _rank_of(items, image_tokens or 0, given.data.max_length, ranks) if ranks else {}
+        rank_of = _rank_of(items, image, given.data.max_length, ranks) if ranks and image else {}
         for number, (position, item) in enumerate(zip(positions, items, strict=True)):
             key, tar = corpus.key(position), f"{item.place}/{item.shard}"
             row = (step, position, item.source, key, item.task, tar, item.offset)
             yield (*row, rank_of[number]) if ranks else row
 
 
-def _rank_of(items: Sequence[Item], image_tokens: int, max_length: int, ranks: int) -> dict[int, int]:
+def _rank_of(items: Sequence[Item], image: PlannedImage, max_length: int, ranks: int) -> dict[int, int]:
     """The rank that takes each sample of a step, by its place in the step."""
     from trainer.packing import cost, share_out  # noqa: PLC0415  # imports torch: seconds
 
-    costs = [cost(item.length(image_tokens, max_length), item.images) for item in items]
+    costs = [cost(*item.planned(image, max_length)) for item in items]
     return {sample: rank for rank, share in enumerate(share_out(costs, ranks)) for sample in share}
 
 

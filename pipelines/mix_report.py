@@ -16,7 +16,7 @@ from datagen.errors import UserError
 from datagen.tokens import IMAGE_TOKENS, LIMIT
 from pipelines.mix_count import Coded, Columns, Counts, Walk, count, together, walk
 from pipelines.mix_show import Measured, Report, SourceReport
-from trainer.catalog import Catalog, read_item
+from trainer.catalog import Catalog, PlannedImage, read_item
 from trainer.corpus import Corpus
 from trainer.mixture import sources_of
 from trainer.settings import DataSettings, MixtureSettings, Recipe, SourceSettings
@@ -45,13 +45,14 @@ class Given:
         """Samples per optimiser step, where a recipe says it."""
         return self.recipe.engine.global_batch_size if self.recipe else None
 
-    def image_tokens(self) -> int:
-        """Of one image and its marks: in the recipe's model, or in Vary where there is no recipe."""
+    def image(self, tokens: int | None = None) -> PlannedImage:
+        """What an image is taken for: in the recipe's model, or in Vary where there is no recipe; `tokens` on top."""
         if self.recipe is None:
-            return IMAGE_TOKENS
+            return PlannedImage(tokens or IMAGE_TOKENS, views=1)
         from trainer.assemble import planned_image  # noqa: PLC0415  # imports transformers: seconds
 
-        return planned_image(self.recipe.model)
+        planned = planned_image(self.recipe.model)
+        return planned._replace(tokens=tokens or planned.tokens)
 
     def corpus(self) -> Corpus:
         """Opens the shard sets.
@@ -113,30 +114,30 @@ def report_on(
         UserError: what the trainer would refuse; `measure` without a recipe that names a tokenizer.
     """
     corpus = given.corpus()
-    image_tokens = image_tokens or given.image_tokens()
+    image = given.image(image_tokens)
     limit = max_length or (given.data.max_length if given.recipe else LIMIT)
     batch = global_batch or given.global_batch
     with Progress("order", total=corpus.mixture.per_epoch, unit="position") as progress:
         walked = walk(corpus.mixture, [len(catalog) for catalog in corpus.catalogs], progress.advance)
     counts = [
-        count(_columns(catalog), drawn, image_tokens=image_tokens, max_length=limit)
+        count(_columns(catalog), drawn, image_tokens=image.tokens, max_length=limit)
         for catalog, drawn in zip(corpus.catalogs, walked.drawn, strict=True)
     ]
     prefix, number = walked.deviation_at
     return Report(
         file=str(given.file),
         unit=given.data.mixture.unit,
-        image_tokens=image_tokens,
+        image_tokens=image.tokens,
         max_length=limit,
         epochs=given.data.epochs,
         global_batch=batch,
-        sources=tuple(_sources(given.data.mixture, corpus, walked, counts, image_tokens)),
+        sources=tuple(_sources(given.data.mixture, corpus, walked, counts, image.tokens)),
         all=together(counts),
         deviation=walked.deviation,
         deviation_at=(prefix, corpus.mixture.sources[number].name),
         deviation_positions=walked.deviation_positions,
-        utilisation=_utilisation(corpus, batch, limit, given.data.max_images, image_tokens) if batch else None,
-        measured=tuple(_measured(given, corpus, measure, limit, image_tokens)) if measure else (),
+        utilisation=_utilisation(corpus, batch, limit, given.data.max_images, image) if batch else None,
+        measured=tuple(_measured(given, corpus, measure, limit, image.tokens)) if measure else (),
     )
 
 
@@ -206,8 +207,8 @@ def asked_shares(mixture: MixtureSettings) -> dict[str, float]:
     return found
 
 
-def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, image_tokens: int) -> float | None:
-    """How full the rows of one rank's steps are, by estimated lengths, a longer sample cut as a whole row.
+def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, image: PlannedImage) -> float | None:
+    """How full the rows of one rank's steps are, by estimated sizes, a larger sample cut as a whole row.
 
     None where an epoch fills no step.
     """
@@ -217,7 +218,8 @@ def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, i
     used = room = 0
     for step in spread(steps, _STEPS_PACKED):
         items = corpus.items(np.arange(step * batch, (step + 1) * batch))
-        sizes = [(item.length(image_tokens, max_length), min(item.images, max_images)) for item in items]
+        planned = (item.planned(image, max_length) for item in items)
+        sizes = [(tokens, min(views, max_images)) for tokens, views in planned]
         used += sum(tokens for tokens, _ in sizes)
         room += len(pack(sizes, max_length=max_length, max_images=max_images)) * max_length
     return used / room if room else None

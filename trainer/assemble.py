@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from datagen.console import warn
 from datagen.errors import UserError
+from trainer.catalog import PlannedImage
 from trainer.encode import ConversationEncoder, load_tokenizer, token_id
 from trainer.model import PartReport, VisionLanguageModel, build, layout_of
 from trainer.model.tables import lookup
@@ -20,10 +21,11 @@ from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
 from trainer.templates import IMAGE_PAD, TEMPLATES
 
 
-def planned_image(model: ModelSettings) -> int:
-    """Tokens of an image and its marks, as `ConversationEncoder.planned_image`, without tokenizer and weights."""
+def planned_image(model: ModelSettings) -> PlannedImage:
+    """What an image is taken for, as `ConversationEncoder.planned_image`, without tokenizer and weights."""
     marks = lookup(TEMPLATES, model.language.template, "model.language.template").image
-    return layout_of(model).planned_tokens + sum(map(bool, marks))
+    layout = layout_of(model)
+    return PlannedImage(layout.planned_tokens + sum(map(bool, marks)), layout.most_views)
 
 
 def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, list[PartReport]]:
@@ -70,6 +72,11 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
         max_length=recipe.data.max_length,
         too_long=recipe.data.too_long,
     )
+    if encoder.planned_image.tokens > recipe.data.max_length:
+        raise UserError(
+            f"data.max_length {recipe.data.max_length}: an image and its marks have up to "
+            f"{encoder.planned_image.tokens} tokens, and images are never cut; give more, or a model with fewer"
+        )
     if os.environ.get("RANK", "0") == "0":
         for line in (*encoder.warnings, *_moved(model, parts)):
             warn(line)
@@ -84,8 +91,8 @@ def _moved(model: VisionLanguageModel, parts: list[PartReport]) -> list[str]:
 
 
 def _encoder(part: PartReport) -> str:
-    """An encoder's name in the recipe."""
-    return part.part.removeprefix("encoders.")
+    """An encoder's name in the recipe; "" for other parts, whose names an encoder may have too."""
+    return part.part.removeprefix("encoders.") if part.part.startswith("encoders.") else ""
 
 
 def _without_weights(settings: ModelSettings) -> ModelSettings:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -34,6 +34,13 @@ from trainer.where import COLUMNS, Condition, Kind, conditions_of
 _READERS = 8  # threads; what they wait for is the network, or a disk
 
 
+class PlannedImage(NamedTuple):
+    """What an image is taken for before its sample is read and its size known."""
+
+    tokens: int  # its marks among them
+    views: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """Where a sample lies, and what it costs. Small, picklable: what a worker is given."""
@@ -49,9 +56,9 @@ class Item:
     task: str
     foreign: bool  # in a tar that others wrote
 
-    def length(self, image_tokens: int, max_length: int) -> int:
-        """Tokens of the sample in a row, estimated: `image_tokens` for each image, at most `max_length` in all."""
-        return min(self.tokens + image_tokens * self.images, max_length)
+    def planned(self, image: PlannedImage, max_length: int) -> tuple[int, int]:
+        """Tokens of the sample in a row, at most `max_length` of them, and views of its images; estimated."""
+        return min(self.tokens + image.tokens * self.images, max_length), image.views * self.images
 
 
 def read_item(item: Item, pieces: Pieces | None = None) -> Sample:

@@ -19,6 +19,7 @@ from datagen.errors import UserError
 from datagen.escape import unescape
 from datagen.sample import IMAGE_MARKER, Sample, Turn
 from trainer.batch import IGNORE_INDEX, Encoded
+from trainer.catalog import PlannedImage
 from trainer.layout import ImageLayout, Size
 from trainer.spelling import Speller, Untellable, find_token
 from trainer.templates import BOS, EOS, IMAGE_END, IMAGE_PAD, IMAGE_START, TEMPLATES, Template
@@ -110,10 +111,7 @@ class ConversationEncoder:
             TooLong: it is too long and `too_long` is "drop".
             UserError: it is too long and `too_long` is "error".
         """
-        try:
-            row = self._row(sample.turns, sizes_of(sample))
-        except Untellable as error:
-            raise Unusable(str(error)) from error
+        row = self._row(sample.turns, sizes_of(sample))
         length = len(row.ids)
         truncated = length > self.max_length
         if truncated:
@@ -132,12 +130,12 @@ class ConversationEncoder:
         )
 
     @property
-    def planned_image(self) -> int:
-        """Tokens of an image of unknown size and of its marks; see `ImageLayout.planned_tokens`."""
-        return self.layout.planned_tokens + sum(map(len, self._image))
+    def planned_image(self) -> PlannedImage:
+        """What an image of unknown size is taken for; see `ImageLayout.planned_tokens`."""
+        return PlannedImage(self.layout.planned_tokens + sum(map(len, self._image)), self.layout.most_views)
 
     def prompt(self, sample: Sample) -> list[int]:
-        """Ids up to where the last answer begins: what a model is given to answer."""
+        """Ids up to where the last answer begins: what a model is given to answer; Unusable as for `encode`."""
         row = self._row(sample.turns[:-1], sizes_of(sample))
         row.open_answer(self.lead)
         return row.ids
@@ -195,9 +193,14 @@ class ConversationEncoder:
                 opening = [*self._between, *self._user[0]]
             else:
                 row.open_answer(self.lead)
-                said = self.lead + unescape(turn.text) + self.template.closing
-                row.add_answer([*self._spell.ids(said, exact=True), self.end_id])
+                row.add_answer([*self._said(turn.text), self.end_id])
         return row
+
+    def _said(self, text: str) -> list[int]:
+        try:
+            return self._spell.ids(self.lead + unescape(text) + self.template.closing, exact=True)
+        except Untellable as error:
+            raise Unusable(str(error)) from error
 
     def _add_question(self, row: _Row, text: str, images: Iterator[Size]) -> None:
         before, after = self._image

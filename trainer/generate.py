@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from datagen.errors import UserError
 from datagen.sample import Sample
-from trainer.encode import ConversationEncoder, sizes_of
+from trainer.encode import ConversationEncoder, Unusable, sizes_of
 from trainer.model import VisionLanguageModel
 from trainer.pixels import pixels, stack_pixels
 
@@ -31,25 +33,38 @@ def answers(
     max_new_tokens: int,
     batch_size: int,
 ) -> Iterator[Answer]:
-    """Greedy answers to the last user turn of each sample, in order; what the sample itself answers is not seen."""
+    """Greedy answers to the last user turn of each sample, in order; what the sample itself answers is not seen.
+
+    UserError names a sample that cannot be used.
+    """
     device = next(model.parameters()).device
     remaining = iter(samples)
     while batch := list(islice(remaining, batch_size)):
-        prompts = [encoder.prompt(sample) for sample in batch]
+        prompts, images = zip(*(_given(sample, encoder) for sample in batch), strict=True)
         length = max(map(len, prompts))
         ids = np.full((len(batch), length), encoder.pad_id)
         mask = np.zeros((len(batch), length), np.int64)
         for row, prompt in enumerate(prompts):
             ids[row, length - len(prompt) :] = prompt
             mask[row, length - len(prompt) :] = 1
-        images = [pixels(image, model.layout) for sample in batch for image in sample.images]
         said = model.generate(
             torch.from_numpy(ids).to(device),
             torch.from_numpy(mask).to(device),
-            {name: tensor.to(device) for name, tensor in stack_pixels(images, model.layout.preprocess).items()},
+            {
+                name: tensor.to(device)
+                for name, tensor in stack_pixels([*chain(*images)], model.layout.preprocess).items()
+            },
             [size for sample in batch for size in sizes_of(sample)],
             max_new_tokens=max_new_tokens,
             eos_id=encoder.end_id,
         )
         for answer in said:
             yield Answer(text=encoder.decode(answer), finished=encoder.end_id in answer)
+
+
+def _given(sample: Sample, encoder: ConversationEncoder) -> tuple[list[int], list[dict[str, NDArray[np.uint8]]]]:
+    """A sample's prompt, and the views of its images."""
+    try:
+        return encoder.prompt(sample), [pixels(image, encoder.layout) for image in sample.images]
+    except Unusable as error:
+        raise UserError(f"sample {sample.key!r} cannot be answered: {error}") from error

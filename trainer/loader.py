@@ -79,7 +79,7 @@ class LoadSample:
 
     def cost(self, item: Item) -> int:
         """What a sample costs a rank, as its index estimates."""
-        return cost(item.length(self.encoder.planned_image, self.encoder.max_length), item.images)
+        return cost(*item.planned(self.encoder.planned_image, self.encoder.max_length))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,18 +24,18 @@ Loaded = tuple[Encoded, Sequence[Mapping[str, np.ndarray]]]
 Size = tuple[int, int]
 """Tokens, image tokens included, and views of the images of a sample."""
 
-IMAGE_COST = 512
+VIEW_COST = 512
 
 
-def cost(tokens: int, images: int) -> int:
-    """What a sample costs to train on, in units of what a token costs: `tokens + IMAGE_COST × images`.
+def cost(tokens: int, views: int) -> int:
+    """What a sample costs to train on, in units of what a token costs: `tokens + VIEW_COST × views`.
 
-    `tokens` includes image tokens. An image's pass through the encoders costs as much as about 130 tokens of Vary-toy
+    `tokens` includes image tokens. A view's pass through the encoders costs as much as about 130 tokens of Vary-toy
     (1.8 B, encoders frozen, forward only) and 4,000 of Vary-tiny+ (125 M, encoder trained); the constant lies between,
     and a step of hundreds of samples is shared out evenly with either (benchmarks/packing.py). What attention costs
     beyond the linear layers, a tenth at 2,000 tokens, is left out.
     """
-    return tokens + IMAGE_COST * images
+    return tokens + VIEW_COST * views
 
 
 def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
@@ -54,28 +54,26 @@ def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
 
 
 def pack(sizes: Sequence[Size], *, max_length: int, max_images: int) -> list[list[int]]:
-    """Rows of at most `max_length` tokens and `max_images` images; every sample is in one of them.
+    """Rows of at most `max_length` tokens and `max_images` views; every sample is in one of them.
 
     Best-fit decreasing: the longest sample first, each into the fullest row that still takes it. Rows are kept sorted
-    by their free tokens, apart for each number of free images: O(n × max_images × log n). Samples of a row are in the
+    by their free tokens, apart for each number of free views: O(n × max_images × log n). Samples of a row are in the
     order given; rows come as they were opened, the one with the longest sample first.
 
     Raises:
         UserError: a sample alone is larger than a row.
     """
     rows: list[list[int]] = []
-    free: list[list[tuple[int, int]]] = [
-        [] for _ in range(max_images + 1)
-    ]  # by free images: (free tokens, row), sorted
+    free: list[list[tuple[int, int]]] = [[] for _ in range(max_images + 1)]  # by free views: (free tokens, row), sorted
     for sample in sorted(range(len(sizes)), key=lambda sample: (-sizes[sample][0], sample)):
-        tokens, images = sizes[sample]
-        if tokens > max_length or images > max_images:
+        tokens, views = sizes[sample]
+        if tokens > max_length or views > max_images:
             raise UserError(
-                f"a sample of {tokens} tokens and {images} images does not fit into a row of data.max_length "
-                f"{max_length} tokens and data.max_images {max_images} images"
+                f"a sample of {tokens} tokens and {views} views of images does not fit into a row of data.max_length "
+                f"{max_length} tokens and data.max_images {max_images} views"
             )
-        fits = []  # (free tokens, row, free images, place): the best row of each number of free images
-        for left in range(images, max_images + 1):
+        fits = []  # (free tokens, row, free views, place): the best row of each number of free views
+        for left in range(views, max_images + 1):
             place = bisect_left(free[left], (tokens, 0))
             if place < len(free[left]):
                 fits.append((*free[left][place], left, place))
@@ -86,7 +84,7 @@ def pack(sizes: Sequence[Size], *, max_length: int, max_images: int) -> list[lis
             room, row, left = max_length, len(rows), max_images
             rows.append([])
         rows[row].append(sample)
-        insort(free[left - images], (room - tokens, row))
+        insort(free[left - views], (room - tokens, row))
     return [sorted(row) for row in rows]
 
 

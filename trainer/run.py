@@ -117,7 +117,7 @@ def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_ste
         ],
     )
     for part in parts:
-        if part.tensors_random and not part.part.startswith("connectors."):
+        if part.tensors_random and not part.part.startswith(("connectors.", "joint")):  # which have none elsewhere
             warn(f"{part.part}: {part.tensors_random} tensors start from RANDOM weights")
     mixture = corpus.mixture.sources
     per_epoch = corpus.mixture.per_epoch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from transformers.models.deepseek_vl_hybrid.modeling_deepseek_vl_hybrid import D
 from transformers.models.sam.configuration_sam import SamVisionConfig
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from datagen.errors import UserError
 from tests.trainer.parts import ENCODERS, batch_of, built, randomise, settings, without_gradient
 from trainer.layout import ViewTokens
-from trainer.model import encoders
+from trainer.model import encoders, layout_of
 from trainer.model.sam import SamConfig, SamEncoder
 from trainer.model.transformers_encoder import TransformersEncoder
 from trainer.precision import dtype_of
+from trainer.settings import EncoderSettings
 
 FAMILIES = sorted(ENCODERS.keys() - {"sam"})
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -223,6 +226,18 @@ def test_a_size_that_differs_from_the_weights_moves_no_position(tmp_path: Path) 
     table = "model.embeddings.position_embeddings"
     assert torch.equal(larger.state_dict()[table], stored.state_dict()[table])
     assert larger.configuration()["image_size"] == 16
+
+
+def test_a_layout_is_that_of_the_weights_where_the_recipe_leaves_sizes_to_them(tmp_path: Path) -> None:
+    encoder_of("clip", image_size=24, patch_size=4).model.save_pretrained(tmp_path / "clip")
+    chosen = settings("clip")
+    eye = EncoderSettings(type="clip", weights=str(tmp_path / "clip"), connector=chosen.vision["clip"].connector)
+    for config, tokens in (({}, 36), ({"layer": -1}, 36), ({"input_size": 32}, 64)):
+        layout = layout_of(replace(chosen, vision={"clip": replace(eye, config=config)}))
+        assert (layout.num_tokens((10, 20)), layout.planned_tokens) == (tokens, tokens)
+    away = replace(eye, weights="nobody/has-this")
+    with pytest.raises(UserError, match=r"^model\.vision\.clip: config: says no sizes, and nobody/has-this is not on"):
+        layout_of(replace(chosen, vision={"clip": away}))
 
 
 def test_preprocessing_is_the_familys_own() -> None:

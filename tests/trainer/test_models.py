@@ -343,7 +343,7 @@ def test_a_mixture_is_planned_with_the_models_image_tokens(shards: Path) -> None
     path = RECIPES / "llava_16_sft.yaml"
     given = read_given(path, [f"data.mixture.sources.llava_next.shards={shards / 'photos'}"])
     report = report_on(given, global_batch=2)
-    assert report.image_tokens == planned_image(load(Recipe, path).model) == 576 + 96 * 25
+    assert report.image_tokens == planned_image(load(Recipe, path).model).tokens == 576 + 96 * 25
     (source,) = report.sources
     assert source.counts.tokens > 4 * report.image_tokens
 

@@ -15,7 +15,7 @@ from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Encoded
 from trainer.layout import ImageLayout, ViewTokens
 from trainer.packing import (
-    IMAGE_COST,
+    VIEW_COST,
     Loaded,
     Size,
     collate,
@@ -75,7 +75,7 @@ def test_a_step_of_the_papers_size_is_shared_out_within_two_percent() -> None:
 
 def test_what_a_sample_costs() -> None:
     assert cost(300, 0) == 300
-    assert cost(300, 2) == 300 + 2 * IMAGE_COST
+    assert cost(300, 2) == 300 + 2 * VIEW_COST
 
 
 # --- into rows
@@ -102,9 +102,9 @@ def test_no_two_rows_could_be_one_unless_images_forbid_it(sizes: list[Size]) -> 
 
 
 def test_a_sample_larger_than_a_row_is_refused() -> None:
-    with pytest.raises(UserError, match=r"101 tokens and 0 images does not fit .* data\.max_length 100"):
+    with pytest.raises(UserError, match=r"101 tokens and 0 views of images does not fit .* data\.max_length 100"):
         pack([(101, 0)], **LIMITS)
-    with pytest.raises(UserError, match=r"5 tokens and 4 images does not fit .* data\.max_images 3"):
+    with pytest.raises(UserError, match=r"5 tokens and 4 views of images does not fit .* data\.max_images 3"):
         pack([(5, 4)], **LIMITS)
 
 

@@ -284,6 +284,18 @@ def test_moving_a_vocabulary_between_settings_warns(
     assert "model.vision" not in capsys.readouterr().err
 
 
+def test_an_encoder_may_have_the_name_of_another_part(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    eye = EncoderSettings(type="sam", config=SAM, preprocess=TINY)
+    named = replace(recipe, model=replace(recipe.model, vision={"language": eye}))
+    folder = exported(named, tmp_path / "model")
+    moved = replace(named.model, vision={"language": replace(eye, preprocess={})})
+    capsys.readouterr()
+    assemble(replace(named, init=str(folder), model=moved))
+    assert capsys.readouterr().err.count("is not what") == 1
+
+
 def test_nothing_is_said_where_nothing_changed_or_nothing_is_known(
     recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,9 +21,12 @@ from transformers import (
     MistralConfig,
 )
 
+from datagen.config import to_yaml
 from datagen.errors import UserError
 from datagen.sample import Image, Sample, Turn
 from datagen.unit import Written
+from pipelines.mix import step_rows
+from pipelines.mix_report import read_given, report_on
 from tests.pipelines.shard_world import Entry, page_unit, talk, write_set
 from tests.trainer.world import CLIP, QWEN, SAM, make_tokenizer, tiny_recipe
 from trainer import run as entry
@@ -36,9 +39,10 @@ from trainer.generate import answers
 from trainer.layout import Size
 from trainer.loader import LoadSample, Share, StepLoader, load_sample, open_pool
 from trainer.model import VisionLanguageModel, build
-from trainer.packing import empty_batch
+from trainer.packing import cost, empty_batch
 from trainer.pixels import decode, pixels
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings, Recipe
+from trainer.tasks import InProcess
 
 GRIDS = [[1, 2], [2, 1], [2, 2], [3, 1]]
 ANY_RES = PartSettings(type="any_res", config={"grids": GRIDS})
@@ -250,6 +254,34 @@ def test_a_row_must_take_the_most_views_of_an_image(recipe: Recipe) -> None:
         assemble(few)
 
 
+def test_a_row_must_take_the_most_tokens_of_an_image(recipe: Recipe) -> None:
+    most = assemble(recipe)[1].planned_image.tokens
+    assemble(replace(recipe, data=replace(recipe.data, max_length=most)))
+    with pytest.raises(UserError, match=rf"^data\.max_length {most - 1}: an image and its marks have up to {most} tok"):
+        assemble(replace(recipe, data=replace(recipe.data, max_length=most - 1)))
+
+
+def test_planning_takes_an_image_for_the_most_views_it_can_have(recipe: Recipe, root: Path) -> None:
+    _, encoder, _ = assemble(recipe)
+    load, corpus = load_sample(encoder, recipe.data), Corpus(recipe.data)
+    for item in corpus.items(range(12)):
+        assert load.cost(item) == cost(item.tokens + item.images * encoder.planned_image.tokens, 5 * item.images)
+    file = root / "recipe.yaml"
+    file.write_text(to_yaml(recipe))
+    rows = list(step_rows(read_given(file, ["engine.global_batch_size=6"]), range(1, 3), ranks=2))
+    for rank in (0, 1):
+        share = Share(rank=rank, world_size=2, global_batch_size=6, micro_batch_size=2)
+        mine = StepLoader(corpus, load, InProcess(load, key_of=corpus.key), share, recipe.data)
+        assert [row[1] for row in rows if row[-1] == rank] == [*mine.positions(0), *mine.positions(1)]
+
+
+def test_a_row_is_planned_with_no_more_views_than_it_takes(recipe: Recipe, root: Path) -> None:
+    file = root / "recipe.yaml"
+    file.write_text(to_yaml(recipe))
+    used = [report_on(read_given(file, [f"data.max_images={most}"])).utilisation for most in (5, 100)]
+    assert used[0] is not None and used[1] is not None and used[0] < used[1]
+
+
 def test_an_image_of_another_size_than_its_sample_says_is_refused(recipe: Recipe) -> None:
     _, encoder, _ = assemble(recipe)
     wrong = replace(picture(20, 60), width=61)
@@ -282,6 +314,23 @@ def test_a_run_trains_exports_and_answers(recipe: Recipe, tmp_path: Path) -> Non
     )
     samples = [seen(number, size) for number, size in enumerate(SIZES)] + [seen(9, SIZES[1], SIZES[0])]
     assert answers_of(model, encoder, samples, 1) == answers_of(model, encoder, samples, 3)
+
+
+def test_a_sample_that_cannot_be_answered_is_named(recipe: Recipe) -> None:
+    model, encoder, _ = assemble(recipe)
+    sample = seen(4, SIZES[0])
+    wrong = replace(sample, images=(replace(sample.images[0], width=61),))
+    with pytest.raises(UserError, match=r"^sample 'seen-4' cannot be answered: image of 60x20 px, and its sample says"):
+        answers_of(model.eval(), encoder, [wrong], 1)
+
+
+def test_only_what_could_have_been_loaded_is_warned_of(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    projected = replace(recipe, model=replace(recipe.model, projector=PartSettings(type="mlp")))
+    corpus, parts = Corpus(recipe.data), assemble(projected)[2]
+    capsys.readouterr()
+    entry.introduce(projected, corpus, parts, 1, 1)
+    warned = [line.split()[1] for line in capsys.readouterr().err.splitlines() if "RANDOM weights" in line]
+    assert warned == ["encoders.clip:", "language:"]
 
 
 def test_two_encoders_see_the_same_grid(root: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import cast
 
@@ -78,13 +80,30 @@ def _prepare(
 def layout_of(settings: ModelSettings) -> ImageLayout:
     """The layout of images of a recipe's model, from its sizes alone: no weights are read, drawn or held.
 
-    UserError as for `build`; sizes that a recipe leaves to its weights are then transformers' defaults.
+    UserError as for `build`. What a recipe leaves to a checkpoint that is not on this machine is transformers' default.
     """
-    vision = {name: replace(encoder, weights=None) for name, encoder in settings.vision.items()}
+    vision = {}
+    for name, encoder in settings.vision.items():
+        with _at(f"model.vision.{name}"):
+            sizes = _family(name, encoder).sizes(encoder.config, encoder.weights)
+        vision[name] = replace(encoder, weights=None, config=sizes)
     bare = replace(settings, vision=vision, language=replace(settings.language, weights=None))
     with torch.device("meta"):
         model, _ = _assemble(bare, vocabulary=1, image_token_id=0, attention="eager")
     return model.layout
+
+
+def _family(name: str, encoder: EncoderSettings) -> type[VisionEncoder]:
+    return lookup(ENCODERS, encoder.type, f"model.vision.{name}.type")
+
+
+@contextmanager
+def _at(key: str) -> Iterator[None]:
+    """Puts a part's place in the recipe before what it says is wrong: a model may have several parts of a kind."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 def _assemble(
@@ -96,26 +115,33 @@ def _assemble(
     loaded: dict[str, Loaded] = {}
     encoders = {}
     for name, encoder in settings.vision.items():
-        family = lookup(ENCODERS, encoder.type, f"model.vision.{name}.type")
-        part, loaded[f"encoders.{name}"] = family.build(encoder.config, encoder.weights, attention)
+        if not name or "." in name or hasattr(nn.ModuleDict, name):  # it becomes part of the names of tensors
+            raise UserError(f"model.vision: an encoder cannot be called {name!r}; call it 'my_{encoder.type}'")
+        family = _family(name, encoder)
+        with _at(f"model.vision.{name}"):
+            part, loaded[f"encoders.{name}"] = family.build(encoder.config, encoder.weights, attention)
         part.preprocess = with_changes(part.preprocess, encoder.preprocess, f"model.vision.{name}.preprocess")
         encoders[name] = part
 
     speaks = settings.language
-    language, from_language = lookup(LANGUAGE_MODELS, speaks.type, "model.language.type").build(
-        speaks.config, speaks.weights, attention, vocabulary=vocabulary
-    )
+    speaker = lookup(LANGUAGE_MODELS, speaks.type, "model.language.type")
+    with _at("model.language"):
+        language, from_language = speaker.build(speaks.config, speaks.weights, attention, vocabulary=vocabulary)
 
     fusion = lookup(FUSIONS, settings.fusion, "model.fusion")
-    width = fusion.connector_width(language.hidden_size, len(encoders))
+    with _at("model"):
+        width = fusion.connector_width(language.hidden_size, len(encoders))
     connectors: dict[str, nn.Module] = {}
     views: dict[str, ViewTokens] = {}
     for name, encoder in settings.vision.items():
         part, key = encoders[name], f"model.vision.{name}.connector"
         connect = lookup(CONNECTORS, encoder.connector.type, f"{key}.type")
-        connectors[name], views[name] = connect(encoder.connector.config, part.width, width, part.view)
+        with _at(key):
+            connectors[name], views[name] = connect(encoder.connector.config, part.width, width, part.view)
         loaded[f"connectors.{name}"] = RANDOM
-    joint = _joint(settings, fusion, fusion.view(views), {n: e.preprocess for n, e in encoders.items()}, language)
+    with _at("model"):
+        view = fusion.view(views)
+    joint = _joint(settings, fusion, view, {n: e.preprocess for n, e in encoders.items()}, language)
     if next(joint.parameters(), None) is not None:
         loaded["joint"] = RANDOM
     loaded["language"] = from_language
@@ -133,7 +159,8 @@ def _joint(
     width, projector = language.hidden_size, None
     if settings.projector is not None:
         connect = lookup(CONNECTORS, settings.projector.type, "model.projector.type")
-        projector, view = connect(settings.projector.config, width, width, view)
+        with _at("model.projector"):
+            projector, view = connect(settings.projector.config, width, width, view)
     cut = _tiling(settings.tiling or PartSettings(type="whole"))
     cut.check(view)
     return Joint(fusion, projector, ImageLayout(preprocess=preprocess, view=view, tiling=cut), width)

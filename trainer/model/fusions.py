@@ -36,7 +36,7 @@ class ChannelFusion:
         if hidden_size % num_encoders:
             raise UserError(
                 f"fusion channel: {num_encoders} encoders cannot share the language model's hidden size {hidden_size} "
-                "equally"
+                "equally; change their number, or take fusion sequence"
             )
         return hidden_size // num_encoders
 
@@ -44,7 +44,10 @@ class ChannelFusion:
         """What all encoders have in common."""
         if len(set(views.values())) != 1:
             found = ", ".join(f"{name} {view}" for name, view in views.items())
-            raise UserError(f"fusion channel: encoders must give equally many tokens per image, found {found}")
+            raise UserError(
+                f"fusion channel: encoders must give equally many tokens per image, found {found}; change their sizes "
+                "or connectors, or take fusion sequence"
+            )
         return next(iter(views.values()))
 
     def join(self, tokens: Sequence[Tensor]) -> Tensor:

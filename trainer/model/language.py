@@ -72,8 +72,11 @@ class LanguageModel(nn.Module):
             if vocabulary > language.vocabulary:
                 language.model.resize_token_embeddings(vocabulary)
             return language, Loaded(weights)
+        rows = config.get("vocab_size", 0)
+        if type(rows) is not int or rows < 0:
+            raise UserError(f"{config_class.model_type}: vocab_size {rows!r}: expected a whole number")
         # No padding row: transformers would zero it and keep it from training, whatever token has that id here.
-        sizes = {"pad_token_id": None, **config, "vocab_size": max(vocabulary, config.get("vocab_size", 0))}
+        sizes = {"pad_token_id": None, **config, "vocab_size": max(vocabulary, rows)}
         language = cls(from_config(cls.model_class, sizes, attention))
         width, heads = language.hidden_size, int(language.model.config.num_attention_heads)
         groups = int(getattr(language.model.config, "num_key_value_heads", None) or heads)

@@ -55,17 +55,20 @@ class SamConfig:
     def __post_init__(self) -> None:
         sizes = {"image_size", "patch_size", "width", "depth", "heads", "mlp_ratio", "window", "neck"}
         for name in sorted(sizes):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if not _is_count(getattr(self, name)):
                 raise UserError(f"sam: {name} {getattr(self, name)!r}: expected a whole number of 1 or more")
         if not isinstance(self.global_layers, tuple) or not isinstance(self.conv_channels, tuple):
             raise UserError("sam: global_layers and conv_channels are lists")
-        if len(self.conv_channels) != 2:
+        if len(self.conv_channels) != 2 or not all(map(_is_count, self.conv_channels)):
             raise UserError(f"sam: conv_channels {list(self.conv_channels)}: expected two, one for each convolution")
+        if unknown := [layer for layer in self.global_layers if layer not in range(self.depth)]:
+            raise UserError(f"sam: global_layers {unknown}: the {self.depth} layers are 0 to {self.depth - 1}")
         if self.image_size % (self.patch_size * _CONV_STRIDE):
             raise UserError(
                 f"sam: image_size {self.image_size} is not a multiple of {_CONV_STRIDE} × patch_size {self.patch_size}"
             )
-        if self.neck_grid is not None and self.neck_grid not in range(_CONV_STRIDE, self.image_size + 1, _CONV_STRIDE):
+        sides = range(_CONV_STRIDE, self.image_size + 1, _CONV_STRIDE)
+        if self.neck_grid is not None and not (_is_count(self.neck_grid) and self.neck_grid in sides):
             raise UserError(f"sam: neck_grid {self.neck_grid!r}: expected a multiple of {_CONV_STRIDE}, or null")
         if self.width % self.heads:
             raise UserError(f"sam: width {self.width} is not a multiple of heads {self.heads}")
@@ -74,6 +77,10 @@ class SamConfig:
     def grid(self) -> int:
         """Side of the image in patches."""
         return self.image_size // self.patch_size
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
 
 
 class SamEncoder(VisionEncoder):

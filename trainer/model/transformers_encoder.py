@@ -26,16 +26,19 @@ from trainer.layout import ViewTokens
 from trainer.model.tables import check_keys
 from trainer.model.vision import VisionEncoder
 from trainer.model.weights import (
+    BAD_SIZES,
     RANDOM,
     Loaded,
     class_named,
     config_class_of,
     config_keys,
+    configuration_at,
     configuration_of,
     from_config,
     is_export,
     load_encoder_of_export,
     load_from_hub,
+    said_by,
 )
 from trainer.preprocess import IMAGENET_MEAN, IMAGENET_STD, ImagePreprocess
 
@@ -70,7 +73,8 @@ class TransformersEncoder(VisionEncoder):
             raise UserError(f"{self.family}: norm {norm!r}: expected true or false")
         self.gradient_checkpointing = False
         image_size = getattr(model.config, "image_size", None)
-        self.input_size = self._side("input_size" if input_size else "image_size", input_size or image_size)
+        given = ("image_size", image_size) if input_size is None else ("input_size", input_size)
+        self.input_size = self._side(*given)
         self.interpolates = image_size is not None and self.input_size != self._side("image_size", image_size)
         self.preprocess = self.preprocess_of(self.input_size)
         self._num_without_place = 0
@@ -94,6 +98,18 @@ class TransformersEncoder(VisionEncoder):
             return cls(load_from_hub(model_class, weights, sizes, attention), **own), Loaded(weights)
         encoder = cls(from_config(model_class, sizes, attention), **own)
         return encoder, RANDOM if weights is None else load_encoder_of_export(encoder, weights)
+
+    @classmethod
+    def sizes(cls, config: dict[str, Any], weights: str | None) -> dict[str, Any]:
+        """See `VisionEncoder`."""
+        if weights is None or is_export(weights):
+            return config
+        found = configuration_at(cls._class_of(config, weights), weights)
+        if found is None and config.keys() <= set(cls.own_keys):
+            raise UserError(
+                f"config: says no sizes, and {weights} is not on this machine; give them there, or fetch it"
+            )
+        return {**(found or {}), **config}
 
     def configuration(self) -> dict[str, Any]:
         """See `VisionEncoder`."""
@@ -170,8 +186,8 @@ class TransformersEncoder(VisionEncoder):
                 parts = torch.autograd.grad(tokens.sum(), [state[name] for name in parameters], allow_unused=True)
         except UserError:
             raise
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise UserError(f"{problem}: {' '.join(str(error).split())[:200]}") from error
+        except BAD_SIZES as error:
+            raise UserError(f"{problem}: {said_by(error)}") from error
         if len(tokens) != len(images):
             raise UserError(f"{problem}: two images become one sequence")
         for parameter, part in zip(parameters.values(), parts, strict=True):
@@ -191,8 +207,8 @@ class TransformersEncoder(VisionEncoder):
 
     def _side(self, key: str, value: Any) -> int:
         """A side in pixels that transformers gives as one number or two."""
-        sides = {value} if isinstance(value, int) else set(value or ())
-        if len(sides) != 1 or not all(isinstance(side, int) and side > 0 for side in sides):
+        sides = set(value) if isinstance(value, (list, tuple)) else {value}
+        if len(sides) != 1 or not all(type(side) is int and side > 0 for side in sides):
             raise UserError(f"{self.family}: {key} {value!r}: expected the side of a square in pixels")
         return int(sides.pop())
 

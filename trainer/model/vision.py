@@ -29,6 +29,14 @@ class VisionEncoder(nn.Module):
         """
         raise NotImplementedError
 
+    @classmethod
+    def sizes(cls, config: dict[str, Any], weights: str | None) -> dict[str, Any]:
+        """`config` with what weights on this machine say beside it: `build` makes of it alone what it makes of both.
+
+        UserError where neither says anything.
+        """
+        return config
+
     def configuration(self) -> dict[str, Any]:
         """All of the part's configuration, also what came with its weights: `build` makes the same part of it."""
         raise NotImplementedError

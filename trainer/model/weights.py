@@ -36,6 +36,14 @@ _TORN = (
 )  # fmt: skip
 """What torch's reader of pickles ends with when bytes are wrong or missing, or name what it does not load."""
 
+BAD_SIZES = (
+    StrictDataclassError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What transformers and torch end with when a model is built or run with a configuration that makes no sense."""
+
+_SAID_CHARS = 400
+
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
@@ -203,21 +211,46 @@ def config_keys(config_class: type[PreTrainedConfig]) -> set[str]:
     return {key for each in own for key in each.__annotations__ if not key.startswith("_")}
 
 
+def configuration_at(model_class: type[PreTrainedModel], name: str) -> dict[str, Any] | None:
+    """The whole configuration of a checkpoint in a local folder or fetched from a hub before; None: it is not here."""
+    try:
+        with _quiet():
+            return _configuration(config_class_of(model_class).from_pretrained(name, local_files_only=True))
+    except OSError:
+        return None
+    except BAD_SIZES as error:
+        raise UserError(f"{name}: cannot be read as {model_class.__name__}: {said_by(error)}") from error
+
+
 def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
     """A transformers model's whole configuration, in keys and values that `from_config` takes."""
-    config_class = config_class_of(type(model))
-    found = {key: value for key, value in model.config.to_dict().items() if key in config_keys(config_class)}
+    return _configuration(model.config)
+
+
+def _configuration(config: PreTrainedConfig) -> dict[str, Any]:
+    config_class = type(config)
+    found = {key: value for key, value in config.to_dict().items() if key in config_keys(config_class)}
     # What is null by itself need not be said, what was set to null must be (a sliding window, say).
     return {key: value for key, value in found.items() if (value, getattr(config_class, key, None)) != (None, None)}
 
 
 def from_config(model_class: type[Model], config: Mapping[str, Any], attention: str) -> Model:
     """A transformers model with random weights; UserError for values that its configuration or the model refuses."""
+    what = config_class_of(model_class).model_type
+    for key, value in config.items():  # of layers transformers itself takes any number
+        if isinstance(value, int) and value < 0 and key.startswith("num_"):
+            raise UserError(f"{what}: {key} {value}: expected 0 or more")
     try:
         model: Model = model_class._from_config(config_class_of(model_class)(**config), attn_implementation=attention)
-    except (ValueError, StrictDataclassError) as error:
-        raise UserError(f"{config_class_of(model_class).model_type}: {' '.join(str(error).split())}") from error
+    except BAD_SIZES as error:
+        raise UserError(f"{what}: no {model_class.__name__} has this config: {said_by(error)}") from error
     return model
+
+
+def said_by(error: Exception) -> str:
+    """The words of somebody else's error in a line, with its kind where they alone say little (a missing key's)."""
+    words = " ".join(str(error).split())[:_SAID_CHARS]
+    return words if isinstance(error, (ValueError, StrictDataclassError)) else f"{type(error).__name__}: {words}"
 
 
 def load_from_hub(model_class: type[Model], name: str, overrides: Mapping[str, Any], attention: str) -> Model:
@@ -238,10 +271,10 @@ def load_from_hub(model_class: type[Model], name: str, overrides: Mapping[str, A
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # only to be told of them; refused below
             )
-    except (OSError, ValueError, StrictDataclassError) as error:
+    except (OSError, *BAD_SIZES) as error:
         place = "" if Path(name).exists() else "no such folder, and as a hub name: "
         raise UserError(
-            f"{name}: cannot be read as {model_class.__name__}: {place}{str(error).splitlines()[0]}; "
+            f"{name}: cannot be read as {model_class.__name__}: {place}{said_by(error)}; "
             "give a local folder, or null for random weights"
         ) from error
     model: Model
