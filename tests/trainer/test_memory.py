@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -165,6 +166,51 @@ def test_a_frozen_encoder_keeps_its_own_precision() -> None:
     total.backward()
     torch.testing.assert_close(losses, expected, atol=0.02, rtol=0)
     assert model.connectors["vary"].weight.grad.dtype == dtype_of("fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_sam_has_no_map_of_all_pairs_and_a_fused_kernel(precision: str) -> None:
+    """Neither scores nor a bias nor their gradients: 576 patches, and nothing of 576 × 576 numbers."""
+    config = {**SAM, "image_size": 192, "patch_size": 8, "width": 16, "heads": 2, "depth": 2, "global_layers": [1]}
+    encoder, _ = ENCODERS["sam"].build(config, None, "sdpa")
+    encoder.to(dtype_of(precision)).train()
+    largest, kernels = 0, set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            made = [tensor for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
+            largest = max([largest, *(tensor.untyped_storage().nbytes() // tensor.itemsize for tensor in made)])
+            if "scaled_dot_product" in str(function):
+                kernels.add(str(function))
+            return result
+
+    with Watch():
+        encoder(torch.randn(1, 3, 192, 192, dtype=dtype_of(precision))).sum().backward()
+    assert largest < 576**2
+    assert kernels and all("flash" in kernel for kernel in kernels)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("backend", "precision"), [(SDPBackend.FLASH_ATTENTION, "bf16"), (SDPBackend.EFFICIENT_ATTENTION, "fp32")]
+)
+def test_fused_kernels_of_a_gpu_take_sams_fields(backend: SDPBackend, precision: str) -> None:
+    """Windows and whole images of SAM-B's size, 96 and 192 channels of a head, forward and backward."""
+    config = {"width": 128, "heads": 2, "depth": 2, "global_layers": [1], "neck": 16, "conv_channels": [24, 32]}
+    encoder, _ = ENCODERS["sam"].build(config, None, "sdpa")
+    for block in encoder.blocks:
+        nn.init.normal_(block.attn.rel_pos_h, std=0.1), nn.init.normal_(block.attn.rel_pos_w, std=0.1)
+    pixels = torch.randn(1, 3, 1024, 1024)
+    expected = encoder(pixels).detach()
+    encoder.to("cuda", dtype_of(precision))
+    with sdpa_kernel(backend):  # and no other: an error where it does not take them
+        found = encoder(pixels.to("cuda", dtype_of(precision)))
+        found.sum().backward()
+    error = (found.detach().float().cpu() - expected).norm() / expected.norm()
+    assert error < (0.05 if precision == "bf16" else 5e-3)
+    assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters())
 
 
 # --- activations made again
