@@ -272,9 +272,9 @@ class ClipEmbeddings(nn.Module):
 class Attention(nn.Module):
     """Of CLIP and OPT: scaled queries; `mask` is added to the map, which is then cut at the lowest number."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.scale, self.dropout = heads, (width // heads) ** -0.5, dropout
+        self.heads, self.scale = heads, (width // heads) ** -0.5
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.q_proj = nn.Linear(width, width)
@@ -293,8 +293,7 @@ class Attention(nn.Module):
             scores = scores.view(b, self.heads, t, t) + mask
             scores = torch.max(scores, torch.tensor(torch.finfo(scores.dtype).min, device=scores.device))
             scores = scores.view(b * self.heads, t, t)
-        weights = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
-        out = torch.bmm(weights, v).view(b, self.heads, t, -1).transpose(1, 2).reshape(b, t, d)
+        out = torch.bmm(scores.softmax(dim=-1), v).view(b, self.heads, t, -1).transpose(1, 2).reshape(b, t, d)
         return self.out_proj(out)
 
 
@@ -590,12 +589,12 @@ class ReleasedToy(Released):
 
 
 class OptLayer(nn.Module):
-    """Pre-norm, ReLU."""
+    """Pre-norm, ReLU; dropout of what is added to the residual, none of attention's weights."""
 
     def __init__(self, sizes: OptSizes) -> None:
         super().__init__()
         self.dropout = sizes.dropout
-        self.self_attn = Attention(sizes.width, sizes.heads, sizes.dropout)
+        self.self_attn = Attention(sizes.width, sizes.heads)
         self.self_attn_layer_norm = nn.LayerNorm(sizes.width, eps=1e-5)
         self.fc1 = nn.Linear(sizes.width, sizes.mlp)
         self.fc2 = nn.Linear(sizes.mlp, sizes.width)

@@ -1,7 +1,8 @@
 """The released image preprocessing, stated again: PIL's pictures → the arrays that the released towers take.
 
 Three functions for the three branches, literal and slow, independent of `trainer/`; see also `released.py`. All take an
-RGB picture and return (3, height, width) fp32.
+RGB picture and return (3, height, width) fp32. The release's Pillow resizes columns, rounds to bytes, then rows; since
+version 13 Pillow may take rows first, hence `bicubic`.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ def low_pixels(picture: Image.Image, size: int, aspect: str) -> Image.Image:
     if aspect == "pad":
         canvas = Image.new("RGB", (max(picture.size),) * 2, tuple(int(value * 255) for value in CLIP_MEAN))
         canvas.paste(picture, (0, 0))
-        return canvas.resize((size, size), Image.Resampling.BICUBIC)
+        return bicubic(canvas, size, size)
     short, long = min(picture.size), max(picture.size)
     edge = int(min(2 * size / (long / short), size)) if aspect == "keep" else size
     width, height = (edge if side == short else int(edge * side / short) for side in picture.size)
-    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    resized = bicubic(picture, width, height)
     if aspect == "keep":
         return resized
     left, top = (width - size) // 2, (height - size) // 2
@@ -53,7 +54,13 @@ def low_pixels(picture: Image.Image, size: int, aspect: str) -> Image.Image:
 
 def toy_high(picture: Image.Image, size: int = 1024) -> NDArray[np.float32]:
     """Vary-toy's image for SAM: squeezed to a square by PIL's bicubic filter, with CLIP's statistics."""
-    return normalise(np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)), CLIP_MEAN, CLIP_STD)
+    return normalise(np.asarray(bicubic(picture, size, size)), CLIP_MEAN, CLIP_STD)
+
+
+def bicubic(picture: Image.Image, width: int, height: int) -> Image.Image:
+    """Pillow's antialiased bicubic filter, columns before rows whatever Pillow is installed."""
+    columns = picture.resize((width, picture.height), Image.Resampling.BICUBIC)
+    return columns.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def tiny_high(picture: Image.Image, size: int = 1024) -> NDArray[np.float32]:

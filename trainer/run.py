@@ -110,8 +110,11 @@ def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_ste
     write_text(Path(recipe.out) / ABOUT, json.dumps(about, indent=2) + "\n")
     show_table(
         "model",
-        ("part", "parameters", "trained", "weights from"),
-        [(part.part, f"{part.parameters:,}", f"{part.trainable:,}", part.source) for part in parts],
+        ("part", "parameters", "trained", "recomputed", "weights from"),
+        [
+            (part.part, f"{part.parameters:,}", f"{part.trainable:,}", "yes" if part.recomputed else "no", part.source)
+            for part in parts
+        ],
     )
     for part in parts:
         if part.tensors_random and not part.part.startswith(("connectors.", "joint")):  # which have none elsewhere
@@ -132,7 +135,7 @@ def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_ste
     )
     say(
         f"{engine.precision}, ZeRO {engine.zero_stage}{' + optimiser offload' if engine.offload_optimizer else ''}, "
-        f"gradient checkpointing {'on' if engine.gradient_checkpointing else 'off'}, writes to {recipe.out}"
+        f"writes to {recipe.out}"
     )
 
 

@@ -205,6 +205,27 @@ def test_no_supervised_token_still_backpropagates_zeros(precision: str) -> None:
     assert weight.grad is not None and weight.grad.shape == (9, 4) and not weight.grad.any()
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_seen_and_stays_where_it_is(bad: float) -> None:
+    """Subtracting the largest logit must not hide it: the loop stops at a loss that is not finite."""
+    hidden, weight, labels = head(5)
+    with torch.no_grad():
+        hidden[3, 2] = bad
+    total, losses = token_losses(hidden, weight, labels)
+    total.backward()
+    assert not total.isfinite()
+    assert losses.isfinite().tolist() == [True, True, True, False, True]
+    assert hidden.grad is not None and hidden.grad.isfinite().all(dim=1).tolist() == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("label", [50, -100])
+def test_a_label_that_is_no_row_of_the_head_is_an_error(label: int) -> None:
+    hidden, weight, labels = head(5)
+    labels[2] = label
+    with pytest.raises(RuntimeError, match=f"index {label} is out of bounds"):
+        token_losses(hidden, weight, labels)
+
+
 def test_unknown_precision_lists_the_names() -> None:
     with pytest.raises(ValueError, match="found 'float32', expected one of fp32, bf16, fp16"):
         dtype_of("float32")

@@ -13,6 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -130,6 +132,31 @@ def test_recomputing_one_chunk_holds_no_other(monkeypatch: pytest.MonkeyPatch) -
     assert len(alive) == 3 and most == 1
 
 
+def test_gradients_of_a_chunk_are_added_up_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a chunk's backward pass is at its end, its first gradient has long gone into the sum."""
+    encoder, _ = make("sam")
+    allow(monkeypatch, encoder, 1)
+    features = vision_grad.encode(encoder, pictures(encoder, 3))
+    of_first: set[StorageWeakRef] = set()
+    held: list[int] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if function is torch.ops.aten.convolution_backward.default:
+                shapes = [made.shape if made is not None else None for made in result]
+                if encoder.patch_embed.proj.weight.shape in shapes:
+                    held.append(len({ref.cdata for ref in of_first if not ref.expired()}))
+            made = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.shape == encoder.net_3.weight.shape]
+            of_first.update(StorageWeakRef(t.untyped_storage()) for t in made if t.data_ptr() != weight)
+            return result
+
+    weight = encoder.net_3.weight.data_ptr()
+    with Watch():
+        features.sum().backward()
+    assert held == [1, 1, 1]
+
+
 def test_a_frozen_encoder_keeps_its_own_precision() -> None:
     model, _ = tiny_build(tiny_settings("qwen2", frozen=True))
     batch = tiny_batch(model, [1, 0])
@@ -139,6 +166,51 @@ def test_a_frozen_encoder_keeps_its_own_precision() -> None:
     total.backward()
     torch.testing.assert_close(losses, expected, atol=0.02, rtol=0)
     assert model.connectors["vary"].weight.grad.dtype == dtype_of("fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_sam_has_no_map_of_all_pairs_and_a_fused_kernel(precision: str) -> None:
+    """Neither scores nor a bias nor their gradients: 576 patches, and nothing of 576 × 576 numbers."""
+    config = {**SAM, "image_size": 192, "patch_size": 8, "width": 16, "heads": 2, "depth": 2, "global_layers": [1]}
+    encoder, _ = ENCODERS["sam"].build(config, None, "sdpa")
+    encoder.to(dtype_of(precision)).train()
+    largest, kernels = 0, set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            made = [tensor for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
+            largest = max([largest, *(tensor.untyped_storage().nbytes() // tensor.itemsize for tensor in made)])
+            if "scaled_dot_product" in str(function):
+                kernels.add(str(function))
+            return result
+
+    with Watch():
+        encoder(torch.randn(1, 3, 192, 192, dtype=dtype_of(precision))).sum().backward()
+    assert largest < 576**2
+    assert kernels and all("flash" in kernel for kernel in kernels)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("backend", "precision"), [(SDPBackend.FLASH_ATTENTION, "bf16"), (SDPBackend.EFFICIENT_ATTENTION, "fp32")]
+)
+def test_fused_kernels_of_a_gpu_take_sams_fields(backend: SDPBackend, precision: str) -> None:
+    """Windows and whole images of SAM-B's size, 96 and 192 channels of a head, forward and backward."""
+    config = {"width": 128, "heads": 2, "depth": 2, "global_layers": [1], "neck": 16, "conv_channels": [24, 32]}
+    encoder, _ = ENCODERS["sam"].build(config, None, "sdpa")
+    for block in encoder.blocks:
+        nn.init.normal_(block.attn.rel_pos_h, std=0.1), nn.init.normal_(block.attn.rel_pos_w, std=0.1)
+    pixels = torch.randn(1, 3, 1024, 1024)
+    expected = encoder(pixels).detach()
+    encoder.to("cuda", dtype_of(precision))
+    with sdpa_kernel(backend):  # and no other: an error where it does not take them
+        found = encoder(pixels.to("cuda", dtype_of(precision)))
+        found.sum().backward()
+    error = (found.detach().float().cpu() - expected).norm() / expected.norm()
+    assert error < (0.05 if precision == "bf16" else 5e-3)
+    assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters())
 
 
 # --- activations made again
@@ -163,6 +235,22 @@ def test_a_rebuilt_activation_is_not_kept() -> None:
     found = torch.autograd.grad(out.square().sum(), [x, weight])
     assert len(made) == 2
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_forward_pass_without_a_backward_pass_leaves_nothing_behind(checkpointing: bool) -> None:
+    """Attention keeps what it gives; kept with its graph it would keep itself for ever."""
+    encoder, _ = make("sam")
+    if checkpointing:
+        encoder.enable_gradient_checkpointing()
+    alive: list[StorageWeakRef] = []
+    encoder.patch_embed.register_forward_hook(lambda *args: alive.append(StorageWeakRef(args[2].untyped_storage())))
+    for block in encoder.blocks:
+        block.mlp.lin1.register_forward_hook(lambda *args: alive.append(StorageWeakRef(args[2].untyped_storage())))
+    features = vision_grad.encode(encoder, pictures(encoder, 2))
+    del features
+    gc.collect()
+    assert alive and all(ref.expired() for ref in alive)
 
 
 def test_what_is_not_named_is_kept_as_ever() -> None:

@@ -152,7 +152,7 @@ def test_sam_equals_transformers_and_the_two_convolutions(
     monkeypatch: pytest.MonkeyPatch, numbers_at_once: int
 ) -> None:
     """Also its gradient, one head at a time or all of them."""
-    monkeypatch.setattr(sam, "_WIDE_NUMBERS", numbers_at_once)
+    monkeypatch.setitem(sam._WIDE_NUMBERS, "cpu", numbers_at_once)
     config = SamConfig(**{**SAM, "global_layers": (1,), "conv_channels": (24, 32)})
     ours = SamEncoder(config).eval()
     randomise(ours)

@@ -71,6 +71,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     monkeypatch.setitem(sys.modules, "liger_kernel", package)
     monkeypatch.setitem(sys.modules, "liger_kernel.transformers", transformers)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
     return calls
 
 
@@ -99,6 +100,8 @@ def test_liger_knows_three_architectures(asked: list[tuple[str, dict[str, Any]]]
 
 def test_others_do_without(asked: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> None:
     assert not apply_liger(model_of("opt"))  # LayerNorm, GELU and learned positions
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 1))  # a GTX 1080 Ti, which Triton is not for
+    assert not apply_liger(model_of("qwen2"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert not apply_liger(model_of("qwen2"))
     assert asked == []
@@ -108,6 +111,7 @@ def test_others_do_without(asked: list[tuple[str, dict[str, Any]]], monkeypatch:
 def test_without_the_package_nothing_happens(monkeypatch: pytest.MonkeyPatch, forbidden: bool) -> None:
     model = model_of("qwen2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     if forbidden:
         monkeypatch.setitem(sys.modules, "liger_kernel", None)
     elif "liger_kernel" in sys.modules:

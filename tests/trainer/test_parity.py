@@ -152,7 +152,7 @@ def transformers_like(released: Released) -> PreTrainedModel:
         config: Any = OPTConfig(
             vocab_size=opt.vocabulary, hidden_size=opt.width, word_embed_proj_dim=opt.width, ffn_dim=opt.mlp,
             num_hidden_layers=opt.depth, num_attention_heads=opt.heads, max_position_embeddings=opt.positions,
-            dropout=0.0,
+            dropout=opt.dropout,
         )  # fmt: skip
         model: PreTrainedModel = OPTForCausalLM(config)
     else:
@@ -184,6 +184,22 @@ def test_the_stated_language_model_is_transformers(sizes: ToySizes | TinySizes, 
         assert_near(found[mask == 1], theirs(input_ids=ids, attention_mask=mask).logits[mask == 1])
     prompt = theirs.generate(ids[:1], max_new_tokens=20, do_sample=False, eos_token_id=None, pad_token_id=1)
     assert stated.greedy(ids[0], [stated.black()], 20) == prompt[0, 40:].tolist()
+
+
+def test_the_stated_dropout_is_transformers() -> None:
+    stated = released_of(replace(TINY, opt=replace(TINY.opt, dropout=0.1)))
+    draw(stated, seed=0)
+    theirs = transformers_like(stated)
+    ids = torch.randint(3, TINY.ids.pad, (2, 40))
+    ones = torch.ones_like(ids)
+    logits = []
+    with torch.no_grad():
+        for model in (lambda: stated(ids, ones, [stated.black()] * 2), lambda: theirs(ids, attention_mask=ones)):
+            stated.train(), theirs.train()
+            torch.manual_seed(0)
+            logits.append(model().logits)
+        assert_near(*logits)
+        assert float((stated.eval()(ids, ones, [stated.black()] * 2).logits - logits[0]).abs().max()) > 0.1
 
 
 # --- ours is the release
@@ -450,7 +466,7 @@ def padded(picture: Image.Image, size: int) -> np.ndarray:
     return released_images.toy_low(picture, size, "pad")
 
 
-@pytest.mark.parametrize("size", [(100, 60), (61, 97), (700, 500), (448, 448)])
+@pytest.mark.parametrize("size", [(100, 60), (61, 97), (700, 500), (448, 448), (2000, 300)])
 @pytest.mark.parametrize(
     ("changes", "stated"),
     [

@@ -346,6 +346,24 @@ def test_frozen_parts_are_in_no_optimiser(recipe: Recipe, tokenizer: str) -> Non
     assert optimised == sum(p.numel() for p in parts)
 
 
+def test_the_first_lines_say_which_parts_are_recomputed(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each part by itself: one may differ from the engine, and a connector has nothing to compute again."""
+    Path(recipe.out).mkdir(parents=True)
+    for default in (True, False):
+        language = replace(recipe.model.language, gradient_checkpointing=not default)
+        engine = replace(recipe.engine, gradient_checkpointing=default)
+        changed = replace(recipe, model=replace(recipe.model, language=language), engine=engine)
+        _, _, parts = assemble(changed)
+        entry.introduce(changed, Corpus(recipe.data), parts, 1, 1)
+        lines = capsys.readouterr().err.splitlines()
+        rows = [[cell.strip() for cell in line.strip(" │").split("│")] for line in lines]
+        said = {row[0]: row[3] for row in rows if len(row) == 5}
+        assert said["encoders.vary"] == ("yes" if default else "no")
+        assert said["language"] == ("no" if default else "yes")
+        assert said["connectors.vary"] == "no"
+        assert not any("gradient checkpointing o" in line for line in lines)
+
+
 def test_learning_rate() -> None:
     settings = OptimSettings(learning_rate=1.0, warmup_ratio=0.1)
     rates = [learning_rate(step, 100, settings) for step in range(100)]

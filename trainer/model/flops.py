@@ -34,6 +34,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from trainer.model.rebuild import is_recomputed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartFlops:
@@ -68,15 +70,10 @@ def in_turn(parts: Sequence[Counted], *, behind_trained: bool = False) -> list[P
     for part, module, forward in parts:
         trains = any(parameter.requires_grad for parameter in module.parameters())
         passes = 3 if trains or (behind_trained and part in _WITHOUT_WEIGHTS) else 2 if behind_trained else 1
-        again = passes > 1 and part not in _NEVER_AGAIN and _recomputes(module)
+        again = passes > 1 and part not in _NEVER_AGAIN and is_recomputed(module)
         made.append(PartFlops(part=part, forward=forward, passes=passes, recomputed=again))
         behind_trained = passes > 1
     return made
-
-
-def _recomputes(module: nn.Module) -> bool:
-    """Whether gradient checkpointing is on anywhere in a part, by the name that it has in transformers and in SAM."""
-    return any(getattr(each, "gradient_checkpointing", False) for each in module.modules())
 
 
 def counted(module: nn.Module, shape: Sequence[int]) -> tuple[int, Sequence[int]]:

@@ -27,6 +27,11 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
     return cast(Tensor, checkpoint(run, x, use_reentrant=False))
 
 
+def is_recomputed(part: nn.Module) -> bool:
+    """Whether gradient checkpointing is on anywhere in a part, by the name that it has in transformers and in SAM."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in part.modules())
+
+
 def rebuilt(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContextManager[object]:
     """Within it autograd keeps each tensor's recipe in place of the tensor itself; what is not named it keeps as ever.
 
@@ -40,7 +45,9 @@ def rebuilt(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContextMan
 
     def pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
         recipe, shape = by_place.get(_place(tensor)), tensor.shape
-        return tensor if recipe is None or not tensor.is_contiguous() else lambda: recipe().view(shape)
+        if recipe is None or not tensor.is_contiguous():
+            return tensor.detach()  # an operation may keep what it gives: with its graph, that would keep the operation
+        return lambda: recipe().view(shape)
 
     def unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
         if isinstance(kept, Tensor):

@@ -29,7 +29,8 @@ from trainer.preprocess import ImagePreprocess
 
 _CONV_STRIDE = 4  # two convolutions of stride 2 behind the neck
 _ROWS = 512  # of the MLP's activations at once
-_WIDE_NUMBERS = 2**22  # of the longer queries at once: heads beyond wait for their turn
+_WIDE_NUMBERS = {"cpu": 2**22}  # of the longer queries at once: heads beyond wait for their turn
+_WIDE_NUMBERS_ELSEWHERE = 2**25  # three images of SAM-B, 64 MB in 16 bits: few launches, each of which fills a GPU
 _KERNEL_ALIGNMENT = 8  # channels: attention kernels for 16-bit floats want rows of 16 bytes
 _SAM_PREFIX = "image_encoder."  # of the original checkpoint, which also holds a prompt encoder and a mask decoder
 _NOT_IN_SAM = ("net_2.weight", "net_3.weight")  # Vary's own
@@ -251,7 +252,8 @@ class Attention(nn.Module):
         tables = self._tables(side, head**0.5)
         # As wide as each other, because the fused kernels that need no (S², S²) buffer take nothing else.
         wide = -(-(head + 2 * side) // _KERNEL_ALIGNMENT) * _KERNEL_ALIGNMENT
-        at_once = max(1, _WIDE_NUMBERS // (fields * side * side * wide))
+        most = _WIDE_NUMBERS.get(x.device.type, _WIDE_NUMBERS_ELSEWHERE)
+        at_once = max(1, most // (fields * side * side * wide))
         q, k, v = (each.split(at_once, dim=1) for each in qkv.permute(2, 0, 3, 1, 4))  # (B, at most at_once, S², E)
         outs = [self._attend(*heads, tables, wide).transpose(1, 2) for heads in zip(q, k, v, strict=True)]
         del qkv, q, k, v

@@ -11,7 +11,7 @@ one node whose inputs are its parameters in the order of `Module.parameters()`, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -66,14 +66,15 @@ class _Encode(torch.autograd.Function):
         if ctx.features is None:
             raise RuntimeError("second backward pass through an encoder: its graph has been freed by the first")
         chunks, ctx.features = ctx.features, None
-        sums: list[Tensor | None] = [None] * len(ctx.trained)
-        for of_chunk in gradient.split([len(features) for features in chunks]):
-            found = torch.autograd.grad(chunks.pop(0), ctx.trained, of_chunk, allow_unused=True)
-            # Not in place: autograd may give one tensor to two parameters, or one that is expanded.
-            sums = [a if b is None else b if a is None else a + b for a, b in zip(sums, found, strict=True)]
+        found: Sequence[Tensor | None] = [None] * len(ctx.trained)
+        if chunks:
+            # In one call, not one a chunk: autograd finishes the last chunk's graph before it enters the one before,
+            # and adds to gradients in place where that is safe. With a call for each, they would be held twice.
+            of_chunks = gradient.split([len(features) for features in chunks])
+            found = torch.autograd.grad(chunks, ctx.trained, of_chunks, allow_unused=True)
         # A zero that is one element, however large the parameter: where it is not needed it takes no memory.
         gradients = (
             parameter.new_zeros(()).expand_as(parameter) if each is None else each
-            for parameter, each in zip(ctx.trained, sums, strict=True)
+            for parameter, each in zip(ctx.trained, found, strict=True)
         )
         return None, None, *gradients

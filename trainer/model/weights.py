@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from datagen.errors import UserError
+from trainer.model.rebuild import is_recomputed
 from trainer.model.tables import nearest
 from trainer.precision import dtype_of
 from trainer.preprocess import ImagePreprocess
@@ -71,6 +72,7 @@ class PartReport:
     tensors_loaded: int
     tensors_random: int
     preprocess: ImagePreprocess | None = None  # of an encoder: what its weights were trained with, where that is known
+    recomputed: bool = False  # the backward pass computes its blocks again (gradient checkpointing)
 
     @classmethod
     def of(cls, part: str, module: nn.Module, loaded: Loaded) -> PartReport:
@@ -85,6 +87,7 @@ class PartReport:
             tensors_loaded=len(parameters) - tensors_random,
             tensors_random=tensors_random,
             preprocess=loaded.preprocess,
+            recomputed=is_recomputed(module),
         )
 
 
