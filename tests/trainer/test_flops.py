@@ -131,9 +131,10 @@ def sam_alone(model: VisionLanguageModel) -> int:
     """What torch's counter says of the encoder for one image, backward too where it trains."""
     encoder = model.encoders["vary"]
     size = encoder.preprocess.size
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    trains = any(parameter.requires_grad for parameter in encoder.parameters())
+    with torch.set_grad_enabled(trains), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         features = encoder(torch.zeros(1, 3, size, size))
-        if features.requires_grad:
+        if trains:
             features.sum().backward()
     return counter.get_total_flops()
 

@@ -176,7 +176,7 @@ def test_sam_equals_transformers_and_the_two_convolutions(
     of_convolutions = [weight.grad for weight in convolutions]
     ours.zero_grad()
     with_gradient = ours(pixels)
-    assert torch.equal(with_gradient, found)
+    torch.testing.assert_close(with_gradient, found, rtol=1e-5, atol=float(1e-5 * found.abs().max()))
     with_gradient.transpose(1, 2).reshape(upstream.shape).backward(upstream)
     found_of = {their_name(name): p.grad for name, p in ours.named_parameters()}
     for name, expected in zip(("net_2.weight", "net_3.weight"), of_convolutions, strict=True):
@@ -184,6 +184,19 @@ def test_sam_equals_transformers_and_the_two_convolutions(
     assert found_of.keys() == expected_of.keys()
     for name, expected in expected_of.items():
         torch.testing.assert_close(found_of[name], expected, rtol=0, atol=1e-5 * float(expected.abs().max()), msg=name)
+
+
+@pytest.mark.parametrize("numbers", [1, 3 * 2 * 8 * 64, 2**22])  # rows of queries at once: 1, 3 of 8, all
+def test_sam_is_the_same_with_a_gradient_and_without(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.model.sam._BIAS_NUMBERS", numbers)
+    config = SamConfig(**{**SAM, "global_layers": (1,), "conv_channels": (24, 32)})
+    encoder = SamEncoder(config).eval()
+    randomise(encoder)
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        found = encoder(pixels)
+    expected = encoder(pixels).detach()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=float(1e-5 * expected.abs().max()))
 
 
 def test_windows_come_back_as_they_went() -> None:

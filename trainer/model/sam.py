@@ -31,6 +31,7 @@ _CONV_STRIDE = 4  # two convolutions of stride 2 behind the neck
 _ROWS = 512  # of the MLP's activations at once
 _WIDE_NUMBERS = {"cpu": 2**22}  # of the longer queries at once: heads beyond wait for their turn
 _WIDE_NUMBERS_ELSEWHERE = 2**25  # three images of SAM-B, 64 MB in 16 bits: few launches, each of which fills a GPU
+_BIAS_NUMBERS = 2**22  # of `attend_by_rows` at once: 16 MB in fp32, which are written and read again at once
 _KERNEL_ALIGNMENT = 8  # channels: attention kernels for 16-bit floats want rows of 16 bytes
 _SAM_PREFIX = "image_encoder."  # of the original checkpoint, which also holds a prompt encoder and a mask decoder
 _NOT_IN_SAM = ("net_2.weight", "net_3.weight")  # Vary's own
@@ -233,7 +234,8 @@ class Attention(nn.Module):
     The score of query (i, j) and key (m, n) is `scale * q·k + q·Rh[i - m] + q·Rw[j - n]`. The last two terms are S
     numbers each per query, picked by the key's row and column, so they are folded into the dot product: the query grows
     by its 2S numbers, the key by two one-hot vectors. A fused kernel then never sees a bias of (S², S²), which for
-    S = 64 would be 400 MB per image and layer in 16 bits.
+    S = 64 would be 400 MB per image and layer in 16 bits. On a CPU, where arithmetic is dear, the bias is made instead,
+    some rows of queries at a time, as long as no gradient is wanted: no kernel has one for it.
     """
 
     def __init__(self, width: int, heads: int, side: int) -> None:
@@ -249,13 +251,18 @@ class Attention(nn.Module):
         fields, side, _, width = x.shape
         head = width // self.heads
         qkv = self.qkv(x).reshape(fields, side * side, 3, self.heads, head)
-        tables = self._tables(side, head**0.5)
+        by_rows = x.device.type == "cpu" and not torch.is_grad_enabled()
+        tables = self._tables(side, 1.0 if by_rows else head**0.5)
         # As wide as each other, because the fused kernels that need no (S², S²) buffer take nothing else.
         wide = -(-(head + 2 * side) // _KERNEL_ALIGNMENT) * _KERNEL_ALIGNMENT
         most = _WIDE_NUMBERS.get(x.device.type, _WIDE_NUMBERS_ELSEWHERE)
         at_once = max(1, most // (fields * side * side * wide))
         q, k, v = (each.split(at_once, dim=1) for each in qkv.permute(2, 0, 3, 1, 4))  # (B, at most at_once, S², E)
-        outs = [self._attend(*heads, tables, wide).transpose(1, 2) for heads in zip(q, k, v, strict=True)]
+        groups = zip(q, k, v, strict=True)
+        if by_rows:
+            outs = [attend_by_rows(*heads, *tables).transpose(1, 2) for heads in groups]
+        else:
+            outs = [self._attend(*heads, tables, wide).transpose(1, 2) for heads in groups]
         del qkv, q, k, v
         joined = torch.cat(outs, dim=2)
         with rebuilt((joined, lambda: torch.cat(outs, dim=2))):
@@ -304,12 +311,34 @@ class _LongQueries(torch.autograd.Function):
         return to_q.flatten(2, 3), to_row, to_column, None
 
 
+def attend_by_rows(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
+    """Attention of (B, A, S², E) with the relative positions (S, S, E) of rows and columns → (B, A, S², E)."""
+    fields, heads, places, _ = q.shape
+    side = len(by_row)
+    rows, columns = relative_scores(q, by_row, by_column)
+    at_once = min(side, max(1, _BIAS_NUMBERS // (fields * heads * side * places)))
+    buffer = q.new_empty(fields, heads, at_once, side, side, side)
+    out = q.new_empty(q.shape)
+    for start in range(0, side, at_once):
+        some = slice(start, start + at_once)
+        bias = buffer[:, :, : min(at_once, side - start)]
+        torch.add(rows[:, :, some, :, :, None], columns[:, :, some, :, None, :], out=bias)
+        queries = slice(start * side, (start + at_once) * side)
+        out[:, :, queries] = F.scaled_dot_product_attention(
+            q[:, :, queries], k, v, attn_mask=bias.reshape(fields, heads, -1, places)
+        )
+    return out
+
+
+def relative_scores(q: Tensor, by_row: Tensor, by_column: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, A, S², E) queries times the tables (S, S, E) of their row and of their column, (B, A, S, S, S) each."""
+    grid = q.unflatten(2, by_row.shape[:2])
+    return torch.einsum("baijc,imc->baijm", grid, by_row), torch.einsum("baijc,jnc->baijn", grid, by_column)
+
+
 def long_queries(q: Tensor, by_row: Tensor, by_column: Tensor, wide: int) -> Tensor:
     """(B, A, S², E) queries, their products with the tables (S, S, E) of their row and column, zeros up to `wide`."""
-    grid = q.unflatten(2, by_row.shape[:2])
-    rows = torch.einsum("baijc,imc->baijm", grid, by_row).flatten(2, 3)
-    columns = torch.einsum("baijc,jnc->baijn", grid, by_column).flatten(2, 3)
-    return widen([q, rows, columns], wide)
+    return widen([q, *(scores.flatten(2, 3) for scores in relative_scores(q, by_row, by_column))], wide)
 
 
 def long_keys(k: Tensor, side: int, wide: int) -> Tensor:
