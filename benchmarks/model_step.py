@@ -10,8 +10,10 @@
 Both sides have the same sizes, weights and sample, and their losses have to agree, or there is no result. The released
 side is `benchmarks/released.py`. `toy`, `sam` and `tiny` run on the CPU in fp32. Seconds are the least of `--rounds`,
 in which the sides take turns in one process. Memory is the highest resident set during one step in a fresh process,
-above what was there before it; "beyond gradients" is that less the bytes of the gradients, which both sides have.
-`--no-times` only weighs, which other work on the machine does not disturb.
+above what was there before it; "beyond gradients" is that less the bytes of the gradients, which both sides have. So
+that it is what a step holds and not what glibc keeps of what was freed, pieces of 1 MiB and more go back to the system
+at once, on both sides; with GLIBC_TUNABLES= (empty) before the command glibc does as it pleases. `--no-times` only
+weighs, which other work on the machine does not disturb.
 
 `gpu` runs each setting in a fresh process: with and without gradient checkpointing, with all of the card and with as
 much as torch has of one of 11 GB. It writes tokens/s, MFU (trainer/model/flops.py; causal attention counted whole, and
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -163,6 +166,7 @@ def in_fresh_process(work: Callable[[Job], Result], job: Job) -> Result:
 
 def on_cpu(jobs: Sequence[Job], rounds: int) -> list[list[str]]:
     """Rows of a table for sides of one setting, the released one first; without rounds nothing is timed."""
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=1048576")  # of the processes that weigh
     weighed = {job.name: in_fresh_process(weigh, job) for job in jobs}
     pair.agree({name: each.loss for name, each in weighed.items()})
     times: dict[str, pair.Timed] = {}
