@@ -23,6 +23,7 @@ from datagen.job.runner import Item, Result, Task, Tick
 from datagen.job.watchdog import Watchdog
 from varyforge.console import say, warn
 from varyforge.errors import UserError
+from varyforge.processes import one_line
 
 _OBJECT_STORE_BYTES = 128 << 20  # ample for plans; Ray's default is 30 % of the memory
 _TELL_EVERY_S = 1.0
@@ -54,8 +55,7 @@ class RayRunner:
         try:
             ray.init(address=self._address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"--address {self._address}: cannot join that Ray cluster: {reason}") from error
+            raise UserError(f"--address {self._address}: cannot join that Ray cluster: {one_line(error)}") from error
         return self
 
     def __exit__(

@@ -21,6 +21,7 @@ from datagen.job.workspace import put_record
 from datagen.source import Source, Unit, split_of
 from varyforge.lengths import estimate_tokens
 from varyforge.outcome import Failed, Outcome, Written
+from varyforge.processes import one_line
 from varyforge.sample import Sample
 from varyforge.shards import IndexRow, ShardRecord, ShardWriter, open_shard
 from varyforge.storage import Copies, Folder
@@ -117,7 +118,7 @@ def _fetch(copies: Copies, units: Sequence[Unit]) -> list[list[str] | Failed]:
             found.append(copies.of([*wanted, *unit.files])[len(wanted) :])
             wanted += unit.files
         except OSError as error:
-            found.append(Failed(reason="unreadable", detail=" ".join(str(error).split())[:200]))
+            found.append(Failed(reason="unreadable", detail=one_line(error)))
     return found
 
 

@@ -43,6 +43,7 @@ from varyforge.config import to_dict
 from varyforge.console import say
 from varyforge.errors import UserError
 from varyforge.outcome import Failed, Outcome, Written
+from varyforge.processes import one_line
 from varyforge.sample import Sample
 from varyforge.shards import JOB, IndexRow, ShardRecord, ShardSet, is_whole, open_shard
 from varyforge.storage import Folder, folder_at, write
@@ -55,7 +56,6 @@ _CARRIED = schema_of(IndexRow)
 _KEYS = pa.schema([("key", pa.string())])  # all that is kept of foreign tars' indexes: the rest follows from the sample
 _SCHEMAS = _CARRIED.append(pa.field(MIXTURE_SOURCE, pa.string())), schema_of(LedgerRow)
 _BYTES_DEPEND_ON = ("varyforge", "pyarrow")
-_DETAIL_CHARS = 200
 _CHANGES_NAMED = 5
 
 
@@ -227,7 +227,7 @@ class _Maker:
         try:
             sample = read_item(item)
         except (OSError, ValueError) as error:
-            return Failed(reason="unreadable", detail=" ".join(str(error).split())[:_DETAIL_CHARS])
+            return Failed(reason="unreadable", detail=one_line(error))
         return Written(samples=(_renamed(sample, int(self.number[position])),), language=language)
 
 
