@@ -28,7 +28,7 @@ from datagen.job.monitor import Monitor
 from datagen.job.plan import ShardPlan
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
-from datagen.job.split import settle
+from datagen.job.split import assign_splits
 from datagen.source import Source, Unit
 from varyforge.console import say
 from varyforge.outcome import Outcome
@@ -46,7 +46,7 @@ class MadeUp(Source):
     documents: int
 
     name = "scale"
-    places = ()
+    locations = ()
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
@@ -129,7 +129,7 @@ def main() -> None:
         records = [write_shard(folder, shard, dice) for shard in plan.shards]
     del plan
     with measured("groups, twins, split"):
-        settled = settle(folder, records, (), 0.05)
+        settled = assign_splits(folder, records, (), 0.05)
     say(f"{sum(a != b for a, b in zip(records, settled, strict=True))} index files rewritten")
     tables: Iterator[pa.Table] = (read_table(folder, f"ledger/{record.name}.parquet") for record in settled)
     with measured("summary of the ledger"):

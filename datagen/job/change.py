@@ -26,7 +26,7 @@ Config = dict[str, Any]
 
 def config_of(source: Source) -> Config:
     """All that a shard's bytes depend on besides its units; where the inputs lie is no part of it."""
-    settings = {name: value for name, value in to_dict(source).items() if name not in source.places}
+    settings = {name: value for name, value in to_dict(source).items() if name not in source.locations}
     config = {
         "source": source.name,
         "settings": settings,

@@ -98,10 +98,10 @@ class Child:
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """`source.make(unit, files)`, or `Failed`: timeout, memory, crash, or the exception's name."""
-        (outcome,) = self.make_each([(unit, files)])
+        (outcome,) = self.run_units([(unit, files)])
         return outcome
 
-    def make_each(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Generator[Outcome, None, None]:
+    def run_units(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Generator[Outcome, None, None]:
         """What `make` gives for each unit and its files, in order; the child goes on while the caller has the last one.
 
         A crash is tried once more in a fresh child: the kernel may have killed the first one for someone else's hunger.

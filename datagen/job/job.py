@@ -22,8 +22,8 @@ from datagen.job.plan import ShardPlan, join, plan_shards
 from datagen.job.runner import Runner
 from datagen.job.scan import PLAN, Scan, batches, failed_input, fails_as, is_plan_file, read_runs
 from datagen.job.settings import JobSettings
-from datagen.job.shard_task import ShardMaker, Work, matches
-from datagen.job.split import settle
+from datagen.job.shard_task import ShardTask, Work, matches
+from datagen.job.split import assign_splits
 from datagen.job.track import Tracker
 from datagen.job.workspace import _job_text, alone, close, is_closed, read_records, read_there, reopen, tidy
 from datagen.source import Source
@@ -110,7 +110,7 @@ def plan_job(source: Source, folder: Folder, settings: JobSettings, runner: Runn
             "sha256": plan_digest(shards),
             "files": plan_files,
         },
-        "inputs": {name: getattr(source, name) for name in source.places},
+        "inputs": {name: getattr(source, name) for name in source.locations},
     }
     if not shards:
         raise UserError(f"{folder}: nothing to do: the inputs hold no unit")
@@ -230,7 +230,7 @@ def _make(
     stale = (replace(record, units_sha256="") for record in plan.records if record.name in again)  # for reuse only
     reopen(folder, [*kept.values(), *stale])
     write(folder, JOB, _job_text(plan.job))
-    maker = ShardMaker(
+    maker = ShardTask(
         source=source,
         out=folder,
         limits=settings.limits,
@@ -243,7 +243,7 @@ def _make(
             monitor.shard_done(record)
         monitor.made()
     records = [kept[name] for name in sorted(kept)]
-    records = settle(folder, records, source.measures, settings.validation_share, monitor.alive)
+    records = assign_splits(folder, records, source.measures, settings.validation_share, monitor.alive)
     _check_sums(plan, records)
     close(folder, records)
 

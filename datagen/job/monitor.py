@@ -39,7 +39,7 @@ class Monitor:
 
     def tick(self, done: Mapping[str, int]) -> None:
         """See `datagen.job.runner.Tick`."""
-        self._watchdog.fed()
+        self._watchdog.reset()
         self._done.update(done)
         assert self._progress is not None
         kinds: Counter[str] = Counter()
@@ -52,13 +52,13 @@ class Monitor:
 
     def shard_done(self, record: ShardRecord) -> None:
         """A shard is finished."""
-        self._watchdog.fed()
+        self._watchdog.reset()
         if self._tracker:
             self._tracker.shard(record)
 
     def alive(self) -> None:
         """Something moves that no unit counts for."""
-        self._watchdog.fed()
+        self._watchdog.reset()
 
     def made(self) -> None:
         """All shards are there."""

@@ -46,7 +46,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShardMaker:
+class ShardTask:
     """What all tasks of a job share. Calling it is a task."""
 
     source: Source
@@ -97,7 +97,7 @@ class ShardMaker:
                 todo = [unit for unit, ended in zip(batch, known, strict=True) if ended is None]
                 files = _fetch(copies, todo)
                 good = [(unit, there) for unit, there in zip(todo, files, strict=True) if not isinstance(there, Failed)]
-                with closing(child.make_each(good)) as made:
+                with closing(child.run_units(good)) as made:
                     outcomes = (there if isinstance(there, Failed) else next(made) for there in files)
                     for unit, ended in zip(batch, known, strict=True):
                         yield unit, ended or next(outcomes)

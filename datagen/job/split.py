@@ -38,7 +38,7 @@ class _Relations:
     excluded: set[int] = field(default_factory=set)  # samples
 
 
-def settle(
+def assign_splits(
     out: Folder,
     records: Sequence[ShardRecord],
     measures: Sequence[str],

@@ -30,7 +30,7 @@ class Watchdog:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
 
-    def fed(self) -> None:
+    def reset(self) -> None:
         """Something moved."""
         self._fed = time.monotonic()
 
@@ -40,10 +40,10 @@ class Watchdog:
             fed = self._fed
             if time.monotonic() - fed >= self._patience_s and reported != fed:
                 reported = fed
-                self._report(stacks())
+                self._report(thread_stacks())
 
 
-def stacks() -> str:
+def thread_stacks() -> str:
     """Where each thread of this process stands, innermost call last, a line per call."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     parts = []

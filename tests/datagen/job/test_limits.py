@@ -17,7 +17,7 @@ from datagen.job.job import run_job
 from datagen.job.preview import preview_job
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
-from datagen.job.watchdog import Watchdog, stacks
+from datagen.job.watchdog import Watchdog, thread_stacks
 from datagen.source import Unit
 from tests.datagen.job.test_incremental import SETTINGS, run, write_inputs
 from tests.datagen.sources import FaultySource
@@ -126,10 +126,10 @@ def test_a_watchdog_reports_once_per_standstill() -> None:
         time.sleep(0.7)
         assert len(reports) == 1
         assert "test_limits.py" in reports[0] and "time.sleep(0.7)" in reports[0]
-        watchdog.fed()
+        watchdog.reset()
         time.sleep(0.5)
     assert len(reports) == 2
-    assert "MainThread" in stacks()
+    assert "MainThread" in thread_stacks()
 
 
 def test_wandb_gets_throughput_and_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
