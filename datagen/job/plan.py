@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PLAN = "plan"
+"""Folder of the plan files, which `datagen.job.scan` writes."""
+
 RUNS_PER_SHARD = 4
 """A long document's runs are a quarter of a shard: long enough to open it seldom, short enough to fill shards well."""
 

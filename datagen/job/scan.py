@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.job.isolate import Limits, child_of
-from datagen.job.plan import RUNS_PER_SHARD, Runs, position_of, tree_leaves
+from datagen.job.plan import PLAN, RUNS_PER_SHARD, Runs, position_of, tree_leaves
 from datagen.job.runner import Tick
 from datagen.source import Source, Unit, split_position
 from varyforge.errors import UserError
@@ -32,7 +32,6 @@ from varyforge.outcome import Failed, Rejected
 from varyforge.storage import Copies, Folder, folder_at, signature
 from varyforge.tables import parse_table, read_table
 
-PLAN = "plan"
 _INPUTS_PER_BATCH = 64
 _UNITS_PER_GROUP = 1024  # of parquet, at least: what is read to get at one run
 _SCHEMA = pa.schema(

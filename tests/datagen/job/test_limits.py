@@ -26,8 +26,9 @@ from varyforge.outcome import Written
 SOAK = """
 import resource, sys
 from pathlib import Path
-from datagen.job import JobSettings, run_job
-from datagen.runner import LocalRunner
+from datagen.job.job import run_job
+from datagen.job.settings import JobSettings
+from datagen.job.runner import LocalRunner
 from tests.datagen.sources import LinesSource
 
 def rss() -> float:
@@ -58,9 +59,10 @@ def test_memory_of_the_parent_stays_flat_over_ten_thousand_units(tmp_path: Path)
 PAGES = """
 import sys
 from pathlib import Path
-from datagen.job import JobSettings, run_job
-from datagen.pdf import PdfSource
-from datagen.runner import LocalRunner
+from datagen.job.job import run_job
+from datagen.job.settings import JobSettings
+from datagen.pdf.source import PdfSource
+from datagen.job.runner import LocalRunner
 
 def resident(path: str) -> float:
     return int(Path(path, "statm").read_text().split()[1]) * 4096 / 2**20
