@@ -74,7 +74,7 @@ class Source(Protocol):
         ...
 
     def companion_files(self, path: str) -> Sequence[str]:
-        """Return other files that `units(path, …)` reads, e.g. class names; a change of these is a change of the input."""
+        """Return other files that `units(path, …)` reads, e.g. class names. A change in them changes the input."""
         return ()
 
     def units(self, path: str, file: str) -> Iterable[Unit | None] | Failed:

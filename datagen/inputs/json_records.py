@@ -1,8 +1,8 @@
 """Streams the records of a JSON file: memory holds a record and not the file, which may have gigabytes.
 
 The file name tells the format. `.jsonl` and `.ndjson` files hold one JSON text per line. Any other file is one JSON
-text: a list of records, or an object with the list under a key. Python's own parser reads the records, because streaming
-parsers turn a lone surrogate into "?" and take all memory for endless nesting.
+text: a list of records, or an object with the list under a key. Python's own parser reads the records, because
+streaming parsers turn a lone surrogate into "?" and take all memory for endless nesting.
 """
 
 from __future__ import annotations
