@@ -16,12 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from datagen.console import say
-from datagen.detection import DetectionSource
-from datagen.isolate import Limits
-from datagen.job import JobSettings, Monitor, plan_job
-from datagen.runner import LocalRunner
-from datagen.storage import folder_at
+from datagen.detection.source import DetectionSource
+from datagen.job.isolate import Limits
+from datagen.job.job import plan_job
+from datagen.job.monitor import Monitor
+from datagen.job.runner import LocalRunner
+from datagen.job.settings import JobSettings
+from varyforge.console import say
+from varyforge.storage import folder_at
 
 BOXES = 15  # an image, about as many as Objects365 has
 _BYTES_PER_IMAGE = BOXES * 212 + 202

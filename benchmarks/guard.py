@@ -25,13 +25,13 @@ import PIL.Image
 import PIL.ImageEnhance
 from matplotlib.figure import Figure
 
-from datagen.benchmark_sets import SUFFIXES, BenchmarkImage, folder_images
-from datagen.console import say, show_table
-from datagen.guard import Guard, build_guard, write_guard
-from datagen.images import read_image
-from datagen.looks import Look, look_at
-from datagen.page import PdfError
-from datagen.pages import open_document
+from datagen.guard.benchmark_sets import SUFFIXES, BenchmarkImage, folder_images
+from datagen.guard.guard import Guard, build_guard, write_guard
+from datagen.guard.image_similarity import Look, look_at
+from datagen.pdf.backends.mupdf import open_document
+from datagen.pdf.page import PdfError
+from varyforge.console import say, show_table
+from varyforge.images import read_image
 
 Picture = PIL.Image.Image
 WORDS = (

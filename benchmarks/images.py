@@ -27,11 +27,11 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Resampling
 
-from datagen.console import say, show_table
-from datagen.errors import UserError, command
 from datagen.examples.documents import write_documents
-from trainer.pixels import decode
-from trainer.preprocess import ImagePreprocess
+from trainer.images.pixels import decode
+from trainer.images.preprocess import ImagePreprocess
+from varyforge.console import say, show_table
+from varyforge.errors import UserError, command
 
 Pixels = NDArray[np.uint8]
 Way = Callable[[bytes], tuple[Pixels, Pixels]]

@@ -24,19 +24,17 @@ from pathlib import Path
 import pymupdf
 import torch
 
-from datagen.audit import PageGates
-from datagen.console import say
-from datagen.errors import command
-from datagen.job import JobSettings, run_job
-from datagen.pdf import PdfSource
-from datagen.runner import LocalRunner
-from datagen.shards import ShardSet
+from datagen.job.job import run_job
+from datagen.job.runner import LocalRunner
+from datagen.job.settings import JobSettings
+from datagen.pdf.audit.gates import PageGates
+from datagen.pdf.source import PdfSource
 from trainer import run as training
 from trainer.batch import Batch
-from trainer.checkpoint import load_exported
-from trainer.evaluate import evaluate, held_out, score
-from trainer.packing import collate
-from trainer.pixels import pixels
+from trainer.evaluate.scores import evaluate, held_out, score
+from trainer.exported import load_exported
+from trainer.images.pixels import pixels
+from trainer.loader.packing import collate
 from trainer.settings import (
     CheckpointSettings,
     DataSettings,
@@ -51,6 +49,9 @@ from trainer.settings import (
     WandbSettings,
 )
 from trainer.tokenizer import train_tokenizer
+from varyforge.console import say
+from varyforge.errors import command
+from varyforge.shards import ShardSet
 
 PAGE_PT = 64  # a page is square, and one point is one pixel of the encoder
 LINES = 4
@@ -62,7 +63,7 @@ MAX_EDIT_DISTANCE, MIN_SWAP_GAP = 0.10, 1.0
 
 def lexicon() -> list[str]:
     """The most frequent words of four to six letters in the sample texts."""
-    bank = tomllib.loads((files("datagen") / "data" / "texts.toml").read_text(encoding="utf-8"))
+    bank = tomllib.loads((files("datagen.examples") / "data" / "texts.toml").read_text(encoding="utf-8"))
     words = re.findall(r"\b[a-z]{4,6}\b", json.dumps(bank, ensure_ascii=False))
     return sorted(word for word, _ in Counter(words).most_common(WORDS))
 

@@ -49,25 +49,26 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from datagen.console import say
-from datagen.errors import UserError, command
 from datagen.examples.documents import write_documents
-from datagen.job import JobSettings, run_job
-from datagen.pdf import PdfSource
-from datagen.runner import LocalRunner
-from datagen.sample import IMAGE_MARKER
-from datagen.shards import ShardSet
+from datagen.job.job import run_job
+from datagen.job.runner import LocalRunner
+from datagen.job.settings import JobSettings
+from datagen.pdf.source import PdfSource
 from trainer.batch import IGNORE_INDEX
-from trainer.catalog import Item, read_item
-from trainer.corpus import Corpus
-from trainer.encode import ConversationEncoder, load_tokenizer
-from trainer.layout import ImageLayout, ViewTokens
-from trainer.loader import LoadSample, Share, StepLoader, load_sample, open_pool
-from trainer.packing import collate, micro_batches
-from trainer.pixels import decode
-from trainer.preprocess import ImagePreprocess
+from trainer.data.catalog import Item, read_item
+from trainer.data.corpus import Corpus
+from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.pixels import decode
+from trainer.images.preprocess import ImagePreprocess
+from trainer.loader.packing import collate, micro_batches
+from trainer.loader.step_loader import LoadSample, Share, StepLoader, load_sample, open_pool
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
+from trainer.text.encode import ConversationEncoder, load_tokenizer
 from trainer.tokenizer import train_tokenizer
+from varyforge.console import say
+from varyforge.errors import UserError, command
+from varyforge.sample import IMAGE_MARKER
+from varyforge.shards import ShardSet
 
 PREPROCESS = {"clip": ImagePreprocess(size=224, fit="crop"), "vary": ImagePreprocess(size=1024)}
 MEAN, STD = (torch.tensor(numbers).view(3, 1, 1) for numbers in (PREPROCESS["vary"].mean, PREPROCESS["vary"].std))

@@ -1,4 +1,4 @@
-"""Makes `datagen/data/letters.toml`, the letter statistics of `datagen.language`, from gettext catalogues.
+"""Makes `datagen/data/letters.toml`, the letter statistics of `varyforge.language`, from gettext catalogues.
 
 python benchmarks/make_letters.py /usr/share/locale datagen/data/letters.toml
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datagen.language import ALPHABETS, STEPS_PER_BIT, symbols_of
+from varyforge.language import ALPHABETS, STEPS_PER_BIT, symbols_of
 
 LANGUAGES = {
     "Latn": ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "cs", "sv", "da", "fi", "hu", "ro", "tr", "vi", "id"],

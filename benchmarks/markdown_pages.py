@@ -16,9 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datagen import markdown, pages, pandoc, sheets, typeset
-from datagen.errors import command
-from datagen.unit import Failed, Written
+from datagen.markdown import pandoc, typeset
+from datagen.markdown import render as sheets
+from datagen.markdown import source as markdown
+from datagen.pdf.backends import mupdf as pages
+from varyforge.errors import command
+from varyforge.outcome import Failed, Written
 
 _PAPERS = 12
 _SECTIONS = 16

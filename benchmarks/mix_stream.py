@@ -31,10 +31,10 @@ from benchmarks import pair
 from benchmarks.model_step import Job, markdown
 from benchmarks.packing import IMAGE_TOKENS, MAX_IMAGES, MAX_LENGTH, TEMPLATE_TOKENS, draw
 from benchmarks.released import ClipSizes, ImageIds, QwenSizes, SamSizes, ToySizes
-from datagen.console import result
-from datagen.errors import command
+from trainer.loader.packing import Size, micro_batches
 from trainer.model import VisionLanguageModel
-from trainer.packing import Size, micro_batches
+from varyforge.console import result
+from varyforge.errors import command
 
 MIX, SHORTER, ROWS = "Vary-toy", 4, 4
 QUARTER = ToySizes(

@@ -36,10 +36,10 @@ import torch
 
 from benchmarks import pair
 from benchmarks.released import ClipSizes, ImageIds, OptSizes, QwenSizes, SamSizes, TinySizes, ToySizes
-from datagen.console import result, say
-from datagen.errors import UserError, command
 from trainer.model import VisionLanguageModel
 from trainer.model.flops import PartFlops
+from varyforge.console import result, say
+from varyforge.errors import UserError, command
 
 Result = TypeVar("Result")
 USABLE_GIB = {"8 GB": 7.4, "11 GB": 10.4}  # of a card's memory, the rest is the driver's context

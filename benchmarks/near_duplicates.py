@@ -15,8 +15,8 @@ import time
 
 import numpy as np
 
-from datagen.console import say
-from datagen.duplicates import SIZE, Rows, cluster, fingerprint, group_documents
+from datagen.job.duplicates import SIZE, Rows, cluster, fingerprint, group_documents
+from varyforge.console import say
 
 COPIED, CHANGED = 1_000, 0.1  # pages that many copy; share of bytes in which a version differs
 

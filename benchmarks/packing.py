@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from datagen.console import say, show_table
-from trainer.packing import Size, cost, micro_batches, share_out
+from trainer.loader.packing import Size, cost, micro_batches, share_out
+from varyforge.console import say, show_table
 
 MAX_LENGTH, MAX_IMAGES, ROWS, GLOBAL_BATCH = 4096, 16, 4, 512
 IMAGE_TOKENS, TEMPLATE_TOKENS = 258, 30

@@ -21,10 +21,10 @@ import torch
 
 from benchmarks.released import Released, ReleasedTiny, ReleasedToy, SamSizes, TinySizes, ToySizes
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
+from trainer.convert.names import KINDS
+from trainer.loader.packing import Loaded, collate
 from trainer.model import VisionLanguageModel, build
-from trainer.packing import Loaded, collate
-from trainer.precision import dtype_of
-from trainer.released.names import KINDS
+from trainer.model.precision import dtype_of
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings
 
 Sizes = ToySizes | TinySizes

@@ -20,11 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datagen.audit import PageGates, judge, measure
-from datagen.language import language_of
-from datagen.page import Line, Page, PdfError
-from datagen.pages import open_document
-from datagen.unit import Rejected
+from datagen.pdf.audit.gates import PageGates, judge, measure
+from datagen.pdf.backends.mupdf import open_document
+from datagen.pdf.page import Line, Page, PdfError
+from varyforge.language import language_of
+from varyforge.outcome import Rejected
 
 WRONG = 0.6  # similarity; tesseract itself reads about 0.9 of a clean page at this size, and tables worse
 OCR_SHORT_SIDE_PX = 1700  # 200 dpi of a letter page

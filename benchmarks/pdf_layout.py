@@ -26,11 +26,11 @@ from typing import Any, TypeVar
 
 from rapidfuzz.distance import Levenshtein
 
-from datagen.console import say
-from datagen.errors import command
-from datagen.layout import TextPolicy, read_text
-from datagen.page import Line, Page, PdfError
-from datagen.pages import open_document
+from datagen.pdf.backends.mupdf import open_document
+from datagen.pdf.page import Line, Page, PdfError
+from datagen.pdf.text.reading_order import TextPolicy, read_text
+from varyforge.console import say
+from varyforge.errors import command
 
 SHORT_SIDE_PX, LONG_SIDE_PX = 1024, 4096
 REPEATS = 3

@@ -32,21 +32,22 @@ from typing import Any, TypeVar
 import PIL.Image
 import pymupdf
 
-from datagen.audit import judge, measure
-from datagen.console import say, show_table
-from datagen.duplicates import fingerprint
-from datagen.errors import command
-from datagen.images import encode_jpeg
-from datagen.job import JobSettings, run_job
-from datagen.language import language_of
-from datagen.layout import read_text
-from datagen.listing import list_files
-from datagen.page import PdfError
-from datagen.pages import open_document
-from datagen.pdf import PdfSource
-from datagen.runner import LocalRunner, Runner
-from datagen.shards import ShardSet
-from datagen.tokens import estimate_tokens
+from datagen.inputs.listing import list_files
+from datagen.job.duplicates import fingerprint
+from datagen.job.job import run_job
+from datagen.job.runner import LocalRunner, Runner
+from datagen.job.settings import JobSettings
+from datagen.pdf.audit.gates import judge, measure
+from datagen.pdf.backends.mupdf import open_document
+from datagen.pdf.page import PdfError
+from datagen.pdf.source import PdfSource
+from datagen.pdf.text.reading_order import read_text
+from varyforge.console import say, show_table
+from varyforge.errors import command
+from varyforge.images import encode_jpeg
+from varyforge.language import language_of
+from varyforge.lengths import estimate_tokens
+from varyforge.shards import ShardSet
 
 T = TypeVar("T")
 
@@ -134,7 +135,7 @@ def resident_of_children() -> Iterator[int]:
     """MiB held by each child process that makes units, now."""
     for entry in Path("/proc").iterdir():
         try:
-            if b"datagen.isolate" in (entry / "cmdline").read_bytes():
+            if b"datagen.job.isolate" in (entry / "cmdline").read_bytes():
                 yield int((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
         except (OSError, ValueError):
             continue
@@ -181,7 +182,7 @@ def main() -> None:
     one = row("job, 1 worker", units, here(1), alone)
     two = row("job, 2 workers", units, here(2), alone)
     if arguments.ray:
-        from datagen.ray_runner import RayRunner  # noqa: PLC0415  # Ray takes a second to import
+        from datagen.job.ray_runner import RayRunner  # noqa: PLC0415  # Ray takes a second to import
 
         for workers in (1, 2):
             with RayRunner(workers=workers) as runner:

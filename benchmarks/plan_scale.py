@@ -21,16 +21,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from datagen.console import say
-from datagen.isolate import Limits
-from datagen.job import JobSettings, Monitor, plan_job
-from datagen.ledger import LedgerRow, summarise
-from datagen.plan import ShardPlan
-from datagen.runner import LocalRunner
-from datagen.settle import settle
-from datagen.shards import IndexRow, ShardRecord, read_table, schema_of, write_table
-from datagen.storage import Folder, folder_at
-from datagen.unit import Outcome, Source, Unit
+from datagen.job.isolate import Limits
+from datagen.job.job import plan_job
+from datagen.job.ledger import LedgerRow, summarise
+from datagen.job.monitor import Monitor
+from datagen.job.plan import ShardPlan
+from datagen.job.runner import LocalRunner
+from datagen.job.settings import JobSettings
+from datagen.job.split import settle
+from datagen.source import Source, Unit
+from varyforge.console import say
+from varyforge.outcome import Outcome
+from varyforge.shards import IndexRow, ShardRecord
+from varyforge.storage import Folder, folder_at
+from varyforge.tables import read_table, schema_of, write_table
 
 PAGES = 20  # of a document
 

@@ -35,10 +35,10 @@ import PIL.Image
 import PIL.ImageOps
 
 from benchmarks.pdf_throughput import local_job
-from datagen.caption import CaptionSource
-from datagen.console import say, show_table
-from datagen.detection import DetectionSource
-from datagen.errors import UserError, command
+from datagen.caption.source import CaptionSource
+from datagen.detection.source import DetectionSource
+from varyforge.console import say, show_table
+from varyforge.errors import UserError, command
 
 _COPIES = 4  # making a photograph takes ten times as long as reading it
 _PER_TAR = 1000

@@ -26,15 +26,18 @@ import PIL.Image
 import PIL.ImageDraw
 
 from benchmarks.plan_scale import PAGES, MadeUp
-from datagen.images import encode_jpeg
-from datagen.isolate import Limits
-from datagen.job import JobSettings, Monitor, plan_job
-from datagen.ledger import LedgerRow
-from datagen.pdf import PdfSource
-from datagen.runner import LocalRunner
-from datagen.sample import Sample, Turn, make_key
-from datagen.shards import JOB, MANIFEST, IndexRow, ShardRecord, open_shard, schema_of, write_table
-from datagen.storage import Folder, folder_at, write
+from datagen.job.isolate import Limits
+from datagen.job.job import plan_job
+from datagen.job.ledger import LedgerRow
+from datagen.job.monitor import Monitor
+from datagen.job.runner import LocalRunner
+from datagen.job.settings import JobSettings
+from datagen.pdf.source import PdfSource
+from varyforge.images import encode_jpeg
+from varyforge.sample import Sample, Turn, make_key
+from varyforge.shards import JOB, MANIFEST, IndexRow, ShardRecord, open_shard
+from varyforge.storage import Folder, folder_at, write
+from varyforge.tables import schema_of, write_table
 
 DOCUMENTS = 50  # in a shard; of each the last page is rejected
 RARE = ("sw", "platypus")  # a language and a word that one shard has, four fifths of the way

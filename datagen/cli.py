@@ -11,20 +11,21 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from datagen.card import CARD_HTML, write_card
-from datagen.change import config_of
-from datagen.config import load
-from datagen.console import say, show_table, warn
-from datagen.contents import Contents
-from datagen.errors import UserError
-from datagen.isolate import Limits
-from datagen.job import JobSettings, run_job
-from datagen.ledger import LedgerSummary
-from datagen.preview import JobPreview, preview_job
-from datagen.runner import LocalRunner, Runner
-from datagen.tokens import LIMIT, LengthRow
-from datagen.track import Tracker
-from datagen.unit import Source
+from datagen.card.card import CARD_HTML, write_card
+from datagen.card.contents import Contents
+from datagen.job.change import config_of
+from datagen.job.isolate import Limits
+from datagen.job.job import run_job
+from datagen.job.ledger import LedgerSummary
+from datagen.job.preview import JobPreview, preview_job
+from datagen.job.runner import LocalRunner, Runner
+from datagen.job.settings import JobSettings
+from datagen.job.track import Tracker
+from datagen.source import Source
+from varyforge.config import load
+from varyforge.console import say, show_table, warn
+from varyforge.errors import UserError
+from varyforge.lengths import LIMIT, LengthRow
 
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # and not s3://bucket/date=2024
 
@@ -91,7 +92,7 @@ def run_source(
         if arguments.runner == "local" or arguments.dry_run:
             runner = stack.enter_context(LocalRunner(workers or 1))
         else:
-            from datagen.ray_runner import RayRunner  # noqa: PLC0415  # seconds to import, and not needed above
+            from datagen.job.ray_runner import RayRunner  # noqa: PLC0415  # seconds to import, and not needed above
 
             ray = RayRunner(workers=workers, address=arguments.address, stall_minutes=arguments.stall_minutes)
             runner = stack.enter_context(ray)

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from datagen.errors import UserError
-from datagen.escape import escape
-from datagen.guard import guard_version, guarded
-from datagen.image_ids import image_id_of
-from datagen.images import ImageError, ImagePolicy, Picture, read_picture
-from datagen.listing import is_outside, within
-from datagen.prompts import wordings
-from datagen.sample import IMAGE_MARKER, Image, Sample, Scalar, Task, Turn
-from datagen.storage import is_url, read_piece
-from datagen.unit import Failed, Rejected, SourceSettings, Unit
+from datagen.guard.guard import guard_version, guarded
+from datagen.inputs.image_ids import image_id_of
+from datagen.inputs.listing import is_outside, within
+from datagen.source import SourceSettings, Unit
+from varyforge.errors import UserError
+from varyforge.escape import escape
+from varyforge.images import ImageError, ImagePolicy, Picture, read_picture
+from varyforge.outcome import Failed, Rejected
+from varyforge.prompts import wordings
+from varyforge.sample import IMAGE_MARKER, Image, Sample, Scalar, Task, Turn
+from varyforge.storage import is_url, read_piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class ImageSource(SourceSettings):
 
     @property
     def collection(self) -> str:
-        """The benchmark that the images' names are of, as for `datagen.image_ids.image_id_of`."""
+        """The benchmark that the images' names are of, as for `datagen.inputs.image_ids.image_id_of`."""
         return ""
 
     def check_folder(self) -> None:
@@ -111,7 +112,7 @@ def exchange(
     source: str,
     origin: Mapping[str, Scalar],
 ) -> Sample:
-    """A sample of one image, a question about it from `datagen.prompts.choose`, and an answer, which is escaped."""
+    """A sample of one image, a question about it from `varyforge.prompts.choose`, and an answer, which is escaped."""
     return Sample(
         key=key,
         task=task,

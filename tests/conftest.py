@@ -9,12 +9,13 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share two cores
 
-from datagen.chat import ChatSource
-from datagen.detection import DetectionSource
+from datagen.chat.source import ChatSource
+from datagen.detection.source import DetectionSource
 from datagen.examples import write_chats, write_detection, write_documents
-from datagen.job import JobSettings, run_job
-from datagen.pdf import PdfSource
-from datagen.runner import LocalRunner
+from datagen.job.job import run_job
+from datagen.job.runner import LocalRunner
+from datagen.job.settings import JobSettings
+from datagen.pdf.source import PdfSource
 
 JOB = JobSettings(units_per_shard=8, validation_share=0.2)
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import mix_stream, model_step, pair
 from benchmarks.released import ToySizes
-from datagen.errors import UserError
+from varyforge.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import webdataset
 
-from datagen.shards import ShardSet
+from varyforge.shards import ShardSet
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.journal import read_log
+from trainer.train.journal import read_log
 
 ROOT = Path(__file__).parents[1]
 

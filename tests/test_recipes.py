@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from datagen.config import load
-from datagen.errors import UserError
-from pipelines.run import Pipeline
-from trainer.engine import engine_config
+from pipelines.run.__main__ import Pipeline
 from trainer.model import build
 from trainer.settings import MixtureSettings, Recipe
+from trainer.train.engine import engine_config
+from varyforge.config import load
+from varyforge.errors import UserError
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FRAGMENTS = {RECIPES / part for part in ("hardware/11gb.yaml", "demo/toy_sizes.yaml")} | {

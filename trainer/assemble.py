@@ -9,16 +9,16 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from datagen.console import warn
-from datagen.errors import UserError
-from trainer.catalog import PlannedImage
-from trainer.encode import ConversationEncoder, load_tokenizer, token_id
+from trainer.images.layout import PlannedImage
+from trainer.images.preprocess import moved
 from trainer.model import PartReport, VisionLanguageModel, build, layout_of
 from trainer.model.tables import lookup
 from trainer.model.weights import copy_tensors, preprocess_of_export
-from trainer.preprocess import moved
 from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
-from trainer.templates import IMAGE_PAD, TEMPLATES
+from trainer.text.chat_templates import IMAGE_PAD, TEMPLATES
+from trainer.text.encode import ConversationEncoder, load_tokenizer, token_id
+from varyforge.console import warn
+from varyforge.errors import UserError
 
 
 def planned_image(model: ModelSettings) -> PlannedImage:

@@ -105,3 +105,11 @@ class Step:
     dropped: tuple[tuple[str, str], ...] = ()  # the same of each that was left out for its length, as the recipe says
     truncated: int = 0  # samples whose answer was cut at max_length
     progress: Mapping[str, Progress] = field(default_factory=dict)  # by source, after this step, over all ranks
+
+
+class Unusable(ValueError):
+    """A sample that cannot be trained on; the message is the reason it is counted under."""
+
+
+class TooLong(Unusable):
+    """A sample beyond `max_length` where such are to be dropped: what was asked for, so no fault of the sample."""

@@ -18,22 +18,22 @@ if __name__ == "__main__":  # a script's own folder comes first and would hide t
 
 import torch
 
-from datagen.config import load
-from datagen.console import say, show_table, warn
-from datagen.errors import UserError, command
-from datagen.files import locked, write_text
 from trainer.assemble import assemble
-from trainer.checkpoint import export_model
-from trainer.corpus import Corpus
-from trainer.engine import Engine, start_distributed
-from trainer.journal import ABOUT
-from trainer.loader import Share, StepLoader, load_sample, open_pool
-from trainer.loop import train
+from trainer.data.corpus import Corpus
+from trainer.exported import export_model
+from trainer.loader.packing import empty_batch
+from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
 from trainer.model import PartReport
 from trainer.model.liger import apply_liger
-from trainer.optim import build_optimizer
-from trainer.packing import empty_batch
 from trainer.settings import Recipe
+from trainer.train.engine import Engine, start_distributed
+from trainer.train.journal import ABOUT
+from trainer.train.loop import train
+from trainer.train.optim import build_optimizer
+from varyforge.config import load
+from varyforge.console import say, show_table, warn
+from varyforge.errors import UserError, command
+from varyforge.files import locked, write_text
 
 
 def run(recipe: Recipe) -> Path:

@@ -1,6 +1,6 @@
 """The training recipe's schema: every number a user may change about a run, stated once.
 
-Loaded by `datagen.config.load`. The engine's own configuration is derived from it in `trainer.engine`, nowhere else.
+Loaded by `varyforge.config.load`. The engine's own configuration is derived from it in `engine.py`, nowhere else.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LanguageSettings:
 
     type: str  # a row of trainer.model.LANGUAGE_MODELS: opt, qwen2, …; transformers: any, config.model_type names it
     tokenizer: str  # local folder or hub name
-    template: str  # a row of trainer.templates.TEMPLATES
+    template: str  # a row of trainer.text.chat_templates.TEMPLATES
     config: dict[str, Any] = field(default_factory=dict)  # as for an encoder
     weights: str | None = None  # as for an encoder
     frozen: bool = False
@@ -62,7 +62,7 @@ class ModelSettings:
     language: LanguageSettings
     fusion: str = "channel"  # a row of trainer.model.FUSIONS: channel, sequence
     projector: PartSettings | None = None  # a row of trainer.model.CONNECTORS behind the fusion; null: none
-    tiling: PartSettings | None = None  # a row of trainer.tiling.TILINGS; null: an image is one view
+    tiling: PartSettings | None = None  # a row of trainer.images.tiling.TILINGS; null: an image is one view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from datagen.console import say
-from datagen.errors import UserError, command
-from datagen.escape import unescape
-from datagen.shards import ShardSet
+from varyforge.console import say
+from varyforge.errors import UserError, command
+from varyforge.escape import unescape
+from varyforge.shards import ShardSet
 
 _SPECIAL = ("<pad>", "</s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>")  # what the templates need
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from datagen.console import say
-from datagen.errors import command
 from datagen.examples import write_chats, write_detection, write_documents
+from varyforge.console import say
+from varyforge.errors import command
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen.examples.texts import LANGUAGES, text_bank
-from datagen.files import write_text
+from varyforge.files import write_text
 
 
 def _listed(items: Iterable[object]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pymupdf
 
 from datagen.examples.texts import LANGUAGES, page_css, text_bank
-from datagen.files import atomic_file
+from varyforge.files import atomic_file
 
 Rect = tuple[float, float, float, float]  # x1, y1, x2, y2 in points, origin top left
 

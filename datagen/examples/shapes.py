@@ -14,7 +14,7 @@ import PIL.Image
 import PIL.ImageDraw
 
 from datagen.examples.texts import text_bank
-from datagen.files import atomic_file, write_text
+from varyforge.files import atomic_file, write_text
 
 _SIZES_PX = ((320, 240), (400, 300), (480, 360), (512, 512), (640, 480), (360, 480))
 _GRIDS = ((3, 2, 2), (8, 4, 3), (54, 9, 6))  # up to so many objects: columns, rows

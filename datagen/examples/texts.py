@@ -25,4 +25,4 @@ def page_css() -> str:
 
 
 def _data(name: str) -> str:
-    return (files("datagen") / "data" / name).read_text(encoding="utf-8")
+    return (files("datagen.examples") / "data" / name).read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 import PIL.Image
 
-from datagen.detection import DetectionSource
+from datagen.detection.source import DetectionSource
 
 CLASSES = ["bee", "tv: [old]", "ant"]
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from datagen.errors import WrongForm
-from datagen.listing import list_files, name_of
-from datagen.prompts import choose
-from datagen.sample import Sample, Turn, make_key
-from datagen.unit import Failed, Outcome, Rejected, Source, Unit, Written
+from datagen.inputs.listing import list_files, name_of
+from datagen.source import Source, Unit
+from varyforge.errors import WrongForm
+from varyforge.outcome import Failed, Outcome, Rejected, Written
+from varyforge.prompts import choose
+from varyforge.sample import Sample, Turn, make_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from datagen.isolate import Limits
-from datagen.job import JobSettings, run_job
-from datagen.pdf import PdfSource
-from datagen.runner import LocalRunner
-from datagen.shards import ShardSet
-from tests.datagen.test_pdf import document
+from datagen.job.isolate import Limits
+from datagen.job.job import run_job
+from datagen.job.runner import LocalRunner
+from datagen.job.settings import JobSettings
+from datagen.pdf.source import PdfSource
+from tests.datagen.pdf.test_pdf import document
+from varyforge.shards import ShardSet
 
 CATALOG = "1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
 PAGE = "/Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]"

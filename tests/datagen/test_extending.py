@@ -10,7 +10,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from datagen.shards import ShardSet
+from varyforge.shards import ShardSet
 
 ROOT = Path(__file__).parents[2]
 

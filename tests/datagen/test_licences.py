@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from datagen.chat import ChatSource
-from datagen.job import JobSettings, run_job
-from datagen.runner import LocalRunner
-from datagen.sample import Sample, Turn
-from datagen.shards import ShardSet
-from datagen.unit import Rejected, Written, under_licence
+from datagen.chat.source import ChatSource
+from datagen.job.job import run_job
+from datagen.job.runner import LocalRunner
+from datagen.job.settings import JobSettings
+from datagen.source import under_licence
+from varyforge.outcome import Rejected, Written
+from varyforge.sample import Sample, Turn
+from varyforge.shards import ShardSet
 
 TURNS = (Turn(role="user", text="a"), Turn(role="assistant", text="b"))
 

@@ -12,14 +12,16 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from datagen.boxes import Box, LabelledBox, format_boxes
-from datagen.images import encode_jpeg
-from datagen.ledger import LedgerRow, ledger_row
-from datagen.make import index_row
-from datagen.sample import Image, Sample, Turn, make_key
-from datagen.shards import JOB, MANIFEST, IndexRow, ShardRecord, open_shard, schema_of, write_table
-from datagen.storage import folder_at, write
-from datagen.unit import Failed, Outcome, Rejected, Unit, Written
+from datagen.job.ledger import LedgerRow, ledger_row
+from datagen.job.shard_task import index_row
+from datagen.source import Unit
+from varyforge.boxes import Box, LabelledBox, format_boxes
+from varyforge.images import encode_jpeg
+from varyforge.outcome import Failed, Outcome, Rejected, Written
+from varyforge.sample import Image, Sample, Turn, make_key
+from varyforge.shards import JOB, MANIFEST, IndexRow, ShardRecord, open_shard
+from varyforge.storage import folder_at, write
+from varyforge.tables import schema_of, write_table
 
 HOSTILE = "<script>document.title = 'broken in'</script>\"'><img src=x onerror=alert(1)>"
 CJK_FONT = Path("/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf")

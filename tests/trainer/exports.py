@@ -10,8 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from trainer.assemble import assemble
-from trainer.checkpoint import export_model
-from trainer.engine import Engine
+from trainer.exported import export_model
 from trainer.settings import (
     DataSettings,
     EncoderSettings,
@@ -24,6 +23,7 @@ from trainer.settings import (
     Recipe,
     SourceSettings,
 )
+from trainer.train.engine import Engine
 
 from . import tokenizers_of_all_kinds as tokenizers
 from .world import CLIP, OPT, QWEN, SAM

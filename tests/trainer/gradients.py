@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from trainer.batch import IGNORE_INDEX, Encoded, Step
-from trainer.engine import Engine, start_distributed
-from trainer.loop import StepResult, train_step
+from trainer.loader.packing import Loaded, collate, cost, empty_batch, micro_batches, share_out
 from trainer.model import VisionLanguageModel, build
-from trainer.packing import Loaded, collate, cost, empty_batch, micro_batches, share_out
 from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings
+from trainer.train.engine import Engine, start_distributed
+from trainer.train.loop import train_step
+from trainer.train.state import StepResult
 
 IMAGE, VOCABULARY = 59, 60
 SIZES = [(2000, 1), (1, 0), (17, 1), (300, 0), (2, 0), (1100, 2), (64, 0), (700, 1)]  # tokens, images

@@ -57,7 +57,7 @@ class DoAsTold:
         raise KeyError(text)
 
     def raise_user_error(self, text: str) -> None:
-        from datagen.errors import UserError
+        from varyforge.errors import UserError
 
         raise UserError(text)
 

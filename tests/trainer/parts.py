@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
+from trainer.loader.packing import Loaded, collate
 from trainer.model import VisionLanguageModel, build
-from trainer.packing import Loaded, collate
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 
 IMAGE, VOCABULARY = 59, 60

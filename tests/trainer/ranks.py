@@ -18,14 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.trainer.world import CLIP, OPT, QWEN, SAM
-from trainer import engine as engine_module
-from trainer import snapshot
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
-from trainer.engine import Engine, start_distributed
-from trainer.layout import ImageLayout
+from trainer.images.layout import ImageLayout
+from trainer.loader.packing import Loaded, collate, empty_batch
 from trainer.model import VisionLanguageModel, build
-from trainer.packing import Loaded, collate, empty_batch
 from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings, PartSettings
+from trainer.train import engine as engine_module
+from trainer.train import universal_checkpoint as snapshot
+from trainer.train.engine import Engine, start_distributed
 
 IMAGE = 5  # the id of an image token
 SHARES = 4  # micro-batches of a step, whatever the ranks; the first half is text, the second has images

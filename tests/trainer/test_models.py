@@ -12,27 +12,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from datagen.config import load
-from datagen.sample import Sample
-from datagen.shards import ShardSet
-from pipelines.mix_report import read_given, report_on
+from pipelines.mix.report import read_given, report_on
 from tests.pipelines.shard_world import photo, talk, write_set
 from tests.trainer import tokenizers_of_all_kinds as kinds
 from tests.trainer.world import CLIP, OPT, QWEN, SAM
 from trainer.assemble import assemble, planned_image
 from trainer.batch import Step
-from trainer.checkpoint import TrainState, export_model, load_exported, resume, save_checkpoint
-from trainer.corpus import Corpus
-from trainer.encode import ConversationEncoder
-from trainer.engine import Engine, start_distributed
-from trainer.generate import answers
-from trainer.layout import ImageLayout, Size
-from trainer.loader import Share, StepLoader, load_sample, open_pool
-from trainer.loop import train_step
+from trainer.data.corpus import Corpus
+from trainer.evaluate.generate import answers
+from trainer.exported import export_model, load_exported
+from trainer.images.layout import ImageLayout, Size
+from trainer.loader.packing import empty_batch
+from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
 from trainer.model import VisionLanguageModel, build, layout_of
-from trainer.optim import build_optimizer
-from trainer.packing import empty_batch
 from trainer.settings import MixtureSettings, ModelSettings, Recipe, SourceSettings, WandbSettings
+from trainer.text.encode import ConversationEncoder
+from trainer.train.checkpoint import resume, save_checkpoint
+from trainer.train.engine import Engine, start_distributed
+from trainer.train.loop import train_step
+from trainer.train.optim import build_optimizer
+from trainer.train.state import TrainState
+from varyforge.config import load
+from varyforge.sample import Sample
+from varyforge.shards import ShardSet
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"

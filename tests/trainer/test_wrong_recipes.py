@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from datagen.config import load
-from datagen.errors import UserError
 from tests.trainer.parts import ENCODERS, LANGUAGE
 from trainer.model import layout_of
 from trainer.settings import ModelSettings
+from varyforge.config import load
+from varyforge.errors import UserError
 
 CLIP, SAM = ENCODERS["clip"], ENCODERS["sam"]
 PARTS: dict[str, Any] = {

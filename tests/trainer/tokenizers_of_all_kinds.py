@@ -18,7 +18,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from trainer.templates import IMAGE_END, IMAGE_PAD, IMAGE_START, TEMPLATES
+from trainer.text.chat_templates import IMAGE_END, IMAGE_PAD, IMAGE_START, TEMPLATES
 
 TEXT = (
     "Provide the OCR results of this image. Detect all objects in this image: person, car, [012, 345, 678, 901].\n"

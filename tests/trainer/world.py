@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datagen.shards import ShardSet
 from trainer.settings import (
     CheckpointSettings,
     DataSettings,
@@ -21,6 +20,7 @@ from trainer.settings import (
     WandbSettings,
 )
 from trainer.tokenizer import train_tokenizer
+from varyforge.shards import ShardSet
 
 SAM = {
     "image_size": 64,

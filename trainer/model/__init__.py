@@ -10,20 +10,20 @@ from typing import cast
 import torch
 from torch import nn
 
-from datagen.errors import UserError
-from trainer.layout import ImageLayout, ViewTokens
+from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.preprocess import ImagePreprocess, with_changes
+from trainer.images.tiling import TILINGS, Tiling
 from trainer.model.connectors import CONNECTORS
 from trainer.model.encoders import ENCODERS
+from trainer.model.encoders.base import VisionEncoder
 from trainer.model.fusions import FUSIONS, Fusion
 from trainer.model.joint import Joint
 from trainer.model.language import LANGUAGE_MODELS, OPT_OFFSET, LanguageModel, stretch_positions
 from trainer.model.tables import check_keys, lookup
-from trainer.model.vision import VisionEncoder
 from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import RANDOM, Loaded, PartReport
-from trainer.preprocess import ImagePreprocess, with_changes
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
-from trainer.tiling import TILINGS, Tiling
+from varyforge.errors import UserError
 
 __all__ = [
     "CONNECTORS",

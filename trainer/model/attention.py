@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from datagen.errors import UserError
+from varyforge.errors import UserError
 
 BY_SAMPLE = {"sdpa": "sdpa_by_sample", "eager": "eager_by_sample"}
 """transformers' name of an implementation → the name of the same with borders.

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from datagen.errors import UserError
-from trainer.layout import ViewTokens
+from trainer.images.layout import ViewTokens
 from trainer.model.perceiver import Perceiver
 from trainer.model.tables import check_keys
+from varyforge.errors import UserError
 
 Connect = Callable[[Mapping[str, Any], int, int, ViewTokens], tuple[nn.Module, ViewTokens]]
 """(config, channels in, channels out, tokens in) → the module and the tokens that it gives.

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.model.rebuild import is_recomputed
+from trainer.model.recompute import is_recomputed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

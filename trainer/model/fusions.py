@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from datagen.errors import UserError
-from trainer.layout import ViewTokens
+from trainer.images.layout import ViewTokens
+from varyforge.errors import UserError
 
 
 class Fusion(Protocol):

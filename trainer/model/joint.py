@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.layout import ImageLayout, Size
+from trainer.images.layout import ImageLayout, Size
 from trainer.model.fusions import Fusion
 
 

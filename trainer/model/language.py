@@ -22,7 +22,6 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from datagen.errors import UserError
 from trainer.model.attention import BY_SAMPLE, Lengths
 from trainer.model.tables import check_keys
 from trainer.model.weights import (
@@ -38,6 +37,7 @@ from trainer.model.weights import (
     load_part_of_export,
     shape_in_export,
 )
+from varyforge.errors import UserError
 
 _SAMPLES = (3, 2)  # tokens of the two samples of the trial of a model
 _TOLERANCE = 1e-4  # of the largest number; other formulas differ by far more

@@ -24,7 +24,7 @@ def apply_liger(model: PreTrainedModel) -> bool:
     """Gives a language model Liger's kernels, in place, and says whether it did.
 
     It does where the package is installed, a CUDA device is there that Triton supports and the architecture is one of
-    Llama, Mistral and Qwen2. The kernels compute the same functions; Liger's loss is not used, `trainer.loss` has its
+    Llama, Mistral and Qwen2. The kernels compute the same functions; Liger's loss is not used, `loss.py` has its
     own.
     """
     name = _APPLY.get(model.config.model_type)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from datagen.errors import UserError
+from varyforge.errors import UserError
 
 Row = TypeVar("Row")
 

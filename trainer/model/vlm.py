@@ -12,16 +12,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from datagen.errors import UserError
 from trainer.batch import IGNORE_INDEX, Batch
-from trainer.layout import ImageLayout, Size
-from trainer.loss import token_losses
+from trainer.images.layout import ImageLayout, Size
 from trainer.model.attention import Lengths
+from trainer.model.chunked_encoder import encode
+from trainer.model.encoders.base import VisionEncoder
 from trainer.model.flops import Counted, PartFlops, counted, in_turn
 from trainer.model.joint import Joint
 from trainer.model.language import LanguageModel
-from trainer.model.vision import VisionEncoder
-from trainer.model.vision_grad import encode
+from trainer.model.loss import token_losses
+from varyforge.errors import UserError
 
 
 class VisionLanguageModel(nn.Module):

@@ -21,12 +21,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
-from datagen.errors import UserError
-from trainer.model.rebuild import is_recomputed
+from trainer.images.preprocess import ImagePreprocess
+from trainer.model.precision import dtype_of
+from trainer.model.recompute import is_recomputed
 from trainer.model.tables import nearest
-from trainer.precision import dtype_of
-from trainer.preprocess import ImagePreprocess
 from trainer.settings import EXPORT_FILE
+from varyforge.errors import UserError
 
 _PREPROCESS = "preprocess"
 """Key in the header of an exported model's file."""

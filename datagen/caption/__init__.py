@@ -1,0 +1,1 @@
+"""Captions of images, in the formats in which data sets are published."""

@@ -1,0 +1,197 @@
+"""Captions → conversations on images: `python -m datagen.caption laion/ --out shards/caption`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+from datagen.caption.coco import read_coco
+from datagen.caption.llava import read_llava
+from datagen.caption.record import Captioned
+from datagen.caption.tables import ENDINGS, Columns, read_table
+from datagen.caption.tars import read_tar
+from datagen.caption.text import POLICY_VERSION, clean
+from datagen.guard.guard import guard_version
+from datagen.image_source import ImageSource, exchange
+from datagen.inputs.listing import list_files, name_of
+from datagen.source import Unit
+from varyforge.errors import UserError
+from varyforge.images import Picture
+from varyforge.language import language_of
+from varyforge.outcome import Failed, Outcome, Rejected, Written
+from varyforge.prompts import choose
+from varyforge.sample import Image, Sample, make_key
+from varyforge.storage import piece_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionGates:
+    """Which images with captions are good enough to learn from. A unit with several captions is judged by the worst."""
+
+    min_chars: int = 3
+    max_chars: int = 1000
+    min_side_px: int = 64
+    max_aspect: float = 8.0  # long side ÷ short side: of a longer banner a square picture shows little
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.min_chars <= self.max_chars and self.max_aspect >= 1):
+            raise ValueError("needs 1 <= min_chars <= max_chars and max_aspect of 1 or more")
+
+
+_GATES = {
+    "min_chars": "shortest_chars",
+    "max_chars": "longest_chars",
+    "min_side_px": "short_side_px",
+    "max_aspect": "aspect",
+}
+"""Gate → the measure that it looks at, in the order in which they are asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionSource(ImageSource):
+    """Images with captions that others published; one sample per caption (Vary-toy, arXiv 2401.12503, Table 1)."""
+
+    paths: list[str]  # files of `form`, or folders or URLs of them
+    form: Literal["tars", "llava", "coco", "table"] = "tars"
+    caption_key: str = ""  # tars: key of KEY.json that holds the caption, as top_caption; "": KEY.txt is the caption
+    image_column: str = "image"  # table
+    caption_column: str = "caption"  # table
+    captions_per_image: int = 0  # at most, the first ones; 0: all
+    gates: CaptionGates = field(default_factory=CaptionGates)
+
+    name = "caption"
+    places = ("paths", "images", "guard")
+    prompt_lists = ("caption",)
+    measures = tuple(_GATES.values())
+
+    def __post_init__(self) -> None:
+        ImageSource.__post_init__(self)
+        if self.form not in FORMS:
+            raise ValueError(f"form is {self.form!r}, expected one of {', '.join(FORMS)}")
+        if self.captions_per_image < 0:
+            raise ValueError("needs captions_per_image of 0 (all) or more")
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """See `Source`."""
+        return {"caption policy": str(POLICY_VERSION), **guard_version(self.guard)}
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        """See `Source`."""
+        for gate, name in _GATES.items():
+            value, threshold = measures[name], getattr(self.gates, gate)
+            if value < threshold if gate.startswith("min_") else value > threshold:
+                return Rejected(gate=gate, value=value, threshold=threshold)
+        return None
+
+    def inputs(self) -> Iterator[str]:
+        """See `Source`."""
+        if self.form != "tars":
+            if not self.images:
+                raise UserError(f"captions of the form {self.form!r} need the folder of the images (--images)")
+            self.check_folder()
+        elif self.images:
+            raise UserError("tars hold their images; leave out --images")
+        return list_files(self.paths, *FORMS[self.form].endings)
+
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return name_of(path, self.paths)
+
+    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
+        """One unit per image or record."""
+        try:
+            records = FORMS[self.form].read(self, file)
+        except ValueError as error:
+            return Failed(reason="wrong_form", detail=" ".join(str(error).split())[:200])
+        return (self._unit(path, record) for record in records)
+
+    def _unit(self, path: str, record: Captioned) -> Unit:
+        name = f"{self.document(path)}/{record.name}"
+        document = record.document or name
+        if record.failure:
+            return Unit(id=name, document=document, content=name, verdict=record.failure)
+        if record.piece:
+            file, image = piece_of(path, *record.piece), record.content or f"{name}#{record.piece[1]}"
+        else:
+            file, image = self.place_of(record.image), record.image
+        captions = json.dumps(record.captions).encode()
+        return Unit(
+            id=name,
+            document=document,
+            content=f"{image}#{hashlib.sha256(captions).hexdigest()[:24]}",
+            files=(file,),
+            payload={"captions": record.captions, "origin": record.origin, "notes": record.notes},
+        )
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """Checks the image and cleans its captions; each becomes an answer to a question of its own."""
+        about = unit.payload
+        picture = self.read(unit, files)
+        if not isinstance(picture, Picture):
+            return picture
+        if not about["captions"]:
+            return Failed(reason="missing_caption", detail="nothing is said about this image")
+        captions, notes = clean(about["captions"])
+        lengths = [len(caption) for caption in captions] or [0]
+        sides = sorted(picture.seen)
+        measures = {
+            "shortest_chars": float(min(lengths)),
+            "longest_chars": float(max(lengths)),
+            "short_side_px": float(sides[0]),
+            "aspect": sides[1] / sides[0],
+        }
+        refused = self.judge(measures, "")
+        if refused:
+            return replace(refused, measures=measures)
+        used = captions[: self.captions_per_image or None]
+        notes.update(picture.changes)
+        notes.update(about["notes"])
+        notes["captions_beyond_the_first"] += len(captions) - len(used)
+        samples = tuple(self._sample(unit, number, caption, picture.image) for number, caption in enumerate(used))
+        language = str(samples[0].origin["language"])
+        return Written(samples=samples, notes=+notes, language=language, measures=measures)
+
+    def _sample(self, unit: Unit, number: int, caption: str, image: Image) -> Sample:
+        key = make_key(self.name, unit.content, number)
+        prompt = choose("caption", self.language, key)
+        return exchange(
+            key=key,
+            task="caption",
+            question=prompt.text,
+            answer=caption,
+            image=image,
+            source=self.name,
+            origin={
+                "document": unit.document,
+                **unit.payload["origin"],
+                "language": language_of(caption),
+                "prompt": prompt.name,
+            },
+        )
+
+
+class _Form(NamedTuple):
+    """A form in which captions are published."""
+
+    endings: tuple[str, ...]  # of its files
+    read: Callable[[CaptionSource, str], Iterable[Captioned]]  # ValueError: the file is none of this form
+    help: str
+
+
+FORMS = {
+    "tars": _Form((".tar",), lambda source, file: read_tar(file, source.caption_key), "img2dataset's tars"),
+    "llava": _Form((".json",), lambda source, file: read_llava(file), "LLaVA's blip_laion_cc_sbu_558k.json"),
+    "coco": _Form((".json",), lambda source, file: read_coco(file), "COCO's captions_train2017.json"),
+    "table": _Form(
+        ENDINGS,
+        lambda source, file: read_table(file, Columns(source.image_column, source.caption_column)),
+        f"tables of image files and captions ({', '.join(ENDINGS)}) or folders of them",
+    ),
+}
+"""By the value of the setting `form`."""
+
+_OPTIONS = ("llava", "coco", "table")  # tars are what stands without an option

@@ -1,0 +1,145 @@
+"""Tables with a column of image files and one of captions: parquet, CSV, TSV, JSON Lines.
+
+CSV and TSV have a header, and quotes as in RFC 4180. A field may hold a list of captions where the form has lists.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from datagen.caption.record import Captioned, texts_of, wrong_form
+from datagen.inputs.image_ids import document_of_image
+
+_ROWS = 1024  # of parquet that are in memory at a time
+
+Row = dict[str, Any] | str
+"""The two fields by column, or what is wrong with the row."""
+
+
+class Columns(NamedTuple):
+    """Names of the columns that are read."""
+
+    image: str
+    caption: str
+
+
+def read_table(file: str, columns: Columns) -> Iterator[Captioned]:
+    """The rows of a table, one after the other, called by their line or (parquet) row, from 1.
+
+    Raises:
+        ValueError: no such form of table, or it has no such columns.
+    """
+    ending = Path(file).suffix.lower()
+    if ending not in _READERS:
+        raise ValueError(f"no table; known are {', '.join(_READERS)}")
+    rows = _READERS[ending](file, columns)
+    return (_captioned(f"{number:08d}", row, columns) for number, row in rows)
+
+
+def _captioned(name: str, row: Row, columns: Columns) -> Captioned:
+    if isinstance(row, str):
+        return wrong_form(name, row)
+    image, captions = row[columns.image], texts_of(row[columns.caption])
+    if not isinstance(image, str) or not image:
+        return wrong_form(
+            name,
+            f"{columns.image!r} is a {type(image).__name__}, expected a file name"
+            if image
+            else f"{columns.image!r} is empty",
+        )
+    if captions is None:
+        return wrong_form(name, f"{columns.caption!r} is a {type(row[columns.caption]).__name__}, expected text")
+    return Captioned(name=name, image=image, captions=captions, document=document_of_image(image))
+
+
+def _parquet(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
+    import pyarrow.parquet as pq  # noqa: PLC0415  # half a second, and most captions are in other forms
+
+    table = pq.ParquetFile(file)
+    _check(table.schema_arrow.names, columns)
+
+    def rows() -> Iterator[tuple[int, Row]]:
+        number = count(1)
+        for batch in table.iter_batches(_ROWS, columns=list(columns)):
+            for place in range(batch.num_rows):
+                try:
+                    yield next(number), {name: batch.column(name)[place].as_py() for name in columns}
+                except UnicodeDecodeError as error:
+                    yield next(number), f"not UTF-8: {error.reason}"
+
+    return rows()
+
+
+def _separated(separator: str) -> Callable[[str, Columns], Iterator[tuple[int, Row]]]:
+    def read(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
+        with _open(file, newline="") as opened:
+            try:
+                header = next(csv.reader(opened, delimiter=separator, strict=True), [])
+            except csv.Error as error:
+                raise ValueError(f"no header: {error}") from error
+        _check(header, columns)
+        return rows(file, columns, header)
+
+    def rows(file: str, columns: Columns, header: list[str]) -> Iterator[tuple[int, Row]]:
+        places = [header.index(name) for name in columns]
+        with _open(file, newline="") as opened:
+            reader = csv.reader(opened, delimiter=separator, strict=True)
+            next(reader)
+            while True:
+                line = reader.line_num + 1
+                try:
+                    fields = next(reader, None)
+                except csv.Error as error:  # costs the lines that it took for one row
+                    yield line, f"lines {line} to {reader.line_num}: {error}"
+                    continue
+                if fields is None:
+                    return
+                if len(fields) == len(header):
+                    yield line, {name: fields[place] for name, place in zip(columns, places, strict=True)}
+                elif fields:
+                    yield line, f"{len(fields)} fields, the header has {len(header)}"
+
+    return read
+
+
+def _json_lines(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
+    with _open(file) as opened:
+        for number, line in enumerate(opened, 1):
+            if line.strip():
+                yield number, _object(line, columns)
+
+
+def _object(line: str, columns: Columns) -> Row:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}"
+    if not isinstance(record, dict):
+        return f"expected an object, found {type(record).__name__}"
+    missing = next((name for name in columns if name not in record), None)
+    return _no_column(missing, list(record)) if missing else record
+
+
+def _open(file: str, newline: str | None = None) -> TextIO:
+    return open(file, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+
+
+def _check(there: list[str], columns: Columns) -> None:
+    for name in columns:
+        if there.count(name) != 1:
+            raise ValueError(_no_column(name, there))
+
+
+def _no_column(name: str, there: list[str]) -> str:
+    names = ", ".join(map(repr, there[:20]))
+    return f"not one column {name!r}; there are {names} (settings image_column and caption_column)"
+
+
+_READERS = {".parquet": _parquet, ".csv": _separated(","), ".tsv": _separated("\t"), ".jsonl": _json_lines}
+
+ENDINGS = tuple(_READERS)

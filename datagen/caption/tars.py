@@ -1,0 +1,143 @@
+"""img2dataset's WebDataset tars (LAION-COCO and others): KEY.jpg, KEY.txt, KEY.json; a caption per image.
+
+See https://github.com/rom1504/img2dataset (output format "webdataset").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from datagen.caption.record import Captioned, link_to, texts_of, wrong_form
+from datagen.inputs.image_ids import document_of_image
+from varyforge.outcome import Failed
+from varyforge.tar import IMAGES, Member, TarError, key_and_ending, members
+
+_MAX_TEXT = 1 << 20  # bytes of a caption or a JSON; with a camera's EXIF it may be 100 kB
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def read_tar(file: str, caption_key: str) -> Iterator[Captioned]:
+    """The samples of a tar, in order. Reads headers, captions and JSON, and no byte of an image.
+
+    Where the tar breaks off, the sample before the break, which may lack a member, is the one that fails.
+
+    Args:
+        file: the tar.
+        caption_key: "" for the caption in KEY.txt, else the key of KEY.json that holds it or a list of several.
+
+    Raises:
+        ValueError: the file is no tar.
+    """
+    with open(file, "rb") as opened:
+        start = opened.read(6)
+        if (
+            start[:2] == b"\x1f\x8b"
+            or start[:3] == b"BZh"
+            or start == b"\xfd7zXZ\0"
+            or start[:4] == b"\x28\xb5\x2f\xfd"
+        ):
+            raise ValueError(
+                "a compressed tar; unpack it to .tar first: its members are read one by one at their place"
+            )
+        try:
+            next(members(opened), None)
+        except TarError as error:
+            raise ValueError(f"no tar: {error}") from error
+    return _samples(Path(file), caption_key)
+
+
+def _samples(path: Path, caption_key: str) -> Iterator[Captioned]:
+    cut = ""
+
+    def until_the_cut() -> Iterator[tuple[str, str, Member]]:
+        nonlocal cut
+        try:
+            for member in members(opened):
+                named = key_and_ending(member.name)
+                if named and member.kind != "a folder":
+                    yield *named, member
+        except TarError as error:
+            cut = str(error)
+
+    seen: set[str] = set()
+    before: Captioned | None = None
+    with path.open("rb") as opened:
+        for key, group in groupby(until_the_cut(), key=lambda found: found[0]):
+            parts = [(suffix, member) for _, suffix, member in group]
+            if before:
+                yield before
+            if key in seen:
+                before = wrong_form(f"{key}#{parts[0][1].offset}", "the members of a sample do not stand together")
+            else:
+                before = _sample(opened, key, parts, caption_key)
+            seen.add(key)
+    if cut:
+        name = before.name if before else "its start"
+        yield Captioned(name=name, failure=Failed(reason="truncated", detail=f"{cut}; what follows is not read"))
+    elif before:
+        yield before
+
+
+def _sample(file: BinaryIO, key: str, parts: list[tuple[str, Member]], caption_key: str) -> Captioned:
+    found = dict(parts)
+    wanted = ["json" if caption_key else "txt", "json", *IMAGES]
+    used = [suffix for suffix, _ in parts if suffix in wanted]
+    images = [found[suffix] for suffix in used if suffix in IMAGES]
+    twice = next((suffix for suffix in used if used.count(suffix) > 1), None)
+    odd = next((found[suffix] for suffix in used if found[suffix].kind != "a file"), None)
+    if twice or len(images) > 1:
+        return wrong_form(key, f"two members {key}.{twice}" if twice else "more than one image")
+    if odd:
+        return wrong_form(key, f"{odd.name} is {odd.kind}, and no file")
+    try:
+        about = _about(file, found.get("json"))
+        captions = texts_of(about.get(caption_key)) if caption_key else _caption(file, found.get("txt"))
+    except ValueError as error:
+        return wrong_form(key, str(error))
+    if captions is None:
+        return wrong_form(key, f"{caption_key!r} of {key}.json is a {type(about[caption_key]).__name__}, expected text")
+    if not images:
+        why = str(about.get("error_message") or "no image among the members of this key")
+        return Captioned(name=key, failure=Failed(reason="missing_image", detail=why[:200]))
+    (image,) = images
+    url, digest = str(about.get("url")), str(about.get("sha256"))
+    return Captioned(
+        name=key,
+        piece=(image.offset, image.size),
+        captions=captions,
+        document=document_of_image(url) if "cocodataset.org/" in url else "",
+        content=digest if _SHA256.fullmatch(digest) else "",
+        origin=link_to(url=about.get("url"), licence=about.get("license") or about.get("LICENSE")),
+    )
+
+
+def _caption(file: BinaryIO, member: Member | None) -> tuple[str, ...]:
+    return (_text(file, member),) if member else ()
+
+
+def _about(file: BinaryIO, member: Member | None) -> dict[str, Any]:
+    """Raises ValueError where the JSON is none."""
+    if member is None:
+        return {}
+    try:
+        about = json.loads(_text(file, member))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{member.name}: {error}") from error
+    if not isinstance(about, dict):
+        raise ValueError(f"{member.name}: expected an object, found {type(about).__name__}")
+    return about
+
+
+def _text(file: BinaryIO, member: Member) -> str:
+    if member.size > _MAX_TEXT:
+        raise ValueError(f"{member.name} has {member.size} bytes, {_MAX_TEXT} at most")
+    file.seek(member.offset)
+    try:
+        return file.read(member.size).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{member.name} is not UTF-8: {error.reason} at byte {error.start}") from error

@@ -1,0 +1,114 @@
+"""Pictures that stand inside a page of HTML, and the boxes in them. Equal input gives equal bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from varyforge.boxes import Box, LabelledBox, boxes_within, parse_boxes
+
+BOX_TASKS = ("detection", "referring")
+"""Tasks whose answers are boxes."""
+
+COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#e07b00", "#17becf", "#8c564b", "#e377c2")
+"""Told apart on photographs and on white; used in this order."""
+
+THUMBNAIL_PX = 420  # longer side
+_LABEL_CHARS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """A box to draw."""
+
+    box: Box
+    colour: str  # "#rrggbb"
+    width_px: int = 2
+    label: str = ""  # drawn where it is ASCII, which is what the built-in font has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegendEntry:
+    """A colour in a picture and what it stands for."""
+
+    name: str
+    colour: str  # "#rrggbb"
+    count: int  # boxes of that colour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """What is drawn of an answer, and what of it could not be."""
+
+    outlines: list[Outline]
+    legend: list[LegendEntry]
+    not_boxes: list[str]  # pieces of a detection answer that cannot be read as boxes
+
+
+def draw_answer(task: str, answer: str, question: str) -> Drawing:
+    """The boxes of an answer, read back from the text, a colour per class; nothing where the task has no boxes.
+
+    Where the question gives the box and asks for words, that box, called by the answer.
+    """
+    asked = boxes_within(question) if task in BOX_TASKS else []
+    boxes, not_boxes = parse_boxes(answer) if task in BOX_TASKS and not asked else ([], [])
+    boxes += [LabelledBox(label=answer, box=box) for box in asked]
+    counts = Counter(item.label for item in boxes)
+    colour_of = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(counts)}
+    return Drawing(
+        outlines=[Outline(box=item.box, colour=colour_of[item.label], label=item.label) for item in boxes],
+        legend=[
+            LegendEntry(name=label or "the object", colour=colour_of[label], count=count)
+            for label, count in counts.items()
+        ],
+        not_boxes=not_boxes,
+    )
+
+
+def thumbnail(data: bytes, outlines: Sequence[Outline] = ()) -> str:
+    """An encoded RGB image as a `data:` URL: a JPEG of at most `THUMBNAIL_PX` pixels, with boxes."""
+    picture = _opened(data, THUMBNAIL_PX)
+    draw = PIL.ImageDraw.Draw(picture)
+    for outline in outlines:
+        x1, y1, x2, y2 = map(round, outline.box.to_xyxy_px(width=picture.width, height=picture.height))
+        draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=outline.colour, width=outline.width_px)
+        if outline.label.isascii():
+            _write_label(draw, x1, y1, outline.label[:_LABEL_CHARS], outline.colour)
+    return data_url("image/jpeg", _jpeg(picture))
+
+
+def shrunk(data: bytes, longest_px: int) -> bytes:
+    """An encoded RGB image as a JPEG whose sides have at most `longest_px` pixels."""
+    return _jpeg(_opened(data, longest_px))
+
+
+def data_url(kind: str, data: bytes) -> str:
+    """Bytes of a media type as a URL that holds them."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _opened(data: bytes, longest_px: int) -> PIL.Image.Image:
+    encoded = PIL.Image.open(io.BytesIO(data))
+    encoded.thumbnail((longest_px, longest_px))  # first of all: a JPEG is then decoded at a fraction of its size
+    return encoded.convert("RGB")
+
+
+def _jpeg(picture: PIL.Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=80, subsampling=0)  # thin coloured lines smear when colour is subsampled
+    return out.getvalue()
+
+
+def _write_label(draw: PIL.ImageDraw.ImageDraw, x: int, y: int, text: str, colour: str) -> None:
+    """`text` in white on `colour` at a box's top left corner, inside the box."""
+    if text:
+        font = PIL.ImageFont.load_default(11)
+        draw.rectangle(draw.textbbox((x + 3, y + 2), text, font=font), fill=colour, outline=colour, width=2)
+        draw.text((x + 3, y + 2), text, fill="white", font=font)

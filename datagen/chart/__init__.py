@@ -1,0 +1,1 @@
+"""Charts drawn from data, with that data as the answer."""

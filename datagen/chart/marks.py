@@ -1,0 +1,205 @@
+"""Bars, lines and slices with their numbers, drawn with matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from datagen.chart.data import Numbers, Panel, Scale, Series
+from datagen.chart.style import Look
+
+_FAR = 0.2  # of an axis: lines so far apart do not get in each other's way
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A number on the chart, and the bar (by its number) or line that it belongs to."""
+
+    text: Text
+    bar: int | None = None
+    line: int | None = None
+    inside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What was drawn of a panel's series."""
+
+    bars: list[Rectangle] = field(default_factory=list)
+    lines: list[Line2D] = field(default_factory=list)
+    labels: list[Printed] = field(default_factory=list)
+    handles: list[Any] = field(default_factory=list)  # what a legend shows, one for each series
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """A look with the colours of the series, in matplotlib's units."""
+
+    look: Look
+
+    def points(self, pixels: float) -> float:
+        """Pixels in points."""
+        return pixels * 72 / self.look.dpi
+
+    def number(self, value: float, numbers: Numbers) -> str:
+        """A value as the chart prints it."""
+        text = numbers.text(value)
+        return text.replace("-", "−") if self.look.true_minus else text
+
+    def colours(self, count: int) -> list[str]:
+        """As many of the palette."""
+        return list(islice(cycle(self.look.palette), count))
+
+    def fill(self, number: int) -> dict[str, Any]:
+        """How the areas of a series are filled."""
+        look, hatch = self.look, self.look.hatches[number % len(self.look.hatches)]
+        edge = look.ink if look.edges or hatch else "none"
+        colour = look.palette[number % len(look.palette)]
+        return {"color": colour, "edgecolor": edge, "hatch": hatch, "linewidth": self.points(1.0)}
+
+    def small(self) -> float:
+        """Font size of numbers beside marks, in points."""
+        return self.points(self.look.font_px * 0.85)
+
+
+def draw_bars(axes: Axes, panel: Panel, pen: Pen, marks: Marks) -> None:
+    """The series that are bars: beside each other, or on top of each other."""
+    series = [one for one in panel.series if not one.is_line]
+    stacked = panel.kind == "stacked_bar"
+    width = pen.look.bar_share / (1 if stacked else len(series))
+    base = [0.0] * len(panel.categories)
+    for number, one in enumerate(series):
+        shift = 0.0 if stacked else (number - (len(series) - 1) / 2) * width
+        places = [place + shift for place in range(len(panel.categories))]
+        fill = pen.fill(number)
+        if panel.horizontal:
+            found = axes.barh(places, one.values, width, left=base, **fill)
+        else:
+            found = axes.bar(places, one.values, width, bottom=base, **fill)
+        first = len(marks.bars)
+        marks.bars.extend(found.patches)
+        marks.handles.append(found)
+        marks.names.append(one.name)
+        if panel.scales[0].printed:
+            ends = [(place, low, low + value) for place, low, value in zip(places, base, one.values, strict=True)]
+            for bar, (value, end) in enumerate(zip(one.values, ends, strict=True), start=first):
+                text = pen.number(value, panel.scales[0].numbers)
+                marks.labels.append(_bar_label(axes, text, bar, end, fill["color"], panel, pen))
+        if stacked:
+            base = [low + value for low, value in zip(base, one.values, strict=True)]
+
+
+def _bar_label(
+    axes: Axes, text: str, bar: int, end: tuple[float, float, float], colour: str, panel: Panel, pen: Pen
+) -> Printed:
+    """A bar's number: in its middle where bars are stacked, else beyond its end."""
+    place, low, high = end
+    inside = panel.kind == "stacked_bar"
+    along = (low + high) / 2 if inside else high
+    away = 0.0 if inside else math.copysign(pen.points(3), high - low)
+    style: dict[str, Any] = {"fontsize": pen.small(), "ha": "center", "va": "center"}
+    if inside:
+        style |= {"color": _ink_on(colour), "bbox": {"facecolor": colour, "edgecolor": "none", "pad": pen.points(1)}}
+    elif panel.horizontal:
+        style["ha"] = "left" if away > 0 else "right"
+    else:
+        style |= {"va": "bottom" if away > 0 else "top", "rotation": pen.look.label_turn}
+    if panel.horizontal:
+        xy, offset = (along, place), (away, 0.0)
+    else:
+        xy, offset = (place, along), (0.0, away)
+    made = axes.annotate(text, xy, xytext=offset, textcoords="offset points", annotation_clip=False, **style)
+    return Printed(made, bar=bar, inside=inside)
+
+
+def draw_lines(axes: Axes, panel: Panel, scale: Scale, pen: Pen, marks: Marks) -> None:
+    """The series that are lines."""
+    look = pen.look
+    before = len(marks.handles)
+    series = [one for one in panel.series if one.is_line]
+    for number, one in enumerate(series):
+        marker = look.markers[number % len(look.markers)] if look.markers else ""
+        (line,) = axes.plot(
+            range(len(one.values)),
+            one.values,
+            color=look.palette[(before + number) % len(look.palette)],
+            linestyle=look.dashes[number % len(look.dashes)],
+            linewidth=pen.points(look.line_px),
+            marker=marker,
+            markersize=pen.points(look.line_px * 2.6),
+            zorder=3,
+        )
+        marks.lines.append(line)
+        marks.handles.append(line)
+        marks.names.append(one.name)
+        if scale.printed:
+            gap = pen.points(4 + look.line_px * (1.3 if marker else 0.5))
+            for place, above in enumerate(_sides(one, series, scale)):
+                text = pen.number(one.values[place], scale.numbers)
+                made = axes.annotate(
+                    text,
+                    (place, one.values[place]),
+                    xytext=(0, gap if above else -gap),
+                    textcoords="offset points",
+                    annotation_clip=False,
+                    fontsize=pen.small(),
+                    ha="center",
+                    va="bottom" if above else "top",
+                )
+                marks.labels.append(Printed(made, line=len(marks.lines) - 1))
+
+
+def _sides(one: Series, series: Sequence[Series], scale: Scale) -> Iterator[bool]:
+    """Whether each number stands above its point: on the side where neither a line close by nor its own one goes."""
+    height = math.log10 if scale.log else float
+    far = _FAR * (height(scale.ticks[-1]) - height(scale.ticks[0]))
+    heights = list(map(height, one.values))
+    others = [list(map(height, other.values)) for other in series if other is not one]
+    for place, value in enumerate(heights):
+        near = [other[place] for other in others if abs(other[place] - value) < far]
+        if near:
+            yield value > sum(near) / len(near) or (value == max(near) and series[0] is one)
+        else:
+            around = heights[max(place - 1, 0) : place + 2]
+            yield value >= (sum(around) - value) / (len(around) - 1)
+
+
+def draw_slices(axes: Axes, panel: Panel, pen: Pen, marks: Marks) -> None:
+    """A pie or donut, clockwise from the top, with names and numbers."""
+    look, values, numbers = pen.look, panel.series[0].values, panel.scales[0].numbers
+    colours = pen.colours(len(values))
+    ring = 1 - look.hole if panel.kind == "donut" else 1.0
+    edge = {"linewidth": pen.points(1.5), "edgecolor": look.axes_face, "width": ring}
+    wedges = axes.pie(values, colors=colours, startangle=90, counterclock=False, wedgeprops=edge)[0]
+    marks.handles.extend(wedges)
+    marks.names.extend(panel.categories)
+    within = look.slices != "outside" and min(values) >= 0.06 * sum(values)
+    for name, value, wedge, colour in zip(panel.categories, values, wedges, colours, strict=True):
+        middle = math.radians((wedge.theta1 + wedge.theta2) / 2)
+        x, y = math.cos(middle), math.sin(middle)
+        text = pen.number(value, numbers)
+        beside = "" if look.slices == "legend" else name
+        if within:
+            far = 1 - ring / 2 if ring < 1 else 0.68
+            axes.text(far * x, far * y, text, fontsize=pen.small(), color=_ink_on(colour), ha="center", va="center")
+        else:
+            beside = "\n".join(filter(None, (beside, text)))
+        if beside:
+            ha = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
+            va = "center" if abs(y) < 0.45 else "bottom" if y > 0 else "top"
+            axes.text(1.07 * x, 1.07 * y, beside, ha=ha, va=va)
+
+
+def _ink_on(colour: str) -> str:
+    """Black or white, whichever can be read on a colour "#rrggbb"."""
+    red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"

@@ -1,0 +1,231 @@
+"""Box annotations in any of the usual forms → detection and REC samples.
+
+python -m datagen.detection --coco instances.json --images images/ --out shards/det
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from datagen.detection.annotations import READERS
+from datagen.detection.annotations.raw_boxes import RawBox, to_boxes
+from datagen.detection.annotations.reader import FLAGS, Annotated, Reader
+from datagen.image_source import BoxedImageSource, exchange
+from datagen.inputs.image_ids import document_of_image
+from datagen.inputs.listing import name_of
+from datagen.source import Unit
+from varyforge.boxes import Convention, LabelledBox, clean_label, format_boxes
+from varyforge.errors import UserError
+from varyforge.images import Picture
+from varyforge.outcome import Failed, Outcome, Rejected, Written
+from varyforge.prompts import choose, join_names
+from varyforge.sample import Image, Sample, Task, make_key
+
+_PIXELS = ("", "xywh_px", "xyxy_px", "xyxy_voc")
+_LEFT_OUT = ("crowd", "group", "difficult")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionGates:
+    """Which images are taken."""
+
+    max_objects: int = 0  # boxes that are left of an image; 0: any number. Of `max_boxes` or less: no REC
+
+    def __post_init__(self) -> None:
+        if self.max_objects < 0:
+            raise ValueError("needs max_objects of 0 (any number) or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionSource(BoxedImageSource):
+    """Images with boxes.
+
+    Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
+    `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
+
+    In an answer, classes stand in alphabetical order (in REC as they are asked for) and a class's boxes from top to
+    bottom, then left to right. Boxes are clipped to the image; what is left out of an image is counted. A box's numbers
+    are kept to seven digits.
+    """
+
+    format: str  # one of `READERS`
+    annotations: str  # file, or folder of files
+    class_names: str = ""  # file that names the classes: OpenImages' descriptions, YOLO's data.yaml or list
+    image_ids: str = ""  # OpenImages' CSV of image ids, for their licences
+    image_set: str = ""  # of VOC: only the images that ImageSets/Main/NAME.txt lists
+    convention: Literal[Convention, ""] = ""  # of pixel boxes that are not as their form has them
+    strip_folders: int = 0  # so many leading folders of the image names are not there on disk
+    leave_out: list[str] = field(default_factory=lambda: [*_LEFT_OUT])  # boxes that are one of these `FLAGS`
+    map_classes: dict[str, str | None] = field(default_factory=dict)  # other names for classes; none: left out
+    max_boxes: int = 30
+    seed: int = 0  # of the random classes
+    gates: DetectionGates = field(default_factory=DetectionGates)
+
+    name = "detection"
+    places = ("annotations", "images", "class_names", "image_ids", "guard")
+    prompt_lists = ("detection", "referring")
+    measures = ("objects",)
+
+    def __post_init__(self) -> None:
+        BoxedImageSource.__post_init__(self)
+        for setting, value, known in (
+            ("format", self.format, tuple(READERS)),
+            ("convention", self.convention, _PIXELS if self.format in ("coco", "voc") else ("",)),
+            *(("leave_out", flag, FLAGS) for flag in self.leave_out),
+        ):
+            if value not in known:
+                raise ValueError(f"{setting} is {value!r}, expected one of {', '.join(map(repr, known))}")
+        if self.max_boxes < 1 or self.strip_folders < 0:
+            raise ValueError("needs max_boxes of 1 or more and strip_folders of 0 or more")
+        if not self.images:  # VOC and YOLO: both in one folder
+            object.__setattr__(self, "images", self.annotations)
+        names = {clean_label(old): new and clean_label(new) for old, new in self.map_classes.items()}
+        object.__setattr__(self, "map_classes", names)
+
+    @property
+    def reader(self) -> Reader:
+        """What reads the annotations."""
+        return READERS[self.format](
+            annotations=self.annotations,
+            images=self.images,
+            class_names=self.class_names,
+            image_ids=self.image_ids,
+            image_set=self.image_set,
+            leave_out=frozenset(self.leave_out),
+        )
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        """See `Source`."""
+        objects, most = measures["objects"], self.gates.max_objects
+        return Rejected(gate="max_objects", value=objects, threshold=most) if 0 < most < objects else None
+
+    def inputs(self) -> Iterator[str]:
+        """See `Source`."""
+        if self.format in ("coco", "openimages") and self.reader.in_one_folder:
+            raise UserError(f"--{self.format} needs --images, the folder of the images")
+        self.check_folder()
+        return self.reader.inputs()
+
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return name_of(path, [self.annotations, self.images])
+
+    def beside(self, path: str) -> Sequence[str]:
+        """See `Source`."""
+        return self.reader.beside(path)
+
+    def units(self, path: str, file: str) -> Iterator[Unit | None]:
+        """One unit per image; boxes go along as the annotations have them."""
+        for record in self.reader.records(path, file):
+            yield None if record is None else self._unit(path, record)
+
+    def _unit(self, path: str, record: Annotated) -> Unit:
+        boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers in record.boxes]
+        image = f"{record.name}#{record.id}" if record.id != "" else record.name
+        return Unit(
+            id=image if path == self.annotations else f"{self.document(path)}#{image}",  # several files may have it
+            document=document_of_image(record.name),
+            content=f"{image}#{_digest(record.size, boxes)}",
+            files=() if record.failed else (self.place_of("/".join(record.name.split("/")[self.strip_folders :])),),
+            payload={
+                "image_id": record.id,
+                "size": record.size,
+                "boxes": boxes,
+                "left_out": dict(record.left_out),
+                "licence": record.licence,
+            },
+            verdict=record.failed,
+        )
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """Checks the image and asks for its objects, in one sample or several."""
+        about = unit.payload
+        picture = self.read(unit, files)
+        if not isinstance(picture, Picture):
+            return picture
+        drawn_on = self.drawn_on(picture, about["size"])
+        if isinstance(drawn_on, Failed):
+            return drawn_on
+        size, orientation = drawn_on
+        boxes, notes = to_boxes(
+            [RawBox(label, (a, b, c, d)) for label, a, b, c, d in about["boxes"]],
+            self.convention or self.reader.convention,
+            size,
+            orientation=orientation,
+            classes=self.map_classes,
+        )
+        notes.update(picture.changes)
+        notes.update(about["left_out"])
+        if not boxes:
+            return Rejected(gate="boxes", value=0, threshold=1, detail=_said(notes))
+        everything = len(boxes) <= self.max_boxes
+        groups = [boxes]
+        if not everything:
+            groups, left = _class_groups(boxes, self.max_boxes, seed=f"{self.seed}#{unit.content}")
+            notes["boxes_of_large_classes"] += left
+            if not groups:
+                return Rejected(gate="boxes_per_class", value=len(boxes), threshold=self.max_boxes)
+        measures = {"objects": float(len(boxes))}
+        if refused := self.judge(measures, self.language):
+            return replace(refused, measures=measures)
+        samples = tuple(
+            self._sample(unit, number, picture.image, group, everything) for number, group in enumerate(groups)
+        )
+        return Written(samples=samples, notes=+notes, language=self.language, measures=measures)
+
+    def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
+        key = make_key(self.name, unit.content, number)
+        task: Task = "detection" if everything else "referring"
+        classes = join_names(list(dict.fromkeys(item.label for item in boxes)), self.language)
+        prompt = choose(task, self.language, key, **({} if everything else {"classes": classes}))
+        licence = {"licence": unit.payload["licence"]} if unit.payload["licence"] else {}
+        return exchange(
+            key=key,
+            task=task,
+            question=prompt.text,
+            answer=format_boxes(boxes),
+            image=image,
+            source=self.name,
+            origin={
+                "document": unit.document,
+                "image_id": unit.payload["image_id"],
+                "language": self.language,
+                "prompt": prompt.name,
+                "boxes": len(boxes),
+                **licence,
+            },
+        )
+
+
+def _class_groups(boxes: Sequence[LabelledBox], most: int, seed: str) -> tuple[list[list[LabelledBox]], int]:
+    """Random classes with all their boxes, in groups of at most `most`; and the boxes of classes too large for any."""
+    counts = Counter(item.label for item in boxes)
+    classes = sorted(counts)
+    random.Random(seed).shuffle(classes)
+    asked: list[list[str]] = []
+    room = 0
+    for label in classes:
+        if counts[label] > most:
+            continue
+        if counts[label] > room:
+            asked.append([])
+            room = most
+        asked[-1].append(label)
+        room -= counts[label]
+    groups = [[item for label in group for item in boxes if item.label == label] for group in asked]
+    return groups, len(boxes) - sum(map(len, groups))
+
+
+def _said(notes: Mapping[str, int]) -> str:
+    """Notes as one line, where a unit has no other place for them."""
+    return ", ".join(f"{count} {note}" for note, count in sorted(notes.items()) if count)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,1 @@
+"""Decontamination: images of benchmarks are kept out of training data."""

@@ -1,0 +1,1 @@
+"""Input files that several sources read: listings, JSON records, image ids, pickles."""

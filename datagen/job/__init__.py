@@ -1,0 +1,1 @@
+"""The data job: a source's units become shards."""

@@ -1,0 +1,93 @@
+"""What a job would do and cost: `--dry-run`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datagen.job.isolate import Limits, child_of
+from datagen.job.job import JobPlan, plan_job
+from datagen.job.monitor import Monitor
+from datagen.job.runner import Runner
+from datagen.job.scan import read_runs, read_units
+from datagen.job.settings import JobSettings
+from datagen.source import Source, Unit
+from varyforge.outcome import Written
+from varyforge.shards import ShardWriter
+from varyforge.storage import Copies, Folder, folder_at
+
+_TRIED = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPreview:
+    """What a job would do. Costs are extrapolated from a few units that were made and thrown away."""
+
+    out: str
+    plan: JobPlan
+    workers: int
+    failed_inputs: int
+    duplicates: int
+    tried: int  # units
+    unit_seconds: float  # of one worker
+    unit_bytes: float  # in the tar
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time on idle workers."""
+        return self.unit_seconds * self.plan.units_todo / self.workers
+
+    @property
+    def bytes(self) -> float:
+        """Size of the tars to be made."""
+        return self.unit_bytes * self.plan.units_todo
+
+
+def preview_job(source: Source, out: str | Path, settings: JobSettings, runner: Runner, workers: int) -> JobPreview:
+    """Plans a job and tries a few of its units. Writes nothing but plan files, so that the run need not scan again.
+
+    Raises:
+        UserError: as for `run_job`, but for a set that was made otherwise.
+    """
+    folder = folder_at(out)
+    with Monitor(runner, settings, None) as monitor:
+        plan = plan_job(source, folder, replace(settings, retry=None), runner, monitor)  # keeps plan files as they are
+    units = [unit for unit in _some(folder, plan) if unit.verdict is None]
+    seconds, size = _try(source, settings.limits, units)
+    return JobPreview(
+        out=str(out),
+        plan=plan,
+        workers=workers,
+        failed_inputs=sum(read_runs(folder, name)[1] for name in plan.plan_files),
+        duplicates=sum(len(shard.duplicates) for shard in plan.shards),
+        tried=len(units),
+        unit_seconds=seconds / max(len(units), 1),
+        unit_bytes=size / max(len(units), 1),
+    )
+
+
+def _some(folder: Folder, plan: JobPlan) -> list[Unit]:
+    """Units spread over the shards to make."""
+    step, found = max(len(plan.todo) // _TRIED, 1), []
+    chosen = plan.todo[::step][:_TRIED]
+    for work in chosen:
+        units = [unit for run in read_units(folder, work.plan.runs) for unit in run]
+        found += units[:: max(len(units) * len(chosen) // _TRIED, 1)]
+    return found[:_TRIED]
+
+
+def _try(source: Source, limits: Limits, units: list[Unit]) -> tuple[float, int]:
+    """Seconds and bytes that units take, once the child is up."""
+    child = child_of(source, limits)
+    size, started = 0, time.monotonic()
+    with Copies() as copies, open("/dev/null", "wb") as nowhere:
+        shard = ShardWriter(nowhere)
+        for number, unit in enumerate(units):
+            if number == 0:
+                child.make(unit, copies.of(unit.files))  # imports and opens what later units find ready
+                started = time.monotonic()
+            outcome = child.make(unit, copies.of(unit.files))
+            if isinstance(outcome, Written):
+                size += sum(shard.add(sample)[1] for sample in outcome.samples)
+    return time.monotonic() - started, size

@@ -1,0 +1,152 @@
+"""The runner on Ray. The only module that imports ray.
+
+What travels is plans (paths and numbers) and manifest lines; pixels stay inside the task that makes and writes them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
+
+import ray
+
+from datagen.job.runner import Item, Result, Task, Tick
+from datagen.job.watchdog import Watchdog
+from varyforge.console import say, warn
+from varyforge.errors import UserError
+
+_OBJECT_STORE_BYTES = 128 << 20  # ample for plans; Ray's default is 30 % of the memory
+_TELL_EVERY_S = 1.0
+_RETRIES = 20  # of a task whose worker or node died
+
+
+class RayRunner:
+    """Runs tasks on Ray: a cluster at `address` (or RAY_ADDRESS), else one started on this machine. A context manager.
+
+    Args:
+        workers: tasks at a time; None: one per CPU that Ray has.
+        address: of a running cluster, e.g. "auto" or "ray://head:10001".
+        stall_minutes: a task in which nothing moves for so long reports its stacks.
+    """
+
+    def __init__(self, *, workers: int | None = None, address: str | None = None, stall_minutes: float = 10) -> None:
+        self._workers = workers
+        self._address = address or os.environ.get("RAY_ADDRESS")
+        self._stall_s = 60 * stall_minutes
+
+    def __enter__(self) -> RayRunner:
+        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if not self._address:
+            cpus = self._workers or len(os.sched_getaffinity(0))
+            quiet |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+            ray.init(address="local", num_cpus=cpus, **quiet)
+            return self
+        say(f"connecting to Ray at {self._address}")
+        try:
+            ray.init(address=self._address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"--address {self._address}: cannot join that Ray cluster: {reason}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ray.shutdown()
+
+    def run(self, task: Task[Item, Result], items: Sequence[Item], tick: Tick) -> Iterator[Result]:
+        """See `Runner`. A task whose worker or node dies is run again; its shard comes out the same."""
+        desk: Any = ray.remote(_Desk).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)(_call)
+        shared = ray.put(task)  # the source's settings travel once, not with every plan
+        waiting = iter(items)
+        running: list[Any] = []
+        while True:
+            # Without a number of workers, twice as many as run: one that ends finds the next already there.
+            room = (self._workers or 2 * int(ray.cluster_resources().get("CPU", 1))) - len(running)
+            running += [remote.remote(shared, item, desk, self._stall_s) for item in islice(waiting, max(room, 0))]
+            if not running:
+                break
+            done, running = ray.wait(running, num_returns=1, timeout=_TELL_EVERY_S)
+            self._tell(desk, tick)
+            for result in done:
+                yield _got(result)
+        self._tell(desk, tick)  # and with that its last handle is gone, and so is the actor
+
+    def state(self) -> str:
+        """See `datagen.job.runner.Runner`."""
+        free, all_of_it = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
+        alive = sum(bool(node["Alive"]) for node in ray.nodes())
+        return f"Ray: {alive} nodes alive, {free:g} of {all_of_it:g} CPUs free"
+
+    def _tell(self, desk: Any, tick: Tick) -> None:
+        try:
+            done, stalls = ray.get(desk.take.remote(), timeout=_TELL_EVERY_S)
+        except ray.exceptions.RayError:  # its node is gone or busy: the counts are for show, records are what counts
+            return
+        if done:
+            tick(done)
+        for stall in stalls:
+            warn(stall)
+
+
+def _got(result: Any) -> Any:
+    """A task's result; raises what the task raised, without Ray's wrapping."""
+    try:
+        return ray.get(result)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+        raise UserError(f"a worker died {_RETRIES + 1} times over one shard, perhaps of hunger: {error}") from error
+
+
+class _Desk:
+    """Where tasks leave word of their progress; an actor, since results come only when a shard is whole."""
+
+    def __init__(self) -> None:
+        self._done: Counter[str] = Counter()
+        self._stalls: list[str] = []
+
+    def add(self, done: Mapping[str, int]) -> None:
+        self._done.update(done)
+
+    def stalled(self, report: str) -> None:
+        self._stalls.append(report)
+
+    def take(self) -> tuple[dict[str, int], list[str]]:
+        done, stalls = dict(self._done), self._stalls
+        self._done, self._stalls = Counter(), []
+        return done, stalls
+
+
+def _call(task: Task[Item, Result], item: Item, desk: Any, stall_s: float) -> Result:
+    done: Counter[str] = Counter()
+    told = time.monotonic()
+
+    def report(stacks: str) -> None:
+        where = f"pid {os.getpid()} on {socket.gethostname()}"
+        desk.stalled.remote(f"no progress for {stall_s / 60:g} min in a task, {where}:\n{stacks}")
+
+    with Watchdog(stall_s, report) as watchdog:
+
+        def tick(more: Mapping[str, int]) -> None:
+            nonlocal told
+            watchdog.fed()
+            done.update(more)
+            if time.monotonic() - told > _TELL_EVERY_S:
+                told = time.monotonic()
+                desk.add.remote(dict(done))
+                done.clear()
+
+        result = task(item, tick)
+    desk.add.remote(dict(done))
+    return result

@@ -1,0 +1,1 @@
+"""LaTeX and Markdown documents, typeset anew."""

@@ -1,0 +1,157 @@
+"""Pandoc, as an external program with a deadline and a memory cap: LaTeX and Markdown → its syntax tree (JSON).
+
+The only module that knows where pandoc is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Literal
+
+_FORMATS = {
+    "latex": "latex",
+    "markdown": "gfm+yaml_metadata_block+footnotes-emoji",  # as READMEs are written: formulas, tables, task lists
+}
+_HEAP_MB = 1024
+_MARK = "\nformula-ends-here"  # of data/formulas.lua
+_LABEL = re.compile(r"\\(?:label|tag\*?)\s*\{(?:[^{}]|\{[^{}]*\})*\}|\\(?:nonumber|notag)\b")
+_COMMENT = re.compile(r"(\\.)|%[^\n]*(?:\n[ \t]*)?", re.DOTALL)
+_ENVIRONMENT = re.compile(r"\\(begin|end) ?\{(align|flalign|eqnarray|gather|multline|alignat)\*?\} ?")
+_INNER = {"gather": "gathered", "multline": "gathered", "alignat": "alignedat"}  # amsmath's forms between dollars
+_REASONS = {91: "macro_loop", 251: "memory"}  # pandoc's exit statuses; 251 is its runtime's "heap exhausted"
+
+
+class ConvertError(ValueError):
+    """Pandoc gave nothing. `reason` is the ledger's word for it."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A document as pandoc read it (https://hackage.haskell.org/package/pandoc-types)."""
+
+    meta: Mapping[str, Any]
+    blocks: list[Any]
+    formulas: Mapping[tuple[str, str], str]  # (kind, TeX) → Typst, "" where pandoc cannot read the formula
+    notes: Mapping[str, int]
+
+
+def read(text: str, form: Literal["latex", "markdown"], *, bibliography: str = "", seconds: float) -> Tree:
+    """Runs pandoc.
+
+    Args:
+        text: the document in one piece.
+        form: what it is written in.
+        bibliography: BibTeX entries to resolve citations with.
+        seconds: wall clock that pandoc may take.
+
+    Raises:
+        ConvertError: `macro_loop`, `memory`, `timeout`, or `converter` for what pandoc cannot read.
+    """
+    if not bibliography:
+        return _read(text, form, [], seconds)
+    with tempfile.NamedTemporaryFile(suffix=".bib") as file:
+        file.write(bibliography.encode(errors="replace"))
+        file.flush()
+        try:
+            return _read(text, form, ["--citeproc", f"--bibliography={file.name}"], seconds)
+        except ConvertError as error:
+            if error.reason != "converter":
+                raise
+    tree = _read(text, form, [], seconds)  # what is wrong may be the bibliography, of which BibTeX forgives more
+    return Tree(
+        meta=tree.meta,
+        blocks=tree.blocks,
+        formulas=tree.formulas,
+        notes={**tree.notes, "unreadable_bibliographies": 1},
+    )
+
+
+def bare(tex: str) -> str:
+    r"""A formula as it stands between dollars: without comments, labels and numbers, which are not typeset.
+
+    It is one line without needless space. An `equation` is what is in it; an `align` between dollars is an `aligned`.
+    """
+    said = _COMMENT.sub(lambda found: found[1] or "", tex)  # one would swallow the rest of the line
+    plain = re.sub(r"\s+", " ", _LABEL.sub("", said)).strip()
+    plain = _ENVIRONMENT.sub(
+        lambda found: f"\\{found[1]}{{{_INNER.get(found[2], 'aligned')}}}" + " " * (found[2] != "alignat"), plain
+    ).strip()
+    return re.sub(r"\\(?:begin|end) ?\{(?:equation|displaymath)\*?\}", "", plain).strip()
+
+
+def _read(text: str, form: str, options: list[str], seconds: float) -> Tree:
+    command = [_program(), "--sandbox", f"--from={_FORMATS[form]}", "--to=json", "--verbose", *options]
+    with as_file(files("datagen.markdown") / "data" / "formulas.lua") as script:
+        command += [f"--lua-filter={script}", f"--data-dir={script.parent}"]  # a user's own may change what it does
+        command += ["+RTS", f"-M{_HEAP_MB}m", "-RTS"]
+        try:
+            done = subprocess.run(
+                command, input=text.encode(errors="replace"), capture_output=True, timeout=seconds, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise ConvertError("timeout", f"pandoc: no result after {seconds:g} s") from None
+    complaints = done.stderr.decode(errors="replace")
+    if done.returncode:
+        lines = [line for line in complaints.splitlines() if line.strip() and not line.startswith(("[", " "))]
+        reason = _REASONS.get(done.returncode, "converter")
+        raise ConvertError(reason, f"pandoc: {' '.join(lines)[:200]}" if lines else f"status {done.returncode}")
+    tree = json.loads(done.stdout)
+    skipped = set(re.findall(r"^\[INFO\] Skipped '(.*?)'? at ", complaints, re.MULTILINE))
+    meta = tree["meta"]
+    return Tree(
+        meta=meta,
+        blocks=tree["blocks"],
+        formulas=_formulas(meta.pop("formula-keys"), meta.pop("formulas")),
+        notes=Counter(_kind(what) for what in skipped if what.startswith("\\")),
+    )
+
+
+def _formulas(keys: Mapping[str, Any], written: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    texts = written["c"].split(_MARK)[:-1]
+    if len(texts) != len(keys["c"]):
+        raise ConvertError("converter", "a formula holds the mark that ends formulas")
+    found = {}
+    for key, text in zip(keys["c"], texts, strict=True):
+        kind, _, tex = key["c"].partition(" ")
+        line = _current(" ".join(text.split()))
+        found[kind, tex] = line if line.startswith("$") and line.endswith("$") and len(line) > 2 else ""
+    return found
+
+
+def _current(formula: str) -> str:
+    """A formula without the names of symbols that this Typst no longer knows."""
+    symbols, pattern = _symbols()
+    return pattern.sub(lambda found: symbols.get(found[0], found[0]), formula)
+
+
+@cache
+def _symbols() -> tuple[dict[str, str], re.Pattern[str]]:
+    symbols = tomllib.loads((files("datagen.markdown") / "data" / "symbols.toml").read_text(encoding="utf-8"))
+    names = "|".join(re.escape(name) for name in sorted(symbols, key=len, reverse=True))
+    return symbols, re.compile(rf'"(?:[^"\\]|\\.)*"|(?<![\w.])(?:{names})(?![\w.])')
+
+
+def _kind(skipped: str) -> str:
+    """How notes call what pandoc left out of a document."""
+    return "skipped_pictures" if "tikzpicture" in skipped or "pspicture" in skipped else "skipped_commands"
+
+
+@cache
+def _program() -> str:
+    import pypandoc  # noqa: PLC0415  # where its wheel has put the program
+
+    return str(Path(pypandoc.get_pandoc_path()))

@@ -1,0 +1,178 @@
+"""LaTeX projects and Markdown files → typeset pages and their Markdown.
+
+python -m datagen.markdown papers/ notes.md --out shards/markdown
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datagen.image_source import exchange
+from datagen.inputs.listing import list_files, name_of
+from datagen.markdown.latex import Flat, flatten, is_root
+from datagen.markdown.project import Archive, Folder, Project, ProjectError, open_archive, read_text
+from datagen.source import SourceSettings, Unit
+from varyforge.images import encode_jpeg
+from varyforge.language import language_of
+from varyforge.outcome import Failed, Outcome, Rejected, Written
+from varyforge.prompts import choose
+from varyforge.sample import Sample, Scalar, make_key
+from varyforge.storage import is_url
+
+if TYPE_CHECKING:
+    from datagen.markdown.render import Sheet
+
+POLICY_VERSION = 2
+"""Of the rules by which a document becomes pages and Markdown; templates have a digest of their own."""
+
+_MARKDOWN = (".md", ".markdown")
+_ARCHIVES = (".tar.gz", ".tgz", ".gz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkdownSource(SourceSettings):
+    """Documents, typeset anew: each page's picture and, as the answer, the Markdown of just what is on it.
+
+    A unit is a document; it gives a sample per page.
+    """
+
+    paths: list[str]  # folders or URLs searched for *.tex, *.tar.gz, *.tgz, *.gz, *.md and *.markdown, or such files
+    short_side_px: int = 1024  # the model sees 1024 x 1024
+    jpeg_quality: int = 90
+    max_pages: int = 100  # of a document; the rest is counted
+    converter_s: float = 30.0  # wall clock of pandoc; below the unit's deadline
+
+    name = "markdown"
+    prompt_lists = ("markdown",)
+    measures = ("pages", "agreement")
+
+    def __post_init__(self) -> None:
+        SourceSettings.__post_init__(self)
+        if self.short_side_px < 1 or not 1 <= self.jpeg_quality <= 95:
+            raise ValueError("needs short_side_px of 1 or more and jpeg_quality from 1 to 95")
+        if self.max_pages < 1 or not self.converter_s > 0:
+            raise ValueError("needs max_pages of 1 or more and converter_s above 0")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """See `Source`."""
+        from importlib.metadata import version  # noqa: PLC0415  # not for the children that import this module
+
+        from datagen.markdown.page_templates import digest  # noqa: PLC0415
+
+        packages = ("pypandoc_binary", "typst", "pymupdf", "matplotlib")  # the last for its fonts
+        return {
+            "markdown policy": str(POLICY_VERSION),
+            "templates": digest(),
+            **{name: version(name) for name in packages},
+        }
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        """See `Source`."""
+        if measures["pages"] < 1:
+            return Rejected(gate="pages", value=measures["pages"], threshold=1, detail="no page passed the audit")
+        return None
+
+    def inputs(self) -> Iterator[str]:
+        """See `Source`. All *.tex are listed; those that are no main file give no unit."""
+        return list_files(self.paths, ".tex", *_ARCHIVES, *_MARKDOWN)
+
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return name_of(path, self.paths)
+
+    def beside(self, path: str) -> Sequence[str]:
+        """See `Source`. The text files of the project that a LaTeX file belongs to."""
+        is_local_tex = path.lower().endswith(".tex") and not is_url(path)
+        return [other for other in Folder(Path(path).parent).texts() if other != path] if is_local_tex else ()
+
+    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
+        """One unit per document: a Markdown file, a main file of LaTeX, or each main file of an archive."""
+        name = self.document(path)
+        if path.lower().endswith(_MARKDOWN):
+            with open(file, "rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").hexdigest()
+            return [Unit(id=name, document=name, content=content, files=(path,), payload={"form": "markdown"})]
+        try:
+            project, roots = _project(path, file)
+            flats = [(root, flatten(_around(project, root), root)) for root in roots]
+        except ProjectError as error:
+            return Failed(reason=error.reason, detail=str(error))
+        return [
+            Unit(
+                id=name if len(flats) == 1 else f"{name}#{root}",
+                document=name,
+                content=hashlib.sha256(f"{flat.text}\x1f{flat.bibliography}".encode()).hexdigest(),
+                files=(path,),
+                payload={"form": "latex", "root": root},
+            )
+            for root, flat in flats
+        ]
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """Typesets a document and gives its pages."""
+        from datagen.markdown import render as sheets  # noqa: PLC0415  # compiler and PDF library: for the child alone
+
+        try:
+            made = sheets.make(
+                _flat(unit, files[0]),
+                unit.payload["form"],
+                content=unit.content,
+                max_pages=self.max_pages,
+                short_side_px=self.short_side_px,
+                converter_s=self.converter_s,
+            )
+        except ProjectError as error:
+            return Failed(reason=error.reason, detail=str(error))
+        except sheets.ERRORS as error:
+            return Failed(reason=error.reason, detail=str(error))
+        refused = self.judge(made.measures, made.language)
+        if refused:
+            return replace(refused, language=made.language, measures=made.measures)
+        samples = tuple(self._sample(unit, sheet, made.template) for sheet in made.sheets)
+        return Written(samples=samples, notes=made.notes, language=made.language, measures=made.measures)
+
+    def _sample(self, unit: Unit, sheet: Sheet, template: str) -> Sample:
+        key = make_key(self.name, unit.content, sheet.page)
+        language = language_of(sheet.markdown)
+        prompt = choose("markdown", language, key)
+        origin: dict[str, Scalar] = {"document": unit.document, "page": sheet.page, "template": template}
+        return exchange(
+            key=key,
+            task="markdown",
+            question=prompt.text,
+            answer=sheet.markdown,
+            image=encode_jpeg(sheet.picture, self.jpeg_quality),
+            source=self.name,
+            origin=origin | {"language": language, "prompt": prompt.name},
+        )
+
+
+def _project(path: str, file: str) -> tuple[Project, list[str]]:
+    """What an input belongs to, and the main files in it."""
+    if path.lower().endswith(".tex"):
+        folder, name = Folder(Path(file).parent), Path(file).name
+        return folder, [name] if is_root(folder.read(name) or "") else []
+    archive = open_archive(Path(file))
+    texts = (name for name in archive.names() if name.lower().endswith((".tex", ".ltx")))
+    roots = [name for name in texts if is_root(archive.read(name) or "")]
+    if not roots:
+        raise ProjectError("not_latex", "no file with a \\documentclass")
+    return archive, roots
+
+
+def _flat(unit: Unit, file: str) -> Flat:
+    if unit.payload["form"] == "markdown":
+        return Flat(text=read_text(Path(file)))
+    project, _ = _project(unit.files[0], file)
+    return flatten(_around(project, unit.payload["root"]), unit.payload["root"])
+
+
+def _around(project: Project, root: str) -> Project:
+    """The project as its main file sees it, whose names are relative to its own folder."""
+    return replace(project, folder=posixpath.dirname(root)) if isinstance(project, Archive) else project

@@ -1,0 +1,160 @@
+"""Blocks → Typst source, each top-level block on a line of its own, every piece marked (see `data/template.typ`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from datagen.markdown.blocks import (
+    Block,
+    Cell,
+    Code,
+    Display,
+    Front,
+    Heading,
+    Items,
+    Paragraph,
+    Piece,
+    Quote,
+    Row,
+    Rule,
+    Table,
+    pieces_of,
+)
+from datagen.markdown.inlines import CHUNK
+from datagen.markdown.page_templates import Template, code_size, table_size
+from datagen.pdf.text.glyphs import UNSPACED
+
+_LONG_FORMULA = 60  # characters of Typst; a shorter one within a line is not broken
+_HAS_HAN = re.compile(f"[{UNSPACED}]")
+_WRAPPERS = {
+    "strong": "#strong[{}]",
+    "emph": "#emph[{}]",
+    "strike": "#strike[{}]",
+    "sup": "#super[{}]",
+    "sub": "#sub[{}]",
+    "code": "{}",
+}
+
+
+def formulas_of(blocks: Sequence[Block]) -> dict[str, str]:
+    """Name of each different formula: what stands in its place in the source."""
+    found = dict.fromkeys(piece.typst for piece in pieces_of(blocks) if piece.kind == "math")
+    return {typst: f"f{number}" for number, typst in enumerate(found)}
+
+
+class TypstWriter:
+    """Writes the blocks of one document for one template."""
+
+    def __init__(self, template: Template, formulas: Mapping[str, str]) -> None:
+        self._template = template
+        self._formulas = formulas
+
+    def line(self, block: Block) -> str:  # noqa: PLR0911  # a case per kind
+        """A block on one line. Its pieces lie in strings, so that nothing in a document is taken for markup."""
+        match block:
+            case Paragraph(pieces=pieces, role=role):
+                text = self._pieces(pieces)
+                return f"{text}#parbreak()" if role == "text" else f"#{role}[{text}]"
+            case Heading(level=level, pieces=pieces):
+                return f"#heading(level: {level})[{self._pieces(pieces, bold=True)}]"
+            case Display(formula=formula):
+                return f"#display({formula.id}, {self._formulas[formula.typst]})"
+            case Code(lines=lines):
+                inside = ", ".join(f"({line.id}, {quoted(line.text)})" for line in lines)
+                return f"#code({code_size(block, self._template):.3f}, {inside})"
+            case Items():
+                return self._items(block)
+            case Quote(blocks=blocks):
+                return f"#quoted[{self._lines(blocks)}]"
+            case Front(blocks=blocks):
+                return self._front(blocks)
+            case Table():
+                return self._table(block)
+            case Rule(id=number):
+                return f"#rule({number})"
+
+    def _lines(self, blocks: Iterable[Block]) -> str:
+        return "".join(map(self.line, blocks))
+
+    def _front(self, blocks: Sequence[Block]) -> str:
+        """What spans two columns floats, and Typst forgets footnotes of what floats: they hang on the text below."""
+        if self._template.columns == 1:
+            return f"#front[{self._lines(blocks)}]"
+        notes = [piece for piece in pieces_of(blocks) if piece.kind == "note"]
+        inner = {piece.id for note in notes for piece in pieces_of(note.note)}  # those come with their note
+        hanging = "".join(f"#place(hide[{self._note(note)}])" for note in notes if note.id not in inner)
+        return f"#front[{_FloatingWriter(self._template, self._formulas)._lines(blocks)}]{hanging}"
+
+    def _note(self, piece: Piece) -> str:
+        return f"#footnote(numbering: _ => {quoted(piece.text)})[{self._lines(piece.note)}]"
+
+    def _items(self, block: Items) -> str:
+        numbered = any(item.marker != "-" for item in block.items)
+        markers = "".join(f"{quoted(item.marker)}, " for item in block.items)
+        items = ", ".join(f"[{self._lines(item.blocks)}]" for item in block.items)
+        return f"#listing({str(block.tight).lower()}, {f'({markers})' if numbered else 'none'}, {items})"
+
+    def _table(self, table: Table) -> str:
+        head = "".join(map(self._row, table.head))
+        rules = "" if self._template.grid else "table.hline(stroke: 0.8pt), "
+        rule = "" if self._template.grid else "table.hline(stroke: 0.5pt), "
+        body = "".join(map(self._row, table.body))
+        header = f"(head({rules}{head}{rule}),)" if table.head else f"({rules})"
+        size, columns = table_size(table, self._template), len(table.aligns)
+        return f"#grid-table({size}, {columns}, {header}, {body}{rules})"
+
+    def _row(self, row: Row) -> str:
+        """A mark at its start and one at its end: where they are on two pages, the row was broken."""
+        cells = []
+        for number, cell in enumerate(row.cells):
+            start = f"#m({row.id})" if number == 0 else ""
+            end = f"#m({row.id})" if number == len(row.cells) - 1 else ""
+            cells.append(f"cell({_about(cell)})[{start}{self._pieces(cell.pieces, marked=False)}{end}], ")
+        return "".join(cells)
+
+    def _pieces(self, pieces: Iterable[Piece], *, marked: bool = True, bold: bool = False) -> str:
+        parts, last = [], ""
+        for piece in pieces:
+            if piece.kind == "break":  # its mark would already stand on the next line
+                parts.append((f"#m({piece.id})" if marked else "") + "#linebreak()")
+                continue
+            gap = " " if piece.space else "#sym.zws" if len(last) >= CHUNK else ""  # where a line may break
+            parts.append(gap + self._piece(piece, bold) + (f"#m({piece.id})" if marked else ""))
+            last = piece.text if piece.kind == "text" else ""
+        # What ends with a mark would lose it to whatever comes next, perhaps on the next page: marks do not end a line.
+        return "".join(parts) + ("#h(0pt)" if marked else "")
+
+    def _piece(self, piece: Piece, bold: bool) -> str:
+        if piece.kind == "note":
+            return self._note(piece)
+        if piece.kind == "math":
+            name = self._formulas[piece.typst]
+            inside = f"#box({name})" if len(piece.typst) < _LONG_FORMULA else f"#m({piece.id})#{name}"
+        elif "code" in piece.styles:
+            inside = f"#raw({quoted(piece.text)})"
+        else:
+            inside = f"#{quoted(piece.text)}"
+            if (bold or "strong" in piece.styles) and _HAS_HAN.search(piece.text):
+                inside = f"#han[{inside}]"
+        for style in reversed(piece.styles):
+            inside = _WRAPPERS[style].format(inside)
+        return inside
+
+
+class _FloatingWriter(TypstWriter):
+    """Leaves of a footnote its mark."""
+
+    def _note(self, piece: Piece) -> str:
+        return f"#super[#{quoted(piece.text)}]"
+
+
+def quoted(text: str) -> str:
+    """A string of Typst."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _about(cell: Cell) -> str:
+    spans = [f"{name}: {value}" for name, value in (("rowspan", cell.rows), ("colspan", cell.columns)) if value > 1]
+    return ", ".join([f"align: {cell.align}", *spans])

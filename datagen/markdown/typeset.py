@@ -1,0 +1,241 @@
+"""Typst: blocks → a PDF, and the pages that every mark is on. The only module that knows the compiler."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+import typst
+
+from datagen.markdown.blocks import Block, Front, Piece, drop_blocks, pieces_of
+from datagen.markdown.page_templates import CODE_EM, Running, Template
+from datagen.markdown.to_typst import TypstWriter, formulas_of
+from datagen.pdf.backends.mupdf import cjk_font
+from varyforge.files import atomic_file
+
+_TRIES = 8  # each leaves out all that the one before complained about
+_MARKS = "(query(<m>).map(mark => (mark.value, mark.location().page())), query(<wide>).map(mark => mark.value))"
+_PLACE = re.compile(r"┌─ .*?main\.typ:(\d+):\d+")
+_NO_GLYPH = re.compile(r'the text `"(.*?)"` could not be displayed')
+
+
+class TypesetError(ValueError):
+    """Nothing could be typeset."""
+
+    reason = "typesetting"  # the ledger's word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typeset:
+    """A typeset document."""
+
+    pdf: bytes
+    blocks: tuple[Block, ...]  # those that are on the pages
+    pages: Mapping[int, frozenset[int]]  # id → pages it is on, from 1
+    count: int  # pages; the last one has a mark as each has
+    running: Running
+    notes: Mapping[str, int]  # blocks left out, by reason
+
+
+def typeset(blocks: Sequence[Block], template: Template, running: Running) -> Typeset:
+    """Compiles a document; what cannot be set is left out with the paragraph that it is in, and counted.
+
+    That is: a formula that pandoc or Typst does not understand, a character that no font has, a formula so wide that
+    it would have to shrink below 0.6. A header that cannot be set is left out too.
+
+    Raises:
+        TypesetError: nothing is left, or the compiler complains about something else.
+    """
+    with tempfile.TemporaryDirectory(prefix="varyforge-") as folder:
+        attempt = _Attempt(Path(folder), template, running)
+        left = attempt.without(blocks, lambda piece: piece.kind == "math" and not piece.typst, "formulas_not_typeset")
+        for _ in range(_TRIES):
+            if not left:
+                raise TypesetError("nothing that can be typeset")
+            try:
+                return attempt.compile(left)
+            except typst.TypstError as error:
+                left = attempt.mended(left, str(error.diagnostic))
+            except _TooWide as error:
+                left = attempt.without(left, error.concerns, "wide_formulas")
+        raise TypesetError("more complaints than are worth mending")
+
+
+class _TooWide(Exception):
+    """Formulas do not fit into a column."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        super().__init__()
+        self._ids = frozenset(ids)
+
+    def concerns(self, piece: Piece) -> bool:
+        """Whether a piece is one of them."""
+        return piece.id in self._ids
+
+
+class _Attempt:
+    """What stays the same from one try to the next, and what was left out so far."""
+
+    def __init__(self, folder: Path, template: Template, running: Running) -> None:
+        self._main = folder / "main.typ"
+        self._template, self._running = template, running
+        self._prelude = _prelude().splitlines()
+        self._notes: Counter[str] = Counter()
+
+    def without(self, blocks: Sequence[Block], bad: Callable[[Piece], bool], reason: str) -> tuple[Block, ...]:
+        """The blocks less those with a bad piece, which are counted."""
+        found = sum(map(bad, pieces_of(blocks)))
+        if found:
+            self._notes[reason] += found
+        return drop_blocks(blocks, bad) if found else tuple(blocks)
+
+    def compile(self, blocks: tuple[Block, ...]) -> Typeset:
+        """One run of the compiler.
+
+        Raises:
+            TypstError: what it complains about.
+        """
+        formulas = formulas_of(blocks)
+        writer = TypstWriter(self._template, formulas)
+        source = [f"#let {name} = {text}" for text, name in formulas.items()] + [writer.line(block) for block in blocks]
+        compiler = self._compiler(source, titled=isinstance(blocks[0], Front))
+        pdf = _pdf(compiler)
+        marks, wide = _marks(compiler)
+        if wide:
+            raise _TooWide(wide)
+        pages: defaultdict[int, set[int]] = defaultdict(set)
+        for number, page in marks:
+            pages[number].add(page)
+        found = {number: frozenset(on) for number, on in pages.items()}
+        return Typeset(
+            pdf=pdf,
+            blocks=blocks,
+            pages=found,
+            count=max(page for _, page in marks),
+            running=self._running,
+            notes=dict(self._notes),
+        )
+
+    def mended(self, blocks: tuple[Block, ...], diagnostic: str) -> tuple[Block, ...]:
+        """The blocks without those that the compiler complains about.
+
+        Raises:
+            TypesetError: it is none of them.
+        """
+        bad = self._bad_formulas(blocks)
+        if bad:
+            return self.without(
+                blocks, lambda piece: piece.kind == "math" and piece.typst in bad, "formulas_not_typeset"
+            )
+        missing = {char for text in _NO_GLYPH.findall(diagnostic) for char in _unescaped(text)}
+        left = self.without(blocks, lambda piece: bool(missing & {*piece.text, *piece.typst}), "blocks_without_glyphs")
+        if missing & set("".join(self._running.header)):
+            self._running = Running(footer=self._running.footer)
+        elif len(left) == len(blocks) and left == blocks:
+            left = self._without_lines(blocks, diagnostic)
+        return left
+
+    def _bad_formulas(self, blocks: Sequence[Block]) -> set[str]:
+        """Formulas that do not compile: all of them in one run, because errors within `context` do not end it."""
+        formulas = list(formulas_of(blocks))
+        try:
+            self._compiler([f"#context {text}" for text in formulas]).compile(format="pdf")
+        except typst.TypstError as error:
+            return {formulas[number] for number in self._lines(str(error.diagnostic)) if number < len(formulas)}
+        return set()
+
+    def _without_lines(self, blocks: tuple[Block, ...], diagnostic: str) -> tuple[Block, ...]:
+        """What else is wrong is told by the line, which is a whole block or a formula (whose symbol has no glyph)."""
+        formulas = list(formulas_of(blocks))
+        lines = set(self._lines(diagnostic))
+        bad = {formulas[number] for number in lines if number < len(formulas)}
+        left = tuple(block for number, block in enumerate(blocks, len(formulas)) if number not in lines)
+        left = drop_blocks(left, lambda piece: piece.kind == "math" and piece.typst in bad)
+        if left == blocks:
+            raise TypesetError(" ".join(diagnostic.split())[:200])
+        self._notes["blocks_not_typeset"] += 1
+        return left
+
+    def _lines(self, diagnostic: str) -> list[int]:
+        """Lines of the source, from 0, that a diagnostic names."""
+        found = (int(line) - 1 - len(self._prelude) for line in _PLACE.findall(diagnostic))
+        return [line for line in found if line >= 0]
+
+    def _compiler(self, source: Sequence[str], *, titled: bool = False) -> typst.Compiler:
+        self._main.write_text("\n".join([*self._prelude, *source]), encoding="utf-8")
+        settings = asdict(self._template) | {
+            "header": list(self._running.header) or None,
+            "code_size": CODE_EM,
+            "titled": titled,  # whether the heading of level 1 is a title
+        }
+        return typst.Compiler(
+            str(self._main),
+            root=str(self._main.parent),
+            font_paths=_fonts(),
+            sys_inputs={"template": json.dumps(settings)},
+        )
+
+
+def _unescaped(text: str) -> str:
+    """A string as Typst's complaints quote it."""
+    return re.sub(r"\\u\{([0-9a-f]+)\}", lambda found: chr(int(found[1], 16)), text)
+
+
+def _pdf(compiler: typst.Compiler) -> bytes:
+    """In the archival form, because that refuses characters that no font has; others print a box for them."""
+    pdf = compiler.compile(format="pdf", pdf_standards="a-2b", pdf_tags=False)
+    assert isinstance(pdf, bytes)
+    return pdf
+
+
+def _marks(compiler: typst.Compiler) -> tuple[list[tuple[int, int]], list[int]]:
+    """(id, page) of every mark, and the ids of formulas that are too wide."""
+    marks, wide = json.loads(compiler.eval(_MARKS))
+    return marks, wide
+
+
+def _prelude() -> str:
+    return (files("datagen.markdown") / "data" / "template.typ").read_text(encoding="utf-8")
+
+
+@cache
+def _fonts() -> typst.Fonts:
+    """Typst's own fonts, matplotlib's (DejaVu, STIX) and MuPDF's for Chinese: the same on every machine."""
+    found = find_spec("matplotlib")
+    assert found is not None and found.origin is not None  # required by the package
+    latin = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return typst.Fonts(include_system_fonts=False, font_paths=[str(latin), str(_cjk_folder())])
+
+
+def _cjk_folder() -> Path:
+    """A folder of this user's with the Chinese font: the compiler reads fonts from files, and only those with a name.
+
+    Raises:
+        TypesetError: the folder is somebody else's.
+    """
+    data = cjk_font()
+    folder = Path(tempfile.gettempdir()) / f"varyforge-fonts-{os.getuid()}-{hashlib.sha256(data).hexdigest()[:16]}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise TypesetError(f"{folder} belongs to another user")
+    file = folder / "cjk.ttf"
+    if not file.is_file():
+        from fontTools.ttLib import TTFont  # noqa: PLC0415  # comes with matplotlib; needed once on a machine
+
+        font = TTFont(io.BytesIO(data), recalcTimestamp=False)
+        for number, name in ((4, "Droid Sans Fallback"), (6, "DroidSansFallback")):  # full and PostScript name
+            font["name"].setName(name, number, 3, 1, 0x409)
+        with atomic_file(file) as out:
+            font.save(out)
+    return folder

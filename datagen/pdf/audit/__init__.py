@@ -1,0 +1,1 @@
+"""The comparison of a page's text layer with its ink."""

@@ -1,0 +1,179 @@
+"""PDFs through PyMuPDF (`datagen.examples` writes some with it). The other backend is `datagen.pdf.backends.pdfium`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import PIL.Image
+import pymupdf
+from pymupdf import mupdf
+
+from datagen.pdf.page import Line, Page, PdfError, Rect, Span, picture_size
+
+pymupdf.TOOLS.mupdf_display_errors(False)  # failures come as exceptions; the rest is noise on stderr
+pymupdf.TOOLS.mupdf_display_warnings(False)
+
+# Ligatures, spaces and hyphens as they are on the page: what becomes of them is `reading_order.py`'s policy. A glyph
+# without a Unicode value comes as U+FFFD, so that the audit sees it; never as its number in the font.
+_TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_MEDIABOX_CLIP
+_SHAPE_FLAGS = pymupdf.TEXT_PRESERVE_IMAGES | pymupdf.TEXT_COLLECT_VECTORS | pymupdf.TEXT_MEDIABOX_CLIP
+_MOST_SHAPES = 3000  # a map or a plot of thousands of points says no more about the text than its first ones
+_BOLD, _SUPERSCRIPT = int(pymupdf.TEXT_FONT_BOLD), int(pymupdf.TEXT_FONT_SUPERSCRIPT)
+_PAINTED = 16 | 32  # char_flags of MuPDF's structured text: filled, stroked
+_FAILURES = (RuntimeError, ValueError, OSError, pymupdf.mupdf.FzErrorBase)
+
+
+def open_document(file: str | bytes) -> MuDocument:
+    """Opens a PDF, given as a path or as what is in it.
+
+    Raises:
+        PdfError: `encrypted`, `empty` or `unreadable`.
+    """
+    try:
+        given = {"stream": file} if isinstance(file, bytes) else {"filename": file}
+        document = pymupdf.open(**given, filetype="pdf")
+        if not document.is_pdf:  # the library opens pictures, web pages and more, whatever they are called
+            raise PdfError("unreadable", "no PDF")
+        if document.needs_pass:
+            raise PdfError("encrypted", "the document asks for a password")
+        if len(document) == 0:
+            raise PdfError("empty", "the document has no page")
+    except PdfError:
+        raise
+    except _FAILURES as error:
+        raise PdfError("unreadable", str(error)) from error
+    return MuDocument(document)
+
+
+class MuDocument:
+    """See `datagen.pdf.page.Document`."""
+
+    def __init__(self, document: pymupdf.Document) -> None:
+        self._document = document
+
+    def __enter__(self) -> MuDocument:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._document.close()
+
+    def __len__(self) -> int:
+        return len(self._document)
+
+    def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
+        """See `datagen.pdf.page.Document`."""
+        try:
+            page = self._document.load_page(number)
+            zoom = _zoom(page.rect, short_side_px, long_side_px)
+            shown = page.get_displaylist()  # interpreted once, for the picture and for the text
+            picture = _picture(shown, zoom)
+            found = pymupdf.TextPage(shown.get_textpage(_TEXT_FLAGS)).extractDICT()
+            rasters, drawings = _shapes(shown, zoom)
+            lines = _lines(found, zoom, _covered(shown) if rasters else {})
+            return Page(picture=picture, lines=lines, rasters=rasters, drawings=drawings)
+        except _FAILURES as error:
+            if isinstance(error, PdfError):
+                raise
+            raise PdfError("unreadable", f"page {number}: {error}") from error
+
+
+def _zoom(page: pymupdf.Rect, short_side_px: int, long_side_px: int) -> float:
+    """Pixels per point. `page` is in points, as seen: rotated and cropped."""
+    picture_size(page.width, page.height, short_side_px, long_side_px)
+    return float(short_side_px / min(page.width, page.height))
+
+
+def _picture(shown: pymupdf.DisplayList, zoom: float) -> PIL.Image.Image:
+    """The page on white paper.
+
+    Drawn with a fourth byte a pixel (of opaque white, so that the colours are those of a picture without one): so
+    Pillow can take MuPDF's memory for its own, where three bytes would be copied into four.
+    """
+    size = mupdf.FzMatrix(zoom, 0, 0, zoom, 0, 0)
+    box = mupdf.fz_round_rect(mupdf.fz_transform_rect(mupdf.fz_bound_display_list(shown.this), size))
+    pixmap = mupdf.fz_new_pixmap_with_bbox(mupdf.fz_device_rgb(), box, mupdf.FzSeparations(), 1)
+    mupdf.fz_clear_pixmap_with_value(pixmap, 255)
+    device = mupdf.fz_new_draw_device(size, pixmap)
+    whole = mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE)
+    mupdf.fz_run_display_list(shown.this, device, mupdf.FzMatrix(), whole, mupdf.FzCookie())
+    mupdf.fz_close_device(device)
+    samples = mupdf.fz_pixmap_samples_memoryview(pixmap)
+    picture = PIL.Image.frombuffer("RGBX", (pixmap.w(), pixmap.h()), samples, "raw", "RGBX", 0, 1)
+    picture.pixmap = pixmap  # type: ignore[attr-defined]  # the memory lives as long as the picture
+    return picture
+
+
+def _shapes(shown: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Rect, ...], tuple[Rect, ...]]:
+    """Boxes of the pictures and of the drawings.
+
+    Only boxes are read: `extractDICT` would decode every picture, which takes longer than the whole text.
+    """
+    rasters: list[Rect] = []
+    drawings: list[Rect] = []
+    boxes = {mupdf.FZ_STEXT_BLOCK_IMAGE: rasters, mupdf.FZ_STEXT_BLOCK_VECTOR: drawings}
+    found = pymupdf.TextPage(shown.get_textpage(_SHAPE_FLAGS)).extractBLOCKS()
+    for x0, y0, x1, y1, _, _, kind in islice((block for block in found if block[-1] in boxes), _MOST_SHAPES):
+        boxes[kind].append((x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom))
+    return tuple(rasters), tuple(drawings)
+
+
+def _covered(shown: pymupdf.DisplayList) -> dict[Rect, list[Rect]]:
+    """Boxes of text blocks that opaque pictures are painted over later, with the boxes of these; in points."""
+    page = pymupdf.TextPage(shown.get_textpage(_TEXT_FLAGS | pymupdf.TEXT_PRESERVE_IMAGES))
+    opaque = [  # neither masked nor a stencil, which has no colours
+        (image["number"], image["bbox"])
+        for image in page.extractIMGINFO()
+        if image["colorspace"] and not image["has-mask"]
+    ]
+    covered: dict[Rect, list[Rect]] = {}
+    for *box, _, number, kind in page.extractBLOCKS() if opaque else ():
+        later = [over for place, over in opaque if place > number]
+        if kind == 0 and later:
+            covered[_rounded(box)] = later
+    return covered
+
+
+def _rounded(box: Sequence[float]) -> Rect:
+    """For looking a box up."""
+    x0, y0, x1, y1 = (round(number, 1) for number in box)
+    return (x0, y0, x1, y1)
+
+
+def _lines(found: dict[str, Any], zoom: float, covered: Mapping[Rect, list[Rect]]) -> tuple[Line, ...]:
+    lines = []
+    for number, block in enumerate(found["blocks"]):
+        over = covered.get(_rounded(block["bbox"]), []) if covered else []
+        for line in block.get("lines", ()):
+            spans = tuple([_span(span, zoom, over) for span in line["spans"]])
+            lines.append(Line(spans, _scaled(line["bbox"], zoom), line["dir"], number))
+    return tuple(lines)
+
+
+def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
+    visible = bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0
+    if over and visible:
+        x, y = (span["bbox"][0] + span["bbox"][2]) / 2, (span["bbox"][1] + span["bbox"][3]) / 2
+        visible = not any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in over)
+    flags = span["flags"]
+    return Span(
+        span["text"],
+        _scaled(span["bbox"], zoom),
+        span["size"] * zoom,
+        span["font"],
+        span["color"],
+        visible,
+        bool(flags & _BOLD),
+        bool(flags & _SUPERSCRIPT),
+    )
+
+
+def _scaled(box: Rect, zoom: float) -> Rect:
+    x0, y0, x1, y1 = box
+    return (x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom)
+
+
+def cjk_font() -> bytes:
+    """The font that MuPDF brings along for Chinese (Droid Sans Fallback, Apache-2.0): the same bytes everywhere."""
+    return bytes(pymupdf.Font("china-s").buffer)

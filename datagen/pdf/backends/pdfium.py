@@ -1,0 +1,394 @@
+"""PDFs through PDFium (pypdfium2: Apache-2.0 or BSD-3-Clause), behind the interface of `datagen.pdf.backends.mupdf`.
+
+PDFium tells one character at a time and in page coordinates. The columns of all characters are read by C-level loops,
+then cut into lines and spans with array arithmetic: no call into Python per character. Not seen: vertical writing (a
+line per character) and optional content that is switched off (its text counts as visible).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import math
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from datagen.pdf.backends.characters import Characters, Floats, Style, lines
+from datagen.pdf.page import Line, Page, PdfError, Rect, picture_size
+from varyforge.errors import UserError
+
+try:
+    import pypdfium2
+    from pypdfium2 import raw
+except ImportError:  # an extra; said at `open_document`
+    pypdfium2 = None
+
+_INVISIBLE_MODES = {3, 7}  # neither filled nor stroked; only clipped with
+_STROKE_MODES = {1, 5}
+_FORCE_BOLD = 1 << 18  # of a font descriptor's flags
+_BOLD_NAME = re.compile(r"bold|black|heavy|cmbx|[-,]medi(?!um)", re.IGNORECASE)
+_SUBSET_TAG = re.compile(r"^[A-Z]{6}\+")
+_MAX_DEPTH = 8  # of form XObjects within each other
+
+
+def open_document(path: str) -> PdfiumDocument:
+    """Opens a PDF.
+
+    Raises:
+        PdfError: `encrypted`, `empty` or `unreadable`.
+        UserError: pypdfium2 is not installed.
+    """
+    if pypdfium2 is None:
+        raise UserError("this PDF backend needs pypdfium2: pip install 'varyforge[pdfium]'")
+    logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # failures come as exceptions; the rest is noise on stderr
+    handle = raw.FPDF_LoadDocument(os.fsencode(path) + b"\0", None)
+    if not handle:
+        code = raw.FPDF_GetLastError()
+        locked = code in {raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY}
+        raise PdfError("encrypted" if locked else "unreadable", _ERRORS.get(code, f"PDFium's error {code}"))
+    document = pypdfium2.PdfDocument(handle)
+    if len(document) < 1:
+        document.close()
+        raise PdfError("empty", "the document has no page")
+    return PdfiumDocument(document)
+
+
+class PdfiumDocument:
+    """See `datagen.pdf.page.Document`."""
+
+    def __init__(self, document: Any) -> None:
+        self._document = document
+        document.init_forms()  # gives fields without an appearance of their own one
+
+    def __enter__(self) -> PdfiumDocument:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._document.close()
+
+    def __len__(self) -> int:
+        return len(self._document)
+
+    def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
+        """See `datagen.pdf.page.Document`."""
+        try:
+            page = self._flat_page(number)
+            try:
+                view = _View.of(page, short_side_px=short_side_px, long_side_px=long_side_px)
+                texts, rasters = _survey(page, view)
+                return Page(picture=_render(page, view), lines=_read_lines(page, view, texts), rasters=rasters)
+            finally:
+                page.close()
+        except (pypdfium2.PdfiumError, ctypes.ArgumentError, MemoryError) as error:
+            raise PdfError("unreadable", f"page {number}: {error}") from error
+
+    def _flat_page(self, number: int) -> Any:
+        """The page with annotations and form fields made part of its content (in memory): both drawn and read."""
+        if not 0 <= number < len(self._document):
+            raise PdfError("unreadable", f"page {number} of {len(self._document)}")
+        page = self._document[number]
+        if _has_drawn_annotation(page) and raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY) == raw.FLATTEN_SUCCESS:
+            page.close()
+            page = self._document[number]
+        return page
+
+
+def _has_drawn_annotation(page: Any) -> bool:
+    """Whether something else than links is annotated; nobody's picture shows those."""
+    for index in range(raw.FPDFPage_GetAnnotCount(page)):
+        annotation = raw.FPDFPage_GetAnnot(page, index)
+        subtype = raw.FPDFAnnot_GetSubtype(annotation)
+        raw.FPDFPage_CloseAnnot(annotation)
+        if subtype not in {raw.FPDF_ANNOT_LINK, raw.FPDF_ANNOT_POPUP}:
+            return True
+    return False
+
+
+_ERRORS = {2: "cannot be opened", 3: "no PDF, or damaged", 4: "asks for a password", 5: "of an unknown encryption"}
+
+
+class _View(NamedTuple):
+    """The picture's size, and the way from page coordinates to its pixels: x' = a x + c y + e, y' = b x + d y + f."""
+
+    width: int
+    height: int
+    matrix: tuple[float, float, float, float, float, float]
+
+    @classmethod
+    def of(cls, page: Any, *, short_side_px: int, long_side_px: int) -> _View:
+        width_pt, height_pt = page.get_size()  # as seen: rotated, cropped
+        width, height = picture_size(width_pt, height_pt, short_side_px, long_side_px)
+        left, bottom, right, top = page.get_bbox()
+        x, y = width / width_pt, height / height_pt
+        matrix = {
+            0: (x, 0.0, 0.0, -y, -left * x, top * y),
+            90: (0.0, y, x, 0.0, -bottom * x, -left * y),
+            180: (-x, 0.0, 0.0, y, right * x, -bottom * y),
+            270: (0.0, -y, -x, 0.0, top * x, right * y),
+        }[page.get_rotation()]
+        return cls(width, height, matrix)
+
+    @property
+    def zoom(self) -> float:
+        """Pixels per point."""
+        a, b, c, d, _, _ = self.matrix
+        return math.sqrt(abs(a * d - b * c))
+
+    def points(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Points of the page in pixels."""
+        a, b, c, d, e, f = self.matrix
+        return a * x + c * y + e, b * x + d * y + f
+
+
+def _render(page: Any, view: _View) -> PIL.Image.Image:
+    bitmap = pypdfium2.PdfBitmap.new_native(view.width, view.height, raw.FPDFBitmap_BGRx, rev_byteorder=True)
+    try:
+        bitmap.fill_rect((255, 255, 255, 255), 0, 0, view.width, view.height)
+        where = (0, 0, view.width, view.height, 0)
+        raw.FPDF_RenderPageBitmap(bitmap, page, *where, raw.FPDF_REVERSE_BYTE_ORDER)
+        size = (view.width, view.height)
+        return PIL.Image.frombuffer("RGBX", size, bitmap.buffer, "raw", "RGBX", bitmap.stride, 1).convert("RGB")
+    finally:
+        bitmap.close()
+
+
+class _Calls(NamedTuple):
+    """Functions of PDFium that are called per character or object, with handles and addresses as plain integers.
+
+    pypdfium2's own prototypes make a Python object of every handle, which costs three times as much.
+    """
+
+    unicode: Callable[[int, int], int]
+    text_object: Callable[[int, int], int | None]
+    map_error: Callable[[int, int], int]
+    loose_box: Callable[[int, int, int], int]
+    origin: Callable[[int, int, int, int], int]
+    matrix: Callable[[int, int, int], int]
+    font_size: Callable[[int, int], float]
+    fill_color: Callable[..., int]
+    stroke_color: Callable[..., int]
+    render_mode: Callable[[int], int]
+    font: Callable[[int], int | None]
+    object_type: Callable[[int], int]
+    page_object: Callable[[int, int], int | None]
+    form_object: Callable[[int, int], int | None]
+
+
+@functools.cache
+def _calls() -> _Calls:
+    handle, number = ctypes.c_void_p, ctypes.c_int
+
+    def plain(name: str, result: Any, *arguments: Any) -> Any:
+        return ctypes.CFUNCTYPE(result, *arguments)(_address(getattr(raw, name)))
+
+    return _Calls(
+        unicode=plain("FPDFText_GetUnicode", ctypes.c_uint, handle, number),
+        text_object=plain("FPDFText_GetTextObject", handle, handle, number),
+        map_error=plain("FPDFText_HasUnicodeMapError", number, handle, number),
+        loose_box=plain("FPDFText_GetLooseCharBox", number, handle, number, handle),
+        origin=plain("FPDFText_GetCharOrigin", number, handle, number, handle, handle),
+        matrix=plain("FPDFText_GetMatrix", number, handle, number, handle),
+        font_size=plain("FPDFText_GetFontSize", ctypes.c_double, handle, number),
+        fill_color=plain("FPDFText_GetFillColor", number, handle, number, *4 * (handle,)),
+        stroke_color=plain("FPDFText_GetStrokeColor", number, handle, number, *4 * (handle,)),
+        render_mode=plain("FPDFTextObj_GetTextRenderMode", number, handle),
+        font=plain("FPDFTextObj_GetFont", handle, handle),
+        object_type=plain("FPDFPageObj_GetType", number, handle),
+        page_object=plain("FPDFPage_GetObject", handle, handle, number),
+        form_object=plain("FPDFFormObj_GetObject", handle, handle, ctypes.c_ulong),
+    )
+
+
+def _address(pointer: Any) -> int:
+    return ctypes.cast(pointer, ctypes.c_void_p).value or 0
+
+
+def _read_lines(page: Any, view: _View, texts: dict[int, int]) -> tuple[Line, ...]:
+    text_page = raw.FPDFText_LoadPage(page)
+    if not text_page:
+        raise PdfError("unreadable", "no text page")
+    try:
+        found = _read_characters(text_page, view, texts)
+    finally:
+        raw.FPDFText_ClosePage(text_page)
+    return lines(found) if found else ()
+
+
+def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Characters | None:
+    """The printed characters, in the order in which the document draws them.
+
+    PDFium sorts text objects that it takes for one line, and takes lines of sideways text for one.
+    """
+    count, page, calls = raw.FPDFText_CountChars(text_page), _address(text_page), _calls()
+    if count < 1:
+        return None
+    rects, points = (ctypes.c_float * (4 * count))(), (ctypes.c_double * (2 * count))()
+    rows, first_rect, first_point = range(count), ctypes.addressof(rects), ctypes.addressof(points)
+    codes = list(map(calls.unicode, repeat(page), rows))
+    objects = [pointer or 0 for pointer in map(calls.text_object, repeat(page), rows)]
+    broken = list(map(calls.map_error, repeat(page), rows))
+    deque(map(calls.loose_box, repeat(page), rows, range(first_rect, first_rect + 16 * count, 16)), maxlen=0)
+    xs = range(first_point, first_point + 16 * count, 16)
+    deque(map(calls.origin, repeat(page), rows, xs, range(first_point + 8, first_point + 8 + 16 * count, 16)), maxlen=0)
+
+    box, origin = _seen(np.frombuffer(rects, np.float32), np.frombuffer(points, np.float64), view)
+    order = np.array([texts.get(pointer, -1) for pointer in objects])
+    index = np.flatnonzero((order >= 0) & _within(box, view) & np.isfinite(origin).all(axis=1))
+    if len(index) == 0:
+        return None
+    index = index[np.argsort(order[index], kind="stable")]
+    starts = np.flatnonzero(np.diff(order[index], prepend=-1))  # of text objects
+    reader, known = _StyleReader(page, view), dict[Style, int]()
+    found = [reader.read(objects[first], first) for first in index[starts].tolist()]
+    of_object = np.array([known.setdefault(style, len(known)) for style in found], dtype=np.int64)
+    return Characters(
+        text=[_printed(codes[row], bool(broken[row])) for row in index.tolist()],
+        box=box[index],
+        origin=origin[index],
+        style=np.repeat(of_object, np.diff(np.append(starts, len(index)))),
+        apart=order[index - 1] < 0,  # what PDFium generates has no object
+        styles=list(known),
+    )
+
+
+def _seen(rects: npt.NDArray[np.float32], points: Floats, view: _View) -> tuple[Floats, Floats]:
+    """Boxes (N, 4) and origins (N, 2) of the page in pixels."""
+    left, top, right, bottom = rects.astype(np.float64).reshape(-1, 4).T
+    x, y = view.points(np.stack([left, right]), np.stack([top, bottom]))
+    box = np.stack([x.min(axis=0), y.min(axis=0), x.max(axis=0), y.max(axis=0)], axis=1)
+    return box, np.stack(view.points(*points.reshape(-1, 2).T), axis=1)
+
+
+def _within(box: Floats, view: _View) -> npt.NDArray[np.bool_]:
+    """Not wholly outside the picture, and no NaN."""
+    seen: npt.NDArray[np.bool_] = (
+        (box[:, 0] < view.width) & (box[:, 2] > 0) & (box[:, 1] < view.height) & (box[:, 3] > 0)
+    )
+    return seen & np.isfinite(box).all(axis=1)
+
+
+def _printed(code: int, broken: bool) -> str:
+    if broken or code == 0 or code > 0x10FFFF:
+        return "\ufffd"
+    return "-" if code in {0x02, 0xFFFE} else chr(code)  # PDFium's marks for a hyphen at a line's end
+
+
+class _StyleReader:
+    """Asks the style of text objects. Some pages have thousands: buffers are made once, fonts are asked once."""
+
+    def __init__(self, text_page: int, view: _View) -> None:
+        self._text_page, self._view = text_page, view
+        self._matrix = (ctypes.c_float * 6)(1, 0, 0, 1, 0, 0)
+        self._color = (ctypes.c_uint * 4)()
+        self._fonts: dict[int, _Font] = {}
+
+    def read(self, text_object: int, character: int) -> Style:
+        """The style of a text object and of the first of its characters, which is the same."""
+        calls, mode = _calls(), _calls().render_mode(text_object)
+        calls.matrix(self._text_page, character, ctypes.addressof(self._matrix))
+        p, q, r, s, _, _ = self._matrix
+        a, b, c, d, _, _ = self._view.matrix
+        x, y = a * p + c * q, b * p + d * q
+        length, scale = math.hypot(x, y), math.sqrt(abs(p * s - q * r)) * self._view.zoom
+        size = abs(calls.font_size(self._text_page, character) * scale)
+        color, alpha = self._paint(character, calls.stroke_color if mode in _STROKE_MODES else calls.fill_color)
+        font = self._font(calls.font(text_object) or 0, character)
+        return Style(
+            font=font.name,
+            size=round(size, 3) if math.isfinite(size) else 0.0,
+            color=color,
+            visible=mode not in _INVISIBLE_MODES and alpha > 0,
+            bold=font.bold,
+            direction=(round(x / length, 3) + 0.0, round(y / length, 3) + 0.0) if 0 < length < math.inf else (1.0, 0.0),
+            height=font.height * size if math.isfinite(size) else 0.0,
+        )
+
+    def _paint(self, character: int, ask: Callable[..., int]) -> tuple[int, int]:
+        """0xRRGGBB and alpha from 0 to 255 of what is painted; black where the document does not say."""
+        self._color[:] = [0, 0, 0, 255]
+        address = ctypes.addressof(self._color)
+        ask(self._text_page, character, address, address + 4, address + 8, address + 12)
+        red, green, blue, alpha = self._color
+        return red << 16 | green << 8 | blue, alpha
+
+    def _font(self, font: int, character: int) -> _Font:
+        if font not in self._fonts:
+            self._fonts[font] = _Font.read(self._text_page, character, font)
+        return self._fonts[font]
+
+
+class _Font(NamedTuple):
+    name: str
+    bold: bool
+    height: float  # from descender to ascender at size 1
+
+    @classmethod
+    def read(cls, text_page: int, character: int, font: int) -> _Font:
+        text = ctypes.cast(ctypes.c_void_p(text_page), raw.FPDF_TEXTPAGE)
+        buffer, flags = ctypes.create_string_buffer(256), ctypes.c_int()
+        length = raw.FPDFText_GetFontInfo(text, character, buffer, len(buffer), flags)
+        name = _SUBSET_TAG.sub("", buffer.value.decode("utf-8", "replace")) if 0 < length <= len(buffer) else ""
+        bold = bool(flags.value & _FORCE_BOLD) or bool(_BOLD_NAME.search(name))
+        ascent, descent = ctypes.c_float(), ctypes.c_float()
+        handle = ctypes.cast(ctypes.c_void_p(font), raw.FPDF_FONT)
+        raw.FPDFFont_GetAscent(handle, 1.0, ascent)
+        raw.FPDFFont_GetDescent(handle, 1.0, descent)
+        return cls(name, bold, ascent.value - descent.value)
+
+
+_Matrix = tuple[float, float, float, float, float, float]
+
+
+def _survey(page: Any, view: _View) -> tuple[dict[int, int], tuple[Rect, ...]]:
+    """The place of each text object in the document's order, and where images lie in the picture."""
+    texts: dict[int, int] = {}
+    rasters = []
+    whole = (_address(page.raw), raw.FPDFPage_CountObjects(page), _calls().page_object)
+    for item, image in _objects(*whole, outer=(1.0, 0.0, 0.0, 1.0, 0.0, 0.0), depth=0):
+        if image is None:
+            texts[item] = len(texts)
+            continue
+        a, b, c, d, e, f = image
+        x, y = view.points(np.array([e, e + a, e + c, e + a + c]), np.array([f, f + b, f + d, f + b + d]))
+        x, y = x.clip(0, view.width), y.clip(0, view.height)
+        rect = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+        if rect[2] > rect[0] and rect[3] > rect[1]:  # not for NaN either
+            rasters.append(rect)
+    return texts, tuple(rasters)
+
+
+def _objects(
+    parent: int, count: int, child: Callable[[int, int], int | None], outer: _Matrix, depth: int
+) -> Iterator[tuple[int, _Matrix | None]]:
+    """Texts and images in the document's order, those within forms too; of images the unit square's way to the page."""
+    calls = _calls()
+    for index in range(count):
+        item = child(parent, index)
+        kind = calls.object_type(item) if item else raw.FPDF_PAGEOBJ_UNKNOWN
+        if kind == raw.FPDF_PAGEOBJ_TEXT and item:
+            yield item, None
+        elif kind in {raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_FORM} and item:
+            handle, matrix = ctypes.cast(ctypes.c_void_p(item), raw.FPDF_PAGEOBJECT), raw.FS_MATRIX(1, 0, 0, 1, 0, 0)
+            raw.FPDFPageObj_GetMatrix(handle, matrix)
+            placed = _product((matrix.a, matrix.b, matrix.c, matrix.d, matrix.e, matrix.f), outer)
+            if kind == raw.FPDF_PAGEOBJ_IMAGE:
+                yield item, placed
+            elif depth < _MAX_DEPTH:
+                inside = raw.FPDFFormObj_CountObjects(handle)
+                yield from _objects(item, inside, calls.form_object, placed, depth + 1)
+
+
+def _product(inner: _Matrix, outer: _Matrix) -> _Matrix:
+    """First `inner`, then `outer`."""
+    a, b, c, d, e, f = inner
+    p, q, r, s, t, u = outer
+    return (a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u)

@@ -1,0 +1,141 @@
+"""PDF pages → OCR samples: `python -m datagen.pdf papers/ --out shards/pdf`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from datagen.guard.guard import guard_version, guarded
+from datagen.inputs.listing import list_files, name_of
+from datagen.pdf.audit.gates import MEASURES, PageGates, judge, measure
+from datagen.pdf.page import Document, Page, PdfError
+from datagen.pdf.text.reading_order import POLICY_VERSION, TextPolicy, read_text
+from datagen.source import SourceSettings, Unit
+from varyforge.escape import escape
+from varyforge.files import sha256_file
+from varyforge.images import encode_jpeg
+from varyforge.language import language_of
+from varyforge.outcome import Failed, Outcome, Rejected, Written
+from varyforge.prompts import choose
+from varyforge.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
+from varyforge.storage import signature
+
+BACKENDS = {"pymupdf": "datagen.pdf.backends.mupdf", "pdfium": "datagen.pdf.backends.pdfium"}
+"""Modules with an `open_document`, by the name of the setting; docs/data.md says when to take which."""
+
+_PACKAGES = {"pymupdf": "pymupdf", "pdfium": "pypdfium2"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PdfSource(SourceSettings):
+    """Pages of PDFs: the picture and, as the answer, the text layer (Vary-toy, arXiv 2401.12503, section 3.2)."""
+
+    paths: list[str]  # PDF files, or folders or URLs searched for *.pdf at any depth
+    backend: Literal["pymupdf", "pdfium"] = "pymupdf"
+    short_side_px: int = 1024  # the model sees 1024 x 1024
+    long_side_px: int = 4096  # pages that would be longer are left out
+    jpeg_quality: int = 90
+    text: TextPolicy = field(default_factory=TextPolicy)
+    gates: PageGates = field(default_factory=PageGates)
+    guard: str = ""  # file of datagen.guard: pages of benchmarks are refused
+
+    name = "pdf"
+    places = ("paths", "guard")
+    prompt_lists = ("ocr",)
+    measures = MEASURES
+
+    def __post_init__(self) -> None:
+        SourceSettings.__post_init__(self)
+        if not (1 <= self.short_side_px <= self.long_side_px and 1 <= self.jpeg_quality <= 95):
+            raise ValueError("needs 1 <= short_side_px <= long_side_px and jpeg_quality from 1 to 95")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend is {self.backend!r}, expected one of {', '.join(BACKENDS)}")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """See `Source`."""
+        from importlib.metadata import version  # noqa: PLC0415  # not for the children that import this module
+
+        package = _PACKAGES[self.backend]
+        return {"text policy": str(POLICY_VERSION), package: version(package), **guard_version(self.guard)}
+
+    def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
+        """See `Source`."""
+        return judge(measures, language, self.gates)
+
+    def inputs(self) -> Iterator[str]:
+        """See `Source`."""
+        return list_files(self.paths, ".pdf")
+
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return name_of(path, self.paths)
+
+    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
+        """One unit per page."""
+        try:
+            with _open(self.backend, file) as opened:
+                pages = len(opened)
+        except PdfError as error:
+            return Failed(reason=error.reason, detail=str(error))
+        document, content = self.document(path), sha256_file(Path(file))
+        return (
+            Unit(
+                id=f"{document}#{number:04d}",
+                document=document,
+                content=f"{content}#{number}",
+                files=(path,),
+                payload={"page": number},
+            )
+            for number in range(pages)
+        )
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """Renders one page, reads its text, and keeps it if the audit finds that the one says what the other shows."""
+        try:
+            page = self._page(unit, files)
+        except PdfError as error:
+            return Failed(reason=error.reason, detail=str(error))
+        read = read_text(page, self.text)
+        language, measures = language_of(read.text), measure(page, read.text)
+        refused = self.judge(measures, language)
+        if refused:
+            return replace(refused, language=language, measures=measures)
+        benchmark = guarded(self.guard, (), page.picture)
+        if benchmark:
+            return replace(benchmark, language=language, measures=measures)
+        key = make_key(self.name, unit.content)
+        prompt = choose("ocr", language, key)
+        origin = {"document": unit.document, "page": unit.payload["page"], "language": language, "prompt": prompt.name}
+        sample = Sample(
+            key=key,
+            task="ocr",
+            turns=(Turn(role="user", text=IMAGE_MARKER + prompt.text), Turn(role="assistant", text=escape(read.text))),
+            images=(encode_jpeg(page.picture, self.jpeg_quality),),
+            source=self.name,
+            origin=origin,
+        )
+        return Written(samples=(sample,), notes=read.notes, language=language, measures=measures)
+
+    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
+        """See `Source`."""
+        return encode_jpeg(self._page(unit, files).picture, self.jpeg_quality)
+
+    def _page(self, unit: Unit, files: Sequence[str]) -> Page:
+        document = _kept_open(self.backend, files[0], signature(files[0]))
+        size = {"short_side_px": self.short_side_px, "long_side_px": self.long_side_px}
+        return document.page(unit.payload["page"], **size)
+
+
+def _open(backend: str, path: str) -> Document:
+    opened: Document = import_module(BACKENDS[backend]).open_document(path)
+    return opened
+
+
+@lru_cache(maxsize=1)  # pages of a document come one after the other; opening takes as long as reading a page's text
+def _kept_open(backend: str, path: str, _state: str) -> Document:
+    return _open(backend, path)

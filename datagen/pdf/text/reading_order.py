@@ -1,0 +1,219 @@
+"""The text of a page in reading order: what the label of an OCR sample says. Works on `datagen.pdf.page.Page` alone.
+
+The default policy is: the label says what is seen. Headers, footnotes and text in figures are kept, each in its place,
+because a model that is taught to leave out what it sees has to guess which text is meant, and because a wrong guess
+of the rules here then costs an order and not the text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from datagen.pdf.page import Line, Page, Rect, Span
+from datagen.pdf.text.furniture import Frame, body_size, figure_boxes, footnotes, headers_and_footers, inside
+from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
+from datagen.pdf.text.paragraphs import paragraphs, printed_lines, table_lines
+from datagen.pdf.text.regions import Region, Row, Run, in_order, join_drop_caps, rows_of, rules_of
+
+POLICY_VERSION = 1
+"""Raised when the rules change what text a page gets."""
+
+_MONOSPACED = re.compile(r"mono|courier|consol|menlo|inconsolata|cmtt|typewriter|\btt\b|[a-z]tt\d", re.IGNORECASE)
+_TURNS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # directions of writing: to the right, down, to the left, up
+_SLANTED = -1
+_LEADERS = re.compile(r"\s*(?:(?:\. ?){5,}|…{2,}|(?:· ?){5,})\s*")
+_HAS_LEADERS = re.compile(r"\. ?\. ?\. ?\.|……|· ?· ?·")  # quick, where most lines have none
+_TILT = 0.26  # sine of 15 degrees: a scan is a little askew, a watermark is slanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPolicy:
+    """What a label says of what is on the page. Hidden text is never part of it."""
+
+    headers: Literal["keep", "drop"] = "keep"  # running heads and page numbers; kept: header first, footer last
+    footnotes: Literal["keep", "drop"] = "keep"  # kept: at the end of their column, where they stand
+    figures: Literal["keep", "drop"] = "keep"  # text that lies on a picture smaller than the page
+    paragraphs: Literal["join", "lines"] = "join"  # one line per paragraph, or lines as printed with their hyphens
+    leaders: Literal["keep", "drop"] = "drop"  # rows of dots, as in contents: nobody can read off how many there are
+    ligatures: Literal["letters", "keep"] = "letters"  # ﬁ as "fi": one spelling per word; a reader sees letters
+    fullwidth: Literal["keep", "ascii"] = "keep"  # Ａ１ as they are (or A1); Chinese punctuation always stays
+
+    def __post_init__(self) -> None:
+        known = {"headers": "keep drop", "footnotes": "keep drop", "figures": "keep drop", "paragraphs": "join lines"}
+        known |= {"leaders": "keep drop", "ligatures": "letters keep", "fullwidth": "keep ascii"}
+        for name, words in known.items():
+            if getattr(self, name) not in words.split():
+                raise ValueError(f"{name} is one of {words.replace(' ', ', ')}, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """The text of a page; a line of it is a paragraph, a printed line or a row of a table with tabs between cells."""
+
+    text: str
+    notes: Mapping[str, int]
+    """What was left out or changed, or makes the text doubtful, and how often:
+
+    hidden_spans: not painted; header_lines, footer_lines, footnote_lines, figure_lines: dropped by the policy;
+    leaders: rows of dots that became a tab; doubled_runs: printed twice at one place; joined_hyphens: taken out;
+    turned_lines: not in the main direction of the page, they come after the rest; slanted_lines: at an angle, they
+    come last; rtl_letters: Arabic, Hebrew and the like, whose order is the backend's and not checked.
+    """
+
+
+def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
+    """The visible text of `page` in reading order.
+
+    Args:
+        page: from any backend; `rasters` and `drawings` may be empty.
+        policy: what to keep, and in which form.
+    """
+    notes: Counter[str] = Counter()
+    by_turn = _upright(page, policy, notes)
+    slanted = by_turn.pop(_SLANTED, [])
+    turns = sorted(by_turn, key=lambda turn: (-sum(len(run.text) for run in by_turn[turn]), turn))
+    joiner = Joiner(lambda: "\n".join(run.text for runs in by_turn.values() for run in runs))
+    lines: list[str] = []
+    for turn in turns:
+        width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
+        drawings = [_turned(box, turn, page.picture.size) for box in page.drawings] if turn else page.drawings
+        rules = rules_of(drawings, longest_side=max(width, height))
+        frame = Frame(width, height, body_size(by_turn[turn]), rules)
+        lines += _read(by_turn[turn], frame, drawings, policy, joiner, notes)
+    lines += [run.text.strip() for run in slanted]
+    notes["turned_lines"] += sum(len(by_turn[turn]) for turn in turns[1:])
+    notes["slanted_lines"] += len(slanted)
+    notes["joined_hyphens"] += joiner.hyphens
+    if policy.leaders == "drop":
+        lines, dropped = _without_leaders(lines)
+        notes["leaders"] += dropped
+    text = "\n".join(line for line in lines if line)
+    notes["rtl_letters"] += 0 if text.isascii() else len(RTL.findall(text))
+    return PageText(text, {name: count for name, count in notes.items() if count})
+
+
+def _without_leaders(lines: Iterable[str]) -> tuple[list[str], int]:
+    replaced = [_LEADERS.subn("\t", line) if _HAS_LEADERS.search(line) else (line, 0) for line in lines]
+    return [line.strip() if count else line for line, count in replaced], sum(count for _, count in replaced)
+
+
+def _upright(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, list[Run]]:
+    """The visible lines by the quarter turn of their direction, with coordinates in which they run to the right."""
+    clean = cleaner(policy.ligatures, policy.fullwidth)
+    figures = figure_boxes(page.rasters, *page.picture.size) if policy.figures == "drop" else []
+    by_turn: dict[int, list[Run]] = {}
+    size = page.picture.size
+    for index, line in enumerate(page.lines):
+        seen = _seen(line, notes)
+        if seen is None:
+            continue
+        text, box, main, bold, mono = seen
+        if figures and inside(box, figures):
+            notes["figure_lines"] += 1
+            continue
+        turn = _turn(line.direction)
+        x0, y0, x1, y1 = _turned(box, turn, size)
+        if box != main.box:  # boxes of symbols and signs reach far up and down: rows are told apart by the letters
+            _, y0, _, y1 = _turned(main.box, turn, size)
+        by_turn.setdefault(turn, []).append(Run(clean(text), x0, y0, x1, y1, main.size, index, index, bold, mono))
+    return by_turn
+
+
+def _seen(line: Line, notes: Counter[str]) -> tuple[str, Rect, Span, bool, bool] | None:
+    """What is painted of a line, if anything is: text, box, longest span, whether it is bold and monospaced."""
+    spans, box = line.spans, line.box
+    if not all(span.visible for span in spans):
+        spans = tuple(span for span in spans if span.visible)
+        notes["hidden_spans"] += sum(not span.visible and bool(span.text.strip()) for span in line.spans)
+        box = _around([span.box for span in spans])
+    text = "".join([span.text for span in spans])
+    if not text or text.isspace():
+        return None
+    if len(spans) == 1:
+        return text, box, spans[0], spans[0].bold, _monospaced(spans[0].font)
+    main = max(spans, key=lambda span: len(span.text))
+    bold = main.bold and all(span.bold for span in spans if not span.text.isspace())
+    mono = _monospaced(main.font) and all(_monospaced(span.font) for span in spans if not span.text.isspace())
+    return text, box, main, bold, mono
+
+
+@cache
+def _monospaced(font: str) -> bool:
+    return bool(_MONOSPACED.search(font))
+
+
+def _around(boxes: Sequence[Rect]) -> Rect:
+    if not boxes:
+        return (0.0, 0.0, 0.0, 0.0)
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+def _turn(direction: tuple[float, float]) -> int:
+    if direction == (1.0, 0.0):
+        return 0
+    x, y = direction
+    for turn, (along_x, along_y) in enumerate(_TURNS):
+        if x * along_x + y * along_y > 0 and abs(x * along_y - y * along_x) <= _TILT * math.hypot(x, y):
+            return turn
+    return _SLANTED
+
+
+def _turned(box: Rect, turn: int, size: tuple[int, int]) -> Rect:
+    """`box` after the page (width, height in pixels) is turned so that this direction of writing is to the right."""
+    if turn in (0, _SLANTED):
+        return box
+    (x0, y0, x1, y1), (width, height) = box, size
+    if turn == 1:
+        return y0, width - x1, y1, width - x0
+    if turn == 2:
+        return width - x1, height - y1, width - x0, height - y0
+    return height - y1, x0, height - y0, x1
+
+
+def _read(
+    runs: Sequence[Run],
+    frame: Frame,
+    drawings: Sequence[Rect],
+    policy: TextPolicy,
+    joiner: Joiner,
+    notes: Counter[str],
+) -> list[str]:
+    """Lines of text of the runs of one direction."""
+    rows, doubled = rows_of(join_drop_caps(runs, frame.body_size))
+    notes["doubled_runs"] += doubled
+    top, bottom = headers_and_footers(rows, frame)
+    header, body, footer = rows[:top], rows[top : len(rows) - bottom], rows[len(rows) - bottom :]
+    if policy.headers == "drop":
+        notes["header_lines"] += len(header)
+        notes["footer_lines"] += len(footer)
+        header = footer = []
+    as_text = _writer(drawings, policy, joiner)
+    lines = _around_text(header)
+    for region in in_order(body):
+        if policy.footnotes == "drop" and (count := footnotes(region, frame)):
+            notes["footnote_lines"] += count
+            del region.rows[-count:]
+        lines += as_text(region)
+    return lines + _around_text(footer)
+
+
+def _around_text(rows: list[Row]) -> list[str]:
+    return printed_lines(Region(rows))
+
+
+def _writer(drawings: Sequence[Rect], policy: TextPolicy, joiner: Joiner) -> Callable[[Region], list[str]]:
+    def write(region: Region) -> list[str]:
+        if not region.rows:
+            return []
+        if policy.paragraphs == "lines":
+            return printed_lines(region)
+        return table_lines(region, drawings, joiner) if region.is_table else paragraphs(region, joiner)
+
+    return write

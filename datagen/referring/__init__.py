@@ -1,0 +1,1 @@
+"""Objects that a phrase or a box refers to."""

@@ -1,0 +1,197 @@
+"""Phrases that refer to an object in an image, as they are published: RefCOCO's folders, and JSON Lines.
+
+A wrong record costs itself, not the file: it comes out as `Failed`, in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from varyforge.boxes import Convention, Numbers
+from varyforge.outcome import Failed
+from varyforge.sample import Scalar
+
+MAX_LINE_BYTES = 1 << 20
+"""A longer line is taken for something else than a record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """One object and what it is called."""
+
+    image: str  # file name
+    phrases: tuple[str, ...]  # as they are found
+    box: Numbers
+    convention: Convention  # of `box`
+    size: tuple[int, int] | None = None  # width and height of the image that was annotated, pixels
+    split: str = ""  # that the data set puts it in; "" where it says none
+    origin: Mapping[str, Scalar] = field(default_factory=dict)  # ids, licence
+
+
+def read_refcoco(refs: object, instances: bytes) -> list[tuple[int, Reference | Failed]]:
+    """The references of RefCOCO, RefCOCO+ or RefCOCOg (github.com/lichengunc/refer), numbered as in the file.
+
+    They are in order of their images, so that what belongs to one document comes together. A phrase is what the set
+    calls `sent`: in small letters, without punctuation. The image's name and size are those of `instances`.
+
+    Args:
+        refs: what `refs(….p)` holds.
+        instances: `instances.json`, in COCO form.
+
+    Raises:
+        ValueError: one of them has another form.
+    """
+    if not isinstance(refs, list):
+        raise ValueError(f"the refs are a {type(refs).__name__}, expected a list")
+    coco = _read_instances(instances)
+    read = [(number, _checked(_refcoco_reference, ref, coco)) for number, ref in enumerate(refs)]
+    return sorted(read, key=lambda item: item[1].image if isinstance(item[1], Reference) else "")
+
+
+def read_lines(file: BinaryIO, convention: Convention) -> Iterator[tuple[int, Reference | Failed]]:
+    """The references in JSON Lines, numbered by their lines, from 1. Empty lines are none.
+
+    A record has "image", "phrase" and "bbox" (four numbers); it may have "width" and "height" of the annotated image,
+    "id", "licence" (or "license") and "split".
+    """
+    for number, line in _lines(file):
+        if isinstance(line, Failed):
+            yield number, line
+        elif line.strip():
+            yield number, _checked(_line_reference, line, convention)
+
+
+class _Wrong(Exception):
+    """A record that cannot be used; `failure` says why."""
+
+    def __init__(self, detail: str, reason: str = "wrong_form") -> None:
+        super().__init__(detail)
+        self.failure = Failed(reason=reason, detail=detail)
+
+
+def _checked(read: Callable[..., Reference], *arguments: object) -> Reference | Failed:
+    try:
+        return read(*arguments)
+    except _Wrong as error:
+        return error.failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Instances:
+    images: dict[int, dict[str, Any]]  # by id
+    annotations: dict[int, dict[str, Any]]  # by id
+    licences: dict[int, str]  # by id
+
+
+def _read_instances(data: bytes) -> _Instances:
+    try:
+        root = _json(data)
+        tables = []
+        for key, needed in (("images", True), ("annotations", True), ("licenses", False)):
+            rows = root.get(key, None if needed else []) if isinstance(root, dict) else None
+            if not isinstance(rows, list):
+                raise _Wrong(f"key {key!r} is not there or not a list; COCO form has images and annotations")
+            tables.append({row["id"]: row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), int)})
+    except _Wrong as error:
+        raise ValueError(f"instances.json: {error}") from error
+    images, annotations, licences = tables
+    known = {number: str(licence.get("url") or licence.get("name") or "") for number, licence in licences.items()}
+    return _Instances(images=images, annotations=annotations, licences=known)
+
+
+def _refcoco_reference(ref: object, coco: _Instances) -> Reference:
+    record = _object(ref)
+    ids = {name: _value(record, name, int) for name in ("ref_id", "ann_id", "image_id")}
+    annotation, image = coco.annotations.get(ids["ann_id"]), coco.images.get(ids["image_id"])
+    if image is None:
+        raise _Wrong(f"image {ids['image_id']} is not in instances.json", reason="unlisted_image")
+    if annotation is None:
+        raise _Wrong(f"annotation {ids['ann_id']} is not in instances.json", reason="unlisted_annotation")
+    if annotation.get("image_id") != ids["image_id"]:
+        raise _Wrong(f"annotation {ids['ann_id']} is not one of image {ids['image_id']}")
+    licence = coco.licences.get(image["license"], "") if isinstance(image.get("license"), int) else ""
+    return Reference(
+        image=_value(image, "file_name", str),
+        phrases=tuple(_value(_object(one), "sent", str) for one in _value(record, "sentences", list)),
+        box=_box(annotation),
+        convention="xywh_px",
+        size=_size(image),
+        split=_value(record, "split", str),
+        origin=ids | ({"licence": licence} if licence else {}),
+    )
+
+
+def _line_reference(line: bytes, convention: Convention) -> Reference:
+    record = _object(_json(line))
+    sized = "width" in record or "height" in record
+    origin: dict[str, Scalar] = {}
+    for key, name, kinds in (("id", "id", int | str), ("licence", "licence", str), ("license", "licence", str)):
+        if record.get(key) is not None:
+            origin[name] = _value(record, key, kinds)
+    return Reference(
+        image=_value(record, "image", str),
+        phrases=(_value(record, "phrase", str),),
+        box=_box(record),
+        convention=convention,
+        size=_size(record) if sized else None,
+        split=_value(record, "split", str) if record.get("split") is not None else "",
+        origin=origin,
+    )
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | Failed]]:
+    """Lines by number, from 1; one that is too long is read past, not kept."""
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES):
+        number += 1
+        if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
+            yield number, line
+            continue
+        while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+            pass
+        yield number, Failed(reason="wrong_form", detail=f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:  # ValueError: also what is no UTF-8
+        raise _Wrong(f"not JSON: {error}"[:200]) from error
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _Wrong(f"expected an object, found {type(value).__name__}")
+    return value
+
+
+def _value(record: Mapping[str, Any], key: str, kind: Any) -> Any:
+    """`record[key]`, which has to be a `kind`; true and false are no numbers."""
+    value = record.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = getattr(kind, "__name__", str(kind))
+        found = f"is a {type(value).__name__}" if key in record else "is missing"
+        raise _Wrong(f"key {key!r} {found}, expected {expected}")
+    return value
+
+
+def _box(record: Mapping[str, Any]) -> Numbers:
+    numbers = _value(record, "bbox", list)
+    try:
+        sides = [float(side) for side in numbers if isinstance(side, int | float) and not isinstance(side, bool)]
+    except OverflowError:
+        sides = []
+    if not len(sides) == len(numbers) == 4 or not all(map(math.isfinite, sides)):
+        raise _Wrong("key 'bbox' is not four numbers")
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+def _size(record: Mapping[str, Any]) -> tuple[int, int]:
+    size = _value(record, "width", int), _value(record, "height", int)
+    if min(size) < 1:
+        raise _Wrong(f"an image of {size[0]}x{size[1]} px")
+    return size

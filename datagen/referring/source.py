@@ -1,0 +1,204 @@
+"""Phrases and the objects they refer to → "Detect an object: the left woman." → its box, and the reverse.
+
+python -m datagen.referring --refs data/refcoco data/refcoco+ --images train2014/ --out shards/refcoco
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from datagen.image_source import BoxedImageSource, exchange
+from datagen.inputs.image_ids import document_of_image
+from datagen.inputs.listing import list_files, name_of, within
+from datagen.inputs.plain_pickle import load_plain_pickle
+from datagen.referring.references import Reference, read_lines, read_refcoco
+from datagen.source import Unit
+from varyforge.boxes import Box, Convention, clipped_box, format_box
+from varyforge.errors import UserError
+from varyforge.images import Picture
+from varyforge.language import language_of
+from varyforge.outcome import Failed, Outcome, Rejected, Written
+from varyforge.prompts import choose
+from varyforge.sample import Image, Sample, make_key
+from varyforge.storage import folder_at
+
+MAX_PHRASE_CHARS = 500
+"""A longer text is no phrase that names one thing."""
+
+_INSTANCES = "instances.json"
+_STOPS = ".。!！?？,，、;；:："  # wordings bring their own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferringSource(BoxedImageSource):
+    """RefCOCO, RefCOCO+ and RefCOCOg, and own data as JSON Lines.
+
+    One object is one unit; each of its phrases is a sample (with `reverse=also`, two). A prompt is in the language of
+    its phrase; `language` is for phrases that do not tell.
+    """
+
+    refs: list[str] = field(default_factory=list)  # folders as published: refs(….p) and instances.json
+    jsonl: list[str] = field(default_factory=list)  # files, or folders searched for *.jsonl
+    split_by: list[str] = field(default_factory=list)  # where a folder has several refs: "unc", "google", "umd"
+    splits: list[str] = field(default_factory=lambda: ["train"])  # of those that the data set names
+    convention: Literal[Convention, ""] = ""  # what the numbers of a bbox in JSON Lines are
+    reverse: Literal["none", "also", "only"] = "none"  # box → phrase
+
+    name = "referring"
+    places = ("refs", "jsonl", "images", "guard")
+    prompt_lists = ("referring_phrase", "referring_box")
+
+    def __post_init__(self) -> None:
+        BoxedImageSource.__post_init__(self)
+        if self.jsonl and not self.convention:
+            known = ", ".join(get_args(Convention))
+            raise ValueError(f"--jsonl needs convention=… to say what the four numbers of a bbox are: one of {known}")
+
+    def inputs(self) -> Iterator[str]:
+        """See `Source`. instances.json is an input without units, so that a change of it is seen."""
+        if not self.refs and not self.jsonl:
+            raise UserError("nothing to read; give --refs or --jsonl")
+        self.check_folder()
+        for folder in self.refs:
+            yield within(folder, self._refs_file(folder))
+            yield within(folder, _INSTANCES)
+        yield from list_files(self.jsonl, ".jsonl")
+
+    def _refs_file(self, folder: str) -> str:
+        there = folder_at(folder)
+        found = [name for name in there.names(".p") if name.startswith("refs(")]
+        if not found or _INSTANCES not in there.names(".json"):
+            raise UserError(f"{folder}: no folder with refs(….p) and {_INSTANCES} (--refs)")
+        wanted = [f"refs({name}).p" for name in self.split_by]
+        chosen = [name for name in found if name in wanted or not wanted]
+        if len(chosen) != 1:
+            tag = found[0].removeprefix("refs(").removesuffix(").p")
+            raise UserError(f"{folder} has {', '.join(found)}: choose one, as in split_by=[{tag}]")
+        return chosen[0]
+
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return "/".join(path.split("/")[-2:]) if self._is_published(path) else name_of(path, self.jsonl)
+
+    def _is_published(self, path: str) -> bool:
+        """Whether an input is one of RefCOCO's two, and not JSON Lines."""
+        ours = [within(folder, start) for folder in self.refs for start in ("refs(", _INSTANCES)]
+        return path.startswith(tuple(ours))
+
+    def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
+        """One unit per object of RefCOCO, or per line."""
+        if not self._is_published(path):
+            return self._units_of_lines(path, file)
+        folder, _, name = path.rpartition("/")
+        if name == _INSTANCES:
+            return []
+        try:
+            read = read_refcoco(load_plain_pickle(file), folder_at(folder).read(_INSTANCES))
+        except ValueError as error:
+            return Failed(reason="wrong_form", detail=str(error))
+        return (self._unit(f"{self.document(path)}#{number:06d}", reference) for number, reference in read)
+
+    def _units_of_lines(self, path: str, file: str) -> Iterator[Unit]:
+        with Path(file).open("rb") as lines:
+            read = read_lines(lines, self.convention)  # type: ignore[arg-type]  # not "" where there are lines
+            yield from (self._unit(f"{self.document(path)}#{number:06d}", reference) for number, reference in read)
+
+    def _unit(self, name: str, reference: Reference | Failed) -> Unit:
+        if isinstance(reference, Failed):
+            return Unit(id=name, document=name, content=name, verdict=reference)
+        phrases, notes = _distinct(reference.phrases)
+        verdict = None
+        if reference.split and reference.split not in self.splits:
+            verdict = Rejected(gate="split", value=0, threshold=1, detail=f"split {reference.split!r}")
+        elif not phrases:
+            verdict = Rejected(gate="phrases", value=0, threshold=1, detail=_listed(notes))
+        document = document_of_image(reference.image)
+        said = [document, reference.box, reference.convention, reference.size, sorted(phrases)]
+        digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        return Unit(
+            id=name,
+            document=document,
+            content=f"{verdict.gate} {name}" if verdict else digest,  # what is refused makes nothing else a duplicate
+            files=(self.place_of(reference.image),),
+            payload=asdict(reference) | {"phrases": phrases, "notes": notes},
+            verdict=verdict,
+        )
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """Checks the image and pairs each phrase with the box."""
+        about = unit.payload
+        picture = self.read(unit, files)
+        if not isinstance(picture, Picture):
+            return picture
+        drawn_on = self.drawn_on(picture, about["size"])
+        if isinstance(drawn_on, Failed):
+            return drawn_on
+        (width, height), orientation = drawn_on
+        box, clipped = clipped_box(about["box"], about["convention"], width=width, height=height)
+        if box is None:
+            numbers = ", ".join(f"{number:g}" for number in about["box"])
+            detail = f"{about['convention']} {numbers} in {width}x{height} px is less than a bin wide or high"
+            return Rejected(gate="box", value=0, threshold=1, detail=detail)
+        box = box.upright(orientation)
+        ways = {"none": (False,), "also": (False, True), "only": (True,)}[self.reverse]
+        samples = [self._sample(unit, picture.image, phrase, box, way) for phrase in about["phrases"] for way in ways]
+        notes = Counter(about["notes"]) + picture.changes + Counter(clipped_boxes=int(clipped))
+        return Written(samples=tuple(samples), notes=notes, language=str(samples[0].origin["language"]))
+
+    def _sample(self, unit: Unit, image: Image, phrase: str, box: Box, reverse: bool) -> Sample:
+        language, written = language_of(phrase) or self.language, format_box(box)
+        key = make_key(self.name, unit.content, phrase, "reverse" if reverse else "")
+        prompt = (
+            choose("referring_box", language, key, box=written)
+            if reverse
+            else choose("referring_phrase", language, key, phrase=phrase)
+        )
+        split = {"published_split": unit.payload["split"]} if unit.payload["split"] else {}
+        return exchange(
+            key=key,
+            task="referring",
+            question=prompt.text,
+            answer=phrase if reverse else written,
+            image=image,
+            source=self.name,
+            origin={
+                **unit.payload["origin"],
+                **split,
+                "document": unit.document,
+                "language": language,
+                "prompt": prompt.name,
+                "boxes": 1,
+            },
+        )
+
+
+def _distinct(phrases: Iterable[str]) -> tuple[list[str], dict[str, int]]:
+    """Phrases to ask with, each once, in order; and counts of what was left out."""
+    kept: dict[str, None] = {}
+    notes: Counter[str] = Counter()
+    for phrase in phrases:
+        clean = clean_phrase(phrase)
+        if not clean:
+            notes["empty_phrases"] += 1
+        elif len(clean) > MAX_PHRASE_CHARS:
+            notes["long_phrases"] += 1
+        elif clean in kept:
+            notes["repeated_phrases"] += 1
+        else:
+            kept[clean] = None
+    return list(kept), dict(notes)
+
+
+def clean_phrase(text: str) -> str:
+    """A phrase that fits into a sentence: on one line, without stops at its end."""
+    return " ".join(text.split()).rstrip(_STOPS + " ")
+
+
+def _listed(notes: dict[str, int]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in notes.items())

@@ -1,0 +1,49 @@
+"""The command line of `datagen.vqa`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from datagen.cli import job_parser, run_source
+from datagen.vqa.source import VqaSource
+from varyforge.errors import UserError, command
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = job_parser(
+        "datagen.vqa",
+        "Turns questions and conversations about images into VQA and SFT samples.",
+        VqaSource,
+        examples="""
+  python -m datagen.vqa --docvqa DocVQA/ --out shards/docvqa
+  python -m datagen.vqa --chartqa "ChartQA Dataset/" --out shards/chartqa turns=all
+  python -m datagen.vqa --llava llava_instruct_80k.json --images train2017/ --out shards/llava
+  python -m datagen.vqa --jsonl own.jsonl --images photos/ --out shards/own""",
+    )
+    kinds = made.add_mutually_exclusive_group(required=True)
+    kinds.add_argument("--docvqa", metavar="DIR", help="folder of DocVQA, as it is published")
+    kinds.add_argument("--chartqa", metavar="DIR", help="folder of ChartQA, as it is published")
+    files = "conversations or questions, in JSON or JSON Lines files or folders (may be given several times)"
+    kinds.add_argument("--llava", "--jsonl", metavar="FILE", dest="records", action="append", help=files)
+    made.add_argument("--images", metavar="DIR", help="folder that the records' image names are relative to")
+    made.add_argument("settings", nargs="*", help="key=value")
+    return made
+
+
+@command
+def main() -> int:
+    """Parses the command line and runs the job."""
+    arguments = parser().parse_intermixed_args()
+    inputs: dict[str, Any] = {"form": "records", "records": arguments.records, "images": arguments.images}
+    for form in ("docvqa", "chartqa"):
+        if folder := getattr(arguments, form):
+            inputs = {"form": form, "images": folder}
+    if not inputs["images"] or (arguments.images and inputs["form"] != "records"):
+        raise UserError("--llava and --jsonl need --images, the folder of the images; --docvqa and --chartqa take none")
+    return run_source(VqaSource, inputs, arguments.settings, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""Questions and conversations about images → VQA and SFT samples.
+
+python -m datagen.vqa --docvqa DocVQA/ --out shards/docvqa
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from datagen.image_source import ImageSource
+from datagen.inputs.image_ids import document_of_image
+from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
+from datagen.inputs.listing import list_files, name_of, within
+from datagen.source import Unit
+from datagen.vqa.questions import FIELDS, LAYOUTS, Layout, image_question, images_of, question_of, usable
+from varyforge.conversations import RawTurn, digest, read_turns, tidy
+from varyforge.errors import UserError, WrongForm
+from varyforge.escape import escape
+from varyforge.images import Picture
+from varyforge.language import language_of
+from varyforge.outcome import Failed, Outcome, Rejected, Written
+from varyforge.prompts import choose
+from varyforge.sample import IMAGE_MARKER, Image, Sample, Scalar, Turn, make_key
+from varyforge.storage import folder_at
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VqaSource(ImageSource):
+    """Questions with a short answer become samples of the task "vqa", asked in the wordings of that prompt list.
+
+    Conversations become samples of the task "instruct" as they are, an image where `<image>` stands in a question.
+    """
+
+    form: Literal["records", "docvqa", "chartqa"] = "records"  # the others: `images` is the data set's folder
+    records: list[str] = field(default_factory=list)  # JSON or JSON Lines files, or folders searched for them
+    splits: list[str] = field(default_factory=lambda: ["train"])  # of DocVQA and ChartQA; others are not read
+    turns: Literal["one", "all"] = "one"  # a sample per question; or all questions about an image in one conversation
+
+    name = "vqa"
+    places = ("records", "images", "guard")
+    prompt_lists = ("vqa",)
+
+    def __post_init__(self) -> None:
+        ImageSource.__post_init__(self)
+        if not self.splits or not set(self.splits) <= set(SPLITS):
+            raise ValueError(f"needs splits of {', '.join(SPLITS)}")
+
+    @property
+    def collection(self) -> str:
+        """See `ImageSource`."""
+        return "" if self.form == "records" else self.form
+
+    def inputs(self) -> Iterator[str]:
+        """See `Source`."""
+        if self.form == "records":
+            self.check_folder()
+            return list_files(self.records, *SUFFIXES)
+        folder = folder_at(self.images)
+        found = [name for name in self._layouts() if folder.size(name) is not None]
+        if not found:
+            raise UserError(f"{self.images}: nothing of {self.form} here; looked for {', '.join(self._layouts())}")
+        return iter([within(self.images, name) for name in found])
+
+    def document(self, path: str) -> str:
+        """See `Source`."""
+        return name_of(path, self.records if self.form == "records" else [self.images])
+
+    def _layouts(self) -> dict[str, tuple[str, Layout]]:
+        """Split and layout of each file with questions, by its name below `images`."""
+        layouts = LAYOUTS[self.form]
+        return {one.questions.format(split=split): (split, one) for split in self.splits for one in layouts}
+
+    def units(self, path: str, file: str) -> Iterator[Unit]:
+        """One unit per record, or per image with all its questions (DocVQA, ChartQA)."""
+        name = self.document(path)
+        if self.form == "records":
+            return (self._record_unit(f"{name}#{record.number:06d}", record) for record in records(Path(file)))
+        return self._image_units(name, Path(file))
+
+    def _record_unit(self, name: str, record: Record) -> Unit:
+        try:
+            images = images_of(record.fields)
+            payload, verdict = _content(record.fields, images)
+        except WrongForm as error:
+            return failed_record(name, error)
+        return Unit(
+            id=name,
+            document=document_of_image(images[0]) if images else name,
+            content=digest(images, payload["turns"] if "turns" in payload else _said(payload["questions"])),
+            files=tuple(map(self.place_of, images)),
+            payload={**payload, "image": images[0] if images else ""},
+            verdict=verdict,
+        )
+
+    def _image_units(self, name: str, file: Path) -> Iterator[Unit]:
+        """Questions about an image need not stand together; the files (some ten thousand questions) can be held."""
+        split, layout = self._layouts()[name]
+        by_image: dict[str, list[dict[str, Any]]] = {}
+        for record in records(file, layout.key):
+            try:
+                image, question = image_question(record.fields, FIELDS[self.form])
+                by_image.setdefault(image, []).append(question)
+            except WrongForm as error:
+                yield failed_record(f"{name}#{record.number:06d}", error)
+        folder = layout.images.format(split=split)
+        for image, questions in by_image.items():
+            yield Unit(
+                id=f"{name}#{image}",
+                document=f"{self.form}/{questions[0]['document'] or image}",
+                content=digest(self.form, image, _said(questions)),
+                files=(self.place_of(f"{folder}/{image.removeprefix('documents/')}"),),
+                payload={"questions": questions, "image": image, "subset": layout.subset},
+                verdict=_of_other_splits(questions, split),
+            )
+
+    def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """The samples of one image with its questions, or of one conversation."""
+        return self._questions(unit, files) if "questions" in unit.payload else self._conversation(unit, files)
+
+    def _conversation(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        dialogue = tidy(unit.payload["turns"])
+        if isinstance(dialogue, Rejected):
+            return dialogue
+        pictures = self._pictures(unit, files[: dialogue.images])
+        if not isinstance(pictures, list):
+            return pictures
+        sample = Sample(
+            key=make_key(self.name, unit.content),
+            task="instruct",
+            turns=dialogue.turns,
+            images=tuple(picture.image for picture in pictures),
+            source=self.name,
+            origin=_origin(unit, dialogue.language, form=unit.payload["form"]),
+        )
+        notes = dialogue.notes + _changes(pictures)
+        notes["images_of_dropped_turns"] = len(files) - dialogue.images
+        notes[f"{unit.payload['form']}_records"] = 1
+        return Written(samples=(sample,), notes=+notes, language=dialogue.language)
+
+    def _questions(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        questions, notes = usable(unit.payload["questions"])
+        if not questions:
+            return Rejected(gate="questions", value=0, threshold=1)
+        pictures = self._pictures(unit, files)
+        if not isinstance(pictures, list):
+            return pictures
+        images = tuple(picture.image for picture in pictures)
+        groups = [[one] for one in questions] if self.turns == "one" else [questions]
+        samples = tuple(self._sample(unit, number, group, images) for number, group in enumerate(groups))
+        language = str(samples[0].origin["language"])
+        return Written(samples=samples, notes=notes + _changes(pictures), language=language)
+
+    def _sample(
+        self, unit: Unit, number: int, questions: Sequence[Mapping[str, Any]], images: tuple[Image, ...]
+    ) -> Sample:
+        key = make_key(self.name, unit.content, number)
+        language = language_of(" ".join(one["question"] for one in questions)) or self.language
+        turns: list[Turn] = []
+        for one in questions:
+            prompt = choose("vqa", language, key, question=one["question"])
+            turns += (Turn(role="user", text=prompt.text), Turn(role="assistant", text=escape(one["answers"][0])))
+        turns[0] = Turn(role="user", text=IMAGE_MARKER * len(images) + turns[0].text)
+        origin = _origin(unit, language, prompt=prompt.name)
+        if len(questions) == 1:
+            origin["answers"] = json.dumps(questions[0]["answers"], ensure_ascii=False)
+            if questions[0]["id"] != "":
+                origin["question"] = questions[0]["id"]
+        return Sample(key=key, task="vqa", turns=tuple(turns), images=images, source=self.name, origin=origin)
+
+    def _pictures(self, unit: Unit, files: Sequence[str]) -> list[Picture] | Rejected | Failed:
+        """The images in `files`, each decoded once; or why one of them cannot be used."""
+        found: dict[str, Picture] = {}
+        for number, file in enumerate(files):
+            if file not in found:
+                picture = self.read(unit, files, number)
+                if not isinstance(picture, Picture):
+                    return picture
+                found[file] = picture
+        return [found[file] for file in files]
+
+
+def _content(record: Mapping[str, Any], images: Sequence[str]) -> tuple[dict[str, Any], Rejected | None]:
+    """Payload of a record, and the verdict where its images do not fit what is said about them."""
+    if "question" in record and (key := next((key for key in ("answer", "answers") if key in record), "")):
+        none = Rejected(gate="images", value=0, threshold=1, detail="a question without an image")
+        return {"questions": [question_of(record, FIELDS[key])]}, None if images else none
+    form, turns = read_turns(record, marked=True)
+    return {"form": form, "turns": turns}, _markers(turns, len(images))
+
+
+def _said(questions: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    return [[one["question"], one["answers"]] for one in questions]
+
+
+def _of_other_splits(questions: Sequence[Mapping[str, Any]], split: str) -> Rejected | None:
+    """The verdict where questions in a split's file say that they are of another."""
+    others = [one["split"] for one in questions if one["split"] not in ("", split)]
+    detail = f"in a file of the split {split!r}, of {others[0]!r}" if others else ""
+    return Rejected(gate="splits", value=len(others), threshold=0, detail=detail) if others else None
+
+
+def _markers(turns: Sequence[RawTurn], images: int) -> Rejected | None:
+    """The verdict where the places for images are not as many as the images, or not in questions."""
+    asked = sum(len(pieces) - 1 for role, pieces in turns if role == "user")
+    elsewhere = sum(len(pieces) - 1 for _, pieces in turns) - asked
+    if elsewhere:
+        detail = f"{IMAGE_MARKER} in a turn that is no question"
+        return Rejected(gate="image_markers", value=elsewhere, threshold=0, detail=detail)
+    if asked != images:
+        detail = f"{asked} {IMAGE_MARKER} in questions for {images} images"
+        return Rejected(gate="image_markers", value=asked, threshold=images, detail=detail)
+    return None
+
+
+def _origin(unit: Unit, language: str, **more: Scalar) -> dict[str, Scalar]:
+    named = {name: unit.payload[name] for name in ("image", "subset") if unit.payload.get(name)}
+    return {"document": unit.document, "language": language, **named, **more}
+
+
+def _changes(pictures: Sequence[Picture]) -> Counter[str]:
+    """What was done to the images, each counted once however often it stands."""
+    return sum((picture.changes for picture in {id(one): one for one in pictures}.values()), Counter[str]())

@@ -1,0 +1,252 @@
+"""A mixture as a shard set of its own: its samples in its order.
+
+Position p of the mixture is in shard p // n; whoever reads the shards one after the other, with plain `webdataset` for
+one, has the exact ratios in every prefix. The set is made as a data job makes one (`datagen.job.job`): tar, index and
+ledger of a shard each whole or absent, its record written last, the manifest when all are there; killed and started
+again it goes on, and its bytes do not depend on workers, kills or retries. It is not made by `run_job`, because that
+plans shards by a hash of documents, splits and groups them anew and gives each unit to a child process: here the order
+is the point, documents and groups are those of the sources, and a unit is a copy.
+
+A sample that occurs again needs another key, as keys are unique in a set: KEY, KEY-r2, KEY-r3 …, with the key it came
+from in `origin`. Any other sample has the bytes that it has in its source.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from datagen.job.change import Config, differences, digest_of
+from datagen.job.job import plan_digest
+from datagen.job.ledger import LedgerRow, LedgerSummary, ledger_row, summarise
+from datagen.job.monitor import Monitor
+from datagen.job.runner import LocalRunner, Tick
+from datagen.job.settings import JobSettings
+from datagen.job.shard_task import cause_of, index_row, write_tables
+from datagen.job.workspace import alone, close, is_closed, put_record, read_records, read_there, reopen, tidy
+from datagen.source import Unit
+from pipelines.mix.plan import SOURCE, OrderedShard, ordered_shards, unit_id
+from pipelines.mix.rows import Row, RowFile, key_again, occurrences
+from trainer.data.catalog import Item, read_item
+from trainer.data.corpus import Corpus
+from trainer.settings import MixtureSettings
+from varyforge.config import to_dict
+from varyforge.console import say
+from varyforge.errors import UserError
+from varyforge.outcome import Failed, Outcome, Written
+from varyforge.sample import Sample
+from varyforge.shards import JOB, IndexRow, ShardRecord, ShardSet, is_whole, open_shard
+from varyforge.storage import Folder, folder_at, write
+from varyforge.tables import schema_of
+
+MIXTURE_SOURCE = "mixture_source"
+"""Column of the index: the source of the mixture that a sample was drawn from."""
+
+_CARRIED = schema_of(IndexRow)
+_KEYS = pa.schema([("key", pa.string())])  # all that is kept of foreign tars' indexes: the rest follows from the sample
+_SCHEMAS = _CARRIED.append(pa.field(MIXTURE_SOURCE, pa.string())), schema_of(LedgerRow)
+_BYTES_DEPEND_ON = ("varyforge", "pyarrow")
+_DETAIL_CHARS = 200
+_CHANGES_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteSettings:
+    """What writing a mixture needs besides the mixture."""
+
+    epochs: int = 1
+    samples_per_shard: int = 1000
+    retry: bool = False  # make those shards again in which a sample could not be read
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.samples_per_shard < 1:
+            raise UserError("epochs and samples per shard must be 1 or more")
+
+
+def write_mixture(
+    corpus: Corpus, mixture: MixtureSettings, out: str | Path, settings: WriteSettings, *, workers: int = 1
+) -> LedgerSummary:
+    """Writes the shard set `out` (path or URL), or finishes one that an earlier run began.
+
+    Args:
+        corpus: the samples in their order.
+        mixture: what the order follows from; kept in job.json.
+        out: where to.
+        settings: how much and how.
+        workers: shards written at a time, each in a thread.
+
+    Raises:
+        UserError: `out` holds another mixture or something else; another process is writing there.
+    """
+    folder = folder_at(out)
+    with alone(folder), LocalRunner(workers) as runner, Monitor(runner, JobSettings(), None) as monitor:
+        folder.tidy()
+        planned = ordered_shards(corpus.mixture.per_epoch * settings.epochs, settings.samples_per_shard)
+        job = _job(corpus, mixture, settings, planned)
+        _refuse_another(folder, job)
+        kept = _finished(folder, planned, digest_of(job["config"]), settings.retry)
+        todo = [shard for shard in planned if shard.name not in kept]
+        if kept:
+            say(f"{out}: {len(kept)} of {len(planned)} shards are finished; {len(todo)} to do")
+        if todo or not is_closed(folder):
+            write(folder, JOB, (json.dumps(job, indent=2, ensure_ascii=False) + "\n").encode())
+            reopen(folder, kept.values())
+            with monitor.watch(Path(str(folder)).name, sum(shard.units for shard in todo), "sample"):
+                maker = _maker(corpus, folder, job) if todo else None
+                for record in runner.run(maker, todo, monitor.tick) if maker else ():
+                    kept[record.name] = record
+                    monitor.shard_done(record)
+            close(folder, [kept[name] for name in sorted(kept)])
+        folder.tidy()
+        tidy(folder)
+    return summarise(ShardSet(out).ledgers())
+
+
+def _job(corpus: Corpus, mixture: MixtureSettings, settings: WriteSettings, planned: Sequence[OrderedShard]) -> Config:
+    """The job.json to be."""
+    said = to_dict(mixture)
+    config = {
+        "source": SOURCE,
+        "settings": {"mixture": said, "epochs": settings.epochs},
+        "sources": {catalog.name: catalog.identity for catalog in corpus.catalogs},
+        "versions": {package: version(package) for package in _BYTES_DEPEND_ON},
+    }
+    inputs = {"shards": _without_places(said)}
+    units = sum(shard.units for shard in planned)
+    job = {
+        "source": SOURCE,
+        "config": config,
+        "job": {"samples_per_shard": settings.samples_per_shard},
+        "plan": {"units": units, "shards": len(planned), "sha256": plan_digest(planned), "files": {}},
+        "inputs": inputs,
+    }
+    return dict(json.loads(json.dumps(job)))  # as it will be read again
+
+
+def _without_places(mixture: dict[str, Any]) -> dict[str, Any]:
+    """Takes out of a mixture's settings where its shards lie, and returns that: a moved set is no other mixture."""
+    found: dict[str, Any] = {}
+    for name, source in mixture["sources"].items():
+        place = source.pop("shards")
+        found[name] = _without_places(source["mixture"]) if source["mixture"] else place
+    return found
+
+
+def _refuse_another(folder: Folder, job: Config) -> None:
+    """Raises UserError where the folder holds something that this job does not go on with."""
+    there = read_there(folder)
+    if there is None:
+        return
+    if there["source"] != SOURCE:
+        raise UserError(f"{folder}: holds a set made by {there['source']!r}; choose another --out")
+    parts = ("config", "job")
+    changes = list(differences({part: there.get(part) for part in parts}, {part: job[part] for part in parts}))
+    if changes:
+        said = [f"{key.removeprefix('config.').removeprefix('settings.')} {change}" for key, change in changes]
+        more = f"; … and {len(said) - _CHANGES_NAMED} more" if len(said) > _CHANGES_NAMED else ""
+        raise UserError(
+            f"{folder} holds another mixture: {'; '.join(said[:_CHANGES_NAMED])}{more}; "
+            "choose another --out, or delete it"
+        )
+
+
+def _finished(folder: Folder, planned: Sequence[OrderedShard], config: str, retry: bool) -> dict[str, ShardRecord]:
+    """Records of the shards that need not be made, by name."""
+    units = {shard.name: shard.units_sha256 for shard in planned}
+    return {
+        record.name: record
+        for record in read_records(folder)
+        if record.units_sha256 == units.get(record.name)
+        and record.config_sha256 == config
+        and is_whole(folder, record)
+        and not (retry and record.failed)
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maker:
+    """What all tasks share. Calling it is a task."""
+
+    corpus: Corpus
+    index: Sequence[RowFile]  # of each source
+    number: NDArray[np.int32]  # of each position: the how-manieth occurrence of its sample it is
+    out: Folder
+    config_sha256: str
+    lock: Lock  # the order keeps what it has worked out, and is no place for several threads
+
+    def __call__(self, plan: OrderedShard, tick: Tick) -> ShardRecord:
+        """Writes the shard's three files, then its record: with that it is finished."""
+        tar = f"{plan.name}.tar"
+        index: list[Row] = []
+        ledger: list[Row] = []
+        positions = np.arange(plan.first, plan.first + plan.units)
+        with self.lock:
+            sources, rows = self.corpus.mixture.at(positions)
+            items = self.corpus.items(positions)
+        known = self._known(sources, rows)
+        with open_shard(self.out, tar) as shard:
+            for position, item, about in zip(positions.tolist(), items, known, strict=True):
+                content = f"{item.source}/{about['key']}"
+                unit = Unit(id=unit_id(position), document=str(about.get("document") or about["key"]), content=content)
+                outcome = self._copy_of(item, position, about.get("language", ""))
+                ledger.append(ledger_row(unit, outcome, tar))
+                if isinstance(outcome, Written):
+                    (sample,) = outcome.samples
+                    offset, size = shard.add(sample)
+                    place = {"key": sample.key, "shard": tar, "offset": offset, "size": size, "unit": unit.id}
+                    if item.foreign:
+                        about = index_row(sample) | dict.fromkeys(("document", "group"), unit.document)  # noqa: PLW2901
+                    index.append({**about, **place, "split": "train", MIXTURE_SOURCE: item.source})
+                tick({cause_of(ledger[-1]): 1})
+            written = shard.close()
+        made_of = self.config_sha256, plan.units_sha256
+        record = write_tables(self.out, plan.name, (index, ledger), _SCHEMAS, tar=written, made_of=made_of)
+        tick({})  # raises where nobody waits for this any more: then another run may be making the same shard
+        put_record(self.out, record)
+        return record
+
+    def _known(self, sources: NDArray[np.int16], rows: NDArray[np.int64]) -> list[Row]:
+        """The index row of each sample in its source; of a foreign one its key."""
+        found: list[Row] = [{}] * len(rows)
+        for number in np.unique(sources):
+            places = np.flatnonzero(sources == number)
+            for place, row in zip(places.tolist(), self.index[number].rows(rows[places]), strict=True):
+                found[place] = row
+        return found
+
+    def _copy_of(self, item: Item, position: int, language: str) -> Outcome:
+        try:
+            sample = read_item(item)
+        except (OSError, ValueError) as error:
+            return Failed(reason="unreadable", detail=" ".join(str(error).split())[:_DETAIL_CHARS])
+        return Written(samples=(_renamed(sample, int(self.number[position])),), language=language)
+
+
+def _maker(corpus: Corpus, folder: Folder, job: Config) -> _Maker:
+    index = []
+    for catalog in corpus.catalogs:
+        schema = _KEYS if catalog.shards.foreign else _CARRIED
+        index.append(RowFile(catalog.tables(schema.names), schema))
+    return _Maker(
+        corpus=corpus,
+        index=index,
+        number=occurrences(corpus.mixture, job["plan"]["units"], [one.bases for one in index]),
+        out=folder,
+        config_sha256=digest_of(job["config"]),
+        lock=Lock(),
+    )
+
+
+def _renamed(sample: Sample, number: int) -> Sample:
+    """The sample as the `number`-th occurrence of its key."""
+    key = key_again(sample.key, number)
+    return sample if key == sample.key else replace(sample, key=key, origin={**sample.origin, "key": sample.key})

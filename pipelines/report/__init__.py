@@ -1,0 +1,1 @@
+"""One page about data, training and scores."""

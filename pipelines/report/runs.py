@@ -1,0 +1,199 @@
+"""What the report says of training runs: what they started from, what they saw, how the loss went."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from markupsafe import Markup
+
+from pipelines.report.figures import ALL_TASKS, Curve, loss_curves, points_per_mean
+from trainer.data.mixture import MixtureSource
+from trainer.model.weights import PartReport
+from trainer.train.journal import ABOUT, LOG, read_log
+from varyforge.errors import UserError
+
+_MEAN_OVER = 5  # steps at either end of a curve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of a model and where its weights go back to."""
+
+    report: PartReport
+    random_in: Path | None  # the run, this one or an earlier one, in which it started from random weights
+
+    @property
+    def is_connector(self) -> bool:
+        """Connectors start from random weights in every Vary-toy; only other parts are worth a warning."""
+        return self.report.part.startswith("connectors.")
+
+    @property
+    def starts_from(self) -> str:
+        """Where its weights come from, in words."""
+        part = self.report
+        if part.tensors_random:
+            return (
+                f"{part.source}, but {part.tensors_random} tensors random" if part.tensors_loaded else "random weights"
+            )
+        return part.source + (f", which goes back to random weights in {self.random_in}" if self.random_in else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """A loss at both ends of its curve."""
+
+    name: str
+    steps: int  # steps in which it occurred
+    window: int  # steps that each mean is over
+    first: float
+    last: float
+
+    @classmethod
+    def of(cls, name: str, curve: Curve) -> Trend:
+        """Means over the first and last five steps; over fewer in a curve too short to keep the two apart."""
+        losses = [loss for _, loss in curve]
+        window = max(1, min(_MEAN_OVER, len(losses) // 2))
+        return cls(
+            name=name, steps=len(losses), window=window, first=fmean(losses[:window]), last=fmean(losses[-window:])
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCard:
+    """A training run in numbers. Without a step in its log, the counters are 0 and there is no figure."""
+
+    folder: Path
+    parts: list[Part]
+    mixture: list[MixtureSource]
+    epochs: int
+    total_steps: int
+    steps_done: int
+    samples: int
+    skipped: int
+    truncated: int
+    dropped: int  # left out for their length
+    seconds: float  # in steps, without start and checkpoints
+    task_asked: dict[str, int]  # samples the recipe asks for
+    task_samples: dict[str, int]  # samples trained on
+    trends: list[Trend]  # all tasks first
+    figure: Markup | None
+    steps_per_point: int  # of the figure
+
+    @property
+    def parts_by_start(self) -> dict[str, list[str]]:
+        """Names of parts by where their weights come from."""
+        groups: dict[str, list[str]] = {}
+        for part in self.parts:
+            groups.setdefault(part.starts_from, []).append(part.report.part)
+        return groups
+
+    @property
+    def random_parts(self) -> list[Part]:
+        """Encoders and language models that go back to random weights, in this run or an earlier one."""
+        return [part for part in self.parts if part.random_in and not part.is_connector]
+
+
+def read_run(folder: Path) -> RunCard:
+    """Reads what a run wrote down.
+
+    Raises:
+        UserError: the folder is missing, is no run, or a file of it is broken.
+    """
+    about = _read_about(folder)
+    try:
+        return _run_card(folder, about, read_log(folder))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / LOG}: a line is not as this version writes it ({error!r}); leave the run out, or train it anew"
+        ) from error
+
+
+def _run_card(folder: Path, about: _About, log: Sequence[dict[str, Any]]) -> RunCard:
+    curves = _curves(log)
+    last = log[-1] if log else {"step": 0, "samples": 0, "skipped": 0, "truncated": 0}
+    task_samples: Counter[str] = Counter()
+    for line in log:
+        task_samples.update(line["task_samples"])
+    return RunCard(
+        folder=folder,
+        parts=[Part(report=part, random_in=_random_in(part, folder)) for part in about.parts],
+        mixture=about.mixture,
+        epochs=about.epochs,
+        total_steps=about.total_steps,
+        steps_done=last["step"],
+        samples=last["samples"],
+        skipped=last["skipped"],
+        truncated=last["truncated"],
+        dropped=last.get("dropped", 0),  # a log from before this was counted has none
+        seconds=sum(line["seconds"] for line in log),
+        task_asked=about.asked_by_task,
+        task_samples=dict(task_samples.most_common()),
+        trends=[Trend.of(name, curve) for name, curve in curves.items()],
+        figure=loss_curves(curves) if log else None,
+        steps_per_point=points_per_mean(len(log)),
+    )
+
+
+def _curves(log: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """Loss against step: all tasks, then each task in alphabetical order at the steps in which it occurred."""
+    tasks = sorted({task for line in log for task in line["task_losses"]})
+    curves = {ALL_TASKS: [(line["step"], line["loss"]) for line in log if line["loss"] is not None]} if log else {}
+    for task in tasks:
+        curves[task] = [(line["step"], line["task_losses"][task]) for line in log if task in line["task_losses"]]
+    return curves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _About:
+    """What this page needs of a run's about.json."""
+
+    parts: list[PartReport]
+    mixture: list[MixtureSource]
+    asked_by_task: dict[str, int]
+    epochs: int
+    total_steps: int
+
+
+def _read_about(folder: Path) -> _About:
+    path = folder / ABOUT
+    if not path.is_file():
+        what = f"not a run: it has no {ABOUT}" if folder.is_dir() else "no such run"
+        raise UserError(f"{folder}: {what}; `deepspeed trainer/run.py RECIPE out={folder}` makes one")
+    try:
+        about = json.loads(path.read_bytes())
+        return _About(
+            parts=[PartReport(**part) for part in about["parts"]],
+            mixture=[MixtureSource(**source) for source in about["mixture"]],
+            asked_by_task=dict(about["asked_by_task"]),
+            epochs=int(about["epochs"]),
+            total_steps=int(about["total_steps"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: broken ({error}); run the recipe once more, it writes the file anew") from error
+
+
+def _random_in(part: PartReport, run: Path) -> Path | None:
+    """The run in which `part` started from random weights, looked for through the runs its weights came from.
+
+    Weights of an exported model lie in RUN/model, beside RUN/about.json. An encoder may have another name there.
+    """
+    seen: set[Path] = set()
+    while not part.tensors_random:
+        source = Path(part.source)
+        run = (source.parent if source.suffix else source).parent
+        if run in seen or not (run / ABOUT).is_file():
+            return None  # weights from elsewhere, as the recipe says
+        seen.add(run)
+        parts = _read_about(run).parts
+        kind = part.part.split(".")[0]
+        namesakes = [p for p in parts if p.part == part.part] or [p for p in parts if p.part.split(".")[0] == kind]
+        if not namesakes:
+            return None
+        part = max(namesakes, key=lambda p: p.tensors_random)
+    return run

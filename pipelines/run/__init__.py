@@ -1,0 +1,1 @@
+"""Whole runs: data sets and stages in order."""

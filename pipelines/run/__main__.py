@@ -1,0 +1,190 @@
+"""Whole runs: the data sets and the stages of a recipe in order, each a command that a user could type.
+
+    python -m pipelines.run recipes/demo.yaml pdfs=my/papers
+    python -m pipelines.run recipes/data/stage2.yaml --root /data
+
+A stage that is done is skipped; one that was stopped goes on where it was; one whose command, recipes or inputs have
+changed is done again from the start. Of the data sets those are built whose files lie below the root; the command of
+each does what is not done yet. What is missing is listed, with where it is obtained, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.run.data_sets import DataSet, build
+from trainer.settings import EXPORT_FILE
+from varyforge.config import files_of, load
+from varyforge.console import say, show_table
+from varyforge.errors import UserError, command
+from varyforge.files import locked, sha256_file, write_text
+from varyforge.shards import MANIFEST
+
+RECORDS = "stages"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One command, what it reads and what it leaves."""
+
+    command: list[str]  # program and arguments, run from where the pipeline was started
+    reads: list[str]  # files and folders; when one of them changes, the stage is done again
+    writes: list[str]  # there when the stage is done; removed before it is done again, so only below `out`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """A recipe of stages."""
+
+    out: str  # everything the stages write is below it
+    root: str = ""  # folder of published data sets
+    pdfs: str = ""  # folder of PDFs to train on
+    sets: dict[str, DataSet] = field(default_factory=dict)
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+
+def run(pipeline: Pipeline) -> bool:
+    """Builds the data sets that are there and runs the stages that are not done.
+
+    Returns:
+        Whether nothing is missing.
+
+    Raises:
+        UserError: a stage failed, would overwrite what no earlier run of this pipeline made, or names something that
+            is not there or not below `out`; or this pipeline is already running.
+    """
+    _check_root(pipeline)
+    with locked(Path(pipeline.out)) as lock:
+        whole = not pipeline.sets or build(pipeline.sets, lambda name, words: _run_command(name, words, lock))
+        if pipeline.stages and whole:
+            _run_stages(pipeline, lock)
+    return whole
+
+
+def _check_root(pipeline: Pipeline) -> None:
+    if pipeline.sets and not Path(pipeline.root).is_dir():
+        raise UserError(f"root: {pipeline.root or 'not given'}: no such folder; --root names that of the data sets")
+
+
+def _run_stages(pipeline: Pipeline, lock: int) -> None:
+    times: list[tuple[str, str]] = []
+    for number, (name, stage) in enumerate(pipeline.stages.items(), start=1):
+        title = f"[{number}/{len(pipeline.stages)}] {name}"
+        record = Path(pipeline.out) / RECORDS / f"{name}.json"
+        now = identity(name, stage)
+        then = json.loads(record.read_bytes()) if record.is_file() else None
+        if then == {"identity": now, "done": True} and all(Path(path).exists() for path in stage.writes):
+            say(f"{title}: done before")
+            times.append((name, "done before"))
+            continue
+        if then is None or then["identity"] != now:
+            _clear(name, stage, pipeline.out, ours=then is not None)
+            write_text(record, json.dumps({"identity": now, "done": False}) + "\n")
+        say(f"{title}: {shlex.join(stage.command)}")
+        started = time.monotonic()
+        _run_command(name, stage.command, lock)
+        missing = [path for path in stage.writes if not Path(path).exists()]
+        if missing:
+            what = f"did not write {', '.join(missing)}"
+            raise UserError(f"stage {name} {what}; mend what it says above and run the same command again")
+        seconds = time.monotonic() - started
+        write_text(record, json.dumps({"identity": now, "done": True}) + "\n")
+        times.append((name, f"{seconds:.0f} s"))
+    show_table("stages", ("stage", "time"), times)
+
+
+def identity(name: str, stage: Stage) -> str:
+    """SHA-256 of a stage's command and of the content of what it reads."""
+    for path in stage.reads:
+        if not Path(path).exists():
+            raise UserError(f"stages.{name}.reads: {path}: no such file or folder")
+    parts = [*stage.command, *(f"{path} {_fingerprint(Path(path))}" for path in stage.reads)]
+    return hashlib.sha256("\n".join(parts).encode(errors="backslashreplace")).hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
+    """Of content; of the file that stands for the rest in shard sets, exported models and tokenizers."""
+    if path.suffix == ".yaml":
+        return " ".join(sha256_file(file) for file in files_of(path))
+    for known in (MANIFEST, EXPORT_FILE, "tokenizer.json"):
+        if (path / known).is_file():
+            return sha256_file(path / known)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    listing = "\n".join(f"{file} {sha256_file(file)}" for file in files)
+    return hashlib.sha256(listing.encode(errors="backslashreplace")).hexdigest()
+
+
+def _clear(name: str, stage: Stage, out: str, *, ours: bool) -> None:
+    """Makes room for a stage that starts anew; removes only what an earlier run of it wrote."""
+    for path in map(Path, stage.writes):
+        if not path.resolve().is_relative_to(Path(out).resolve()):
+            raise UserError(f"stages.{name}.writes: {path} is not below out: {out}")
+        if path.exists() and not ours:
+            raise UserError(f"{path}: is there already, but not from stage {name} of this pipeline; move it away")
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _run_command(name: str, words: list[str], lock: int) -> None:
+    """Runs the command of a stage or a data set with this interpreter's programs first on the path.
+
+    The command shares the pipeline's lock: should the pipeline be killed, nobody starts the stage a second time while
+    the first one lives.
+
+    Raises:
+        UserError: there is no such program, or it ended with an exit status other than 0.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    program = shutil.which(words[0], path=path)
+    if program is None:
+        raise UserError(f"{name}.command: no program {words[0]!r} on the path")
+    process = subprocess.Popen([program, *words[1:]], env={**os.environ, "PATH": path}, pass_fds=[lock])
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # the terminal has told it too; let it end in its own way
+        raise
+    if status:
+        raise UserError(
+            f"stage {name} ended with exit status {status}; mend what it says above and run the same command again"
+        )
+
+
+@command
+def main() -> int:
+    """Parses the command line and runs the pipeline."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", type=Path, help="YAML with stages; see recipes/demo.yaml")
+    parser.add_argument("overrides", nargs="*", help="key=value, e.g. pdfs=my/papers")
+    parser.add_argument("--root", help="folder of the data sets (as root=FOLDER)")
+    parser.add_argument("--dry-run", action="store_true", help="only say which data sets are there and which are not")
+    arguments = parser.parse_intermixed_args()
+    given = {"root": arguments.root} if arguments.root else {}
+    pipeline = load(Pipeline, arguments.recipe, arguments.overrides, given=given)
+    if pipeline.stages and any(item.startswith("out=") for item in arguments.overrides):
+        raise UserError(
+            "command line: out: the recipes of the stages name the same folder; copy the recipes to move it"
+        )
+    if arguments.dry_run:
+        _check_root(pipeline)
+        build(pipeline.sets, None)
+        return 0
+    return 0 if run(pipeline) else 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Shard sets checked and compared."""

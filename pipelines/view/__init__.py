@@ -1,0 +1,1 @@
+"""Shard sets in the browser."""

@@ -1,0 +1,174 @@
+"""What the viewer can be asked for, and what that means for a row of the index or of the ledger. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from varyforge.errors import UserError
+from varyforge.escape import JOINER
+
+OUTCOMES = ("written", "rejected", "failed")
+SPLITS = ("train", "validation", "excluded")
+UNKNOWN = "unknown"
+"""What a person calls the language or licence ""."""
+
+_ONLY_SAMPLES = ("task", "split", "licence", "twins", "group")  # a unit that gave no sample has none of these
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A row passes when one of `columns` passes `test`."""
+
+    columns: tuple[str, ...]
+    test: Callable[[pa.ChunkedArray], pa.ChunkedArray]
+
+    def passed(self, table: pa.Table) -> pa.ChunkedArray:
+        """True for each row that passes; false or null for the others."""
+        first, *others = (self.test(table.column(name)) for name in self.columns)
+        for other in others:
+            first = pc.or_(first, other)
+        return first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """What a row has to be. An empty field asks for nothing; names are those of the address's query."""
+
+    set: str = ""  # shard set, as it was named on the command line
+    outcome: str = ""  # one of OUTCOMES
+    task: str = ""
+    split: str = ""
+    language: str = ""  # UNKNOWN for ""
+    licence: str = ""  # UNKNOWN for ""
+    cause: str = ""  # gate or reason
+    document: str = ""  # a part of its name
+    text: str = ""  # words in a row in the conversation, or in a ledger row's detail
+    twins: str = ""  # the first key of a group of near duplicates
+    group: str = ""
+    id: str = ""  # key of a sample or id of a unit
+    measure: str = ""  # a number of index or ledger, between …
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Filters:
+        """The filters in an address's query; what is no filter is left alone.
+
+        Raises:
+            UserError: an end of the range is no number, or an outcome is none.
+        """
+        texts = {name: query.get(name, "").strip() for name in cls.__dataclass_fields__ if name not in ("low", "high")}
+        if texts["outcome"] not in ("", *OUTCOMES):
+            raise UserError(f"outcome={texts['outcome']}: expected one of {', '.join(OUTCOMES)}")
+        return cls(**texts, low=number_in("low", query), high=number_in("high", query))
+
+    def query(self) -> dict[str, str]:
+        """The inverse of `of`, without what asks for nothing."""
+        return {name: str(value) for name, value in asdict(self).items() if value not in ("", None)}
+
+    def for_samples(self) -> list[Condition] | None:
+        """Conditions on index rows, all to be met, `text` not among them; None where no sample can pass."""
+        if self.outcome in ("rejected", "failed") or self.cause:
+            return None
+        exact = {name: getattr(self, name) for name in ("task", "split", "group")}
+        conditions = [Condition((name,), partial(_equal, value=value)) for name, value in exact.items() if value]
+        if self.licence:
+            conditions.append(_named("licence", self.licence))
+        if self.twins:
+            conditions.append(Condition(("twins", "key"), partial(_equal, value=self.twins)))
+        if self.id:
+            conditions.append(Condition(("key", "unit"), partial(_equal, value=self.id)))
+        return conditions + self._for_both()
+
+    def for_units(self) -> list[Condition] | None:
+        """Conditions on ledger rows of units that gave no sample; None where none can pass."""
+        if self.outcome == "written" or any(getattr(self, name) for name in _ONLY_SAMPLES):
+            return None
+        conditions = []
+        if self.outcome:
+            conditions.append(Condition(("outcome",), partial(_equal, value=self.outcome)))
+        if self.cause:
+            conditions.append(Condition(("gate", "reason"), partial(_equal, value=self.cause)))
+        if self.id:
+            conditions.append(Condition(("unit",), partial(_equal, value=self.id)))
+        if self.text:
+            conditions.append(Condition(("detail",), partial(_contains, part=" ".join(self.text.split()))))
+        return conditions + self._for_both()
+
+    def _for_both(self) -> list[Condition]:
+        conditions = []
+        if self.language:
+            conditions.append(_named("language", self.language))
+        if self.document:
+            conditions.append(Condition(("document",), partial(_contains, part=self.document)))
+        if self.measure and self.low is not None:
+            conditions.append(Condition((self.measure,), partial(_at_least, bound=self.low)))
+        if self.measure and self.high is not None:
+            conditions.append(Condition((self.measure,), partial(_at_most, bound=self.high)))
+        return conditions
+
+
+def _named(column: str, value: str) -> Condition:
+    return Condition((column,), partial(_equal, value="" if value == UNKNOWN else value))
+
+
+def _equal(column: pa.ChunkedArray, value: str) -> pa.ChunkedArray:
+    return pc.equal(column, value)
+
+
+def _contains(column: pa.ChunkedArray, part: str) -> pa.ChunkedArray:
+    return pc.match_substring(column, part, ignore_case=True)
+
+
+def _at_least(column: pa.ChunkedArray, bound: float) -> pa.ChunkedArray:
+    return pc.greater_equal(column, bound)
+
+
+def _at_most(column: pa.ChunkedArray, bound: float) -> pa.ChunkedArray:
+    return pc.less_equal(column, bound)
+
+
+def number_in(name: str, query: Mapping[str, str]) -> float | None:
+    """The number that a query gives for `name`; None where it gives none.
+
+    Raises:
+        UserError: it is no number.
+    """
+    text = query.get(name, "").strip()
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        raise UserError(f"{name}={text}: expected a number") from None
+    if value is not None and math.isnan(value):
+        raise UserError(f"{name}={text}: expected a number")
+    return value
+
+
+class Words:
+    """Looks for words in a row in conversations: any case, any white space between them.
+
+    A page's lines break where the paper ends, so a line break counts as a space. The joiners of `escape.py` count
+    for nothing, so `<|im_end|>` is found as it stood in the data.
+    """
+
+    def __init__(self, text: str) -> None:
+        words = text.replace(JOINER, "").casefold().split()
+        self._phrase = " ".join(words)
+        longest = max(words, key=len, default="")
+        self._raw = json.dumps(longest, ensure_ascii=False)[1:-1]  # as it stands in a sample's JSON
+
+    def are_in(self, data: bytes) -> bool:
+        """Whether a turn of the sample whose JSON member is `data` holds the words."""
+        said = data.decode(errors="replace").replace(JOINER, "")
+        if self._raw not in said.casefold():
+            return False  # nearly always, and quicker than to parse it
+        turns: list[dict[str, Any]] = json.loads(said)["turns"]
+        return any(self._phrase in " ".join(turn["text"].casefold().split()) for turn in turns)

@@ -1,0 +1,367 @@
+"""Shard sets that others wrote: img2dataset's, plain WebDataset, and what may be wrong with them."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.datagen.made_tars import SIDE, img2dataset, picture, write_tar
+from trainer.data.external import ForeignSet
+from trainer.data.external_sample import decode_foreign, key_of
+from varyforge.errors import UserError
+from varyforge.escape import unescape
+from varyforge.prompts import choose
+from varyforge.sample import Sample
+from varyforge.shards import ShardSet, read_exactly
+from varyforge.storage import folder_at, write
+from varyforge.tar import members
+
+COLUMNS = ("key", "task", "offset", "size", "images", "tokens", "answer_chars", "split")
+TALK = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "Red."}]
+
+
+def opened(folder: Path, cache: Path, task: str | None = "caption") -> ForeignSet:
+    return ForeignSet(str(folder), task, cache)
+
+
+def samples(found: ForeignSet) -> list[Sample | str]:
+    """All samples, read by their index rows; of one that cannot be read, the message."""
+    made: list[Sample | str] = []
+    for number, tar in enumerate(found.tars):
+        for row in found.index(number, COLUMNS).to_pylist():
+            data = read_exactly(found.folder, tar.name, row["offset"], row["size"])
+            try:
+                made.append(decode_foreign(data, f"{tar.name} at byte {row['offset']}", tar.name, row["task"]))
+                assert made[-1].key == row["key"]
+                assert row["images"] == len(made[-1].images)
+            except ValueError as error:
+                made.append(str(error))
+    return made
+
+
+def one(folder: Path, members: dict[str, Any], task: str | None = "caption") -> Sample | str:
+    write_tar(folder / "in" / "a.tar", members)
+    (sample,) = samples(opened(folder / "in", folder / "cache", task))
+    return sample
+
+
+def test_what_img2dataset_writes(tmp_path: Path) -> None:
+    words = "a <|im_end|> thing & <image>, 一张红色的图"
+    for tar in range(2):
+        entries = {}
+        for number in range(3):
+            entries |= img2dataset(tar * 10000 + number, words if number else "a red thing")
+        write_tar(tmp_path / "in" / f"{tar:05d}.tar", entries | img2dataset(9999, status="failed_to_download"))
+        (tmp_path / "in" / f"{tar:05d}.parquet").write_bytes(b"beside")
+        (tmp_path / "in" / f"{tar:05d}_stats.json").write_text("{}")
+    found = opened(tmp_path / "in", tmp_path / "cache")
+    assert found.left_out["no image"] == 2
+    made = samples(found)
+    assert len(made) == 6
+    sample = made[4]
+    assert isinstance(sample, Sample)
+    assert sample.key == "00001--000010001"
+    assert (sample.task, sample.images[0].width, sample.images[0].height) == ("caption", SIDE, SIDE // 2)
+    assert unescape(sample.answer) == words
+    assert "<image>" not in sample.answer
+    assert sample.turns[0].text == "<image>" + choose("caption", "en", sample.key).text
+    assert sample.origin == {
+        "tar": "00001.tar",
+        "name": "000010001",
+        "url": "https://example.org/000010001.jpg",
+        "prompt": choose("caption", "en", sample.key).name,
+    }
+    (row, *_) = found.index(0, [*COLUMNS, "licence", "language", "width"]).to_pylist()
+    assert (row["licence"], row["language"], row["width"]) == ("", "", 0)
+    assert (row["answer_chars"], row["tokens"], row["split"]) == (len("a red thing"), 2 + 12, "train")
+
+
+@pytest.mark.parametrize(
+    ("record", "answers"),
+    [
+        ({"conversations": TALK}, ["Red."]),
+        ({"messages": [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "Red."}]}, ["Red."]),
+        ({"turns": [{"role": "user", "text": "<image>?"}, {"role": "assistant", "text": "</s>"}]}, ["</s>"]),
+        ({"conversations": TALK * 2}, None),
+        ({"caption": "Red."}, ["Red."]),
+        ({"text": " Red. "}, ["Red."]),
+        ({"text": "Red.", "url": "https://example.org", "status": 200}, ["Red."]),
+    ],
+)
+def test_json_of_several_forms(tmp_path: Path, record: dict[str, Any], answers: list[str] | None) -> None:
+    for beside in ({}, {"x.txt": ""}):  # an empty text says nothing, and takes nothing away
+        sample = one(tmp_path, {"x.jpg": picture(), "x.json": record, **beside})
+        if answers is None:
+            assert sample == "a.tar at byte 0: x: 2 <image> in questions for 1 images"
+        else:
+            assert isinstance(sample, Sample)
+            assert [unescape(turn.text) for turn in sample.turns if turn.role == "assistant"] == answers
+
+
+def test_several_images_and_text_alone(tmp_path: Path) -> None:
+    talk = [{"from": "human", "value": "<image> or <image>?"}, {"from": "gpt", "value": "The second."}]
+    members = {f"x.{n}.jpg": picture(colour=colour) for n, colour in ((10, "blue"), (9, "red"))}
+    sample = one(
+        tmp_path, {"x.json": {"conversations": talk}, **members, "x.cls": "3", "x.depth.png": b"?"}, "instruct"
+    )
+    assert isinstance(sample, Sample)
+    assert [image.data for image in sample.images] == [picture(colour="red"), picture(colour="blue")]
+    talk = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Me."}]
+    sample = one(tmp_path / "text", {"x.json": {"conversations": talk}}, "text")
+    assert isinstance(sample, Sample)
+    assert (sample.images, sample.task) == ((), "text")
+
+
+def test_images_are_brought_into_the_form_of_our_shards(tmp_path: Path) -> None:
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # turned by a quarter
+    contents = {"jpg": picture(), "png": picture("png"), "webp": picture("webp"), "jpeg": picture(exif=exif)}
+    entries = {f"{form}.{form}": data for form, data in contents.items()}
+    entries |= {f"grey.{form}": picture(form, "#808080", mode="L") for form in ("png",)}
+    names = sorted({name.split(".")[0] for name in entries})
+    write_tar(tmp_path / "in" / "a.tar", dict(sorted({**entries, **{f"{name}.txt": "x" for name in names}}.items())))
+    made = {str(s.origin["name"]): s.images[0] for s in samples(opened(tmp_path / "in", tmp_path / "c"))}  # type: ignore[union-attr]
+    assert {name: image.format for name, image in made.items()} == {
+        "jpg": "jpg", "png": "png", "webp": "jpg", "jpeg": "jpg", "grey": "jpg"
+    }  # fmt: skip
+    assert made["jpg"].data == contents["jpg"] and made["png"].data == contents["png"]
+    assert (made["jpeg"].width, made["jpeg"].height) == (SIDE // 2, SIDE)
+
+
+def test_our_own_tars_without_their_index(pdf_shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for tar in pdf_shards.glob("*.tar"):
+        (tmp_path / "in" / tar.name).symlink_to(tar)
+    made = samples(opened(tmp_path / "in", tmp_path / "cache", None))
+    own = ShardSet(pdf_shards)
+    expected = [own.read(row["shard"], row["offset"], row["size"]) for row in own.table().to_pylist()]
+    assert [(s.turns, s.images, s.task, s.origin) for s in made] == [  # type: ignore[union-attr]
+        (s.turns, s.images, s.task, s.origin) for s in expected
+    ]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_names_of_any_kind(tmp_path: Path, form: int) -> None:
+    names = ["./UPPER", "sub/folder/0001", "space d", "图像", "a--b", "x" * 60, "plain_1-2"]
+    names += [] if form == tarfile.USTAR_FORMAT else ["long" * 60]
+    entries = {f"{name}.{ending}": data for name in names for ending, data in (("jpg", picture()), ("txt", name))}
+    write_tar(tmp_path / "in" / "Tar-01.tar", {"README": "no dot", ".hidden": "x", **entries}, form)
+    made = samples(opened(tmp_path / "in", tmp_path / "cache"))
+    assert [sample.answer for sample in made] == names  # type: ignore[union-attr]
+    assert [sample.origin["name"] for sample in made] == [name.removeprefix("./") for name in names]  # type: ignore[union-attr]
+    assert len({sample.key for sample in made}) == len(names)  # type: ignore[union-attr]
+
+
+@given(st.lists(st.tuples(st.text("ab-_A.", max_size=8), st.text("ab-_A", max_size=8)), unique=True, max_size=20))
+def test_keys_do_not_collide(places: list[tuple[str, str]]) -> None:
+    assert len({key_of(f"{tar}.tar", name) for tar, name in places}) == len(places)
+    assert key_of("00012.tar", "000120045") == "00012--000120045"
+
+
+@pytest.mark.parametrize(
+    ("members", "task", "reason"),
+    [
+        ({"x.txt": "words"}, "caption", "no image"),
+        ({"x.jpg": b"?"}, "caption", "no text"),
+        ({"x.jpg": b"?", "x.cls": "1"}, "caption", "no text"),
+        ({"x.jpg": b"?", "x.txt": ""}, "caption", "no text"),
+        (img2dataset(0, ""), "caption", "no text"),
+        ({"x.jpg": b"?", "x.json": "not JSON", "x.txt": ""}, "caption", "no text"),
+        ({"x.jpg": b"?", "x.txt": "words"}, "vqa", "a text without a question, which vqa needs"),
+        ({"x.txt": "words"}, "text", "a text without a question, which text needs"),
+        ({"x.jpg": b"?", "x.png": b"?", "x.txt": "words"}, "caption", "several .png"),
+        ({"x.jpg": b"?", "x.0.png": b"?", "x.txt": "words"}, "caption", "images with and without a number"),
+        ({"x.jpg": b"?", "x.txt": "w" * (1 << 20) + "w"}, "caption", "a .txt of more than 1 MiB"),
+        ({"x.jpg": b"?", "x.json": {"caption": "?"}}, None, "no task in its JSON"),
+        ({"x.jpg": b"?", "x.json": {"caption": "?", "task": "orc"}}, None, "no task in its JSON"),
+        ({"x.jpg": b"?", "x.json": "not JSON"}, None, "no task in its JSON"),
+    ],
+)
+def test_what_is_no_sample_is_counted(tmp_path: Path, members: dict[str, Any], task: str | None, reason: str) -> None:
+    good = {"json": {"conversations": TALK, "task": "instruct"}, "jpg": picture()}
+    write_tar(tmp_path / "in" / "a.tar", members)
+    write_tar(tmp_path / "in" / "b.tar", {f"good.{ending}": content for ending, content in good.items()})
+    if task == "text":
+        talk = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Me."}]
+        write_tar(tmp_path / "in" / "b.tar", {"good.json": {"conversations": talk}})
+    found = opened(tmp_path / "in", tmp_path / "cache", task)
+    assert found.left_out == {reason: 1, "tars without a sample": 1}
+    assert len(samples(found)) == 1
+    (tmp_path / "in" / "b.tar").unlink()
+    with pytest.raises(
+        UserError, match=rf"1 tars without our job\.json, no sample .*\(1 {reason}.*name (the|another) task"
+    ):
+        opened(tmp_path / "in", tmp_path / "cache", task)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"x.jpg": b"no image", "x.txt": "words"}, "a.tar at byte 0: x: image cannot be decoded"),
+        ({"x.jpg": picture(), "x.txt": " \n"}, "a.tar at byte 0: x: no text"),
+        ({"x.jpg": picture(), "x.txt": b"\xff"}, "a.tar at byte 0: x: not UTF-8: invalid start byte at byte 0"),
+        ({"x.jpg": picture(), "x.json": "{"}, "a.tar at byte 0: x: not JSON: Expecting"),
+        ({"x.jpg": picture(), "x.json": "[]"}, "a.tar at byte 0: x: its JSON is a list"),
+        ({"x.jpg": picture(), "x.json": "[" * 100_000}, "a.tar at byte 0: x: JSON nested too deeply"),
+        ({"x.jpg": picture(), "x.json": {"caption": 3}}, "a.tar at byte 0: x: its caption is no text"),
+        ({"x.jpg": picture(), "x.json": {}}, "a.tar at byte 0: x: no text"),
+        ({"x.jpg": picture(), "x.json": {"turns": "?"}}, "a.tar at byte 0: x: no text"),
+        ({"x.jpg": picture(), "x.json": {"turns": ["?"]}}, "a.tar at byte 0: x: messages[0] has no text under 'role'"),
+        ({"x.jpg": picture(), "x.json": {"conversations": TALK[:1]}}, "a.tar at byte 0: x: no conversation to learn"),
+        (
+            {"x.jpg": picture(), "x.json": {"url": "u", "status": "failed_to_resize", "caption": "c"}},
+            "a.tar at byte 0: x: img2dataset's status is 'failed_to_resize'",
+        ),
+    ],
+)
+def test_broken_content_names_tar_name_and_rule(tmp_path: Path, members: dict[str, Any], message: str) -> None:
+    found = one(tmp_path, members)
+    assert isinstance(found, str)
+    assert found.startswith(message)
+
+
+def test_members_that_do_not_stand_together(tmp_path: Path) -> None:
+    entries = {"a.jpg": picture(), "a.txt": "1", "b.jpg": picture(), "b.txt": "2", "a.json": {}}
+    write_tar(tmp_path / "in" / "a.tar", entries)
+    found = opened(tmp_path / "in", tmp_path / "cache")
+    assert found.left_out == {"members that do not stand together": 1}
+    assert [sample.answer for sample in samples(found)] == ["1", "2"]  # type: ignore[union-attr]
+
+
+def test_the_same_name_in_two_tars(tmp_path: Path) -> None:
+    for tar in "abc":
+        write_tar(tmp_path / "in" / f"{tar}.tar", {"0001.jpg": picture(), "0001.txt": tar})
+    found = opened(tmp_path / "in", tmp_path / "cache")
+    assert found.left_out == {"names that stand in several tars (the key has the tar's name)": 2}
+    assert [sample.key for sample in samples(found)] == ["a--0001", "b--0001", "c--0001"]  # type: ignore[union-attr]
+
+
+def places(path: Path) -> list[tuple[int, int]]:
+    """Start and end of each sample of a whole tar."""
+    found = opened(path.parent, path.parent / "cache")
+    return [(row["offset"], row["offset"] + row["size"]) for row in found.index(0, COLUMNS).to_pylist()]
+
+
+def test_a_cut_tar_keeps_what_is_before_the_cut(tmp_path: Path) -> None:
+    entries: dict[str, Any] = {}
+    for number in range(4):
+        entries |= {f"{number}.jpg": picture(), f"{number}.txt": f"words {number}"}
+    whole = write_tar(tmp_path / "whole" / "a.tar", entries)
+    data, borders = whole.read_bytes(), places(whole)
+    assert [start for start, _ in borders[1:]] == [-(-end // 512) * 512 for _, end in borders[:-1]]
+    for cut in range(0, borders[-1][1] + 100, 100):
+        folder = tmp_path / str(cut)
+        write(folder_at(folder / "in"), "a.tar", data[:cut])
+        write_tar(folder / "in" / "b.tar", {"x.jpg": picture(), "x.txt": "another"})
+        found = opened(folder / "in", folder / "cache")
+        expected = sum(end <= cut for _, end in borders)
+        made = samples(found)
+        assert [s.answer for s in made] == [f"words {n}" for n in range(expected)] + ["another"]  # type: ignore[union-attr]
+        assert found.left_out["tars that are cut"] == 1
+        (line,) = found.cuts
+        assert line.startswith(f"{folder}/in/a.tar: ") and f"{expected} samples before it are used" in line
+
+
+def test_a_sample_that_a_cut_goes_through_is_cut_whatever_is_left_of_it(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "whole.tar", img2dataset(0) | img2dataset(1))
+    with open(path, "rb") as file:
+        *_, image, record, text = members(file)
+    for number, end in enumerate((text.offset + 3, text.offset - 512, record.offset - 512, image.offset + 3)):
+        folder = tmp_path / str(number)
+        write(folder_at(folder / "in"), "a.tar", path.read_bytes()[:end])
+        found = opened(folder / "in", folder / "cache")
+        if end == text.offset - 512:  # nothing tells that there was a text beside the JSON
+            assert (len(samples(found)), found.left_out) == (2, {"tars that are cut": 1})
+        else:
+            assert (len(samples(found)), found.left_out) == (1, {"cut": 1, "tars that are cut": 1})
+
+
+def test_the_index_is_kept_and_follows_the_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        write_tar(tmp_path / "in" / f"{number}.tar", img2dataset(number))
+    first = opened(tmp_path / "in", tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.data.external.index_tar", lambda *_: pytest.fail("read the headers again"))
+        again = opened(tmp_path / "in", tmp_path / "cache")
+    assert (again.tars, again.identity) == (first.tars, first.identity)
+    write_tar(tmp_path / "in" / "2.tar", {**img2dataset(2), **img2dataset(7)})
+    indexed = []
+    with monkeypatch.context() as patch:
+        from trainer.data.external import index_tar
+
+        patch.setattr("trainer.data.external.index_tar", lambda *given: indexed.append(given[1]) or index_tar(*given))
+        third = opened(tmp_path / "in", tmp_path / "cache")
+    assert indexed == ["2.tar"]
+    assert [tar.samples for tar in third.tars] == [1, 1, 2]
+    assert third.identity != first.identity
+    for path in (tmp_path / "cache").rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:50])
+    for path in (tmp_path / "cache").rglob("*.json"):
+        path.write_text("{")
+    assert opened(tmp_path / "in", tmp_path / "cache").tars == third.tars
+    for path in (tmp_path / "cache").rglob("*.parquet"):
+        path.unlink()
+    assert len(samples(opened(tmp_path / "in", tmp_path / "cache"))) == 4
+
+
+def test_the_bytes_are_what_it_is_of_not_the_place(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_tar(tmp_path / name / "0.tar", img2dataset(0))
+    found = [opened(tmp_path / name, tmp_path / "cache").identity for name in ("one", "two")]
+    assert found[0] == found[1] != opened(tmp_path / "one", tmp_path / "cache", "ocr").identity
+
+
+def test_what_holds_no_tars(tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"neither job\.json nor \*\.tar; a\.tar\.gz is compressed: unpack"):
+        opened(tmp_path, tmp_path / "cache")
+    (tmp_path / "b.tar").write_bytes(b"PK\x03\x04" + bytes(5000))
+    said = r"no sample of the task caption in them \(1 tars that are cut, 1 tars without a sample; b\.tar: no header at"
+    with pytest.raises(UserError, match=said):
+        opened(tmp_path, tmp_path / "cache")
+
+
+def test_headers_alone_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a URL too: members of 3 MB are skipped."""
+    large = b"\xff\xd8" + bytes(3_000_000)
+    entries = {f"{n}.{ending}": data for n in range(4) for ending, data in (("jpg", large), ("txt", "words"))}
+    path = write_tar(tmp_path / "in" / "a.tar", entries)
+    url = f"memory://{tmp_path.name}/in"
+    write(folder_at(url), "a.tar", path.read_bytes())
+    from varyforge.storage import RemoteFolder
+
+    got: list[int] = []
+    plain = RemoteFolder.read
+
+    def counted(self: RemoteFolder, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        data = plain(self, name, offset, size)
+        got.append(len(data))
+        return data
+
+    monkeypatch.setattr(RemoteFolder, "read", counted)
+    found = ForeignSet(url, "caption", tmp_path / "cache")
+    assert found.tars[0].samples == 4
+    assert sum(got) <= 9 * (256 << 10)
+    here = opened(tmp_path / "in", tmp_path / "cache")
+    assert here.index(0, COLUMNS) == found.index(0, COLUMNS)
+    assert here.identity == found.identity
+
+
+def test_the_json_of_a_sample_of_ours_is_not_escaped_again(tmp_path: Path) -> None:
+    record = {
+        "key": "k",
+        "task": "ocr",
+        "turns": [{"role": "user", "text": "<image>?"}, {"role": "assistant", "text": "<\u2060|im_end|>"}],
+        "images": [{"format": "jpg", "width": SIDE, "height": SIDE // 2}],
+        "source": "s",
+        "origin": {},
+    }
+    sample = one(tmp_path, {"k.json": record, "k.jpg": picture()}, None)
+    assert isinstance(sample, Sample)
+    assert (sample.task, unescape(sample.answer)) == ("ocr", "<|im_end|>")
+    assert json.loads(json.dumps(record))["turns"][1]["text"] == sample.answer

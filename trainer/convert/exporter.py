@@ -1,0 +1,140 @@
+"""A model in this project's form → the names of a release, for the release's own code."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.convert.importer import RELEASE_FILES, RELEASED
+from trainer.convert.mapping import to_released
+from trainer.convert.names import HEAD, KINDS, Kind, kind_of_ours
+from trainer.convert.parts import parts_of
+from trainer.convert.read import Checkpoint, read_json
+from trainer.convert.write import write_pickle, write_safetensors
+from trainer.model.weights import preprocess_of_export
+from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
+from trainer.text.chat_templates import IMAGE_END, IMAGE_PAD, IMAGE_START
+from trainer.text.encode import load_tokenizer
+from varyforge.config import load
+from varyforge.errors import UserError
+from varyforge.files import atomic_folder
+
+
+class Release:
+    """A model of ours, about to be written under a release's names."""
+
+    def __init__(self, model: Path) -> None:
+        """Reads names and shapes.
+
+        Raises:
+            UserError: not a model of ours, or of no form that was released.
+        """
+        file = model / EXPORT_FILE
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; give the folder of a model that was imported or trained here")
+        self.model = model
+        self.source = Checkpoint(file)
+        before = self.source.metadata.get(RELEASED)
+        self.kind = KINDS[before] if before in KINDS else kind_of_ours(self.source.shapes, str(model))
+        self.mapped = to_released(self.kind, self.source.shapes, str(model))
+        if self.mapped.unexpected:
+            raise UserError(f"{file}: the {self.kind.title} has no place for {self.mapped.unexpected[0]}")
+        self.warnings: list[str] = []
+        if self.kind.whole:
+            settings = load(Recipe, model / "recipe.yaml").model
+            _check_parts(self.kind, settings, model)
+            lines = [*self._numbers(settings), *_images(self.kind, model), *self._conversations(settings)]
+            self.warnings = [f"{model}: {line}" for line in lines]
+
+    def write(self, folder: Path) -> Path:
+        """Writes the release's file of weights and what lay beside it; returns that file's path.
+
+        Raises:
+            UserError: there is something already.
+        """
+        with atomic_folder(folder) as temp:
+            if self.kind.file.endswith(".pth"):
+                write_pickle(temp / self.kind.file, self.source, self.mapped, self.kind.key)
+            else:
+                write_safetensors(temp / self.kind.file, self.source, self.mapped, {"format": "pt"})
+            beside = self.model / RELEASE_FILES
+            for file in sorted(beside.iterdir()) if beside.is_dir() else ():
+                shutil.copyfile(file, temp / file.name)
+        return folder / self.kind.file
+
+    def _numbers(self, settings: ModelSettings) -> Iterator[str]:
+        """A line for each part of which the release's code, with its config.json, would compute something else."""
+        config, shapes = self._release_config(), self.source.shapes
+        tied = HEAD not in shapes
+        release = parts_of(self.kind, shapes, config, tied=tied, source=str(self.model))
+        assert release.language is not None
+        parts = {"language": (settings.language.config, release.language.config)}
+        for name, part in settings.vision.items():
+            parts[f"encoder {name}"] = (part.config, release.vision[name].config)
+        for name, (ours, theirs) in parts.items():
+            keys = [key for key in sorted(ours | theirs) if not re.search(_NO_SAY, key)]
+            if said := _differences({key: theirs.get(key) for key in keys}, ours):
+                yield f"{name}: the {self.kind.title} computes otherwise unless its config.json says so: {said}"
+
+    def _conversations(self, settings: ModelSettings) -> Iterator[str]:
+        """Lines on texts that the release's code would write or number otherwise."""
+        template, release = settings.language.template, self.kind.template
+        if template != release:
+            yield f"conversations were written as {template}, the {self.kind.title}'s code writes them as {release}"
+        if self.kind.image_ids and not (self.model / RELEASE_FILES).is_dir():
+            tokenizer = load_tokenizer(str(self.model / "tokenizer"))
+            ids = tokenizer.convert_tokens_to_ids([IMAGE_START, IMAGE_END, IMAGE_PAD])
+            if ids != list(self.kind.image_ids):
+                yield (
+                    f"its image tokens have the ids {ids}, the {self.kind.title}'s code has {[*self.kind.image_ids]} "
+                    "and another tokenizer; it will not read this model's texts"
+                )
+
+    def _release_config(self) -> dict[str, Any]:
+        file = self.model / RELEASE_FILES / "config.json"
+        return read_json(file) if file.is_file() else {}
+
+
+_NO_SAY = r"^initializer_|dropout|_token_id$|^use_cache$|^projection_dim$|^max_window_layers$|^layer_types$"
+"""Keys of a part's configuration that say nothing of what it computes when it is used."""
+
+
+def _check_parts(kind: Kind, settings: ModelSettings, model: Path) -> None:
+    """Refuses a model with the release's names that the release's code would join in another way."""
+    found = [(name, part.type) for name, part in settings.vision.items()]
+    wanted = list(kind.vision.items())
+    if found != wanted:
+        raise UserError(
+            f"{model / 'recipe.yaml'}: model.vision: found {_listed(found)}, expected {_listed(wanted)} in this order "
+            f"for the {kind.title}"
+        )
+    plain = [part.connector.type == "linear" for part in settings.vision.values()]
+    if not all(plain) or settings.fusion != "channel" or settings.projector or settings.tiling:
+        raise UserError(
+            f"{model / 'recipe.yaml'}: the {kind.title} has a linear connector for each encoder, fusion channel, no "
+            "projector and no tiling; this model has not"
+        )
+
+
+def _images(kind: Kind, model: Path) -> Iterator[str]:
+    """A line for each encoder that the release's code would show other images than it was trained with."""
+    for name, how in preprocess_of_export(str(model)).items():
+        if said := _differences(kind.preprocess[name], how.as_settings()):
+            yield f"encoder {name}: the {kind.title}'s code makes its images otherwise: {said}"
+
+
+def _differences(release: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    differing = [key for key in release if _alike(ours.get(key)) != _alike(release[key])]
+    return ", ".join(f"{key} {release[key]} (trained with {ours.get(key)})" for key in differing)
+
+
+def _alike(value: Any) -> Any:
+    """Pillow's own bicubic filter and ours, which differs from it by 2 of 255 levels at most, as one."""
+    return value.removeprefix("pillow_") if isinstance(value, str) else value
+
+
+def _listed(parts: list[tuple[str, str]]) -> str:
+    return ", ".join(f"{name}: {family}" for name, family in parts)

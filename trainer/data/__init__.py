@@ -1,0 +1,1 @@
+"""The samples of a run and their order."""

@@ -1,0 +1,82 @@
+"""Scores models on held-out samples.
+
+    python -m trainer.evaluate runs/tiny_plus/model --shards shards/pdf --out runs/tiny_plus/scores
+
+A recipe stands for the model as its training starts from, a folder for a trained one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from trainer.assemble import assemble
+from trainer.evaluate.scores import PREDICTIONS, SCORES, Prediction, Score, evaluate, score
+from trainer.exported import load_exported
+from trainer.model import VisionLanguageModel
+from trainer.settings import EXPORT_FILE, Recipe
+from trainer.text.encode import ConversationEncoder
+from varyforge.config import load
+from varyforge.console import show_table
+from varyforge.errors import UserError, command
+from varyforge.files import sha256_file, write_text
+from varyforge.shards import ShardSet
+
+
+def load_model(path: Path) -> tuple[VisionLanguageModel, ConversationEncoder, str]:
+    """A model to evaluate and the SHA-256 of its weights ("" for a recipe's untrained one)."""
+    if path.suffix == ".yaml":
+        model, encoder, _ = assemble(load(Recipe, path))
+        return model.eval(), encoder, ""
+    model, encoder, _ = load_exported(path)
+    return model, encoder, sha256_file(path / EXPORT_FILE)
+
+
+def run(models: Sequence[Path], shards: Sequence[Path], out: Path, *, limit: int, max_new_tokens: int) -> list[Score]:
+    """Evaluates each model on each shard set; writes scores.json and predictions.jsonl to `out`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sets = [ShardSet(folder) for folder in shards]
+    scores: list[Score] = []
+    predictions: list[Prediction] = []
+    for path in models:
+        model, encoder, weights = load_model(path)
+        model.to(device)
+        for shard_set in sets:
+            options = {"limit": limit, "max_new_tokens": max_new_tokens}
+            made = evaluate(model, encoder, str(path), shard_set, **options)
+            predictions += made
+            scores += score(made, weights)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / PREDICTIONS, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in predictions))
+    write_text(out / SCORES, json.dumps([asdict(s) for s in scores], indent=2) + "\n")
+    return scores
+
+
+@command
+def main() -> int:
+    """Parses the command line, evaluates, shows the scores."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", type=Path, help="recipes (*.yaml) or exported models (RUN/model)")
+    parser.add_argument("--shards", nargs="+", required=True, type=Path, help="shard sets; their held-out part is used")
+    parser.add_argument("--out", required=True, type=Path, help="folder for scores.json and predictions.jsonl")
+    parser.add_argument("--limit", type=int, default=100, help="samples per shard set (%(default)s)")
+    parser.add_argument("--max-new-tokens", type=int, default=2048, help="of an answer (%(default)s)")
+    given = parser.parse_args()
+    if given.limit < 1 or given.max_new_tokens < 1:
+        raise UserError("--limit and --max-new-tokens must be 1 or more")
+    scores = run(given.models, given.shards, given.out, limit=given.limit, max_new_tokens=given.max_new_tokens)
+    columns = ("model", "task", "split", "edit distance", "n", "empty", "cut")
+    rows = [(s.model, s.task, s.split, f"{s.edit_distance:.3f}", s.n, s.n_empty, s.n_unfinished) for s in scores]
+    show_table("normalised edit distance (0 is perfect)", columns, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The code that is copied into an exported folder."""

@@ -1,0 +1,1 @@
+"""Images as views, pixels and token counts."""

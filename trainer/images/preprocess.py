@@ -1,0 +1,184 @@
+"""From a decoded picture to the pixels an encoder takes.
+
+Shape legend: N images, H = W = size in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from trainer.images.resample import PILLOW, RESAMPLE
+from varyforge.errors import UserError
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the original SAM's too, which counts in levels: 123.675, 116.28, 103.53
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_SLIVER = 8
+"""Long side over short side from which shortcuts are taken: resized whole, 60,000 × 3 px would grow to gigabytes."""
+
+_STRIP_PX = 4_000_000
+"""Of a picture that is padded, so many pixels are held at a time: a page of 10,000 makes a square of 300 MB."""
+
+FITS = ("stretch", "crop", "pad", "pad_corner")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePreprocess:
+    """How one encoder wants its images. A constructor's ValueError names the field and what was expected.
+
+    The work is split where it is cheapest: the loader's processes resize and hand over bytes (a quarter of the traffic
+    of floats), the accelerator normalises.
+    """
+
+    size: int  # px, both sides of the result
+    # stretch: the aspect ratio is not kept. crop: it is, and what is beyond the centre is cut off. pad: the picture in
+    # the middle of a square of the mean colour (LLaVA-1.5); pad_corner: at its top left (Vary-toy's "pad").
+    fit: Literal["stretch", "crop", "pad", "pad_corner"] = "stretch"
+    resample: Literal["bicubic", "bilinear", "pillow_bicubic", "opencv_bilinear"] = (
+        "bicubic"  # of trainer.images.resample
+    )
+    mean: tuple[float, float, float] = CLIP_MEAN  # per channel, of values in 0..1
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        for name, known in (("fit", FITS), ("resample", RESAMPLE)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: found {getattr(self, name)!r}, expected one of {', '.join(known)}")
+        if self.resample == "opencv_bilinear" and self.fit != "stretch":
+            raise ValueError(f"fit: {self.fit} does not go with opencv_bilinear, which is for fit: stretch")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or len(values) != 3 or not all(map(_is_number, values)):
+                shown = list(values) if isinstance(values, tuple) else values
+                raise ValueError(f"{name}: found {shown!r}, expected three numbers: red, green, blue")
+        if min(self.std) <= 0:
+            raise ValueError(f"std: found {list(self.std)}, expected numbers above 0")
+
+    def as_settings(self) -> dict[str, Any]:
+        """What a recipe's `preprocess` takes: all but `size`, which is the encoder's."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+            if key != "size"
+        }
+
+    def resize(self, picture: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
+        """An RGB picture, (height, width, 3), as (high, wide, 3): `resample` alone."""
+        return picture if picture.shape[:2] == (high, wide) else RESAMPLE[self.resample](picture, high, wide)
+
+    def to_uint8(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An RGB picture, (height, width, 3), as (H, W, 3).
+
+        With `pillow_bicubic` and `opencv_bilinear` the pixels are those of the released code (and with `fit: crop` of
+        CLIP's processor). With the other two they differ from Pillow's by at most 2 of 255 levels and on average by
+        less than 0.05 (`tests/trainer/test_images.py`). Slivers, of sides more than 8:1, are not resized whole: their
+        crops are off by another level, and where tall ones are padded single pixels at hard edges by up to 30. A
+        picture that already fits is returned as it is.
+        """
+        height_px, width_px = picture.shape[:2]
+        if height_px == width_px == self.size:
+            return picture
+        if self.fit == "stretch":
+            return self.resize(picture, self.size, self.size)
+        if self.fit != "crop":
+            return self._pad(picture)
+        short_px = min(height_px, width_px)
+        # Truncated, not rounded: CLIP's processor does so, and one row more or less moves the crop.
+        high, wide = (int(self.size * side / short_px) for side in (height_px, width_px))
+        if max(height_px, width_px) > _SLIVER * short_px:
+            return self._resize_crop(picture, high, wide)
+        top, left = (high - self.size) // 2, (wide - self.size) // 2
+        resized = self.resize(picture, high, wide)
+        return np.ascontiguousarray(resized[top : top + self.size, left : left + self.size])
+
+    def normalise(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        """(N, H, W, 3) uint8 → (N, 3, H, W) `(pixels / 255 - mean) / std` in `dtype`, computed in fp32.
+
+        It happens where the pixels are, an image at a time, so that no batch in fp32 is held. In memory the result is
+        channels-last, which a patch convolution takes without a copy.
+        """
+        mean = torch.tensor(self.mean, device=pixels.device)
+        std = torch.tensor(self.std, device=pixels.device)
+        normalised = torch.empty(pixels.shape, dtype=dtype, device=pixels.device)
+        for image, out in zip(pixels, normalised, strict=True):
+            out.copy_(image.float().div_(255).sub_(mean).div_(std))
+        return normalised.permute(0, 3, 1, 2)
+
+    def _pad(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture on a square of the mean colour, resized.
+
+        Columns are resized first, as Pillow and torch do by themselves, but strip by strip, so that the square is never
+        held.
+        """
+        height_px, width_px = picture.shape[:2]
+        side = max(height_px, width_px)
+        if height_px > _SLIVER * width_px:  # rows first: the strips would be the whole square after all
+            picture = self.resize(picture, self.size, width_px)
+        top, left = ((side - height_px) // 2, (side - width_px) // 2) if self.fit == "pad" else (0, 0)
+        colour = np.array([int(mean * 255) for mean in self.mean]).clip(0, 255).astype(np.uint8)
+        columns = np.empty((side if len(picture) == height_px else self.size, self.size, 3), np.uint8)
+        columns[:] = colour
+        rows = max(1, _STRIP_PX // side)
+        for start in range(0, len(picture), rows):
+            part = picture[start : start + rows]
+            strip = np.empty((len(part), side, 3), np.uint8)
+            strip[:] = colour
+            strip[:, left : left + width_px] = part
+            columns[top + start : top + start + len(part)] = self.resize(strip, len(part), self.size)
+        return self.resize(columns, self.size, self.size)
+
+    def _resize_crop(self, picture: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
+        """The centre crop of the picture resized to (high, wide), without making the rest of it."""
+        height_px, width_px = picture.shape[:2]
+        top, bottom = self._crop_of(height_px, high)
+        left, right = self._crop_of(width_px, wide)
+        resample = PILLOW[self.resample]
+        # Columns first, as Pillow did until 12; which comes first matters, as values are cut to 0..255 in between.
+        columns = Image.fromarray(picture).resize((self.size, height_px), resample, (left, 0, right, height_px))
+        return np.array(columns.resize((self.size, self.size), resample, (0, top, self.size, bottom)))
+
+    def _crop_of(self, side_px: int, resized_px: int) -> tuple[float, float]:
+        """Where the centre crop of a side of `resized_px` begins and ends before the side was resized, in pixels."""
+        start = (resized_px - self.size) // 2
+        scale = side_px / resized_px
+        return start * scale, min((start + self.size) * scale, side_px)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def with_changes(preprocess: ImagePreprocess, changes: Mapping[str, Any], what: str) -> ImagePreprocess:
+    """An encoder's own preprocessing with the recipe's changes; UserError for a wrong value or key, and for `size`."""
+    valid = [field.name for field in fields(preprocess) if field.name != "size"]  # the encoder's own
+    for key in changes:
+        if key not in valid:
+            raise UserError(f"{what}: unknown key {key!r}; valid keys: {', '.join(valid)}")
+    lists = {key: tuple(value) for key, value in changes.items() if isinstance(value, list)}
+    try:
+        return replace(preprocess, **{**changes, **lists})
+    except ValueError as error:
+        raise UserError(f"{what}.{error}") from error
+
+
+def moved(name: str, used: ImagePreprocess, trained: ImagePreprocess, source: str) -> str | None:
+    """One line where an encoder is given other images than its weights of `source` were trained with, else None."""
+    now, then = used.as_settings(), trained.as_settings()
+    differing = [key for key in now if now[key] != then[key]]
+    if not differing:
+        return None
+    changes = "; ".join(f"{key} {now[key]}, was {then[key]}" for key in differing)
+    keep = ", ".join(f"{key}: {then[key]}" for key in differing)
+    key = f"model.vision.{name}.preprocess"
+    return f"{key} is not what {source} was trained with: {changes}. To keep that: {key}='{{{keep}}}'"

@@ -1,0 +1,303 @@
+"""Conversation → token ids and labels, by concatenating tokenised spans.
+
+Supervised are the assistant's text and its end token, nothing else. A span is the text between two control tokens, or
+an answer; the answer is a span of its own, so that where it begins is known and not searched. Control tokens come from
+the template alone and are ids from the start: in a sample's own text `<|im_end|>`, `</s>` or `<imgpad>` are characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from trainer.batch import IGNORE_INDEX, Encoded, TooLong, Unusable
+from trainer.images.layout import ImageLayout, PlannedImage, Size
+from trainer.text.chat_templates import BOS, EOS, IMAGE_END, IMAGE_PAD, IMAGE_START, TEMPLATES, Template
+from trainer.text.roundtrip import Speller, Untellable, find_token
+from varyforge.errors import UserError
+from varyforge.escape import unescape
+from varyforge.sample import IMAGE_MARKER, Sample, Turn
+
+_Piece = str | int
+"""Plain text, or a control token's id."""
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """A tokenizer with the three image tokens, added at its end where it lacks them.
+
+    Raises:
+        UserError: not found, or not a tokenizer.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        where = "this folder holds no tokenizer" if Path(path).is_dir() else "neither a local folder nor on the hub"
+        raise UserError(
+            f"model.language.tokenizer: {path!r}: {where}. Give a folder with tokenizer.json; "
+            "`python -m trainer.tokenizer` trains one from shards"
+        ) from error
+    tokenizer.add_tokens([IMAGE_START, IMAGE_END, IMAGE_PAD], special_tokens=True)  # known ones keep their ids
+    return tokenizer
+
+
+def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    """The id of a token that the tokenizer has."""
+    found = find_token(tokenizer, token)
+    assert found is not None, token
+    return found
+
+
+def sizes_of(sample: Sample) -> tuple[Size, ...]:
+    """(height, width) of each image of a sample, in pixels."""
+    return tuple((image.height, image.width) for image in sample.images)
+
+
+class ConversationEncoder:
+    """Turns samples into ids and ids into text, for one tokenizer, template and layout of images.
+
+    `lead` is the blank that an answer begins with where the tokenizer makes it part of the first word, or "".
+    `warnings` says which characters the tokenizer does not give back; an answer that holds one it does not know is
+    `Unusable`.
+
+    Raises:
+        UserError: the tokenizer lacks a token that the template needs, or changes what every document holds.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        template: str,
+        layout: ImageLayout,
+        max_length: int,
+        too_long: Literal["cut", "drop", "error"] = "cut",
+    ) -> None:
+        self._tokens = _control_tokens(tokenizer, template)
+        self.tokenizer = tokenizer
+        self.template = TEMPLATES[template]
+        self.max_length = max_length
+        self._too_long = too_long
+        self.end_id = self._tokens[self.template.end][0]
+        self.pad_id = self.end_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+        self.image_id = token_id(tokenizer, IMAGE_PAD)
+        self.layout = layout
+        self._image = tuple(self._tokens.get(token, []) for token in self.template.image)
+        self._spell = Speller(tokenizer)
+        self.warnings = _judge(self._spell, tokenizer.name_or_path)
+        self._prepare(template)
+
+    def encode(self, sample: Sample) -> Encoded:
+        """Ids and labels of a whole conversation.
+
+        One beyond `max_length` is cut, dropped or an error, as `too_long` says. It is cut at the end of its answers; an
+        answer that is cut has no end token, for the model is not to learn to stop there. Images are never cut.
+
+        Raises:
+            Unusable: an image or the first answer does not fit; or an answer holds what the tokenizer does not know.
+            TooLong: it is too long and `too_long` is "drop".
+            UserError: it is too long and `too_long` is "error".
+        """
+        row = self._row(sample.turns, sizes_of(sample))
+        length = len(row.ids)
+        truncated = length > self.max_length
+        if truncated:
+            length = self._cut(row, sample.key)
+        input_ids = np.array(row.ids[:length], np.int32)
+        labels = np.full(length, IGNORE_INDEX, np.int32)
+        for start, end in row.answers:
+            labels[start:end] = input_ids[start:end]
+        return Encoded(
+            key=sample.key,
+            task=sample.task,
+            input_ids=input_ids,
+            labels=labels,
+            image_sizes=sizes_of(sample),
+            truncated=truncated,
+        )
+
+    @property
+    def planned_image(self) -> PlannedImage:
+        """What an image of unknown size is taken for; see `ImageLayout.planned_tokens`."""
+        return PlannedImage(self.layout.planned_tokens + sum(map(len, self._image)), self.layout.most_views)
+
+    def prompt(self, sample: Sample) -> list[int]:
+        """Ids up to where the last answer begins: what a model is given to answer; Unusable as for `encode`."""
+        row = self._row(sample.turns[:-1], sizes_of(sample))
+        row.open_answer(self.lead)
+        return row.ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of an answer's ids; stops before the end token."""
+        answer, closing = list(ids), ""
+        if self.end_id in answer:
+            answer, closing = answer[: answer.index(self.end_id)], self.template.closing
+        return self._spell.text(answer).removeprefix(self.lead).removesuffix(closing)
+
+    def _prepare(self, name: str) -> None:
+        """Cuts the template's strings at control tokens, and finds what stands before an answer."""
+        form = self.template
+        self._begin, self._between, self._after_image = map(self._pieces, (form.begin, form.between, form.after_image))
+        self._system = self._pieces(form.system[0]), self._pieces(form.system[1])
+        self._user = self._pieces(form.user[0]), self._pieces(form.user[1])
+        behind_system = form.user_after_system
+        self._user_after_system = self._user[0] if behind_system is None else self._pieces(behind_system)
+        for piece in (p for part in (self._begin, self._between, *self._system, *self._user) for p in part):
+            if isinstance(piece, str) and self._spell.spells_control(piece):
+                raise UserError(
+                    f"model.language.template {name!r} writes {piece.strip()!r} as text, but tokenizer "
+                    f"{self.tokenizer.name_or_path!r} has a control token in it; it fits {_fitting(self.tokenizer)}"
+                )
+        opening = self._user[1][-1] if self._user[1] else self.end_id
+        follows_blank = opening.endswith(" ") if isinstance(opening, str) else self._spell.prefix == "each"
+        self.lead = " " if follows_blank and self._spell.prefix != "never" else ""
+
+    def _pieces(self, text: str) -> list[_Piece]:
+        """A string of the template as plain text and ids."""
+        pieces: list[_Piece] = []
+        for part in re.split("(" + "|".join(map(re.escape, self._tokens)) + ")", text):
+            if part in self._tokens:
+                pieces += self._tokens[part]
+            elif part:
+                pieces.append(part)
+        return pieces
+
+    def _row(self, turns: Sequence[Turn], sizes: Sequence[Size]) -> _Row:
+        images = iter(sizes)
+        row = _Row(self._spell, self.tokenizer.bos_token_id)
+        row.add(self._begin)
+        message, opening = self.template.default_system, self._user[0]
+        if turns[0].role == "system":
+            message, turns = unescape(turns[0].text), turns[1:]
+        if message is not None:
+            row.add([*self._system[0], message, *self._system[1]])
+            opening = self._user_after_system
+        for turn in turns:
+            if turn.role == "user":
+                row.add(opening)
+                self._add_question(row, turn.text, images)
+                row.add(self._user[1])
+                opening = [*self._between, *self._user[0]]
+            else:
+                row.open_answer(self.lead)
+                row.add_answer([*self._said(turn.text), self.end_id])
+        return row
+
+    def _said(self, text: str) -> list[int]:
+        try:
+            return self._spell.ids(self.lead + unescape(text) + self.template.closing, exact=True)
+        except Untellable as error:
+            raise Unusable(str(error)) from error
+
+    def _add_question(self, row: _Row, text: str, images: Iterator[Size]) -> None:
+        before, after = self._image
+        for number, piece in enumerate(text.split(IMAGE_MARKER)):
+            if number > 0:
+                row.add_image([*before, *[self.image_id] * self.layout.num_tokens(next(images)), *after])
+                row.add(self._after_image)
+            if self.template.questions:
+                row.add([unescape(piece)])
+
+    def _cut(self, row: _Row, key: str) -> int:
+        """Tokens to keep of a row beyond `max_length`."""
+        limit = self.max_length
+        numbers = f"{len(row.ids)} tokens, data.max_length {limit}"
+        if self._too_long == "error":
+            raise UserError(
+                f"data.max_length {limit}: sample {key!r} has {len(row.ids)} tokens; raise it, or set data.too_long to "
+                "cut or drop"
+            )
+        if self._too_long == "drop":
+            raise TooLong(f"too long: {numbers}")
+        if row.images_end > limit:
+            raise Unusable(f"an image does not fit: {numbers}")
+        ends = [min(end, limit) for start, end in row.answers if start < limit]
+        if not ends:
+            raise Unusable(f"no answer token fits: {numbers}")
+        return max(ends[-1], row.images_end)  # a question whose answer is gone goes, but for its images
+
+
+class _Row:
+    """A conversation as it is written: text waits until a control token or an answer ends its span."""
+
+    def __init__(self, spell: Speller, bos_id: int | None) -> None:
+        self.ids: list[int] = []
+        self.answers: list[tuple[int, int]] = []  # start and end of each, end token included
+        self.images_end = 0  # behind the last image
+        self._spell, self._waiting = spell, ""
+        self._start: tuple[list[int | None], ...] = ([], [bos_id])
+
+    def add(self, pieces: Sequence[_Piece]) -> None:
+        for piece in pieces:
+            if isinstance(piece, str):
+                self._waiting += piece
+            else:
+                self._flush()
+                self.ids.append(piece)
+
+    def add_image(self, ids: Sequence[int]) -> None:
+        self._flush()
+        self.ids += ids
+        self.images_end = len(self.ids)
+
+    def open_answer(self, lead: str) -> None:
+        """Ends the span before an answer; a blank at its end goes where the answer begins with it."""
+        self._waiting = self._waiting.removesuffix(lead)
+        self._flush()
+
+    def add_answer(self, ids: Sequence[int]) -> None:
+        self.answers.append((len(self.ids), len(self.ids) + len(ids)))
+        self.ids += ids
+
+    def _flush(self) -> None:
+        text, self._waiting = self._waiting, ""
+        prefix = self._spell.prefix
+        if text and not text.startswith(" ") and (prefix == "each" or (prefix == "first" and self.ids in self._start)):
+            text = " " + text  # where the tokenizer itself has it
+        self.ids += self._spell.ids(text)
+
+
+def _control_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> dict[str, list[int]]:
+    """What stands for control tokens in a template's strings, and their ids; no id for a BOS that there is not."""
+    if name not in TEMPLATES:
+        raise UserError(f"model.language.template: unknown {name!r}; one of {', '.join(TEMPLATES)}")
+    if missing := _missing(tokenizer, TEMPLATES[name]):
+        raise UserError(
+            f"model.language.tokenizer: {tokenizer.name_or_path!r} has no token {', '.join(missing)}, which template "
+            f"{name!r} needs; it fits {_fitting(tokenizer)}. A model does not know a token that is merely added"
+        )
+    form = TEMPLATES[name]
+    tokens = {token: [token_id(tokenizer, token)] for token in {*form.tokens, *form.image, form.end} - {"", EOS}}
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return {**tokens, BOS: [] if bos is None else [int(bos)], EOS: [] if eos is None else [int(eos)]}
+
+
+def _missing(tokenizer: PreTrainedTokenizerBase, form: Template) -> list[str]:
+    """Tokens that a template needs and the tokenizer lacks, as a message names them.
+
+    A piece of the vocabulary that reads the same will not do (GPT-like ones may have `</s>` as a word of HTML).
+    """
+    needed = [token for token in dict.fromkeys((*form.tokens, form.end, *form.image, IMAGE_PAD)) if token]
+    control = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    lacking = [repr(token) for token in needed if token != EOS and token not in control]
+    return ["eos_token"] * (EOS in needed and tokenizer.eos_token_id is None) + lacking
+
+
+def _fitting(tokenizer: PreTrainedTokenizerBase) -> str:
+    return ", ".join(name for name, form in TEMPLATES.items() if not _missing(tokenizer, form)) or "no template"
+
+
+def _judge(spell: Speller, name: str) -> list[str]:
+    """Warnings about what a tokenizer does not give back; refuses one that changes what every document holds."""
+    essential, other = spell.probe()
+    if essential:
+        shown = "; ".join(essential[:2]) + (f"; and {len(essential) - 2} more" if len(essential) > 2 else "")
+        raise UserError(
+            f"model.language.tokenizer: {name!r} does not give text back as it was: {shown}. Use one "
+            "that does: byte-level BPE (OPT, Qwen, Llama 3) or sentencepiece BPE with byte fallback (Llama 2, Mistral)"
+        )
+    return [f"tokenizer {name!r}: answers with such characters are changed or skipped: {what}" for what in other]

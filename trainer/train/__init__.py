@@ -1,0 +1,1 @@
+"""The training loop, its engine and its checkpoints."""

@@ -1,0 +1,1 @@
+"""Worker processes that may hang or die; they know no sample."""

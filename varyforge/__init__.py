@@ -1,0 +1,1 @@
+"""The contract between the packages: samples, shard sets, settings, errors and files."""

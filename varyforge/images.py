@@ -1,0 +1,175 @@
+"""Foreign images: decoded whole, once, here. What a shard holds has been through this."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+
+import PIL.Image
+from PIL.Image import Transpose
+
+from varyforge.sample import Image
+
+MAX_PIXELS = 100_000_000
+"""A larger image is taken for a decompression bomb."""
+
+MAX_SIDE = 65_500
+"""Pixels of a JPEG's side that encoders write at most."""
+
+PIL.Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Pillow's names of what is read; none of them starts another program."""
+
+_AS_THEY_ARE = {("JPEG", "RGB"): "jpg", ("PNG", "RGB"): "png"}
+_ORIENTATION = 0x0112  # EXIF tag
+_PNG_DEPTH = 24  # byte that holds the bits a channel
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}  # by orientation; 1, and whatever else a file says, is upright
+
+
+class ImageError(ValueError):
+    """An image that cannot be used. `reason` is a word for the ledger: broken_image, large_image or animated_image."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePolicy:
+    """How images go into shards."""
+
+    long_side_px: int = 0  # larger ones are made smaller; 0: none is
+    jpeg_quality: int = 95  # of images that cannot pass through byte for byte
+
+    def __post_init__(self) -> None:
+        if self.long_side_px < 0 or not 1 <= self.jpeg_quality <= 95:
+            raise ValueError("needs long_side_px of 0 (any) or more and jpeg_quality from 1 to 95")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A foreign image that was decoded whole."""
+
+    image: Image  # for the shard
+    pixels: PIL.Image.Image  # as a person sees it, in full size
+    stored: tuple[int, int]  # width and height before EXIF rotation, pixels
+    orientation: int  # EXIF, 1 to 8; 1 is upright
+    changes: Counter[str]  # what was done to it, for the notes of its unit
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Width and height after EXIF rotation, pixels."""
+        return self.pixels.size
+
+
+def read_picture(data: bytes, policy: ImagePolicy) -> Picture:
+    """An image as a person sees it, EXIF rotation applied, RGB.
+
+    An RGB JPEG or PNG that is upright and small enough passes through byte for byte; everything else is encoded again
+    as JPEG: other formats, grey, palette and CMYK images, PNGs of 16 bits a channel, and what is transparent, which
+    becomes white.
+
+    Raises:
+        ImageError: truncated or no image, grey of more than 8 bits, larger than `MAX_PIXELS`, animated, or to be
+            encoded again and longer than `MAX_SIDE`.
+    """
+    decoded, orientation = _decode(data)
+    form = _AS_THEY_ARE.get((decoded.format or "", decoded.mode))
+    if form == "png" and (decoded.has_transparency_data or data[_PNG_DEPTH] == 16):
+        form = None
+    large = 0 < policy.long_side_px < max(decoded.size)
+    changes: Counter[str] = Counter()
+    pixels, stored = _upright(decoded, orientation)
+    changes["rotated_images"] += orientation in _TURNS
+    if form is None:
+        changes[f"images_{decoded.format}_{decoded.mode}_to_jpeg".lower()] += 1
+        pixels = _on_white(pixels)
+    if form and not large and pixels is decoded:
+        image = Image(data=data, format=form, width=decoded.width, height=decoded.height)  # type: ignore[arg-type]
+    else:
+        smaller = pixels
+        if large:
+            changes["downsized_images"] += 1
+            smaller = pixels.copy()
+            smaller.thumbnail((policy.long_side_px, policy.long_side_px), PIL.Image.Resampling.LANCZOS, 3.0)
+        if max(smaller.size) > MAX_SIDE:
+            raise ImageError("large_image", f"a side of {max(smaller.size)} pixels; a JPEG has {MAX_SIDE} at most")
+        image = encode_jpeg(smaller, policy.jpeg_quality)
+    return Picture(image=image, pixels=pixels, stored=stored, orientation=orientation, changes=+changes)
+
+
+def look_at(data: bytes) -> Image:
+    """An image as a shard would hold it, of which no pixel is read where it can pass through as `read_picture` says.
+
+    For images that are about to be decoded anyway. What is broken behind the header is found then.
+
+    Raises:
+        ImageError: as `read_picture`, but for what only pixels tell.
+    """
+    try:
+        picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        orientation = picture.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow says "broken" in many ways
+        return read_picture(data, ImagePolicy()).image  # which knows words for them
+    form = _AS_THEY_ARE.get((picture.format or "", picture.mode))
+    deep = form == "png" and (picture.has_transparency_data or data[_PNG_DEPTH] == 16)
+    if form is None or deep or orientation in _TURNS or picture.width * picture.height > MAX_PIXELS:
+        return read_picture(data, ImagePolicy()).image
+    return Image(data=data, format=form, width=picture.width, height=picture.height)  # type: ignore[arg-type]
+
+
+def _decode(data: bytes) -> tuple[PIL.Image.Image, int]:
+    """All pixels, as stored (of a TIFF: upright), and the EXIF orientation."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+            picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+            turned = picture.getexif().get(_ORIENTATION) if picture.format == "TIFF" else None  # forgotten by load()
+            picture.load()  # the whole of it: a truncated file fails here
+            orientation = turned or picture.getexif().get(_ORIENTATION)
+            several = getattr(picture, "n_frames", 1) > 1
+    except MemoryError:
+        raise
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise ImageError("large_image", f"image larger than {MAX_PIXELS} pixels") from error
+    except PIL.UnidentifiedImageError as error:  # whose words hold an address in memory
+        raise ImageError("broken_image", f"image cannot be decoded: none of {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow says "broken" in many ways
+        raise ImageError("broken_image", f"image cannot be decoded: {error}") from error
+    if several and picture.format != "MPO":  # a camera's: the first is the photograph
+        raise ImageError("animated_image", f"{picture.format} with several frames")
+    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits a channel: Pillow would clip them to white or black
+        raise ImageError("broken_image", f"image cannot be decoded: mode {picture.mode} has more than 8 bits a channel")
+    return picture, orientation if orientation in _TURNS else 1
+
+
+def _upright(decoded: PIL.Image.Image, orientation: int) -> tuple[PIL.Image.Image, tuple[int, int]]:
+    """What `_decode` gave as a person sees it, and the size of what is stored."""
+    if decoded.format == "TIFF":  # the one form that Pillow turns by itself
+        return decoded, decoded.size[::-1] if orientation > 4 else decoded.size
+    return decoded.transpose(_TURNS[orientation]) if orientation in _TURNS else decoded, decoded.size
+
+
+def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """RGB; what is transparent is white."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+
+
+def encode_jpeg(picture: PIL.Image.Image, quality: int) -> Image:
+    """An RGB picture as JPEG of `quality` (1 to 95)."""
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=quality)
+    return Image(data=out.getvalue(), format="jpg", width=picture.width, height=picture.height)

@@ -1,0 +1,304 @@
+"""Samples ↔ shards: WebDataset tars with an index that says where each sample lies.
+
+A sample is `{key}.json` followed by its images (`{key}.jpg`, or `{key}.0.jpg`, `{key}.1.jpg` … for several), adjacent
+in the tar. Plain `webdataset`, `tar` and Hugging Face `datasets` read it. Equal samples give equal bytes: members carry
+no time, owner or other trace of the machine.
+
+A shard set is a folder, on this machine or behind a URL:
+
+    job.json            what it was made from and how (see datagen.job.job)
+    manifest.jsonl      a line per shard: counts and SHA-256 sums; there when the job is finished, written last
+    NAME-0110.tar       samples; the bits are the shard's place in the plan (see datagen.job.plan)
+    index/*.parquet     a row per sample (IndexRow, then the source's measures); read the folder as one table
+    ledger/*.parquet    a row per input unit (see datagen.job.ledger)
+    plan/*.parquet      the units of the inputs, kept so that inputs that did not change need not be read again
+
+While a job runs there is no manifest: `unfinished.jsonl` and `done/*.json` hold the records of what is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from varyforge.errors import UserError
+from varyforge.sample import Sample, from_json, to_json
+from varyforge.storage import Folder, folder_at
+from varyforge.tables import parse_table, read_table
+
+MANIFEST = "manifest.jsonl"
+JOB = "job.json"
+_BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRow:
+    """Where a sample lies, and what a mixture may filter by. The source's measures follow as columns of their own."""
+
+    key: str
+    task: str
+    shard: str  # file name of the tar
+    offset: int  # bytes from the start of the tar to the first header of the sample
+    size: int  # bytes from there to the end of the sample's last member
+    unit: str  # input unit it came from; joins the ledger
+    document: str  # the input it belongs to: the PDF, the image
+    group: str  # documents that share near-duplicate pages have one: the first of their names; never split
+    twins: str  # key of the first of the samples that are near duplicates of each other; "" where it is alone
+    split: str  # "train", "validation", or "excluded": in a held-out document, but with a near duplicate in training
+    language: str  # "en", "zh", … or "" where unknown
+    licence: str  # as the data set or its user states it; "" where unknown
+    prompt: str  # which wording it was asked with (varyforge.prompts); "" where the words are its own
+    images: int
+    width: int  # pixels of the first image; 0 where there is none
+    height: int  # pixels
+    boxes: int  # in question and answer
+    answer_chars: int  # characters of all assistant turns
+    tokens: int  # of all turns, estimated without a tokenizer (varyforge.lengths); images not counted
+    fingerprint: bytes  # datagen.job.duplicates.fingerprint of the answer; empty where there is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRecord:
+    """A line of the manifest: a finished shard."""
+
+    name: str  # without ".tar"
+    units: int
+    samples: int
+    written: int
+    rejected: int
+    failed: int
+    tar_bytes: int
+    tar_sha256: str
+    index_sha256: str
+    ledger_sha256: str
+    config_sha256: str  # of source, settings, versions and prompts that it was made with
+    units_sha256: str  # of the units that it was made of
+
+
+class ShardWriter:
+    """Writes one tar. Use through `open_shard`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = _Hashing(file)
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[call-overload]  # only writes
+
+    def add(self, sample: Sample) -> tuple[int, int]:
+        """Appends a sample. Returns its offset and size in bytes."""
+        offset = self._tar.offset
+        text = json.dumps(to_json(sample), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        self._member(f"{sample.key}.json", text.encode())
+        for number, image in enumerate(sample.images):
+            middle = "" if len(sample.images) == 1 else f".{number}"
+            self._member(f"{sample.key}{middle}.{image.format}", image.data)
+        return offset, self._tar.offset - offset
+
+    def copy(self, members: bytes) -> tuple[int, int]:
+        """Appends a sample's members as they stand in another shard. Returns its offset and size in bytes."""
+        offset = self._tar.offset
+        self._file.write(members)
+        self._tar.offset += len(members)
+        return offset, len(members)
+
+    def close(self) -> tuple[int, str]:
+        """Writes the tar's end marker. Returns the file's size in bytes and its SHA-256."""
+        self._tar.close()
+        return self._file.size, self._file.digest.hexdigest()
+
+    def _member(self, name: str, data: bytes) -> None:
+        info = tarfile.TarInfo(name)  # mtime, uid, gid 0 and no names: nothing of this machine
+        info.size = len(data)
+        info.mode = 0o644
+        header = info.tobuf(tarfile.USTAR_FORMAT)
+        self.copy(header + data + bytes(-len(data) % _BLOCK))  # at once: tarfile would write it in small pieces
+
+
+class _Hashing:
+    """Hashes what is written, so that a shard need not be read again. A tar is written from front to back."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+
+@contextmanager
+def open_shard(folder: Folder, name: str) -> Iterator[ShardWriter]:
+    """A tar that appears in `folder` as `name`, whole, when the block ends well. The block closes it."""
+    with folder.writer(name) as file:
+        yield ShardWriter(file)
+
+
+def decode_sample(data: bytes, where: str) -> Sample:
+    """The sample in the bytes that an index row points to.
+
+    Args:
+        data: `size` bytes of a tar from `offset`.
+        where: names the place in an error message.
+
+    Raises:
+        ValueError: the bytes are not one whole sample.
+    """
+    members = _members(data, where)
+    if not members or not members[0][0].endswith(".json"):
+        raise ValueError(f"{where}: no sample here: the first member is {members[0][0] if members else 'missing'}")
+    (name, text), *images = members
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: {name}: not JSON: {error}") from error
+    return from_json(record, [image for _, image in images])
+
+
+def _members(data: bytes, where: str) -> list[tuple[str, bytes]]:
+    """Name and content of consecutive members. By hand, because tarfile hides a cut at a member's border."""
+    found: list[tuple[str, bytes]] = []
+    position = 0
+    while position < len(data):
+        try:
+            info = tarfile.TarInfo.frombuf(data[position : position + _BLOCK], "utf-8", "strict")
+        except tarfile.HeaderError as error:
+            raise ValueError(f"{where}: broken tar header at byte {position}: {error}") from error
+        start = position + _BLOCK
+        position = start + -(-info.size // _BLOCK) * _BLOCK  # content is filled up to whole blocks
+        if info.size < 0 or position > len(data):
+            raise ValueError(f"{where}: {info.name} is cut: {len(data) - start} of {info.size} bytes")
+        found.append((info.name, data[start : start + info.size]))
+    return found
+
+
+class ShardSet:
+    """A finished shard set, opened for random access.
+
+    Args:
+        place: path or URL of its folder.
+
+    Raises:
+        UserError: the folder is missing, is no shard set, or its job has not finished.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.folder = folder_at(place)
+        self.job = read_job(self.folder)
+        self.records = read_manifest(self.folder)
+        missing = _not_whole(self.folder, self.records)
+        if missing or not self.records:
+            what = f"shard {missing[0]} is missing or cut" if missing else "its job has not finished"
+            raise UserError(f"{place}: unfinished: {what}; run the datagen command that makes it once more")
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The index: one row per sample in order of shard and offset, columns as in `IndexRow`, then the measures."""
+        return pa.concat_tables(self.tables(columns))
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The index, shard by shard."""
+        return self._tables("index", columns)
+
+    def ledger(self) -> pa.Table:
+        """The ledger: one row per input unit, columns as in `datagen.job.ledger.LedgerRow`."""
+        return pa.concat_tables(self.ledgers())
+
+    def ledgers(self) -> Iterator[pa.Table]:
+        """The ledger, shard by shard."""
+        return self._tables("ledger", None)
+
+    def read(self, shard: str, offset: int, size: int) -> Sample:
+        """Reads one sample by its index row; touches no other byte.
+
+        Raises:
+            ValueError: the bytes there are not one whole sample.
+        """
+        return decode_sample(read_exactly(self.folder, shard, offset, size), place_of(self.folder, shard, offset))
+
+    def index(self, number: int, columns: Sequence[str] | None, *, coded: Sequence[str] = ()) -> pa.Table:
+        """Columns of the index of shard `records[number]`; those in `coded` as values and codes (pa.dictionary)."""
+        name = f"index/{self.records[number].name}.parquet"
+        return parse_table(self.folder.read(name), f"{self.folder}/{name}", columns, coded=coded)
+
+    def _tables(self, kind: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        for record in self.records:
+            yield read_table(self.folder, f"{kind}/{record.name}.parquet", columns)
+
+
+def read_exactly(folder: Folder, name: str, offset: int, size: int) -> bytes:
+    """`size` bytes of a file from `offset`, and no other.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it ends before.
+    """
+    data = folder.read(name, offset, size)
+    if len(data) < size:
+        raise ValueError(f"{place_of(folder, name, offset)}: the file ends after {len(data)} of {size} bytes")
+    return data
+
+
+def place_of(folder: Folder | str, shard: str, offset: int) -> str:
+    """What messages call the place of a sample."""
+    return f"{folder}/{shard} at byte {offset}"
+
+
+def _not_whole(folder: Folder, records: Sequence[ShardRecord]) -> list[str]:
+    """Names of the shards that are not whole, as `is_whole` tells; lists the folder, however many there are."""
+    tars = folder.sizes(".tar")
+    tables = folder.sizes(".parquet", "index") | folder.sizes(".parquet", "ledger")
+    return [
+        record.name
+        for record in records
+        if tars.get(f"{record.name}.tar") != record.tar_bytes
+        or not all(tables.get(f"{kind}/{record.name}.parquet") for kind in ("index", "ledger"))
+    ]
+
+
+def is_whole(folder: Folder, record: ShardRecord) -> bool:
+    """Whether a shard's three files are there, the tar in its full size. Reads no content."""
+    tables = (f"{kind}/{record.name}.parquet" for kind in ("index", "ledger"))
+    return folder.size(f"{record.name}.tar") == record.tar_bytes and all(folder.size(table) for table in tables)
+
+
+def read_job(folder: Folder) -> dict[str, Any]:
+    """The job description of a shard set.
+
+    Raises:
+        UserError: `folder` is missing or is not a shard set.
+    """
+    if folder.size(JOB) is None:
+        if not folder.exists():
+            raise UserError(f"{folder}: no such shard set; a datagen command with --out {folder} makes one")
+        raise UserError(f"{folder}: not a shard set: it has no {JOB}")
+    try:
+        job = json.loads(folder.read(JOB))
+        job["source"], job["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}/{JOB}: broken ({error}); delete the folder and make the shard set again") from error
+    return dict(job)
+
+
+def read_manifest(folder: Folder, name: str = MANIFEST) -> list[ShardRecord]:
+    """Records of shards in order of name; none where there is no such file.
+
+    Raises:
+        UserError: the file is broken.
+    """
+    if folder.size(name) is None:
+        return []
+    try:
+        records = [ShardRecord(**json.loads(line)) for line in folder.read(name).splitlines()]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder}/{name}: broken ({error}); delete it and run the datagen command again") from error
+    return sorted(records, key=lambda record: record.name)
