@@ -280,6 +280,11 @@ def check_varyforge(words: list[str]) -> None:
             parse(module, words[1:])
 
 
+def test_the_console_commands_are_these() -> None:
+    listed = pytest.importorskip("varyforge.commands").COMMANDS
+    assert {item.name: item.module for item in listed} == {**COMMANDS, "train": "trainer.run"}
+
+
 def options_in_source(module: str) -> set[str]:
     folder = ROOT.joinpath(*module.split("."))
     files = [folder / "__main__.py"] if folder.is_dir() else [folder.with_suffix(".py")]
