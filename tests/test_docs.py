@@ -54,13 +54,12 @@ class Page:
 
     @property
     def links(self) -> list[tuple[str, str]]:
-        """(text, target) of links and images, inline code aside."""
+        """(text, target) of links and images."""
         text = re.sub(r"`[^`\n]*`", "`code`", "\n".join(self.prose))
         return re.findall(r"\[([^\]]*)\]\(([^)\s]+)\)", text)
 
     @property
     def code(self) -> list[str]:
-        """Inline code."""
         return re.findall(r"`([^`\n]+)`", "\n".join(self.prose))
 
     @property
