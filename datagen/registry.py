@@ -43,11 +43,7 @@ def source_of(job: dict[str, Any]) -> Source:
 
 
 def picture_of(location: str, unit_id: str) -> bytes | str:
-    """Draw a unit that gave no sample, from its input.
-
-    Args:
-        location: path or URL of the shard set.
-        unit_id: the unit's id.
+    """Draw a unit of the set at `location` that gave no sample, from its input.
 
     Returns:
         An encoded image, or the reason for none as one line.

@@ -114,11 +114,12 @@ def _job(corpus: Corpus, mixture: MixtureSettings, settings: WriteSettings, plan
     }
     inputs = {"shards": _without_places(said)}
     units = sum(shard.units for shard in planned)
+    sha256 = plan_digest((shard.name, shard.units_sha256) for shard in planned)
     job = {
         "source": SOURCE,
         "config": config,
         "job": {"samples_per_shard": settings.samples_per_shard},
-        "plan": {"units": units, "shards": len(planned), "sha256": plan_digest(planned), "files": {}},
+        "plan": {"units": units, "shards": len(planned), "sha256": sha256, "files": {}},
         "inputs": inputs,
     }
     return dict(json.loads(json.dumps(job)))  # as it will be read again

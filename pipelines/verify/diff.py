@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen.job.change import differences
-from datagen.job.shard_task import cause_of
+from datagen.job.ledger import cause_of
 from varyforge.shards import ShardRecord, ShardSet
 from varyforge.tables import read_table
 
