@@ -30,7 +30,7 @@ class Unit:
 
 
 class Source(Protocol):
-    """A kind of input. Implementations inherit from it. They are frozen dataclasses of settings, importable by name.
+    """A kind of input. Implementations inherit from this class and are frozen dataclasses, importable by name.
 
     `units` and `make` run in a child process with a deadline and a memory cap. A hang, crash or exception there costs
     one ledger row. Their results must depend on their arguments and settings alone.
@@ -39,7 +39,7 @@ class Source(Protocol):
     name: ClassVar[str]
     """Prefix of shard names and sample keys; characters `[a-z0-9_-]`."""
     locations: ClassVar[tuple[str, ...]] = ("paths",)
-    """Names of the settings that locate the inputs. These may change between the runs of a job."""
+    """Names of the settings that locate the inputs and may change between the runs of a job."""
     prompt_lists: ClassVar[tuple[str, ...]] = ()
     """Names of the prompt lists (`varyforge.prompts`) that the samples draw from."""
     measures: ClassVar[tuple[str, ...]] = ()

@@ -120,7 +120,7 @@ def _candidates(rows: Rows, first: Ints, keys: npt.NDArray[np.uint32]) -> Iterat
 
     A bucket of equal keys may be very large and hold several clusters (forms of one kind). All its members are compared
     with their neighbour and with a leader, the first of them. Members that are not similar to the leader are compared
-    with the first of these, and so on for 16 leaders. That takes linear time; other bands may find what it misses.
+    with a new leader, the first of them, and so on for 16 leaders. The time is linear. Other bands may find pairs that a band misses.
     """
     packed = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
@@ -177,7 +177,7 @@ def group_documents(page_cluster: Ints, document: Ints) -> Ints:
     """Group documents that share pages.
 
     Two documents belong to one group when the clusters that both have pages in are at least a fifth of the clusters of
-    the smaller document. That holds for versions of a paper, not for manuals with the same licence page.
+    the smaller document, as with versions of a paper, but not with manuals that share a licence page.
 
     In a cluster of more than nine documents, each is paired with the first and the next eight, not with all. Documents
     that share many pages with many others still meet along the chain.

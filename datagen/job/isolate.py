@@ -1,7 +1,7 @@
 """A child process in which a source's code may hang, crash or exhaust memory without harm to the job.
 
-The child is a fresh interpreter, never a fork, because Ray workers and torch have threads. It receives the source
-once and then answers calls over a pipe. It dies with its parent, and is replaced after a number of units, which frees
+The child is a fresh interpreter, never a fork, because Ray workers and torch have threads. The source is sent to the
+child once, then calls over a pipe. The child dies with its parent, and is replaced after a number of units, which frees
 what libraries leak.
 """
 
@@ -69,7 +69,7 @@ class _Broken(Exception):
 
 
 class Child:
-    """A killable child process for one source. It starts on the first call and after a death. A context manager."""
+    """A killable child process for one source, started by the first call and after each death. A context manager."""
 
     def __init__(self, source: Source, limits: Limits) -> None:
         self._source = source
@@ -261,7 +261,7 @@ _own = threading.local()
 
 
 def child_of(source: Source, limits: Limits) -> Child:
-    """Return the calling thread's child for `source`. It is reused from shard to shard, since a start takes a while."""
+    """Return the calling thread's child for `source`, which is reused from shard to shard: a start takes a while."""
     key = (repr(source), limits)
     if getattr(_own, "key", None) != key:
         _own.key, _own.child = key, Child(source, limits)

@@ -27,7 +27,7 @@ UnitPosition = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardPlan:
-    """A shard to make: one task of the job. It holds positions of units, not units, so that little travels."""
+    """A shard to make: one task of the job, with the positions of its units instead of the units, which are large."""
 
     name: str  # without ".tar"
     units: int

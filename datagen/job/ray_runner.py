@@ -116,7 +116,7 @@ def _result(reference: Any) -> Any:
 
 
 class _ProgressActor:
-    """The progress of all tasks. It is an actor, since a task's result comes only when its shard is finished."""
+    """The progress of all tasks: an actor, since the result of a task comes only when its shard is finished."""
 
     def __init__(self) -> None:
         self._done: Counter[str] = Counter()

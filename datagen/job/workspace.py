@@ -25,7 +25,7 @@ _TABLES = (("", ".tar"), ("index", ".parquet"), ("ledger", ".parquet"), (PLAN, "
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A shard set that is being made. It travels to the tasks that make its shards.
+    """A shard set under construction; an object that travels to the tasks that make the shards.
 
     A kill at any moment loses no finished shard and fakes none. A finished set has `manifest.jsonl`. `begin` replaces
     that file by `unfinished.jsonl` with the records known by then. `put` gives each shard finished afterwards a file

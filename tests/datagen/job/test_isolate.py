@@ -86,7 +86,7 @@ def test_where_a_unit_hangs_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_what_a_unit_starts_ends_with_its_child() -> None:
     def groups() -> set[str]:
-        """Of processes that live."""
+        """Processes that live."""
         stats = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
         return {group for state, _, group, *_ in stats if state != "Z"}
 

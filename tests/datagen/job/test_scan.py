@@ -1,4 +1,4 @@
-"""How inputs become plan files: streamed, whole or not at all, in order of place."""
+"""Plan files of inputs: streamed, whole or not at all, in order of position."""
 
 from __future__ import annotations
 
