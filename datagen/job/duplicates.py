@@ -119,8 +119,8 @@ def _candidates(rows: Rows, first: Ints, keys: npt.NDArray[np.uint32]) -> Iterat
     """Yield pairs of indices into `first` with equal keys whose fingerprints are similar.
 
     A bucket of equal keys may be very large and hold several clusters (forms of one kind). All its members are compared
-    with their neighbour and with a leader, the first of them. Members that are not similar to the leader are compared
-    with a new leader, the first of them, and so on for 16 leaders. The time is linear. Other bands may find pairs that a band misses.
+    with their neighbour and with the first member, the leader. The rest, not similar to the leader, is compared with
+    its own first member, and so on for 16 leaders. The time is linear. Other bands may find pairs that this one misses.
     """
     packed = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
