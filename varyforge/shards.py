@@ -19,6 +19,7 @@ While a job runs there is no manifest: `unfinished.jsonl` and `done/*.json` hold
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ from varyforge.errors import UserError
 from varyforge.sample import Sample, from_json, to_json
 from varyforge.storage import Folder, folder_at
 from varyforge.tables import parse_table, read_table
+from varyforge.tar import TarError, members
 
 MANIFEST = "manifest.jsonl"
 JOB = "job.json"
@@ -100,12 +102,12 @@ class ShardWriter:
             self._member(f"{sample.key}{middle}.{image.format}", image.data)
         return offset, self._tar.offset - offset
 
-    def copy(self, members: bytes) -> tuple[int, int]:
+    def copy(self, sample: bytes) -> tuple[int, int]:
         """Appends a sample's members as they stand in another shard. Returns its offset and size in bytes."""
         offset = self._tar.offset
-        self._file.write(members)
-        self._tar.offset += len(members)
-        return offset, len(members)
+        self._file.write(sample)
+        self._tar.offset += len(sample)
+        return offset, len(sample)
 
     def close(self) -> tuple[int, str]:
         """Writes the tar's end marker. Returns the file's size in bytes and its SHA-256."""
@@ -154,32 +156,18 @@ def decode_sample(data: bytes, where: str) -> Sample:
     Raises:
         ValueError: the bytes are not one whole sample.
     """
-    members = _members(data, where)
-    if not members or not members[0][0].endswith(".json"):
-        raise ValueError(f"{where}: no sample here: the first member is {members[0][0] if members else 'missing'}")
-    (name, text), *images = members
+    try:
+        contents = [(name, data[start : start + size]) for name, _, start, size in members(io.BytesIO(data), whole=False)]
+    except TarError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if not contents or not contents[0][0].endswith(".json"):
+        raise ValueError(f"{where}: no sample here: the first member is {contents[0][0] if contents else 'missing'}")
+    (name, text), *images = contents
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: {name}: not JSON: {error}") from error
     return from_json(record, [image for _, image in images])
-
-
-def _members(data: bytes, where: str) -> list[tuple[str, bytes]]:
-    """Name and content of consecutive members. By hand, because tarfile hides a cut at a member's border."""
-    found: list[tuple[str, bytes]] = []
-    position = 0
-    while position < len(data):
-        try:
-            info = tarfile.TarInfo.frombuf(data[position : position + _BLOCK], "utf-8", "strict")
-        except tarfile.HeaderError as error:
-            raise ValueError(f"{where}: broken tar header at byte {position}: {error}") from error
-        start = position + _BLOCK
-        position = start + -(-info.size // _BLOCK) * _BLOCK  # content is filled up to whole blocks
-        if info.size < 0 or position > len(data):
-            raise ValueError(f"{where}: {info.name} is cut: {len(data) - start} of {info.size} bytes")
-        found.append((info.name, data[start : start + info.size]))
-    return found
 
 
 class ShardSet:
