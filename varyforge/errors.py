@@ -13,6 +13,7 @@ _EXTRAS = {
     **dict.fromkeys(("ray", "pymupdf", "wandb"), "data"),
     **dict.fromkeys(("pypandoc", "typst", "fontTools"), "latex"),
     "matplotlib": "charts",
+    "pypdfium2": "pdfium",
     **dict.fromkeys(("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "huggingface_hub"), "train"),
     **dict.fromkeys(("rapidfuzz", "simplejpeg", "webdataset"), "train"),
 }
