@@ -60,8 +60,8 @@ def records(path: Path, key: str = "") -> Iterator[Record]:
         key: of the list, where the file is an object that holds one.
 
     Raises:
-        WrongFormat: while the records are gone through; the file is no list of records, or breaks off. (A broken line in
-            a file of lines is a record that says what is wrong.)
+        WrongFormat: raised between records, if the file is no list of records or breaks off. (A broken line in a file
+            of lines is a record that says what is wrong.)
         OSError: it cannot be read.
     """
     with path.open("rb") as file:

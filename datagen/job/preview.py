@@ -15,7 +15,7 @@ from datagen.job.settings import JobSettings
 from datagen.source import Source, Unit
 from varyforge.outcome import Written
 from varyforge.shards import ShardWriter
-from varyforge.storage import Copies, Folder, folder_at
+from varyforge.storage import Fetcher, Folder, folder_at
 
 _TRIED = 12
 
@@ -81,13 +81,13 @@ def _try(source: Source, limits: Limits, units: list[Unit]) -> tuple[float, int]
     """Seconds and bytes that units take, once the child is up."""
     child = child_of(source, limits)
     size, started = 0, time.monotonic()
-    with Copies() as copies, open("/dev/null", "wb") as nowhere:
+    with Fetcher() as copies, open("/dev/null", "wb") as nowhere:
         shard = ShardWriter(nowhere)
         for number, unit in enumerate(units):
             if number == 0:
-                child.make(unit, copies.of(unit.files))  # imports and opens what later units find ready
+                child.make(unit, copies.local_paths(unit.files))  # imports and opens what later units find ready
                 started = time.monotonic()
-            outcome = child.make(unit, copies.of(unit.files))
+            outcome = child.make(unit, copies.local_paths(unit.files))
             if isinstance(outcome, Written):
                 size += sum(shard.add(sample)[1] for sample in outcome.samples)
     return time.monotonic() - started, size

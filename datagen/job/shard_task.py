@@ -23,7 +23,7 @@ from varyforge.lengths import estimate_tokens
 from varyforge.outcome import Failed, Outcome, Written
 from varyforge.sample import Sample
 from varyforge.shards import IndexRow, ShardRecord, ShardWriter, open_shard
-from varyforge.storage import Copies, Folder
+from varyforge.storage import Fetcher, Folder
 from varyforge.tables import read_table, schema_of, write_table
 
 _TEXT_IS_CONTENT = ("ocr", "markdown", "text")  # tasks in which equal answers mean equal samples
@@ -90,7 +90,7 @@ class ShardMaker:
     def _ended(self, plan: ShardPlan, previous: Mapping[str, _Known]) -> Iterator[tuple[Unit, Outcome | _Known]]:
         """The shard's units in order and how each ended. The child makes the next one while one is being written."""
         child, units = child_of(self.source, self.limits), self._units(plan)
-        with Copies() as copies:
+        with Fetcher() as copies:
             while batch := list(islice(units, _AT_ONCE)):
                 known = [unit.verdict or _as_before(unit, previous) for unit in batch]
                 todo = [unit for unit, ended in zip(batch, known, strict=True) if ended is None]
@@ -108,13 +108,13 @@ class ShardMaker:
         return [_index_row(unit, outcome, sample, shard, self.validation_share) for sample in outcome.samples]
 
 
-def _fetch(copies: Copies, units: Sequence[Unit]) -> list[list[str] | Failed]:
+def _fetch(copies: Fetcher, units: Sequence[Unit]) -> list[list[str] | Failed]:
     """Each unit's files on this machine, or why it has none. They stay until the next call."""
     found: list[list[str] | Failed] = []
     wanted: list[str] = []
     for unit in units:
         try:
-            found.append(copies.of([*wanted, *unit.files])[len(wanted) :])
+            found.append(copies.local_paths([*wanted, *unit.files])[len(wanted) :])
             wanted += unit.files
         except OSError as error:
             found.append(Failed(reason="unreadable", detail=" ".join(str(error).split())[:200]))
