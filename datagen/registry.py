@@ -13,7 +13,7 @@ from varyforge.errors import UserError
 from varyforge.outcome import Failed
 from varyforge.sample import Image
 from varyforge.shards import read_job
-from varyforge.storage import Copies, folder_at
+from varyforge.storage import Fetcher, folder_at
 
 SOURCES = {
     "pdf": "datagen.pdf.source.PdfSource",
@@ -39,7 +39,7 @@ def source_of(job: dict[str, Any]) -> Source:
         raise UserError(f"no source {name!r}; there are {', '.join(SOURCES)}")
     module, _, kind = SOURCES[name].rpartition(".")
     schema = getattr(import_module(module), kind)
-    return cast(Source, load(schema, None, given=job["config"]["settings"] | job["inputs"]))
+    return cast(Source, load(schema, None, inputs=job["config"]["settings"] | job["inputs"]))
 
 
 def picture_of(location: str, unit_id: str) -> bytes | str:
@@ -59,8 +59,8 @@ def picture_of(location: str, unit_id: str) -> bytes | str:
         return "the unit has no file"
     source = source_of(read_job(folder))
     try:
-        with Copies() as copies, Child(source, Limits()) as child:
-            picture = child.picture(unit, copies.of(unit.files))
+        with Fetcher() as copies, Child(source, Limits()) as child:
+            picture = child.picture(unit, copies.local_paths(unit.files))
     except OSError as error:
         return f"its file cannot be read: {error}"
     if isinstance(picture, Failed):

@@ -29,7 +29,7 @@ from datagen.job.runner import Tick
 from datagen.source import Source, Unit, split_position
 from varyforge.errors import UserError
 from varyforge.outcome import Failed, Rejected
-from varyforge.storage import Copies, Folder, folder_at, signature
+from varyforge.storage import Fetcher, Folder, folder_at, signature
 from varyforge.tables import parse_table, read_table
 
 _INPUTS_PER_BATCH = 64
@@ -123,7 +123,7 @@ class Scan:
 
         def units() -> Iterator[Unit]:
             nonlocal failure
-            for unit in child_of(self.source, self.limits).units(path, *copies.of([path])):
+            for unit in child_of(self.source, self.limits).units(path, *copies.local_paths([path])):
                 if isinstance(unit, Failed):
                     failure = unit
                 elif unit is None:
@@ -131,7 +131,7 @@ class Scan:
                 else:
                     yield unit
 
-        with Copies() as copies:
+        with Fetcher() as copies:
             try:
                 for row in _rows(islice(units(), left), batch.run_units):
                     spool.add(row)

@@ -29,7 +29,7 @@ from trainer.settings import SourceSettings
 from varyforge.console import Progress, say, warn
 from varyforge.errors import UserError
 from varyforge.sample import TASKS, Sample
-from varyforge.shards import JOB, IndexRow, ShardSet, decode_sample, place_of, read_exactly
+from varyforge.shards import JOB, IndexRow, ShardSet, decode_sample, position_of, read_exactly
 from varyforge.storage import Folder, LocalFolder, folder_at, is_url
 
 _READERS = 8  # threads; what they wait for is the network, or a disk
@@ -62,7 +62,7 @@ def read_item(item: Item, pieces: Pieces | None = None) -> Sample:
         ValueError, OSError: its bytes cannot be read, or are no sample; the message names tar, place and rule.
     """
     folder = _folder_at(item.place)
-    where = place_of(folder, item.shard, item.offset)
+    where = position_of(folder, item.shard, item.offset)
     data = _bytes_of(item, folder, pieces)
     return decode_foreign(data, where, item.shard, item.task) if item.foreign else decode_sample(data, where)
 
