@@ -52,7 +52,7 @@ MIXTURE_SOURCE = "mixture_source"
 """Column of the index: the source of the mixture that a sample was drawn from."""
 
 _CARRIED = schema_of(IndexRow)
-_KEYS = pa.schema([("key", pa.string())])  # all that is kept of foreign tars' indexes: the rest follows from the sample
+_KEYS = pa.schema([("key", pa.string())])  # all that is read of external tars' indexes; the sample has the rest
 _SCHEMAS = _CARRIED.append(pa.field(MIXTURE_SOURCE, pa.string())), schema_of(LedgerRow)
 _BYTES_DEPEND_ON = ("varyforge", "pyarrow")
 _DETAIL_CHARS = 200
@@ -203,7 +203,7 @@ class _Maker:
                     (sample,) = outcome.samples
                     offset, size = shard.add(sample)
                     place = {"key": sample.key, "shard": tar, "offset": offset, "size": size, "unit": unit.id}
-                    if item.foreign:
+                    if item.external:
                         about = index_row(sample) | dict.fromkeys(("document", "group"), unit.document)  # noqa: PLW2901
                     index.append({**about, **place, "split": "train", MIXTURE_SOURCE: item.source})
                 tick({cause_of(ledger[-1]): 1})
@@ -215,7 +215,7 @@ class _Maker:
         return record
 
     def _known(self, sources: NDArray[np.int16], rows: NDArray[np.int64]) -> list[Row]:
-        """The index row of each sample in its source; of a foreign one its key."""
+        """The index row of each sample in its source; of an external one its key."""
         found: list[Row] = [{}] * len(rows)
         for number in np.unique(sources):
             places = np.flatnonzero(sources == number)
@@ -234,7 +234,7 @@ class _Maker:
 def _maker(corpus: Corpus, folder: Folder, job: Config) -> _Maker:
     index = []
     for catalog in corpus.catalogs:
-        schema = _KEYS if catalog.shards.foreign else _CARRIED
+        schema = _KEYS if catalog.shards.external else _CARRIED
         index.append(RowFile(catalog.tables(schema.names), schema))
     return _Maker(
         corpus=corpus,
