@@ -67,10 +67,10 @@ class Pool(Protocol):
         """
 
     def tend(self) -> None:
-        """Assign more tasks to the workers without waiting. For a caller that is busy with other work."""
+        """Assign more tasks to the workers, if there are any, without waiting. For a caller with other work to do."""
 
     def free(self, result: Result) -> None:
-        """Release the memory of a result's arrays, which are no longer used."""
+        """Release the shared memory, if any, of a result's arrays, which are no longer used."""
 
     def stop(self) -> None:
         """Make `next` raise `Stopped`, now and later. May be called from another thread."""
@@ -114,14 +114,6 @@ class InProcess(Pool):
                 return Result(task.tag, reason=reason_of(error))
             error.add_note(f"while loading sample {self._key_of(task.tag)}")
             raise
-
-    @override
-    def tend(self) -> None:
-        """Do nothing: there are no workers."""
-
-    @override
-    def free(self, result: Result) -> None:
-        """Do nothing: the arrays own their memory."""
 
     @override
     def stop(self) -> None:

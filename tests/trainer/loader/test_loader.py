@@ -213,10 +213,11 @@ PROGRAM = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from datagen.config import load
+from varyforge.config import load
 from trainer.assemble import assemble
-from trainer.corpus import Corpus
-from trainer.loader import Share, StepLoader, load_sample, open_pool
+from trainer.data.cache import open_cache
+from trainer.data.corpus import Corpus
+from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
 from trainer.settings import Recipe
 
 recipe, rank, ranks, workers, first, last = Path(sys.argv[1]), *map(int, sys.argv[2:])

@@ -237,9 +237,9 @@ def test_a_worker_killed_before_it_is_ready_costs_nothing(open_pool: Callable[..
         for tag in range(6):
             pool.submit(Task(tag, ("text", tag)))
         for _ in range(4):  # as when the server says so
-            pool._bury(next(iter(pool._workers.values())), "killed")
+            pool._replace(next(iter(pool._workers.values())), "killed")
         assert sorted(pool.next().value for _ in range(6)) == [list(range(n)) for n in range(6)]
-        pool._bury(next(iter(pool._workers.values())), "killed")  # not the fifth in a row
+        pool._replace(next(iter(pool._workers.values())), "killed")  # not the fifth in a row
 
 
 def test_workers_that_never_get_ready_end_the_run(
@@ -292,8 +292,8 @@ PARENT = """
 import sys
 from pathlib import Path
 from tests.trainer.loads import CannotStart, DoAsTold
-from trainer.pool import WorkerPool
-from trainer.tasks import Task
+from trainer.workers.pool import WorkerPool
+from trainer.workers.tasks import Task
 
 load = CannotStart(sleep_s=1e6) if sys.argv[1] == "starting" else DoAsTold()
 with WorkerPool(
