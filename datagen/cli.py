@@ -165,7 +165,7 @@ def _length_row(row: LengthRow) -> tuple[str, int, str]:
 def _settings_help(schema: type, prefix: str = "") -> str:
     lines = []
     for item in fields(schema):
-        if item.name in getattr(schema, "places", ()) and item.name != "guard":  # options of the command line
+        if item.name in getattr(schema, "locations", ()) and item.name != "guard":  # options of the command line
             continue
         default = item.default if item.default_factory is MISSING else item.default_factory()
         if is_dataclass(default):

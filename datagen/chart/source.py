@@ -41,7 +41,7 @@ class ChartSource(Source):
     jpeg_quality: int = 90
 
     name = "chart"
-    places = ("charts",)  # more of them leave those there are as they are
+    locations = ("charts",)  # more of them leave those there are as they are
     prompt_lists = ("chart",)
 
     def __post_init__(self) -> None:

@@ -44,7 +44,7 @@ class VqaSource(ImageSource):
     turns: Literal["one", "all"] = "one"  # a sample per question; or all questions about an image in one conversation
 
     name = "vqa"
-    places = ("records", "images", "guard")
+    locations = ("records", "images", "guard")
     prompt_lists = ("vqa",)
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class VqaSource(ImageSource):
             id=name,
             document=document_of_image(images[0]) if images else name,
             content=digest(images, payload["turns"] if "turns" in payload else _said(payload["questions"])),
-            files=tuple(map(self.place_of, images)),
+            files=tuple(map(self.location_of, images)),
             payload={**payload, "image": images[0] if images else ""},
             verdict=verdict,
         )
@@ -115,7 +115,7 @@ class VqaSource(ImageSource):
                 id=f"{name}#{image}",
                 document=f"{self.form}/{questions[0]['document'] or image}",
                 content=digest(self.form, image, _said(questions)),
-                files=(self.place_of(f"{folder}/{image.removeprefix('documents/')}"),),
+                files=(self.location_of(f"{folder}/{image.removeprefix('documents/')}"),),
                 payload={"questions": questions, "image": image, "subset": layout.subset},
                 verdict=_of_other_splits(questions, split),
             )

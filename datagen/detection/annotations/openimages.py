@@ -40,7 +40,7 @@ class OpenImagesReader(Reader):
             raise UserError("OpenImages needs --classes class-descriptions-boxable.csv for the names of its classes")
         return list_files([self.annotations], ".csv")
 
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         """See `Reader`."""
         return [place for place in (self.class_names, self.image_ids) if place]
 

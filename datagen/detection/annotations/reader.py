@@ -69,7 +69,7 @@ class Reader:
         """
         raise NotImplementedError
 
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         """Other files that reading `path` needs."""
         return ()
 

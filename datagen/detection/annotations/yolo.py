@@ -51,7 +51,7 @@ class YoloReader(Reader):
             if stem not in labelled or (named[stem] > 1 and self._image_called(stem) != name_of(path, [self.images])):
                 yield path
 
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         """See `Reader`."""
         return [self._class_file()]
 
