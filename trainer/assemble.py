@@ -9,8 +9,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from trainer.images.layout import PlannedImage
 from trainer.images.preprocess import moved
+from trainer.images.sizes import PlannedImage
 from trainer.model import PartReport, VisionLanguageModel, build, layout_of
 from trainer.model.tables import lookup
 from trainer.model.weights import copy_tensors, preprocess_of_export

@@ -19,6 +19,7 @@ if __name__ == "__main__":  # a script's own folder comes first and would hide t
 import torch
 
 from trainer.assemble import assemble
+from trainer.data.cache import open_cache
 from trainer.data.corpus import Corpus
 from trainer.exported import export_model
 from trainer.loader.packing import empty_batch
@@ -48,7 +49,8 @@ def run(recipe: Recipe) -> Path:
 
 
 def _run(recipe: Recipe, rank: int, world_size: int) -> Path:
-    corpus = Corpus(recipe.data)
+    cache = open_cache(recipe.data)
+    corpus = Corpus(recipe.data, cache)
     total_steps = count_steps(corpus, recipe)
     model, encoder, parts = assemble(recipe)
     fused = apply_liger(model.language.model)
@@ -56,7 +58,7 @@ def _run(recipe: Recipe, rank: int, world_size: int) -> Path:
         introduce(recipe, corpus, parts, total_steps, world_size)
         if fused:
             say("language model: Liger's kernels for RMSNorm, SwiGLU and rotary positions")
-    load = load_sample(encoder, recipe.data)
+    load = load_sample(encoder, recipe.data, cache)
     share = Share(
         rank=rank,
         world_size=world_size,

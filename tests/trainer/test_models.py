@@ -18,10 +18,12 @@ from tests.trainer import tokenizers_of_all_kinds as kinds
 from tests.trainer.world import CLIP, OPT, QWEN, SAM
 from trainer.assemble import assemble, planned_image
 from trainer.batch import Step
+from trainer.data.cache import open_cache
 from trainer.data.corpus import Corpus
 from trainer.evaluate.generate import answers
 from trainer.exported import export_model, load_exported
-from trainer.images.layout import ImageLayout, Size
+from trainer.images.layout import ImageLayout
+from trainer.images.sizes import Size
 from trainer.loader.packing import empty_batch
 from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
 from trainer.model import VisionLanguageModel, build, layout_of
@@ -246,7 +248,10 @@ def flush_denormals() -> Iterator[None]:
 
 def first_step(recipe: Recipe, encoder: ConversationEncoder) -> Step:
     share = Share(global_batch_size=4, micro_batch_size=recipe.engine.micro_batch_size)
-    corpus, loads = Corpus(recipe.data), load_sample(encoder, recipe.data)
+    corpus, loads = (
+        Corpus(recipe.data, open_cache(recipe.data)),
+        load_sample(encoder, recipe.data, open_cache(recipe.data)),
+    )
     with open_pool(loads, recipe.data, corpus, Path(recipe.out)) as pool:
         (step,) = StepLoader(corpus, loads, pool, share, recipe.data).steps(0, 1)
     assert not step.skipped and any(batch.image_sizes for batch in step.batches)

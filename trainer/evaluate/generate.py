@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainer.batch import Unusable
 from trainer.images.pixels import pixels, stack_pixels
 from trainer.model import VisionLanguageModel
-from trainer.text.encode import ConversationEncoder, sizes_of
+from trainer.text.encode import ConversationEncoder, image_sizes
 from varyforge.errors import UserError
 from varyforge.sample import Sample
 
@@ -55,7 +55,7 @@ def answers(
                 name: tensor.to(device)
                 for name, tensor in stack_pixels([*chain(*images)], model.layout.preprocess).items()
             },
-            [size for sample in batch for size in sizes_of(sample)],
+            [size for sample in batch for size in image_sizes(sample)],
             max_new_tokens=max_new_tokens,
             eos_id=encoder.end_id,
         )

@@ -10,8 +10,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess, with_changes
+from trainer.images.sizes import ViewTokens
 from trainer.images.tiling import TILINGS, Tiling
 from trainer.model.connectors import CONNECTORS
 from trainer.model.encoders import ENCODERS

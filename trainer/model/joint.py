@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.images.layout import ImageLayout, Size
+from trainer.images.layout import ImageLayout
+from trainer.images.sizes import Size
 from trainer.model.fusions import Fusion
 
 

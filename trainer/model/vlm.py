@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from trainer.batch import IGNORE_INDEX, Batch
-from trainer.images.layout import ImageLayout, Size
+from trainer.images.layout import ImageLayout
+from trainer.images.sizes import Size
 from trainer.model.attention import Lengths
 from trainer.model.chunked_encoder import encode
 from trainer.model.encoders.base import VisionEncoder

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trainer.data.cache import Cache, open_cache
 from trainer.data.catalog import Catalog, read_item
 from trainer.data.rows import rows_of as rows_of_a_tar
-from trainer.settings import SourceSettings
+from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 from varyforge.errors import UserError
 from varyforge.lengths import estimate_tokens
 from varyforge.prompts import wordings
@@ -32,8 +33,12 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def cache_at(folder: str | None = None) -> Cache:
+    return open_cache(DataSettings(mixture=MixtureSettings(sources={"some": SourceSettings(shards="")}), cache=folder))
+
+
 def catalog(shards: Path | str, **settings: Any) -> Catalog:
-    return Catalog("some", SourceSettings(shards=str(shards), **settings))
+    return Catalog("some", SourceSettings(shards=str(shards), **settings), cache_at())
 
 
 def rows_of(shards: Path, **wanted: object) -> list[dict[str, Any]]:
@@ -241,7 +246,8 @@ def test_where_the_cache_cannot_be_written(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     write_index(tmp_path / "set", [[row(0)]])
-    assert len(Catalog("some", SourceSettings(shards=str(tmp_path / "set")), str(tmp_path / "file"))) == 1
+    source = SourceSettings(shards=str(tmp_path / "set"))
+    assert len(Catalog("some", source, cache_at(str(tmp_path / "file")))) == 1
     assert "cannot write there" in capsys.readouterr().err
     assert list((tmp_path / "temporary").rglob("*.rows"))
 
@@ -304,10 +310,12 @@ def write_set(folder: Path, indexes: list[tuple[bytes, int]]) -> None:
 OPEN = """
 import resource, sys, time
 start = time.perf_counter()
-from trainer.corpus import Corpus
+from trainer.data.cache import open_cache
+from trainer.data.corpus import Corpus
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 source = SourceSettings(shards=sys.argv[1], where={"language": ["en", "zh"], "ink": {"min": 0.1}})
-corpus = Corpus(DataSettings(mixture=MixtureSettings(sources={"pages": source}), cache=sys.argv[2]))
+data = DataSettings(mixture=MixtureSettings(sources={"pages": source}), cache=sys.argv[2])
+corpus = Corpus(data, open_cache(data))
 items = corpus.items(range(512))
 print(len(corpus.catalogs[0]), len(items), time.perf_counter() - start)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

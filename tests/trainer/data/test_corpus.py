@@ -9,6 +9,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.datagen.made_tars import img2dataset, write_tar
+from trainer.data.cache import open_cache
 from trainer.data.catalog import read_item
 from trainer.data.corpus import Corpus
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
@@ -22,8 +23,13 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def settings(seed: int = 0, **sources: SourceSettings) -> DataSettings:
+    return DataSettings(mixture=MixtureSettings(sources=sources, seed=seed))
+
+
 def corpus(seed: int = 0, **sources: SourceSettings) -> Corpus:
-    return Corpus(DataSettings(mixture=MixtureSettings(sources=sources, seed=seed)))
+    data = settings(seed, **sources)
+    return Corpus(data, open_cache(data))
 
 
 def keys(shards: Path, **wanted: Any) -> list[str]:
@@ -117,12 +123,13 @@ def test_behind_a_url_the_bytes_of_a_sample_are_fetched_once_and_no_others(
     assert made.sha256 == local.sha256
     assert not [name for name, _, _ in fetched if name.endswith(".tar")]
     made = corpus(pdf=SourceSettings(shards=url))
+    cache = open_cache(settings(pdf=SourceSettings(shards=url)))
     fetched.clear()
     items = made.items(range(20, 26))
     assert fetched == []
-    samples = [read_item(item, made.pieces) for item in items]
+    samples = [read_item(item, cache) for item in items]
     assert fetched == [(item.shard, item.offset, item.size) for item in items]
-    assert [read_item(item, made.pieces) for item in items] == samples
+    assert [read_item(item, cache) for item in items] == samples
     assert len(fetched) == 6
     assert [read_item(item) for item in local.items(range(20, 26))] == samples
     assert not list((tmp_path / "cache").rglob("*.tmp"))
@@ -133,9 +140,9 @@ def test_a_tar_that_was_replaced_is_read_anew(tmp_path: Path, fetched: list[tupl
     for caption in ("a red thing", "a bad thing"):
         write_tar(tmp_path / "0.tar", img2dataset(0, caption))
         write(folder_at(url), "0.tar", (tmp_path / "0.tar").read_bytes())
-        made = corpus(pdf=SourceSettings(shards=url, task="caption", samples=1))
-        (item,) = made.items([0])
-        assert read_item(item, made.pieces).answer == caption
+        data = settings(pdf=SourceSettings(shards=url, task="caption", samples=1))
+        (item,) = Corpus(data, open_cache(data)).items([0])
+        assert read_item(item, open_cache(data)).answer == caption
 
 
 def test_tars_of_others_in_a_mixture(tmp_path: Path, chat_shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +155,7 @@ def test_tars_of_others_in_a_mixture(tmp_path: Path, chat_shards: Path, capsys: 
     made = corpus(laion=others, chat=SourceSettings(shards=str(chat_shards), samples=3))
     said = capsys.readouterr().err
     assert "1.tar: the tar ends at byte 12000" in said and "3 samples before it are used, the rest is lost" in said
-    assert "8 samples in 2 tars of others; left out or odd: 1 no image, 1 cut, 1 tars that are cut" in said
+    assert "8 samples in 2 external tars; left out or odd: 1 no image, 1 cut, 1 tars that are cut" in said
     items = made.items(range(made.mixture.per_epoch))
     samples = [read_item(item) for item in items]
     assert Counter(sample.task for sample in samples) == {"caption": 8, "text": 3} == made.asked_by_task(1)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.datagen.made_tars import SIDE, img2dataset, picture, write_tar
-from trainer.data.external import ForeignSet
-from trainer.data.external_sample import decode_foreign, key_of
+from trainer.data.cache import Cache
+from trainer.data.external import ExternalSet
+from trainer.data.external_sample import decode_external, external_key
 from varyforge.errors import UserError
 from varyforge.escape import unescape
 from varyforge.prompts import choose
@@ -26,18 +27,18 @@ COLUMNS = ("key", "task", "offset", "size", "images", "tokens", "answer_chars", 
 TALK = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "Red."}]
 
 
-def opened(folder: Path, cache: Path, task: str | None = "caption") -> ForeignSet:
-    return ForeignSet(str(folder), task, cache)
+def opened(folder: Path, cache: Path, task: str | None = "caption") -> ExternalSet:
+    return ExternalSet(str(folder), task, Cache(folder=cache, limit_bytes=0))
 
 
-def samples(found: ForeignSet) -> list[Sample | str]:
+def samples(found: ExternalSet) -> list[Sample | str]:
     """All samples, read by their index rows; of one that cannot be read, the message."""
     made: list[Sample | str] = []
     for number, tar in enumerate(found.tars):
         for row in found.index(number, COLUMNS).to_pylist():
-            data = read_exactly(found.folder, tar.name, row["offset"], row["size"])
+            data = read_exactly(folder_at(found.place), tar, row["offset"], row["size"])
             try:
-                made.append(decode_foreign(data, f"{tar.name} at byte {row['offset']}", tar.name, row["task"]))
+                made.append(decode_external(data, f"{tar} at byte {row['offset']}", tar, row["task"]))
                 assert made[-1].key == row["key"]
                 assert row["images"] == len(made[-1].images)
             except ValueError as error:
@@ -159,8 +160,8 @@ def test_names_of_any_kind(tmp_path: Path, form: int) -> None:
 
 @given(st.lists(st.tuples(st.text("ab-_A.", max_size=8), st.text("ab-_A", max_size=8)), unique=True, max_size=20))
 def test_keys_do_not_collide(places: list[tuple[str, str]]) -> None:
-    assert len({key_of(f"{tar}.tar", name) for tar, name in places}) == len(places)
-    assert key_of("00012.tar", "000120045") == "00012--000120045"
+    assert len({external_key(f"{tar}.tar", name) for tar, name in places}) == len(places)
+    assert external_key("00012.tar", "000120045") == "00012--000120045"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_the_same_name_in_two_tars(tmp_path: Path) -> None:
     for tar in "abc":
         write_tar(tmp_path / "in" / f"{tar}.tar", {"0001.jpg": picture(), "0001.txt": tar})
     found = opened(tmp_path / "in", tmp_path / "cache")
-    assert found.left_out == {"names that stand in several tars (the key has the tar's name)": 2}
+    assert found.left_out == {}
     assert [sample.key for sample in samples(found)] == ["a--0001", "b--0001", "c--0001"]  # type: ignore[union-attr]
 
 
@@ -297,16 +298,16 @@ def test_the_index_is_kept_and_follows_the_tars(tmp_path: Path, monkeypatch: pyt
         patch.setattr("trainer.data.external.index_tar", lambda *given: indexed.append(given[1]) or index_tar(*given))
         third = opened(tmp_path / "in", tmp_path / "cache")
     assert indexed == ["2.tar"]
-    assert [tar.samples for tar in third.tars] == [1, 1, 2]
+    assert [len(third.index(number, ["name"])) for number in range(3)] == [1, 1, 2]
     assert third.identity != first.identity
     for path in (tmp_path / "cache").rglob("*.parquet"):
         path.write_bytes(path.read_bytes()[:50])
-    for path in (tmp_path / "cache").rglob("*.json"):
-        path.write_text("{")
-    assert opened(tmp_path / "in", tmp_path / "cache").tars == third.tars
+    repaired = opened(tmp_path / "in", tmp_path / "cache")
+    assert (repaired.identity, repaired.samples) == (third.identity, third.samples)
+    assert len(samples(repaired)) == 4
     for path in (tmp_path / "cache").rglob("*.parquet"):
-        path.unlink()
-    assert len(samples(opened(tmp_path / "in", tmp_path / "cache"))) == 4
+        path.unlink()  # while the set is open
+    assert len(samples(repaired)) == 4
 
 
 def test_the_bytes_are_what_it_is_of_not_the_place(tmp_path: Path) -> None:
@@ -344,8 +345,8 @@ def test_headers_alone_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return data
 
     monkeypatch.setattr(RemoteFolder, "read", counted)
-    found = ForeignSet(url, "caption", tmp_path / "cache")
-    assert found.tars[0].samples == 4
+    found = ExternalSet(url, "caption", Cache(folder=tmp_path / "cache", limit_bytes=0))
+    assert found.samples == 4
     assert sum(got) <= 9 * (256 << 10)
     here = opened(tmp_path / "in", tmp_path / "cache")
     assert here.index(0, COLUMNS) == found.index(0, COLUMNS)

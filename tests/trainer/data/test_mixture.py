@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data import order
-from trainer.data.mixture import Holding, Mixture, MixtureSource, key_of, resolve, sources_of
+from trainer.data.mixture import Mixture, MixtureSource, SourceSize, recipe_key, resolve, sources_of
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 from varyforge.config import load
 from varyforge.errors import UserError
@@ -94,7 +94,7 @@ def test_pure_in_seed_epoch_and_position() -> None:
 
 
 def test_the_same_in_every_process() -> None:
-    code = "from tests.trainer.test_mixture import mixture, drawn; print(drawn(mixture((9, 9), (4, 30)), 0, 200))"
+    code = "from tests.trainer.data.test_mixture import mixture, drawn; print(drawn(mixture((9, 9), (4, 30)), 0, 200))"
     out = [
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
@@ -125,7 +125,7 @@ def source(**changes: object) -> SourceSettings:
 def asked(mixed: MixtureSettings, **holdings: tuple[int, int]) -> dict[str, int]:
     """Samples asked per epoch; holdings are (samples, supervised tokens), `__` in a name stands for /."""
     DataSettings(mixture=mixed)  # valid
-    held = {name.replace("__", "/"): Holding(samples=n, tokens=tokens) for name, (n, tokens) in holdings.items()}
+    held = {name.replace("__", "/"): SourceSize(samples=n, tokens=tokens) for name, (n, tokens) in holdings.items()}
     return {s.name: s.asked for s in resolve(mixed, held).sources}
 
 
@@ -206,13 +206,13 @@ def test_a_mixture_in_a_mixture_keeps_its_proportions() -> None:
         "o/in/y": 33,
         "o/own": 100,
     }
-    assert key_of("o/in/x") == "data.mixture.sources.o.mixture.sources.in.mixture.sources.x"
+    assert recipe_key("o/in/x") == "data.mixture.sources.o.mixture.sources.in.mixture.sources.x"
 
 
 def test_ten_epochs_are_one_epoch_of_ten_times() -> None:
     once = MixtureSettings(sources={"a": source(), "b": source()})
     tenfold = MixtureSettings(sources={name: source(repeat="times", times=10) for name in "ab"})
-    holdings = {"a": Holding(samples=30, tokens=0), "b": Holding(samples=7, tokens=0)}
+    holdings = {"a": SourceSize(samples=30, tokens=0), "b": SourceSize(samples=7, tokens=0)}
     short, long = resolve(once, holdings), resolve(tenfold, holdings)
     assert long.per_epoch == 10 * short.per_epoch == 370
     assert Counter(drawn(short, 0, 370)) == Counter(drawn(long, 0, 370))
@@ -263,9 +263,9 @@ ROUNDED_AWAY = MixtureSettings(
 )
 def test_what_cannot_be_given_is_said_before_the_run(mixed: MixtureSettings, message: str) -> None:
     DataSettings(mixture=mixed)
-    holding = Holding(samples=10, tokens=0)
+    holding = SourceSize(samples=10, tokens=0)
     holdings = dict.fromkeys(("x", "y", "in/x", "in/deep/x", "in/deep/y"), holding) | {
-        "empty": Holding(samples=0, tokens=0)
+        "empty": SourceSize(samples=0, tokens=0)
     }
     with pytest.raises(UserError) as error:
         resolve(mixed, holdings)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL.Image import Resampling
 
 from trainer.batch import Unusable
-from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.layout import ImageLayout
 from trainer.images.pixels import decode, pixels, stack_pixels
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from varyforge.images import MAX_PIXELS, MAX_SIDE
 from varyforge.sample import Image
 

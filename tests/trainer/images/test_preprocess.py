@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL.Image import Resampling
 from safetensors.torch import load_file, save_file
 
+from tests.trainer.world import SAM, make_tokenizer, tiny_recipe, toy_model
 from trainer.assemble import assemble
 from trainer.exported import load_exported
 from trainer.images.preprocess import CLIP_MEAN, IMAGENET_MEAN, IMAGENET_STD, ImagePreprocess, with_changes
@@ -25,8 +26,6 @@ from trainer.model.weights import export_header, preprocess_of_export
 from trainer.settings import EXPORT_FILE, EncoderSettings, Recipe
 from varyforge.config import load, to_yaml
 from varyforge.errors import UserError
-
-from .world import SAM, make_tokenizer, tiny_recipe, toy_model
 
 Pixels = NDArray[np.uint8]
 TINY: dict[str, Any] = {"resample": "opencv_bilinear", "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}

@@ -24,8 +24,9 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from transformers.models.llava_next.modeling_llava_next import LlavaNextModel, image_size_to_num_patches
 from transformers.models.llava_next.processing_llava_next import LlavaNextProcessor
 
-from trainer.images.layout import ImageLayout, Size, ViewTokens
+from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import Size, ViewTokens
 from trainer.images.tiling import AnyRes, Thumbnail, Tiling, Whole
 from trainer.model import _tiling
 from trainer.settings import PartSettings

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.batch import IGNORE_INDEX, Encoded
-from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.loader.packing import VIEW_COST, Loaded, Size, collate, cost, empty_batch, micro_batches, pack, share_out
 from varyforge.errors import UserError
 

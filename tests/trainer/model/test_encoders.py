@@ -17,7 +17,7 @@ from transformers.models.sam.configuration_sam import SamVisionConfig
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from tests.trainer.parts import ENCODERS, batch_of, built, randomise, settings, without_gradient
-from trainer.images.layout import ViewTokens
+from trainer.images.sizes import ViewTokens
 from trainer.model import encoders, layout_of
 from trainer.model.encoders.from_transformers import TransformersEncoder
 from trainer.model.encoders.sam import SamConfig, SamEncoder

@@ -39,7 +39,7 @@ from tests.trainer.parts import (
     without_gradient,
 )
 from trainer.batch import Batch
-from trainer.images.layout import ViewTokens
+from trainer.images.sizes import ViewTokens
 from trainer.model import LANGUAGE_MODELS, VisionLanguageModel, build, encoders, layout_of
 from trainer.model.connectors import CONNECTORS
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings

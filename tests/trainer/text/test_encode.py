@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tests.trainer import tokenizers_of_all_kinds as kinds
 from trainer.batch import IGNORE_INDEX, Encoded, Unusable
-from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.text.chat_templates import TEMPLATES
 from trainer.text.encode import ConversationEncoder, load_tokenizer, token_id
 from varyforge.errors import UserError

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.world import make_tokenizer, tiny_recipe
+from trainer.data.cache import open_cache
 from trainer.data.corpus import Corpus
 from trainer.settings import Recipe
 from trainer.train.checkpoint import checkpoints
@@ -118,5 +119,5 @@ def test_killed_and_resumed_on_other_ranks_and_workers(pdf_shards: Path, chat_sh
 
 def from_the_mixture(recipe: Recipe) -> list[Counter[str]]:
     """The samples of each step, from the recipe alone."""
-    corpus, size = Corpus(recipe.data), recipe.engine.global_batch_size
+    corpus, size = Corpus(recipe.data, open_cache(recipe.data)), recipe.engine.global_batch_size
     return [Counter(corpus.key(step * size + n) for n in range(size)) for step in range(STEPS)]

@@ -18,6 +18,7 @@ from tests.trainer.world import make_tokenizer, tiny_recipe, toy_model
 from trainer import run as entry
 from trainer.assemble import assemble
 from trainer.batch import Batch, Step
+from trainer.data.cache import open_cache
 from trainer.data.corpus import Corpus
 from trainer.exported import load_exported
 from trainer.loader.packing import empty_batch
@@ -56,7 +57,10 @@ def first_steps(recipe: Recipe, count: int) -> list[Step]:
     start_distributed()
     _, encoder, _ = assemble(recipe)
     share = Share(global_batch_size=recipe.engine.global_batch_size, micro_batch_size=recipe.engine.micro_batch_size)
-    corpus, load = Corpus(recipe.data), load_sample(encoder, recipe.data)
+    corpus, load = (
+        Corpus(recipe.data, open_cache(recipe.data)),
+        load_sample(encoder, recipe.data, open_cache(recipe.data)),
+    )
     with open_pool(load, recipe.data, corpus, Path(recipe.out)) as pool:
         return list(StepLoader(corpus, load, pool, share, recipe.data).steps(0, count))
 
@@ -333,7 +337,7 @@ def test_the_log_says_how_far_each_source_is(recipe: Recipe, pdf_shards: Path, c
     log = read_log(Path(recipe.out))
     assert [line["sources"]["pdf"]["samples"] for line in log] == [3, 6, 9, 12, 15, 18, 21, 24]
     assert [line["sources"]["chat"]["samples"] for line in log] == [1, 2, 3, 4, 5, 6, 7, 8]
-    available = len(Corpus(recipe.data).catalogs[0])
+    available = len(Corpus(recipe.data, open_cache(recipe.data)).catalogs[0])
     assert log[-1]["sources"]["pdf"]["epochs"] == pytest.approx(24 / available, abs=1e-4)
     tokens = [sum(source["supervised_tokens"] for source in line["sources"].values()) for line in log]
     assert tokens == [line["supervised_tokens"] for line in log]
@@ -355,7 +359,7 @@ def test_the_first_lines_say_which_parts_are_recomputed(recipe: Recipe, capsys: 
         engine = replace(recipe.engine, gradient_checkpointing=default)
         changed = replace(recipe, model=replace(recipe.model, language=language), engine=engine)
         _, _, parts = assemble(changed)
-        entry.introduce(changed, Corpus(recipe.data), parts, 1, 1)
+        entry.introduce(changed, Corpus(recipe.data, open_cache(recipe.data)), parts, 1, 1)
         lines = capsys.readouterr().err.splitlines()
         rows = [[cell.strip() for cell in line.strip(" │").split("│")] for line in lines]
         said = {row[0]: row[3] for row in rows if len(row) == 5}

@@ -27,7 +27,7 @@ from transformers import (
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from trainer.export.shipped.configuration_varyforge import VaryforgeConfig, layout_of, view_of
-from trainer.images.layout import ViewTokens
+from trainer.images.sizes import ViewTokens
 from trainer.model.connectors import CONNECTORS
 from trainer.model.fusions import FUSIONS
 from trainer.model.joint import Joint

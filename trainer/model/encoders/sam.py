@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.images.layout import ViewTokens
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.model.encoders.base import VisionEncoder
 from trainer.model.recompute import rebuilt, recomputed
 from trainer.model.tables import check_keys
