@@ -27,7 +27,7 @@ from transformers.models.llava_next.processing_llava_next import LlavaNextProces
 from trainer.images.layout import ImageLayout, Size, ViewTokens
 from trainer.images.preprocess import ImagePreprocess
 from trainer.images.tiling import AnyRes, Thumbnail, Tiling, Whole
-from trainer.model import _tiling
+from trainer.model.build import _tiling
 from trainer.settings import PartSettings
 from varyforge.errors import UserError
 
