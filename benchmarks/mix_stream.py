@@ -32,7 +32,7 @@ from benchmarks.model_step import Job, markdown
 from benchmarks.packing import IMAGE_TOKENS, MAX_IMAGES, MAX_LENGTH, TEMPLATE_TOKENS, draw
 from benchmarks.released import ClipSizes, ImageIds, QwenSizes, SamSizes, ToySizes
 from trainer.loader.packing import SampleSize, micro_batches
-from trainer.model import VisionLanguageModel
+from trainer.model.vlm import VisionLanguageModel
 from varyforge.console import result
 from varyforge.errors import command
 

@@ -83,7 +83,7 @@ def run_source(
         retry=arguments.retry,
         stall_minutes=arguments.stall_minutes,
     )
-    source = cast(Source, load(source_type, None, overrides, given=inputs))
+    source = cast(Source, load(source_type, None, overrides, inputs=inputs))
     workers = arguments.workers or (None if arguments.address else len(os.sched_getaffinity(0)))
     if arguments.address and arguments.runner == "local":
         raise UserError("--address is for Ray; leave out --runner local")
@@ -165,7 +165,7 @@ def _length_row(row: LengthRow) -> tuple[str, int, str]:
 def _settings_help(schema: type, prefix: str = "") -> str:
     lines = []
     for item in fields(schema):
-        if item.name in getattr(schema, "places", ()) and item.name != "guard":  # options of the command line
+        if item.name in getattr(schema, "locations", ()) and item.name != "guard":  # options of the command line
             continue
         default = item.default if item.default_factory is MISSING else item.default_factory()
         if is_dataclass(default):

@@ -48,7 +48,7 @@ class ImageSource(SourceSettings):
         if not is_url(self.images) and not Path(self.images).is_dir():
             raise UserError(f"{self.images}: no such folder (--images)")
 
-    def place_of(self, name: str) -> str:
+    def location_of(self, name: str) -> str:
         """Path or URL of an image by its file name in the annotations."""
         return within(self.images, name)
 

@@ -38,7 +38,7 @@ class Source(Protocol):
 
     name: ClassVar[str]
     """`[a-z0-9_-]`, prefix of shard names and sample keys."""
-    places: ClassVar[tuple[str, ...]] = ("paths",)
+    locations: ClassVar[tuple[str, ...]] = ("paths",)
     """Settings that say where the input lies. It may lie elsewhere when a job goes on."""
     prompt_lists: ClassVar[tuple[str, ...]] = ()
     """Prompt lists (see `varyforge.prompts`) that the samples draw from."""
@@ -73,7 +73,7 @@ class Source(Protocol):
         """What ledger and samples call an input, wherever it lies."""
         ...
 
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         """Other files that `units(path, …)` reads, such as a list of class names: if one changes, the input has."""
         return ()
 
@@ -108,7 +108,7 @@ class SourceSettings(Source):
     licences: list[str] = field(default_factory=list)  # keep samples under these alone; none: all
 
     def __post_init__(self) -> None:
-        for name in self.places:  # Ray's workers have their own working folder
+        for name in self.locations:  # Ray's workers have their own working folder
             place = getattr(self, name)
             if isinstance(place, str):
                 object.__setattr__(self, name, absolute(place))

@@ -20,7 +20,7 @@ def read_llava(file: str) -> Iterator[Captioned]:
     """The records of a file, one after the other.
 
     Raises:
-        WrongForm: while they are read: no JSON list, or it breaks off.
+        WrongFormat: while they are read: no JSON list, or it breaks off.
     """
     for record in records(Path(file)):
         yield _captioned(f"{record.number:08d}", record.value)

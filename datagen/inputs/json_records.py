@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from datagen.source import Unit
-from varyforge.errors import WrongForm, kind_of
+from varyforge.errors import WrongFormat, kind_of
 from varyforge.outcome import Failed
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -45,10 +45,10 @@ class Record:
         """The object that the record should be.
 
         Raises:
-            WrongForm: it is none.
+            WrongFormat: it is none.
         """
         if self.wrong or not isinstance(self.value, dict):
-            raise WrongForm(self.wrong or f"expected an object, found {kind_of(self.value)}")
+            raise WrongFormat(self.wrong or f"expected an object, found {kind_of(self.value)}")
         return self.value
 
 
@@ -60,7 +60,7 @@ def records(path: Path, key: str = "") -> Iterator[Record]:
         key: of the list, where the file is an object that holds one.
 
     Raises:
-        WrongForm: while the records are gone through; the file is no list of records, or breaks off. (A broken line in
+        WrongFormat: while the records are gone through; the file is no list of records, or breaks off. (A broken line in
             a file of lines is a record that says what is wrong.)
         OSError: it cannot be read.
     """
@@ -78,7 +78,7 @@ def arrays(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
     Items are there until the next member is asked for. Other members are passed over. One pass, whatever is asked for.
 
     Raises:
-        WrongForm: not UTF-8, not JSON, no object, or an item is longer than `MAX_RECORD`. That may turn up late: what
+        WrongFormat: not UTF-8, not JSON, no object, or an item is longer than `MAX_RECORD`. That may turn up late: what
             came before it was read from a broken file.
         OSError: it cannot be read.
     """
@@ -86,7 +86,7 @@ def arrays(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
         yield from _Text(file).arrays()
 
 
-def failed_record(name: str, error: WrongForm) -> Unit:
+def failed_record(name: str, error: WrongFormat) -> Unit:
     """The unit of a record that is not of its form."""
     return Unit(id=name, document=name, content=name, verdict=Failed(reason="wrong_form", detail=str(error)))
 
@@ -98,7 +98,7 @@ def _under(text: _Text, key: str) -> Iterator[Any]:
             found = True
             yield from items
     if not found:
-        raise WrongForm(f"key {key!r} is missing, or holds no list")
+        raise WrongFormat(f"key {key!r} is missing, or holds no list")
 
 
 def _lines(file: BinaryIO) -> Iterator[Record]:
@@ -110,7 +110,7 @@ def _lines(file: BinaryIO) -> Iterator[Record]:
             if len(line) == MAX_RECORD and not line.endswith(b"\n"):
                 while (rest := file.readline(_CHUNK)) and not rest.endswith(b"\n"):
                     pass
-                raise WrongForm(f"longer than {MAX_RECORD >> 20} MiB")
+                raise WrongFormat(f"longer than {MAX_RECORD >> 20} MiB")
             text = line.decode("utf-8" if number else "utf-8-sig").strip()
             if text:
                 yield Record(number=number, value=json.loads(text))
@@ -132,14 +132,14 @@ class _Text:
     def items(self) -> Iterator[Any]:
         """The items of the list that the text is."""
         if self._peek() != "[":
-            raise WrongForm(f"expected a list of records, found {kind_of(self._value())}")
+            raise WrongFormat(f"expected a list of records, found {kind_of(self._value())}")
         yield from self._list()
         self._end("list; files of one JSON text a line end in .jsonl")
 
     def arrays(self) -> Iterator[tuple[str, Iterator[Any]]]:
         """The lists among the members of the object that the text is."""
         if self._peek() != "{":
-            raise WrongForm(f"expected an object with lists, found {kind_of(self._value())}")
+            raise WrongFormat(f"expected an object with lists, found {kind_of(self._value())}")
         self._at += 1
         after = "," if self._peek() != "}" else self._expect("}")
         while after == ",":
@@ -169,7 +169,7 @@ class _Text:
 
     def _end(self, of: str) -> None:
         if self._peek():
-            raise WrongForm(f"{self._place()}: more text behind the {of}")
+            raise WrongFormat(f"{self._place()}: more text behind the {of}")
 
     def _peek(self) -> str:
         """The next character that is no space; "" at the end."""
@@ -185,7 +185,7 @@ class _Text:
         found = self._peek()
         if not found or found not in characters:
             wanted = " or ".join(map(repr, characters))
-            raise WrongForm(f"{self._place()}: expected {wanted}, found {repr(found) if found else 'the end'}")
+            raise WrongFormat(f"{self._place()}: expected {wanted}, found {repr(found) if found else 'the end'}")
         self._at += 1
         return found
 
@@ -200,9 +200,9 @@ class _Text:
                     return value
             except json.JSONDecodeError as error:
                 if self._ended or len(self._window) - self._at > MAX_RECORD:
-                    raise WrongForm(f"not JSON: {error.msg} at character {self._before + error.pos}") from error
+                    raise WrongFormat(f"not JSON: {error.msg} at character {self._before + error.pos}") from error
             except (ValueError, RecursionError) as error:
-                raise WrongForm(f"{self._place()}: {_said(error)}") from error
+                raise WrongFormat(f"{self._place()}: {_said(error)}") from error
             self._more()
 
     def _more(self) -> None:
@@ -211,7 +211,7 @@ class _Text:
             data = self._file.read(max(_CHUNK, len(left)))
             text = self._decode.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            raise WrongForm(f"after character {self._before + len(self._window)}: {_said(error)}") from error
+            raise WrongFormat(f"after character {self._before + len(self._window)}: {_said(error)}") from error
         self._before += self._at
         self._window, self._at, self._ended = left + text, 0, not data
 
@@ -224,4 +224,4 @@ def _said(error: Exception) -> str:
         return "nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8: {error.reason}"
-    return str(error) if isinstance(error, WrongForm) else f"not JSON: {error}"
+    return str(error) if isinstance(error, WrongFormat) else f"not JSON: {error}"

@@ -7,7 +7,6 @@ library leaks is given back.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import gc
 import os
@@ -29,11 +28,11 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from datagen.source import Source, Unit, under_licence
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed, Outcome, check_outcome
+from varyforge.processes import describe_exit, end_with_parent, one_line
 from varyforge.sample import Image
 
-_DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG of prctl(2)
 _START_ALLOWANCE_S = 60  # a cold interpreter on a loaded machine
 _WHOLE_FILE = 10  # cutting a file into units reads all of it; each batch may take so many times a unit's deadline
 _UNITS_PER_MESSAGE = 1000
@@ -99,10 +98,10 @@ class Child:
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """`source.make(unit, files)`, or `Failed`: timeout, memory, crash, or the exception's name."""
-        (outcome,) = self.make_each([(unit, files)])
+        (outcome,) = self.run_units([(unit, files)])
         return outcome
 
-    def make_each(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Generator[Outcome, None, None]:
+    def run_units(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Generator[Outcome, None, None]:
         """What `make` gives for each unit and its files, in order; the child goes on while the caller has the last one.
 
         A crash is tried once more in a fresh child: the kernel may have killed the first one for someone else's hunger.
@@ -242,7 +241,7 @@ class Child:
         status = self._process.wait()
         self._process = self._pipe = None
         lines = self._complaints().strip().splitlines()
-        ended = f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
+        ended = describe_exit(status)
         return f"{ended}: {lines[-1][:200]}" if lines else ended
 
     def _complaints(self) -> str:
@@ -255,13 +254,6 @@ def _set_timeout(pipe: Connection, seconds: float) -> None:
     """A read that waits longer raises BlockingIOError. `Pipe` gives sockets."""
     with socket.socket(fileno=os.dup(pipe.fileno())) as same:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 _own = threading.local()
@@ -278,10 +270,7 @@ def child_of(source: Source, limits: Limits) -> Child:
 
 def _serve(pipe: Connection, parent: int) -> None:
     """The child's side: take the source, then answer calls until the pipe closes."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL_OPTION, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before the option was set
-            return
+    end_with_parent(parent)
     faulthandler.register(signal.SIGUSR1)
     source, memory_mb = pipe.recv()
     gc.freeze()  # what was imported stays: no collection need go through it
@@ -317,13 +306,13 @@ def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[
     except MemoryError:
         yield Failed(reason="memory", detail="over the memory cap")
     except Exception as error:  # the boundary: whatever a unit raises is its ledger row
-        detail = " ".join(str(error).split())[:200].encode(errors="backslashreplace").decode()
+        detail = one_line(error).encode(errors="backslashreplace").decode()
         yield Failed(reason=_reason(error), detail=detail)
 
 
 def _reason(error: Exception) -> str:
     """`wrong_form` or `unreadable` for what an input can be blamed for, else the exception's name: likely a defect."""
-    if isinstance(error, WrongForm):
+    if isinstance(error, WrongFormat):
         return "wrong_form"
     return "unreadable" if isinstance(error, OSError | ValueError) else type(error).__name__
 

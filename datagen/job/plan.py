@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PLAN = "plan"
+"""Folder of the plan files, which `datagen.job.scan` writes."""
+
 RUNS_PER_SHARD = 4
 """A long document's runs are a quarter of a shard: long enough to open it seldom, short enough to fill shards well."""
 
@@ -65,12 +68,12 @@ class Runs:
         )
 
 
-def place_of(document: str, number: int) -> int:
+def position_of(document: str, number: int) -> int:
     """The place of a document's `number`-th run: the first 64 bits of a SHA-256."""
     return int.from_bytes(hashlib.sha256(f"place\x1f{document}\x1f{number}".encode()).digest()[:8])
 
 
-def leaves(places: np.ndarray, sizes: np.ndarray, capacity: int) -> Iterator[tuple[str, int, int]]:
+def tree_leaves(places: np.ndarray, sizes: np.ndarray, capacity: int) -> Iterator[tuple[str, int, int]]:
     """Cuts sorted places into leaves of a binary tree that hold at most `capacity` (or one item that is larger).
 
     Args:
@@ -105,7 +108,7 @@ def plan_shards(prefix: str, runs: Runs, units_per_shard: int) -> Iterator[Shard
     runs = runs.in_order()
     starts = np.concatenate(([0], np.cumsum(runs.units, dtype=np.int64)))
     again, firsts = _duplicates(runs.contents, np.repeat(runs.side, runs.units))
-    for bits, start, stop in leaves(runs.place, runs.units, units_per_shard):
+    for bits, start, stop in tree_leaves(runs.place, runs.units, units_per_shard):
         low, high = np.searchsorted(again, (starts[start], starts[stop]))
         duplicates = tuple(
             (_where(runs, starts, int(again[n])), _where(runs, starts, int(firsts[n]))) for n in range(low, high)

@@ -23,6 +23,7 @@ from datagen.job.runner import Item, Result, Task, Tick
 from datagen.job.watchdog import Watchdog
 from varyforge.console import say, warn
 from varyforge.errors import UserError
+from varyforge.processes import one_line
 
 _OBJECT_STORE_BYTES = 128 << 20  # ample for plans; Ray's default is 30 % of the memory
 _TELL_EVERY_S = 1.0
@@ -54,8 +55,7 @@ class RayRunner:
         try:
             ray.init(address=self._address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"--address {self._address}: cannot join that Ray cluster: {reason}") from error
+            raise UserError(f"--address {self._address}: cannot join that Ray cluster: {one_line(error)}") from error
         return self
 
     def __exit__(
@@ -65,7 +65,7 @@ class RayRunner:
 
     def run(self, task: Task[Item, Result], items: Sequence[Item], tick: Tick) -> Iterator[Result]:
         """See `Runner`. A task whose worker or node dies is run again; its shard comes out the same."""
-        desk: Any = ray.remote(_Desk).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        desk: Any = ray.remote(_ProgressActor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)(_call)
         shared = ray.put(task)  # the source's settings travel once, not with every plan
         waiting = iter(items)
@@ -109,7 +109,7 @@ def _got(result: Any) -> Any:
         raise UserError(f"a worker died {_RETRIES + 1} times over one shard, perhaps of hunger: {error}") from error
 
 
-class _Desk:
+class _ProgressActor:
     """Where tasks leave word of their progress; an actor, since results come only when a shard is whole."""
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ def _call(task: Task[Item, Result], item: Item, desk: Any, stall_s: float) -> Re
 
         def tick(more: Mapping[str, int]) -> None:
             nonlocal told
-            watchdog.fed()
+            watchdog.reset()
             done.update(more)
             if time.monotonic() - told > _TELL_EVERY_S:
                 told = time.monotonic()

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.job.isolate import Limits, child_of
-from datagen.job.plan import RUNS_PER_SHARD, Runs, leaves, place_of
+from datagen.job.plan import PLAN, RUNS_PER_SHARD, Runs, position_of, tree_leaves
 from datagen.job.runner import Tick
 from datagen.source import Source, Unit, split_position
 from varyforge.errors import UserError
@@ -32,7 +32,6 @@ from varyforge.outcome import Failed, Rejected
 from varyforge.storage import Copies, Folder, folder_at, signature
 from varyforge.tables import parse_table, read_table
 
-PLAN = "plan"
 _INPUTS_PER_BATCH = 64
 _UNITS_PER_GROUP = 1024  # of parquet, at least: what is read to get at one run
 _SCHEMA = pa.schema(
@@ -73,16 +72,16 @@ def batches(source: Source, config: str, units_per_shard: int, limit: int | None
     run_units = -(-units_per_shard // RUNS_PER_SHARD)
     if limit is not None:  # the first so many units, in order of the inputs
         return [_batch("limit", source, paths, config, run_units, limit)]
-    places = np.fromiter((place_of(name, 0) for name in names), np.uint64, len(names))
+    places = np.fromiter((position_of(name, 0) for name in names), np.uint64, len(names))
     order = np.argsort(places)
-    found = leaves(places[order], np.ones(len(order), np.int64), _INPUTS_PER_BATCH)
+    found = tree_leaves(places[order], np.ones(len(order), np.int64), _INPUTS_PER_BATCH)
     return [
         _batch(bits or "all", source, [paths[n] for n in order[a:b]], config, run_units, None) for bits, a, b in found
     ]
 
 
 def _batch(label: str, source: Source, paths: Sequence[str], config: str, run_units: int, limit: int | None) -> Batch:
-    state = [(path, *map(_signature, (path, *source.beside(path)))) for path in paths]
+    state = [(path, *map(_signature, (path, *source.companion_files(path)))) for path in paths]
     digest = hashlib.sha256(json.dumps([config, run_units, limit, state]).encode(errors="backslashreplace"))
     name = f"{PLAN}/{label}-{digest.hexdigest()[:16]}.parquet"
     return Batch(name=name, inputs=tuple(paths), run_units=run_units, limit=limit)
@@ -200,7 +199,7 @@ def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
         while run := list(islice(members, run_units)):
             what = json.dumps([[u.id, u.document, u.content, _verdict(u)] for u in run])
             yield {
-                "place": place_of(document, number),
+                "place": position_of(document, number),
                 "side": split_position(document),
                 "units": len(run),
                 "failed": sum(isinstance(unit.verdict, Failed) for unit in run),
@@ -272,7 +271,7 @@ def _footer(place: str, name: str, size: int | None) -> tuple[pq.FileMetaData, l
 def find_unit(folder: Folder, unit_id: str) -> Unit | None:
     """The unit called `unit_id`; looks through the plan files, first where a unit called DOCUMENT#NUMBER should be."""
     needle = json.dumps(unit_id)
-    bits = f"{place_of(unit_id.rpartition('#')[0] or unit_id, 0):064b}"
+    bits = f"{position_of(unit_id.rpartition('#')[0] or unit_id, 0):064b}"
     names = folder.names(".parquet", PLAN)
     for name in sorted(names, key=lambda name: not bits.startswith(name.removeprefix(f"{PLAN}/").split("-")[0])):
         with folder.open(name) as file:

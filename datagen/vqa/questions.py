@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from varyforge.conversations import is_seen
-from varyforge.errors import WrongForm, kind_of
+from varyforge.errors import WrongFormat, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def question_of(record: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """A question as a unit's payload holds it: question, answers (none where nobody answers), id.
 
     Raises:
-        WrongForm: the question is no text, or an answer neither text nor a number.
+        WrongFormat: the question is no text, or an answer neither text nor a number.
     """
     given = record.get(fields.answers)
     answers = given if isinstance(given, list) else [] if given is None else [given]
@@ -77,7 +77,7 @@ def image_question(record: Mapping[str, Any], fields: Fields) -> tuple[str, dict
     """The name of the image that a data set's question is about, and the question with its document and split.
 
     Raises:
-        WrongForm: the image's name is no text, or as for `question_of`.
+        WrongFormat: the image's name is no text, or as for `question_of`.
     """
     more = {"document": str(record.get(fields.document) or ""), "split": str(record.get("data_split") or "")}
     return _text(record, fields.image), {**question_of(record, fields), **more}
@@ -87,16 +87,16 @@ def images_of(record: Mapping[str, Any]) -> list[str]:
     """File names of the images that a record is about, under `image` or `images`; none where it is pure text.
 
     Raises:
-        WrongForm: both keys are used, or a name is no text.
+        WrongFormat: both keys are used, or a name is no text.
     """
     one, several = record.get("image"), record.get("images")
     if one and several:
-        raise WrongForm("has both 'image' and 'images'")
+        raise WrongFormat("has both 'image' and 'images'")
     found = one or several or []
     names = found if isinstance(found, list) else [found]
     for name in names:
         if not isinstance(name, str) or not name:
-            raise WrongForm(f"an image is {kind_of(name)}, expected a file name")
+            raise WrongFormat(f"an image is {kind_of(name)}, expected a file name")
     return names
 
 
@@ -126,9 +126,9 @@ def usable(questions: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]]
 
 def _text(record: Mapping[str, Any], key: str) -> str:
     if key not in record:
-        raise WrongForm(f"key {key!r} is missing")
+        raise WrongFormat(f"key {key!r} is missing")
     if not isinstance(record[key], str):
-        raise WrongForm(f"key {key!r} is {kind_of(record[key])}, expected text")
+        raise WrongFormat(f"key {key!r} is {kind_of(record[key])}, expected text")
     return str(record[key])
 
 
@@ -136,4 +136,4 @@ def _answer(found: Any, key: str) -> str:
     if isinstance(found, str) or type(found) is int or (isinstance(found, float) and math.isfinite(found)):
         return str(found)
     shown = found if isinstance(found, float) else kind_of(found)
-    raise WrongForm(f"key {key!r} holds {shown}, expected text or a number")
+    raise WrongFormat(f"key {key!r} holds {shown}, expected text or a number")

@@ -19,7 +19,7 @@ from datagen.inputs.listing import list_files, name_of, within
 from datagen.source import Unit
 from datagen.vqa.questions import FIELDS, LAYOUTS, Layout, image_question, images_of, question_of, usable
 from varyforge.conversations import RawTurn, digest, read_turns, tidy
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.escape import escape
 from varyforge.images import Picture
 from varyforge.language import language_of
@@ -44,7 +44,7 @@ class VqaSource(ImageSource):
     turns: Literal["one", "all"] = "one"  # a sample per question; or all questions about an image in one conversation
 
     name = "vqa"
-    places = ("records", "images", "guard")
+    locations = ("records", "images", "guard")
     prompt_lists = ("vqa",)
 
     def __post_init__(self) -> None:
@@ -88,13 +88,13 @@ class VqaSource(ImageSource):
         try:
             images = images_of(record.fields)
             payload, verdict = _content(record.fields, images)
-        except WrongForm as error:
+        except WrongFormat as error:
             return failed_record(name, error)
         return Unit(
             id=name,
             document=document_of_image(images[0]) if images else name,
             content=digest(images, payload["turns"] if "turns" in payload else _said(payload["questions"])),
-            files=tuple(map(self.place_of, images)),
+            files=tuple(map(self.location_of, images)),
             payload={**payload, "image": images[0] if images else ""},
             verdict=verdict,
         )
@@ -107,7 +107,7 @@ class VqaSource(ImageSource):
             try:
                 image, question = image_question(record.fields, FIELDS[self.form])
                 by_image.setdefault(image, []).append(question)
-            except WrongForm as error:
+            except WrongFormat as error:
                 yield failed_record(f"{name}#{record.number:06d}", error)
         folder = layout.images.format(split=split)
         for image, questions in by_image.items():
@@ -115,7 +115,7 @@ class VqaSource(ImageSource):
                 id=f"{name}#{image}",
                 document=f"{self.form}/{questions[0]['document'] or image}",
                 content=digest(self.form, image, _said(questions)),
-                files=(self.place_of(f"{folder}/{image.removeprefix('documents/')}"),),
+                files=(self.location_of(f"{folder}/{image.removeprefix('documents/')}"),),
                 payload={"questions": questions, "image": image, "subset": layout.subset},
                 verdict=_of_other_splits(questions, split),
             )

@@ -231,14 +231,14 @@ def _measured(given: Given, corpus: Corpus, most: int, limit: int, image_tokens:
     """Up to `most` samples of each source, evenly spread over its rows, as the trainer would tokenise them."""
     if given.recipe is None:
         raise UserError(f"{given.file}: --measure needs a tokenizer; give a training recipe in place of the mixture")
-    from trainer.model import layout_of  # noqa: PLC0415
+    from trainer.model.build import image_layout  # noqa: PLC0415
     from trainer.text.encode import ConversationEncoder, load_tokenizer  # noqa: PLC0415  # imports transformers: seconds
 
     language = given.recipe.model.language
     encoder = ConversationEncoder(
         load_tokenizer(language.tokenizer),
         template=language.template,
-        layout=layout_of(given.recipe.model),
+        layout=image_layout(given.recipe.model),
         max_length=_NO_LIMIT,
     )
     for catalog in corpus.catalogs:

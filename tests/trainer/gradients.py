@@ -16,7 +16,8 @@ from torch import Tensor
 
 from trainer.batch import IGNORE_INDEX, Encoded, Step
 from trainer.loader.packing import Loaded, collate, cost, empty_batch, micro_batches, share_out
-from trainer.model import VisionLanguageModel, build
+from trainer.model.build import build
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings
 from trainer.train.engine import Engine, start_distributed
 from trainer.train.loop import train_step

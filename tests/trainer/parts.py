@@ -9,7 +9,8 @@ from torch import Tensor
 
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.loader.packing import Loaded, collate
-from trainer.model import VisionLanguageModel, build
+from trainer.model.build import build
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 
 IMAGE, VOCABULARY = 59, 60

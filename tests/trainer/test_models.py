@@ -26,7 +26,8 @@ from trainer.images.layout import ImageLayout
 from trainer.images.sizes import Size
 from trainer.loader.packing import empty_batch
 from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
-from trainer.model import VisionLanguageModel, build, layout_of
+from trainer.model.build import build, image_layout
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import MixtureSettings, ModelSettings, Recipe, SourceSettings, WandbSettings
 from trainer.text.encode import ConversationEncoder
 from trainer.train.checkpoint import resume, save_checkpoint
@@ -192,7 +193,7 @@ def full_size(path: Path) -> tuple[VisionLanguageModel, ImageLayout]:
         sizes: dict[str, Any] = {"vocabulary": 1, "image_token_id": 0, "seed": 0}
         with torch.device("meta"):
             made, _ = build(model, attention="sdpa", gradient_checkpointing=False, **sizes)
-        MADE[repr(model)] = made, layout_of(model)
+        MADE[repr(model)] = made, image_layout(model)
     return MADE[repr(model)]
 
 
@@ -360,7 +361,7 @@ def test_the_example_of_the_page(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "mixtures").symlink_to(RECIPES / "mixtures")
     (tmp_path / "mine.yaml").write_text(written)
     recipe = load(Recipe, tmp_path / "mine.yaml")
-    layout = layout_of(recipe.model)
+    layout = image_layout(recipe.model)
     assert (layout.view.count, layout.num_tokens((384, 768)), layout.planned_tokens) == (144, 432, 1008)
     assert layout.most_views <= recipe.data.max_images
     trained = trains_resumes_exports_and_answers(shrunk(recipe, tmp_path / "run", shards), shards)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.trainer.parts import ENCODERS, LANGUAGE
-from trainer.model import layout_of
+from trainer.model.build import image_layout
 from trainer.settings import ModelSettings
 from varyforge.config import load
 from varyforge.errors import UserError
@@ -26,7 +26,7 @@ def refusal(tmp_path: Path, *overrides: str, **parts: Any) -> str:
     file = tmp_path / "model.yaml"
     file.write_text(yaml.safe_dump(PARTS | parts))
     with pytest.raises(UserError) as caught:
-        layout_of(load(ModelSettings, file, overrides))
+        image_layout(load(ModelSettings, file, overrides))
     return str(caught.value)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.images.preprocess import ImagePreprocess
 from trainer.images.sizes import Size
-from trainer.model import VisionLanguageModel
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import ModelSettings
 from trainer.text.encode import ConversationEncoder
 

@@ -15,7 +15,7 @@ from trainer.images.sizes import Size
 from trainer.model.fusions import Fusion
 
 
-class Joint(nn.Module):
+class ImageSequence(nn.Module):
     """One (V, P, ·) per encoder → (tokens of all images, H).
 
     Args:

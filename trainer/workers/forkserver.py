@@ -7,7 +7,6 @@ its memory. All of these processes end with the training process, even when `kil
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import gc
 import mmap
@@ -30,6 +29,7 @@ from typing import Any, Literal
 from trainer.workers.channel import LARGEST_MESSAGE, Arena, anonymous_file, offsets, receive, send
 from trainer.workers.tasks import costs_one_sample, reason_of
 from varyforge.errors import UserError
+from varyforge.processes import end_with_parent
 
 STACKS = signal.SIGUSR1
 """A worker that receives this signal writes the stacks of its threads, even from within a C library."""
@@ -41,7 +41,6 @@ _SURROUNDINGS = dict.fromkeys(
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # Arrow's allocator would start a thread on import
     "CUDA_VISIBLE_DEVICES": "",  # a loader needs no GPU, and a context takes half a gigabyte
 }
-_DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG of prctl(2)
 _FAREWELL_S = 1.0  # for killed workers to end
 
 
@@ -94,7 +93,7 @@ def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process handles Ctrl-C and ends this one
     if tied_to:
-        _end_with(tied_to)
+        end_with_parent(tied_to)
     with socket.socket(fileno=control) as channel:
         first = receive(channel)
         if first is None:
@@ -157,7 +156,7 @@ class _Server:
     def _become_worker(self, own: tuple[int, ...], server: int) -> None:
         """Run as a worker. Never returns."""
         try:
-            _end_with(server)
+            end_with_parent(server)
             self._channel.close()
             for descriptor in self._workers:
                 os.close(descriptor)
@@ -189,14 +188,6 @@ class _Server:
         for _, process in self._workers.values():
             while os.waitpid(process, os.WNOHANG)[0] == 0 and time.monotonic() < until:
                 time.sleep(0.005)
-
-
-def _end_with(process: int) -> None:
-    """This process is killed when its parent, `process`, ends, whatever it is busy with."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL_OPTION, signal.SIGKILL)
-    if os.getppid() != process:  # it ended before the option was set
-        os._exit(0)
 
 
 def _work(channel: socket.socket, load: Callable[[Any], Any], arena: int, slot_bytes: int) -> None:

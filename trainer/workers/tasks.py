@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from typing_extensions import override
 
 from varyforge.errors import UserError
+from varyforge.processes import one_line
 
 
 class LoadError(RuntimeError):
@@ -48,7 +49,7 @@ def costs_one_sample(error: Exception) -> bool:
 
 def reason_of(error: Exception) -> str:
     """An exception as a line for a list of skipped samples."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return one_line(error, 300) or type(error).__name__
 
 
 class Pool(Protocol):

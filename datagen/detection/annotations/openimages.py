@@ -16,7 +16,7 @@ from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
 from datagen.detection.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, opened
 from datagen.inputs.listing import list_files
 from varyforge.boxes import Convention
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed
 
 _CORNERS = ("XMin", "YMin", "XMax", "YMax")  # the file has them in another order
@@ -40,7 +40,7 @@ class OpenImagesReader(Reader):
             raise UserError("OpenImages needs --classes class-descriptions-boxable.csv for the names of its classes")
         return list_files([self.annotations], ".csv")
 
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         """See `Reader`."""
         return [place for place in (self.class_names, self.image_ids) if place]
 
@@ -50,7 +50,7 @@ class OpenImagesReader(Reader):
             try:
                 yield from self._spool(Path(file), boxes, licences)
             except (ValueError, csv.Error) as error:
-                raise WrongForm(str(error)) from error
+                raise WrongFormat(str(error)) from error
             parts = {
                 number: part for number in "0123456789abcdef" if Path(self.images, part := f"train_{number}").is_dir()
             }

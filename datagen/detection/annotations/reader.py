@@ -69,7 +69,7 @@ class Reader:
         """
         raise NotImplementedError
 
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         """Other files that reading `path` needs."""
         return ()
 
@@ -81,7 +81,7 @@ class Reader:
             file: a local copy of it (the same, where `path` is local).
 
         Raises:
-            WrongForm: the file as a whole cannot be used; what came before counts for nothing.
+            WrongFormat: the file as a whole cannot be used; what came before counts for nothing.
         """
         raise NotImplementedError
 

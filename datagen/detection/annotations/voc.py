@@ -19,7 +19,7 @@ from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
 from datagen.detection.annotations.reader import Annotated, Reader, counterpart, opened
 from datagen.inputs.listing import list_files, name_of, within
 from varyforge.boxes import Convention
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 
 _FLAGS = {flag: flag for flag in ("difficult", "truncated", "occluded")}
 
@@ -40,7 +40,7 @@ class VocReader(Reader):
         """See `Reader`."""
         root = _parse(Path(file).read_bytes())
         if root.tag != "annotation":
-            raise WrongForm(f"expected <annotation>, found <{root.tag[:40]}>")
+            raise WrongFormat(f"expected <annotation>, found <{root.tag[:40]}>")
         boxes: list[RawBox] = []
         left_out: Counter[str] = Counter()
         for drawn in root.findall("object"):  # not the parts of one, which are below it
@@ -92,12 +92,12 @@ def _parse(data: bytes) -> Element:
     """XML without a document type, which is where entities that grow without end are declared.
 
     Raises:
-        WrongForm: it is none.
+        WrongFormat: it is none.
     """
     builder, parser = TreeBuilder(), expat.ParserCreate()
 
     def refuse(*_: object) -> None:
-        raise WrongForm("XML with a document type declaration, which annotations have no use for")
+        raise WrongFormat("XML with a document type declaration, which annotations have no use for")
 
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
@@ -106,6 +106,6 @@ def _parse(data: bytes) -> Element:
     try:
         parser.Parse(data, True)
     except (expat.ExpatError, ValueError) as error:
-        raise WrongForm(f"not XML: {error}" if isinstance(error, expat.ExpatError) else str(error)) from error
+        raise WrongFormat(f"not XML: {error}" if isinstance(error, expat.ExpatError) else str(error)) from error
     root: Element = builder.close()
     return root

@@ -16,7 +16,7 @@ from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
 from datagen.detection.annotations.reader import Annotated, Reader, counterpart, opened
 from datagen.inputs.listing import list_files, name_of, within
 from varyforge.boxes import Convention, Numbers
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.storage import folder_at, signature
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -51,7 +51,7 @@ class YoloReader(Reader):
             if stem not in labelled or (named[stem] > 1 and self._image_called(stem) != name_of(path, [self.images])):
                 yield path
 
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         """See `Reader`."""
         return [self._class_file()]
 
@@ -125,10 +125,10 @@ def _classes(place: str, signature: str) -> _Classes:
     try:
         about = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise WrongForm(f"{posixpath.basename(place)}: not YAML: {' '.join(str(error).split())}") from error
+        raise WrongFormat(f"{posixpath.basename(place)}: not YAML: {' '.join(str(error).split())}") from error
     names: Any = about.get("names") if isinstance(about, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(isinstance(number, int) for number in names):
-        raise WrongForm(f"{posixpath.basename(place)}: key 'names' is no list of class names, nor names by number")
+        raise WrongFormat(f"{posixpath.basename(place)}: key 'names' is no list of class names, nor names by number")
     return _Classes({number: str(name) for number, name in names.items()}, bool(about.get("kpt_shape")))

@@ -20,7 +20,7 @@ class CountingSource(Source):
     """An input called "N" has N units; "N!" breaks after them, "N?" is silent for a while before each."""
 
     name = "counting"
-    places = ()
+    locations = ()
 
     def document(self, path: str) -> str:
         return path

@@ -28,7 +28,7 @@ from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
 from trainer.images.sizes import Size, ViewTokens
 from trainer.images.tiling import AnyRes, Thumbnail, Tiling, Whole
-from trainer.model import _tiling
+from trainer.model.build import _tiling
 from trainer.settings import PartSettings
 from varyforge.errors import UserError
 

@@ -36,7 +36,8 @@ from trainer.images.pixels import decode, pixels
 from trainer.images.sizes import Size
 from trainer.loader.packing import cost, empty_batch
 from trainer.loader.step_loader import LoadSample, Share, StepLoader, load_sample, open_pool
-from trainer.model import VisionLanguageModel, build
+from trainer.model.build import build
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings, Recipe
 from trainer.text.encode import ConversationEncoder
 from trainer.workers.tasks import InProcess
@@ -309,7 +310,7 @@ def answers_of(model: VisionLanguageModel, encoder: ConversationEncoder, samples
 
 def test_a_run_trains_exports_and_answers(recipe: Recipe, tmp_path: Path) -> None:
     short = replace(recipe, out=str(tmp_path / "run"))
-    model, encoder, loaded = load_exported(entry.run(short))
+    model, encoder, loaded = load_exported(entry.train_recipe(short))
     assert model.layout == assemble(recipe)[0].layout and loaded.model.tiling == recipe.model.tiling
     start = assemble(recipe)[0].state_dict()
     moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, start[name])]

@@ -29,8 +29,9 @@ STEPS, KILLED = 200, 73
 PROGRAM = """
 import json, sys, torch
 from pathlib import Path
-from datagen.config import load
-from trainer import loop, run
+from varyforge.config import load
+from trainer import run
+from trainer.train import loop
 from trainer.settings import Recipe
 
 recipe, seen = load(Recipe, Path(sys.argv[1]), sys.argv[3:]), open(sys.argv[2], "a")
@@ -43,7 +44,7 @@ def train_step(engine, step, rate, empty):
     return result
 
 loop.train_step = train_step
-run.run(recipe)
+run.train_recipe(recipe)
 """
 """Trains as trainer/run.py does and writes down, step by step, which samples a rank has trained on."""
 
