@@ -62,8 +62,8 @@ def test_shares_are_within_grahams_bound_of_the_best(costs: list[int], ranks: in
     for each in costs:
         sums = {tuple(sorted((*s[:r], s[r] + each, *s[r + 1 :]))) for s in sums for r in range(ranks)}
     best = min(map(max, sums))
-    found = max(sum(costs[sample] for sample in share) for share in share_out(costs, ranks))
-    assert found <= best * (4 / 3 - 1 / (3 * ranks)) + 1e-9
+    actual = max(sum(costs[sample] for sample in share) for share in share_out(costs, ranks))
+    assert actual <= best * (4 / 3 - 1 / (3 * ranks)) + 1e-9
 
 
 def test_a_step_of_the_papers_size_is_shared_out_within_two_percent() -> None:

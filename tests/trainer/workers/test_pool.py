@@ -149,9 +149,9 @@ def test_a_stuck_sample_costs_one_sample(
     assert name == "key_3.txt"
     assert "in wait_for_ever" in text
     assert "key/3" in text
-    said = capfd.readouterr().err
-    assert "key/3" in said
-    assert "stuck/key_3.txt" in said
+    message = capfd.readouterr().err
+    assert "key/3" in message
+    assert "stuck/key_3.txt" in message
 
 
 def _slots_are_back(pool: WorkerPool) -> bool:
@@ -216,10 +216,10 @@ def test_a_defect_ends_the_run_with_its_traceback(open_pool: Callable[..., Worke
         pool.submit(Task(4, ("raise_key_error", "oops")))
         with pytest.raises((LoadError, KeyError)) as caught:
             pool.next()
-        said = f"{caught.value} {getattr(caught.value, '__notes__', '')}"
-        assert "key/4" in said
-        assert "oops" in said
-        assert "in raise_key_error" in said or workers == 0
+        message = f"{caught.value} {getattr(caught.value, '__notes__', '')}"
+        assert "key/4" in message
+        assert "oops" in message
+        assert "in raise_key_error" in message or workers == 0
         pool.submit(Task(5, ("raise_user_error", "raise max_length")))
         with pytest.raises(UserError, match="raise max_length"):
             pool.next()
