@@ -59,6 +59,7 @@ class Tiling(Protocol):
 
     def check(self, view: ViewTokens) -> None:
         """Raise UserError where the tokens of such views cannot be put in order. By default they can."""
+        return
 
 
 @dataclass(frozen=True, slots=True)

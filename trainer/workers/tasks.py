@@ -48,7 +48,7 @@ def costs_one_sample(error: Exception) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """An exception as a line for a list of skipped samples."""
+    """Return an exception's message as one line of at most 300 characters, for the list of skipped samples."""
     return one_line(error, 300) or type(error).__name__
 
 
@@ -69,9 +69,11 @@ class Pool(Protocol):
 
     def tend(self) -> None:
         """Assign more tasks to the workers, if there are any, without waiting. For a caller with other work to do."""
+        return
 
     def free(self, result: Result) -> None:
         """Release the shared memory, if any, of a result's arrays, which are no longer used."""
+        return
 
     def stop(self) -> None:
         """Make `next` raise `Stopped`, now and later. May be called from another thread."""
