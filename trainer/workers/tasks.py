@@ -53,7 +53,7 @@ def reason_of(error: Exception) -> str:
 
 
 class Pool(Protocol):
-    """Loads items. A context manager that closes without delay, whatever its state."""
+    """A loader of items. A context manager that closes without delay, whatever its state."""
 
     def submit(self, task: Task) -> None:
         """Add a task. Tasks are started in the order in which they were added."""
@@ -86,7 +86,7 @@ class Pool(Protocol):
 
 
 class InProcess(Pool):
-    """Loads in the calling thread, without a deadline."""
+    """A pool that loads in the calling thread, without a deadline."""
 
     def __init__(self, load: Callable[[Any], Any], *, key_of: Callable[[int], str]) -> None:
         self._load, self._key_of = load, key_of

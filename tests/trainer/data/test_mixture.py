@@ -251,7 +251,7 @@ ROUNDED_AWAY = MixtureSettings(
         ),
         (
             MixtureSettings(sources={"x": source(repeat="times", times=10**12)}),
-            "data.mixture.sources: an epoch of 10000000000000 samples, at most 1000000000000 can be",
+            "data.mixture.sources: an epoch has 10000000000000 samples, more than 1000000000000",
         ),
         (  # so little is asked of the inner mixture that one of its sources has none of it
             MixtureSettings(sources={"in": SourceSettings(mixture=ROUNDED_AWAY, weight=1)}),
