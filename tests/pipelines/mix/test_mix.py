@@ -545,7 +545,8 @@ def test_every_sample_of_a_step_is_one_ranks(recipe: Path) -> None:
 
 def test_a_step_is_listed_without_deepspeed_or_torch(recipe: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from pipelines import mix; from pipelines.mix.report import read_given; "
+        "import sys; from pathlib import Path; from pipelines.mix import __main__ as mix; "
+        "from pipelines.mix.report import read_given; "
         f"print(len(list(mix.step_rows(read_given(Path({str(recipe)!r}), []), range(2, 3))))); "
         "print(*{'deepspeed', 'torch', 'transformers'} & set(sys.modules))"
     )
