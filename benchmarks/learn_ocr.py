@@ -155,7 +155,7 @@ def main() -> int:
     train_tokenizer([ShardSet(out / "shards")], vocabulary=LETTERS_ONLY).save_pretrained(out / "tokenizer")
     prepared = time.monotonic()
 
-    folder = training.run(recipe(out, arguments.epochs))
+    folder = training.train_recipe(recipe(out, arguments.epochs))
     trained = time.monotonic()
 
     model, encoder, _ = load_exported(folder)

@@ -55,11 +55,13 @@ from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
 from datagen.pdf.source import PdfSource
 from trainer.batch import IGNORE_INDEX
+from trainer.data.cache import open_cache
 from trainer.data.catalog import Item, read_item
 from trainer.data.corpus import Corpus
-from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.layout import ImageLayout
 from trainer.images.pixels import decode
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.loader.packing import collate, micro_batches
 from trainer.loader.step_loader import LoadSample, Share, StepLoader, load_sample, open_pool
 from trainer.settings import DataSettings, MixtureSettings, SourceSettings
@@ -112,7 +114,7 @@ def prepare(shards: Path | None, work: Path) -> World:
         run_job(PdfSource(paths=[str(work / "pdf")]), shards, settings, LocalRunner(2))
     train_tokenizer([ShardSet(shards)], vocabulary=4000).save_pretrained(work / "tokenizer")
     world = World(shards=shards, work=work, tokenizer=str(work / "tokenizer"), items=[])
-    catalog = Corpus(world.data(0)).catalogs[0]
+    catalog = Corpus(world.data(0), open_cache(world.data(0))).catalogs[0]
     world.items.extend(catalog.item(row) for row in range(len(catalog)))
     if any(item.images != 1 for item in world.items):
         raise UserError(f"{shards}: --shards takes a set in which each sample has one image, as pages have")
@@ -133,8 +135,9 @@ def prepare(shards: Path | None, work: Path) -> World:
 def ours(world: World, workers: int) -> Generator[int]:
     """Steps of the trainer's loader."""
     data = world.data(workers)
-    corpus = Corpus(data)
-    load = load_sample(world.encoder(), data)
+    cache = open_cache(data)
+    corpus = Corpus(data, cache)
+    load = load_sample(world.encoder(), data, cache)
     share = Share(global_batch_size=STEP, micro_batch_size=ROWS)
     with open_pool(load, data, corpus, world.work) as pool:
         for step in StepLoader(corpus, load, pool, share, data).steps(0, 10**6 // STEP):
@@ -313,7 +316,7 @@ def time_parts(world: World, count: int = 128) -> None:
         spent[name] += time.process_time() - started
         return made
 
-    load: LoadSample = load_sample(world.encoder(), world.data(0))
+    load: LoadSample = load_sample(world.encoder(), world.data(0), open_cache(world.data(0)))
     loaded = []
     for item in itertools.islice(itertools.cycle(world.items), count):
         sample = timed("read", read_item, item)

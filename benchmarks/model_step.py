@@ -36,8 +36,8 @@ import torch
 
 from benchmarks import pair
 from benchmarks.released import ClipSizes, ImageIds, OptSizes, QwenSizes, SamSizes, TinySizes, ToySizes
-from trainer.model import VisionLanguageModel
 from trainer.model.flops import PartFlops
+from trainer.model.vlm import VisionLanguageModel
 from varyforge.console import result, say
 from varyforge.errors import UserError, command
 

@@ -23,8 +23,9 @@ from benchmarks.released import Released, ReleasedTiny, ReleasedToy, SamSizes, T
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.convert.names import KINDS
 from trainer.loader.packing import Loaded, collate
-from trainer.model import VisionLanguageModel, build
+from trainer.model.build import build
 from trainer.model.precision import dtype_of
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings
 
 Sizes = ToySizes | TinySizes

@@ -93,6 +93,14 @@ def test_loader_workers_import_no_model() -> None:
     assert not [name for name in names if re.match(r"deepspeed|trainer\.model|transformers\.models\.(clip|opt)", name)]
 
 
+def test_evaluation_export_and_report_need_no_deepspeed() -> None:
+    """Checked in a process that cannot import it, also of what the report imports only when it is needed."""
+    commands = "trainer.evaluate.__main__, trainer.export.__main__, pipelines.report.__main__"
+    lazy = "pipelines.report.runs, pipelines.report.scores"
+    code = f"import sys; sys.modules['deepspeed'] = None; import {commands}, {lazy}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_precision_is_named_in_one_module() -> None:
     for path in sources("trainer"):
         if path.name != "precision.py":

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines.run.__main__ import Pipeline
-from trainer.model import build
+from trainer.model.build import build
 from trainer.settings import MixtureSettings, Recipe
 from trainer.train.engine import engine_config
 from varyforge.config import load

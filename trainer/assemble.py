@@ -9,11 +9,12 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from trainer.images.layout import PlannedImage
 from trainer.images.preprocess import moved
-from trainer.model import PartReport, VisionLanguageModel, build, layout_of
+from trainer.images.sizes import PlannedImage
+from trainer.model.build import build, image_layout
 from trainer.model.tables import lookup
-from trainer.model.weights import copy_tensors, preprocess_of_export
+from trainer.model.vlm import VisionLanguageModel
+from trainer.model.weights import PartReport, copy_tensors, preprocess_of_export
 from trainer.settings import EXPORT_FILE, ModelSettings, Recipe
 from trainer.text.chat_templates import IMAGE_PAD, TEMPLATES
 from trainer.text.encode import ConversationEncoder, load_tokenizer, token_id
@@ -24,7 +25,7 @@ from varyforge.errors import UserError
 def planned_image(model: ModelSettings) -> PlannedImage:
     """What an image is taken for, as `ConversationEncoder.planned_image`, without tokenizer and weights."""
     marks = lookup(TEMPLATES, model.language.template, "model.language.template").image
-    layout = layout_of(model)
+    layout = image_layout(model)
     return PlannedImage(layout.planned_tokens + sum(map(bool, marks)), layout.most_views)
 
 

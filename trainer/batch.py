@@ -1,8 +1,8 @@
-"""What travels between loader, model and loop: typed tensors.
+"""Batches and steps: the typed tensors that travel from the loader to the loop and the model.
 
-Shape legend: B rows, T tokens (of the longest row), S samples of all rows in reading order, N images of all rows in
-reading order, V views of all images. A row holds one sample after the other, then padding; samples in a row do not see
-each other.
+Shape legend: B rows, T tokens of the longest row, S samples of all rows, N images of all rows, both in reading order,
+V views of all images. A row holds one sample after the other, then padding. Samples in a row do not attend to each
+other.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORE_INDEX = -100
-"""Label of a token that is not supervised (torch's cross-entropy convention)."""
+"""The label of a token that is not supervised, as in torch's cross-entropy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Encoded:
-    """One sample as ids. `labels[t]` is the label of token t itself; the model shifts. `labels[0]` is never used."""
+    """A sample as ids. `labels[t]` is the label of token t itself; the model shifts. `labels[0]` is never used."""
 
     key: str
     task: str
     input_ids: NDArray[np.int32]  # T
-    labels: NDArray[np.int32]  # T, IGNORE_INDEX where not supervised; labels[0] always is
+    labels: NDArray[np.int32]  # T, IGNORE_INDEX where not supervised
     image_sizes: tuple[tuple[int, int], ...] = ()  # (height, width) of each image, in pixels
-    truncated: bool = False  # cut at max_length: an answer's tail, or whole rounds at the end
-    source: str = ""  # name of the mixture's source that it was read from
+    truncated: bool = False  # cut at max_length: the end of an answer, or whole rounds
+    source: str = ""  # name of its source in the mixture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,42 +39,42 @@ class Batch:
     input_ids: Tensor  # (B, T) int64, padded on the right
     labels: Tensor  # (B, T) int64, IGNORE_INDEX where not supervised, at the first token of a sample, and in padding
     positions: Tensor  # (B, T) int64, from 0 in each sample; 0 in padding
-    sample_of: Tensor  # (B, T) int64, number of the sample in 0..S-1; -1 in padding
+    sample_of: Tensor  # (B, T) int64, index of the sample in 0..S-1; -1 in padding
     lengths: tuple[tuple[int, ...], ...]  # B tuples: tokens of each sample of the row, in order; () for padding alone
     pixels: dict[str, Tensor]  # per encoder: (V, H, W, 3) uint8; V may be 0
     image_sizes: tuple[tuple[int, int], ...]  # N times (height, width) in pixels, before any resizing
-    keys: tuple[str, ...]  # S sample keys; none for the row of padding that stands in for an empty batch
+    keys: tuple[str, ...]  # S sample keys; empty for the row of padding that replaces an empty batch
     tasks: tuple[str, ...]  # S tasks
     sources: tuple[str, ...]  # S names of sources
 
     @property
     def num_supervised(self) -> int:
-        """Tokens that carry a loss."""
+        """The number of supervised tokens."""
         return int((self.labels != IGNORE_INDEX).sum())
 
     @property
     def supervised_of(self) -> list[int]:
-        """Of each of the S samples, its tokens that carry a loss."""
+        """The number of supervised tokens of each of the S samples."""
         samples = self.sample_of[self.labels != IGNORE_INDEX]
         counts: list[int] = torch.bincount(samples, minlength=len(self.keys)).tolist()
         return counts
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that belong to a sample; the rest is padding."""
+        """The number of tokens without padding."""
         return sum(map(sum, self.lengths))
 
     @property
     def num_rows(self) -> int:
-        """Rows that hold a sample."""
+        """The number of rows with a sample."""
         return sum(map(bool, self.lengths))
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on `device`."""
+        """Copy the batch's tensors to `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from where copies to a GPU do not block."""
+        """Copy the batch to page-locked memory, from which copies to a GPU do not block."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -90,26 +90,26 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is through a source."""
+    """A run's progress in a source."""
 
-    drawn: int  # samples since the first step, of no use ones too
-    available: int  # samples that there are
+    drawn: int  # samples since the first step, unusable ones included
+    available: int  # samples in the source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One rank's part of an optimiser step."""
 
-    batches: list[Batch]  # micro-batches; ranks may have differently many
-    skipped: tuple[tuple[str, str], ...] = ()  # key and reason of each sample that could not be used
-    dropped: tuple[tuple[str, str], ...] = ()  # the same of each that was left out for its length, as the recipe says
-    truncated: int = 0  # samples whose answer was cut at max_length
+    batches: list[Batch]  # micro-batches; their number may differ between ranks
+    skipped: tuple[tuple[str, str], ...] = ()  # key and reason of each unusable sample
+    dropped: tuple[tuple[str, str], ...] = ()  # the same for samples left out for their length
+    truncated: int = 0  # samples that were cut at max_length
     progress: Mapping[str, Progress] = field(default_factory=dict)  # by source, after this step, over all ranks
 
 
 class Unusable(ValueError):
-    """A sample that cannot be trained on; the message is the reason it is counted under."""
+    """A sample that cannot be trained on. The message is the reason in the run's log."""
 
 
 class TooLong(Unusable):
-    """A sample beyond `max_length` where such are to be dropped: what was asked for, so no fault of the sample."""
+    """A sample beyond `max_length` with `data.too_long: drop`. It does not count as a bad sample."""

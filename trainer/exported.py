@@ -1,39 +1,48 @@
-"""Moved from trainer.train.checkpoint."""
+"""The exported model of a run, OUT/model: weights, recipe and tokenizer. Evaluation and the next stage load it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Protocol
 
-import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from trainer.assemble import assemble
-from trainer.model import VisionEncoder, VisionLanguageModel
+from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import export_header
 from trainer.settings import EXPORT_FILE, Recipe
 from trainer.text.encode import ConversationEncoder
-from trainer.train.engine import Engine
 from varyforge.config import load, to_yaml
 from varyforge.errors import UserError
 from varyforge.files import atomic_folder, write_text
 
 
-def export_model(
-    engine: Engine, model: VisionLanguageModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, rank: int
-) -> Path:
-    """Writes `OUT/model`; every rank calls it, the first one writes.
+class WeightSource(Protocol):
+    """A holder of trained weights, which may be spread over ranks. `trainer.train.engine.Engine` is one."""
 
-    The recipe that goes with it states the parts' whole configuration, also what came with their weights, and what each
-    encoder's images are like. That stands with the weights too.
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the whole model's weights on rank 0. Every rank calls this function."""
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+
+
+def export_model(
+    engine: WeightSource, model: VisionLanguageModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, rank: int
+) -> Path:
+    """Write `OUT/model` on rank 0 and return its path. Every rank calls this function.
+
+    The recipe in it states each part's whole configuration, including values that came with pretrained weights, and the
+    preprocessing of each encoder. The preprocessing also stands in the header of the weights' file.
     """
     folder = Path(recipe.out) / "model"
     vision = {
         name: replace(
             part,
-            config=cast(VisionEncoder, model.encoders[name]).configuration(),
+            config=model.vision[name].configuration(),
             preprocess=model.layout.preprocess[name].as_settings(),
         )
         for name, part in recipe.model.vision.items()
@@ -51,15 +60,15 @@ def export_model(
 
 
 def load_exported(folder: Path) -> tuple[VisionLanguageModel, ConversationEncoder, Recipe]:
-    """The model of `OUT/model` in evaluation mode, its encoder of conversations, and the recipe it was trained with.
+    """Return the model of `OUT/model` in evaluation mode, its conversation encoder, and the recipe of its training.
 
     Raises:
-        UserError: not an exported model, or its parts do not fit together.
+        UserError: the folder is not an exported model, or its parts do not fit together.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no exported model there; a finished training run writes one into its out/model")
+        raise UserError(f"{folder}: no exported model there; a finished training run writes one to OUT/model")
     recipe = load(Recipe, folder / "recipe.yaml")
-    if not (folder / "tokenizer").is_dir():  # or its name would be looked for on the hub
+    if not (folder / "tokenizer").is_dir():  # transformers would look for a tokenizer of that name on the hub
         raise UserError(
             f"{folder / 'tokenizer'}: no such folder; put the tokenizer that the model was trained with there"
             " (`python -m trainer.convert … --tokenizer FOLDER` does)"
@@ -69,8 +78,8 @@ def load_exported(folder: Path) -> tuple[VisionLanguageModel, ConversationEncode
     return model.eval(), encoder, recipe
 
 
-def _without_aliases(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tied tensors once, under the first of their names; safetensors refuses shared memory."""
+def _without_aliases(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tied tensors once, under the first of their names, because safetensors refuses shared memory."""
     first: dict[int, str] = {}
     return {
         name: tensor.detach().cpu().contiguous()

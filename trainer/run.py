@@ -1,4 +1,4 @@
-"""Trains one stage.
+"""Train one stage from a recipe.
 
 deepspeed trainer/run.py recipes/tiny_plus.yaml data.workers=8
 """
@@ -13,20 +13,21 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-if __name__ == "__main__":  # a script's own folder comes first and would hide top-level modules behind trainer/*.py
+if __name__ == "__main__":  # python puts a script's folder first, where trainer/*.py would hide top-level modules
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
 
 from trainer.assemble import assemble
+from trainer.data.cache import open_cache
 from trainer.data.corpus import Corpus
 from trainer.exported import export_model
 from trainer.loader.packing import empty_batch
 from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
-from trainer.model import PartReport
 from trainer.model.liger import apply_liger
+from trainer.model.weights import PartReport
 from trainer.settings import Recipe
-from trainer.train.engine import Engine, start_distributed
+from trainer.train.engine import Engine, check_precision, start_distributed
 from trainer.train.journal import ABOUT
 from trainer.train.loop import train
 from trainer.train.optim import build_optimizer
@@ -36,34 +37,36 @@ from varyforge.errors import UserError, command
 from varyforge.files import locked, write_text
 
 
-def run(recipe: Recipe) -> Path:
-    """Trains `recipe` to its end, from the newest checkpoint under its `out` where there is one.
+def train_recipe(recipe: Recipe) -> Path:
+    """Train `recipe` to its end, from the newest checkpoint under its `out` if one exists.
 
     Returns:
         The folder of the exported model.
     """
     rank, world_size = start_distributed()
+    check_precision(recipe.engine.precision)
     with locked(Path(recipe.out)) if rank == 0 else nullcontext():
-        return _run(recipe, rank, world_size)
+        return _train(recipe, rank, world_size)
 
 
-def _run(recipe: Recipe, rank: int, world_size: int) -> Path:
-    corpus = Corpus(recipe.data)
+def _train(recipe: Recipe, rank: int, world_size: int) -> Path:
+    cache = open_cache(recipe.data)
+    corpus = Corpus(recipe.data, cache)
     total_steps = count_steps(corpus, recipe)
     model, encoder, parts = assemble(recipe)
     fused = apply_liger(model.language.model)
     if rank == 0:
         introduce(recipe, corpus, parts, total_steps, world_size)
         if fused:
-            say("language model: Liger's kernels for RMSNorm, SwiGLU and rotary positions")
-    load = load_sample(encoder, recipe.data)
+            say("language model: Liger kernels for RMSNorm, SwiGLU and rotary positions")
+    load = load_sample(encoder, recipe.data, cache)
     share = Share(
         rank=rank,
         world_size=world_size,
         global_batch_size=recipe.engine.global_batch_size,
         micro_batch_size=recipe.engine.micro_batch_size,
     )
-    with open_pool(load, recipe.data, corpus, Path(recipe.out)) as pool:  # the workers start while the engine does
+    with open_pool(load, recipe.data, corpus, Path(recipe.out)) as pool:  # workers start while the engine is built
         engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, recipe.optim.grad_clip)
         train(
             engine,
@@ -81,23 +84,23 @@ def _run(recipe: Recipe, rank: int, world_size: int) -> Path:
 
 
 def count_steps(corpus: Corpus, recipe: Recipe) -> int:
-    """Whole global batches in all epochs."""
+    """Return the number of whole global batches in all epochs."""
     positions = corpus.mixture.per_epoch * recipe.data.epochs
     if positions < recipe.engine.global_batch_size:
         raise UserError(
             f"the mixture has {positions} samples in {recipe.data.epochs} epochs, less than one "
-            f"engine.global_batch_size of {recipe.engine.global_batch_size}"
+            f"engine.global_batch_size of {recipe.engine.global_batch_size}; lower that, or raise data.epochs"
         )
     return positions // recipe.engine.global_batch_size
 
 
 def data_sha256(recipe: Recipe, corpus: Corpus) -> str:
-    """Identifies the order of samples and the bytes they are read from."""
+    """Return a SHA-256 that identifies the order of samples and the shards that contain them."""
     return hashlib.sha256(json.dumps([corpus.sha256, recipe.engine.global_batch_size]).encode()).hexdigest()
 
 
 def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_steps: int, world_size: int) -> None:
-    """Shows what is about to be trained, from what, on what; OUT/about.json keeps it for reports."""
+    """Print tables of the model's parts, the mixture and the schedule; save the same in OUT/about.json for reports."""
     about = {
         "parts": [asdict(part) for part in parts],
         "mixture": [asdict(source) for source in corpus.mixture.sources],
@@ -117,7 +120,7 @@ def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_ste
         ],
     )
     for part in parts:
-        if part.tensors_random and not part.part.startswith(("connectors.", "joint")):  # which have none elsewhere
+        if part.tensors_random and not part.part.startswith(("connectors.", "joint")):  # never pretrained
             warn(f"{part.part}: {part.tensors_random} tensors start from RANDOM weights")
     mixture = corpus.mixture.sources
     per_epoch = corpus.mixture.per_epoch
@@ -141,23 +144,23 @@ def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_ste
 
 @command
 def main() -> int:
-    """Parses the command line and trains."""
+    """Parse the command line and train."""
     parser = argparse.ArgumentParser(
         prog="deepspeed trainer/run.py",
-        description="Trains one stage from a recipe; run again, it goes on from the newest checkpoint.",
+        description="Train one stage from a recipe. Run again, it resumes from the newest checkpoint.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   deepspeed trainer/run.py recipes/toy_pretrain.yaml
   deepspeed --num_gpus 4 trainer/run.py recipes/tiny_plus.yaml data.mixture.sources.pdf_en.shards=shards/pdf
   python trainer/run.py recipes/demo/tiny_plus.yaml         one process, no launcher""",
     )
-    parser.add_argument("recipe", type=Path, help="YAML; see recipes/")
-    parser.add_argument("overrides", nargs="*", help="key=value, e.g. optim.learning_rate=1e-4")
+    parser.add_argument("recipe", type=Path, help="a YAML file, for instance one in recipes/")
+    parser.add_argument("overrides", nargs="*", help="key=value for the recipe, e.g. optim.learning_rate=1e-4")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the launcher adds it
     arguments = parser.parse_args()
     recipe = load(Recipe, arguments.recipe, arguments.overrides)
-    torch.set_flush_denormal(True)  # denormals make the backward pass on a CPU ten times slower
-    run(recipe)
+    torch.set_flush_denormal(True)  # denormals make the backward pass on a CPU 10 times slower
+    train_recipe(recipe)
     return 0
 
 

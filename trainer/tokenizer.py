@@ -1,4 +1,4 @@
-"""Trains a byte-level BPE tokenizer on the text of shards, for runs without a pre-trained language model.
+"""Train a byte-level BPE tokenizer on the text of shards, for runs without a pre-trained language model.
 
 python -m trainer.tokenizer shards/pdf shards/chat --out runs/mine/tokenizer --vocabulary 4000
 """
@@ -17,11 +17,11 @@ from varyforge.errors import UserError, command
 from varyforge.escape import unescape
 from varyforge.shards import ShardSet
 
-_SPECIAL = ("<pad>", "</s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>")  # what the templates need
+_SPECIAL = ("<pad>", "</s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>")  # tokens of the chat templates
 
 
 def texts(shards: Sequence[ShardSet]) -> Iterator[str]:
-    """All turns of all training samples."""
+    """Yield all turns of all training samples."""
     for shard_set in shards:
         for row in shard_set.table(["shard", "offset", "size", "split"]).to_pylist():
             if row["split"] == "train":
@@ -30,9 +30,9 @@ def texts(shards: Sequence[ShardSet]) -> Iterator[str]:
 
 
 def train_tokenizer(shards: Sequence[ShardSet], *, vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer that reproduces any text exactly (byte level), of at most `vocabulary` entries.
+    """Train a tokenizer of at most `vocabulary` entries. It reproduces any text exactly, because it works on bytes.
 
-    BOS and EOS are `</s>`, as in OPT; ChatML's tokens are there too: it fits both Vary's templates and `chatml`.
+    BOS and EOS are `</s>`, as in OPT, and ChatML's tokens exist too. So it fits Vary's templates and `chatml`.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(alphabet) + len(_SPECIAL)
@@ -52,13 +52,13 @@ def train_tokenizer(shards: Sequence[ShardSet], *, vocabulary: int) -> PreTraine
 
 @command
 def main() -> int:
-    """Parses the command line and writes the tokenizer."""
+    """Parse the command line and write the tokenizer."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.tokenizer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("shards", nargs="+", type=Path, help="shard sets whose text to learn from")
+    parser.add_argument("shards", nargs="+", type=Path, help="shard sets that hold the text to train on")
     parser.add_argument("--out", required=True, type=Path, help="folder for tokenizer.json and its settings")
-    parser.add_argument("--vocabulary", type=int, default=4000, help="entries at most (%(default)s)")
+    parser.add_argument("--vocabulary", type=int, default=4000, help="largest number of entries (%(default)s)")
     arguments = parser.parse_args()
     tokenizer = train_tokenizer([ShardSet(folder) for folder in arguments.shards], vocabulary=arguments.vocabulary)
     tokenizer.save_pretrained(arguments.out)

@@ -16,7 +16,7 @@ from pipelines.mix.report import Given, read_given, report_on
 from pipelines.mix.show import show
 from pipelines.mix.write import WriteSettings, write_mixture
 from trainer.data.catalog import Item
-from trainer.images.layout import PlannedImage
+from trainer.images.sizes import PlannedImage
 from varyforge.console import result, warn
 from varyforge.errors import UserError, command
 from varyforge.lengths import IMAGE_TOKENS
@@ -191,7 +191,7 @@ def _rank_of(items: Sequence[Item], image: PlannedImage, max_length: int, ranks:
     """The rank that takes each sample of a step, by its place in the step."""
     from trainer.loader.packing import cost, share_out  # noqa: PLC0415  # imports torch: seconds
 
-    costs = [cost(*item.planned(image, max_length)) for item in items]
+    costs = [cost(*image.sample_size(item.tokens, item.images, max_length)) for item in items]
     return {sample: rank for rank, share in enumerate(share_out(costs, ranks)) for sample in share}
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from datagen.card.card import spread
 from pipelines.mix.count import Coded, Columns, Counts, Walk, count, together, walk
 from pipelines.mix.show import Measured, Report, SourceReport
+from trainer.data.cache import open_cache
 from trainer.data.catalog import Catalog, read_item
 from trainer.data.corpus import Corpus
 from trainer.data.filters import coded
 from trainer.data.mixture import sources_of
-from trainer.images.layout import PlannedImage
+from trainer.images.sizes import PlannedImage
 from trainer.settings import DataSettings, MixtureSettings, Recipe, SourceSettings
 from varyforge.config import keys_of, load
 from varyforge.console import Progress
@@ -62,7 +63,7 @@ class Given:
             UserError: as the trainer says it; keys are those of the file.
         """
         try:
-            return Corpus(self.data)
+            return Corpus(self.data, open_cache(self.data))
         except UserError as error:
             if self.recipe:
                 raise
@@ -174,7 +175,7 @@ def _sources(
             asked_tokens=round(every * mean),
             asked_share=shares.get(source.name) if mixture.weighted else source.asked / corpus.mixture.per_epoch,
             available=len(catalog),
-            held=catalog.kept[0][1],
+            held=catalog.passed[0][1],
             counts=counted,
         )
 
@@ -219,7 +220,7 @@ def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, i
     used = room = 0
     for step in spread(steps, _STEPS_PACKED):
         items = corpus.items(np.arange(step * batch, (step + 1) * batch))
-        planned = (item.planned(image, max_length) for item in items)
+        planned = (image.sample_size(item.tokens, item.images, max_length) for item in items)
         sizes = [(tokens, min(views, max_images)) for tokens, views in planned]
         used += sum(tokens for tokens, _ in sizes)
         room += len(pack(sizes, max_length=max_length, max_images=max_images)) * max_length
@@ -230,14 +231,14 @@ def _measured(given: Given, corpus: Corpus, most: int, limit: int, image_tokens:
     """Up to `most` samples of each source, evenly spread over its rows, as the trainer would tokenise them."""
     if given.recipe is None:
         raise UserError(f"{given.file}: --measure needs a tokenizer; give a training recipe in place of the mixture")
-    from trainer.model import layout_of  # noqa: PLC0415
+    from trainer.model.build import image_layout  # noqa: PLC0415
     from trainer.text.encode import ConversationEncoder, load_tokenizer  # noqa: PLC0415  # imports transformers: seconds
 
     language = given.recipe.model.language
     encoder = ConversationEncoder(
         load_tokenizer(language.tokenizer),
         template=language.template,
-        layout=layout_of(given.recipe.model),
+        layout=image_layout(given.recipe.model),
         max_length=_NO_LIMIT,
     )
     for catalog in corpus.catalogs:

@@ -50,7 +50,7 @@ MIXTURE_SOURCE = "mixture_source"
 """Column of the index: the source of the mixture that a sample was drawn from."""
 
 _CARRIED = schema_of(IndexRow)
-_KEYS = pa.schema([("key", pa.string())])  # all that is kept of foreign tars' indexes: the rest follows from the sample
+_KEYS = pa.schema([("key", pa.string())])  # all that is read of external tars' indexes; the sample has the rest
 _SCHEMAS = _CARRIED.append(pa.field(MIXTURE_SOURCE, pa.string())), schema_of(LedgerRow)
 _BYTES_DEPEND_ON = ("varyforge", "pyarrow")
 _CHANGES_NAMED = 5
@@ -196,7 +196,7 @@ class _ShardTask:
                     (sample,) = outcome.samples
                     offset, size = shard.add(sample)
                     place = {"key": sample.key, "shard": tar, "offset": offset, "size": size, "unit": unit.id}
-                    if item.foreign:
+                    if item.external:
                         about = index_row(sample) | dict.fromkeys(("document", "group"), unit.document)  # noqa: PLW2901
                     index.append({**about, **place, "split": "train", MIXTURE_SOURCE: item.source})
                 tick({cause_of(ledger[-1]): 1})
@@ -208,7 +208,7 @@ class _ShardTask:
         return record
 
     def _known(self, sources: NDArray[np.int16], rows: NDArray[np.int64]) -> list[Row]:
-        """The index row of each sample in its source; of a foreign one its key."""
+        """The index row of each sample in its source; of an external one its key."""
         found: list[Row] = [{}] * len(rows)
         for number in np.unique(sources):
             places = np.flatnonzero(sources == number)
@@ -227,7 +227,7 @@ class _ShardTask:
 def _shard_task(corpus: Corpus, workspace: Workspace, job: Config) -> _ShardTask:
     index = []
     for catalog in corpus.catalogs:
-        schema = _KEYS if catalog.shards.foreign else _CARRIED
+        schema = _KEYS if catalog.shards.external else _CARRIED
         index.append(RowFile(catalog.tables(schema.names), schema))
     return _ShardTask(
         corpus=corpus,

@@ -1,4 +1,4 @@
-"""What the viewer can be asked for, and what that means for a row of the index or of the ledger. Pure."""
+"""The viewer's filters, as conditions on rows of the index and of the ledger. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from varyforge.escape import JOINER
 OUTCOMES = ("written", "rejected", "failed")
 SPLITS = ("train", "validation", "excluded")
 UNKNOWN = "unknown"
-"""What a person calls the language or licence ""."""
+"""The name that the page shows for the language or licence ""."""
 
-_ONLY_SAMPLES = ("task", "split", "licence", "twins", "group")  # a unit that gave no sample has none of these
+_ONLY_SAMPLES = ("task", "split", "licence", "twins", "group")  # a unit without samples has none of these
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A row passes when one of `columns` passes `test`."""
+    """A condition that a row meets when one of `columns` passes `test`."""
 
     columns: tuple[str, ...]
     test: Callable[[pa.ChunkedArray], pa.ChunkedArray]
 
     def passed(self, table: pa.Table) -> pa.ChunkedArray:
-        """True for each row that passes; false or null for the others."""
+        """Return true for each row that passes, false or null for the others."""
         first, *others = (self.test(table.column(name)) for name in self.columns)
         for other in others:
             first = pc.or_(first, other)
@@ -40,7 +40,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What a row has to be. An empty field asks for nothing; names are those of the address's query."""
+    """The conditions of a page. An empty field sets no condition; the names are those of the address's query."""
 
     set: str = ""  # shard set, as it was named on the command line
     outcome: str = ""  # one of OUTCOMES
@@ -60,10 +60,10 @@ class Filters:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Filters:
-        """The filters in an address's query; what is no filter is left alone.
+        """Read the filters from an address's query and ignore its other parameters.
 
         Raises:
-            UserError: an end of the range is no number, or an outcome is none.
+            UserError: an end of the range is no number, or the outcome is unknown.
         """
         texts = {name: query.get(name, "").strip() for name in cls.__dataclass_fields__ if name not in ("low", "high")}
         if texts["outcome"] not in ("", *OUTCOMES):
@@ -71,11 +71,11 @@ class Filters:
         return cls(**texts, low=number_in("low", query), high=number_in("high", query))
 
     def query(self) -> dict[str, str]:
-        """The inverse of `of`, without what asks for nothing."""
+        """Return the query that `of` reads these filters from, without empty fields."""
         return {name: str(value) for name, value in asdict(self).items() if value not in ("", None)}
 
     def for_samples(self) -> list[Condition] | None:
-        """Conditions on index rows, all to be met, `text` not among them; None where no sample can pass."""
+        """Return the conditions on index rows without `text`; None where no sample can pass."""
         if self.outcome in ("rejected", "failed") or self.cause:
             return None
         exact = {name: getattr(self, name) for name in ("task", "split", "group")}
@@ -89,7 +89,7 @@ class Filters:
         return conditions + self._for_both()
 
     def for_units(self) -> list[Condition] | None:
-        """Conditions on ledger rows of units that gave no sample; None where none can pass."""
+        """Return the conditions on ledger rows of units without samples; None where no unit can pass."""
         if self.outcome == "written" or any(getattr(self, name) for name in _ONLY_SAMPLES):
             return None
         conditions = []
@@ -137,10 +137,10 @@ def _at_most(column: pa.ChunkedArray, bound: float) -> pa.ChunkedArray:
 
 
 def number_in(name: str, query: Mapping[str, str]) -> float | None:
-    """The number that a query gives for `name`; None where it gives none.
+    """Return the number that a query gives for `name`; None where the query gives none.
 
     Raises:
-        UserError: it is no number.
+        UserError: the value is no number.
     """
     text = query.get(name, "").strip()
     try:
@@ -153,22 +153,22 @@ def number_in(name: str, query: Mapping[str, str]) -> float | None:
 
 
 class Words:
-    """Looks for words in a row in conversations: any case, any white space between them.
+    """A search for consecutive words in conversations, whatever their case and the white space between them.
 
-    A page's lines break where the paper ends, so a line break counts as a space. The joiners of `escape.py` count
-    for nothing, so `<|im_end|>` is found as it stood in the data.
+    The lines of a page break where the paper ends, so a line break counts as a space. The joiners of `escape.py` are
+    ignored, so a search for `<|im_end|>` finds the token as it stood in the data.
     """
 
     def __init__(self, text: str) -> None:
         words = text.replace(JOINER, "").casefold().split()
         self._phrase = " ".join(words)
         longest = max(words, key=len, default="")
-        self._raw = json.dumps(longest, ensure_ascii=False)[1:-1]  # as it stands in a sample's JSON
+        self._raw = json.dumps(longest, ensure_ascii=False)[1:-1]  # as a sample's JSON spells the word
 
     def are_in(self, data: bytes) -> bool:
-        """Whether a turn of the sample whose JSON member is `data` holds the words."""
-        said = data.decode(errors="replace").replace(JOINER, "")
-        if self._raw not in said.casefold():
-            return False  # nearly always, and quicker than to parse it
-        turns: list[dict[str, Any]] = json.loads(said)["turns"]
+        """Return whether a turn of a sample holds the words; `data` is the sample's JSON member."""
+        text = data.decode(errors="replace").replace(JOINER, "")
+        if self._raw not in text.casefold():
+            return False  # the usual case, and faster than parsing
+        turns: list[dict[str, Any]] = json.loads(text)["turns"]
         return any(self._phrase in " ".join(turn["text"].casefold().split()) for turn in turns)

@@ -1,4 +1,4 @@
-"""The viewer's page: cards of rows, the form of filters, and the links from page to page."""
+"""The viewer's page: a card per row, the form with the filters, and the links from page to page."""
 
 from __future__ import annotations
 
@@ -14,97 +14,99 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
+from typing_extensions import override
 
 from datagen.card.html import render_page
 from datagen.card.pictures import Drawing, data_url, draw_answer, shrunk
 from datagen.job.ledger import LedgerRow
-from pipelines.view.data import Item, Library, Place
+from pipelines.view.data import Item, Library, RowId
 from pipelines.view.filters import OUTCOMES, SPLITS, UNKNOWN, Filters, number_in
-from pipelines.view.search import Found, find
+from pipelines.view.search import Matches, find
 from varyforge.errors import UserError
 from varyforge.sample import TASKS
 from varyforge.shards import IndexRow
 
 Preview = Callable[[str, str], bytes | str]
-"""(shard set, unit id) → the unit's picture as JPEG, or one line that says why there is none."""
+"""(shard set, unit id) → the unit's picture as JPEG, or one line with the reason why there is none."""
 
 LAYOUTS = {"cards": 24, "beside": 6}
 """Name → rows on a page."""
 
 _CARD_PX = 640  # longer side of a picture on a card
-_EMBEDDED_PX = 1000  # the same inside a page that is written: a page of text can be read
+_EMBEDDED_PX = 1000  # the same inside a self-contained page: text stays legible
 _KNOWN = {item.name for row_type in (IndexRow, LedgerRow) for item in fields(row_type)}
-_NOTICE_CHARS = 46  # of a line in a picture that stands for one; half as many where they may be Chinese
+_NOTICE_CHARS = 46  # in a line of a notice; half as many where the text may be Chinese
 NOTICE = "image/svg+xml"
 """Media type of `notice`."""
 
 
 class Pictures(Protocol):
-    """Where the page's pictures come from. Both return a URL."""
+    """A source of the page's pictures. Each method returns a URL."""
 
-    def of_sample(self, place: Place, number: int, longest_px: int | None) -> str:
-        """Image `number` of a sample; as stored where `longest_px` is None."""
+    def of_sample(self, row_id: RowId, number: int, longest_px: int | None) -> str:
+        """Return image `number` of a sample, as stored where `longest_px` is None."""
         ...
 
-    def of_unit(self, place: Place) -> str:
-        """What a unit without samples looks like."""
+    def of_unit(self, row_id: RowId) -> str:
+        """Return a picture of a unit without samples."""
         ...
 
 
-class Served:
-    """Pictures that the server sends when the browser asks for them, and that the browser keeps for a while."""
+class Served(Pictures):
+    """Pictures that the server sends on request. The browser caches them for a while."""
 
     def __init__(self, library: Library) -> None:
         self._shards = library.shards
 
-    def of_sample(self, place: Place, number: int, longest_px: int | None) -> str:
-        """See `Pictures`."""
+    @override
+    def of_sample(self, row_id: RowId, number: int, longest_px: int | None) -> str:
         size = {} if longest_px is None else {"px": longest_px}
-        content = self._shards[place.shard].record.tar_sha256[:8]  # another address when the set was made again
-        return "image?" + urlencode({"at": place, "number": number, **size, "of": content})
+        content = self._shards[row_id.shard].record.tar_sha256[:8]  # a set that was made again has other addresses
+        return "image?" + urlencode({"at": row_id, "number": number, **size, "of": content})
 
-    def of_unit(self, place: Place) -> str:
-        """See `Pictures`."""
-        return "preview?" + urlencode({"at": place, "of": self._shards[place.shard].record.ledger_sha256[:8]})
+    @override
+    def of_unit(self, row_id: RowId) -> str:
+        return "preview?" + urlencode({"at": row_id, "of": self._shards[row_id.shard].record.ledger_sha256[:8]})
 
 
-class Embedded:
-    """Pictures inside the page, small enough for many of them."""
+class Embedded(Pictures):
+    """Pictures inside the page, small enough for a page with many."""
 
     def __init__(self, library: Library, preview: Preview) -> None:
         self._library, self._preview = library, preview
 
-    def of_sample(self, place: Place, number: int, longest_px: int | None) -> str:
-        """See `Pictures`; one size for all, so that each picture stands in the page once."""
+    @override
+    def of_sample(self, row_id: RowId, number: int, longest_px: int | None) -> str:
+        """Return one size for all uses, so that the page holds each picture once."""
         try:
-            data = shrunk(self._library.sample(place).images[number].data, _EMBEDDED_PX)
-        except (OSError, ValueError) as error:  # one damaged sample among those that can be read
+            data = shrunk(self._library.sample(row_id).images[number].data, _EMBEDDED_PX)
+        except (OSError, ValueError) as error:  # one damaged sample must not cost the page
             return data_url(NOTICE, notice(f"picture not available: {error}"))
         return data_url("image/jpeg", data)
 
-    def of_unit(self, place: Place) -> str:
-        """See `Pictures`."""
-        return data_url(*unit_picture(self._library, place, self._preview, _EMBEDDED_PX))
+    @override
+    def of_unit(self, row_id: RowId) -> str:
+        return data_url(*unit_picture(self._library, row_id, self._preview, _EMBEDDED_PX))
 
 
-def unit_picture(library: Library, place: Place, preview: Preview, longest_px: int | None) -> tuple[str, bytes]:
-    """Media type and bytes of what a unit without samples looks like, or of the reason why that cannot be shown.
+def unit_picture(library: Library, row_id: RowId, preview: Preview, longest_px: int | None) -> tuple[str, bytes]:
+    """Return media type and bytes of a picture of a unit without samples, or of a notice that says why there is none.
 
     Raises:
         UserError: there is no such unit.
     """
-    shard_set, unit = library.unit(place)
+    shard_set, unit = library.unit(row_id)
     try:
-        shown = preview(shard_set, unit)
-        if isinstance(shown, bytes):
-            return "image/jpeg", shrunk(shown, longest_px) if longest_px else shown
-    except (OSError, ValueError) as error:  # inputs move, and these are the broken ones
-        shown = f"picture not available: {error}"
-    return NOTICE, notice(shown)
+        picture = preview(shard_set, unit)
+        if isinstance(picture, bytes):
+            return "image/jpeg", shrunk(picture, longest_px) if longest_px else picture
+    except (OSError, ValueError) as error:  # inputs move, and these units are the broken ones
+        picture = f"picture not available: {error}"
+    return NOTICE, notice(picture)
 
 
 def notice(text: str) -> bytes:
-    """A picture of a line of text: the place of a picture stays one, whatever comes to stand there."""
+    """Return an SVG picture of a line of text, to stand where a picture is missing."""
     text = "".join(letter if letter.isprintable() else " " for letter in text)  # XML has no control characters
     pieces = wrap(text, _NOTICE_CHARS if text.isascii() else _NOTICE_CHARS // 2, max_lines=6)
     lines = "".join(
@@ -120,15 +122,15 @@ def notice(text: str) -> bytes:
 class Picture:
     """A picture on the page."""
 
-    shown: str  # URL
-    full: str  # URL of the picture as stored; "" where `shown` is all there is
+    url: str
+    full: str  # URL of the picture as stored; "" where `url` is all there is
     width: int  # pixels, as stored; 0 where unknown
     height: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A row as the page shows it."""
+    """A row, prepared for the page."""
 
     item: Item
     id: str  # key of the sample or id of the unit
@@ -137,29 +139,29 @@ class Card:
     pictures: list[Picture]
     drawing: Drawing
     measures: dict[str, float]
-    numbers: dict[str, float]  # measures, and what else a range can be asked of
-    links: dict[str, str]  # what a name on the card leads to; "" where there is nothing
+    numbers: dict[str, float]  # measures and the other numbers that the page filters by a range
+    links: dict[str, str]  # name on the card → address; "" where there is none
 
     @property
     def row(self) -> dict[str, Any]:
-        """Index row of a sample, ledger row of a unit without."""
+        """Index row of a sample, or ledger row of a unit without samples."""
         return self.item.index or self.item.ledger
 
 
 def make_card(item: Item, pictures: Pictures, layout: str) -> Card:
-    """Prepares a row for the page. `layout` decides how large its pictures are."""
+    """Prepare a row for the page. `layout` decides the size of its pictures."""
     longest = None if layout == "beside" else _CARD_PX
-    shown = [
+    images = [
         Picture(
-            shown=pictures.of_sample(item.place, number, longest),
-            full=pictures.of_sample(item.place, number, None) if isinstance(pictures, Served) else "",
+            url=pictures.of_sample(item.id, number, longest),
+            full=pictures.of_sample(item.id, number, None) if isinstance(pictures, Served) else "",
             width=about["width"],
             height=about["height"],
         )
         for number, about in enumerate(item.sample.get("images", ()))
     ]
     if not item.index:
-        shown = [Picture(shown=pictures.of_unit(item.place), full="", width=0, height=0)]
+        images = [Picture(url=pictures.of_unit(item.id), full="", width=0, height=0)]
     row = item.index or item.ledger
     measures = {name: value for name, value in row.items() if name not in _KNOWN and _is_finite(value)}
     extra = {name: row[name] for name in ("tokens", "answer_chars", "images") if name in row}
@@ -169,7 +171,7 @@ def make_card(item: Item, pictures: Pictures, layout: str) -> Card:
         id=row["key"] if item.index else row["unit"],
         outcome="written" if item.index else row["outcome"],
         cause="" if item.index else row["gate"] or row["reason"],
-        pictures=shown,
+        pictures=images,
         drawing=draw_answer(item.sample.get("task", ""), answer, question),
         measures=measures,
         numbers=measures | extra,
@@ -178,8 +180,8 @@ def make_card(item: Item, pictures: Pictures, layout: str) -> Card:
 
 
 def _links(item: Item, row: Mapping[str, Any]) -> dict[str, str]:
-    """Addresses of what a card names."""
-    here = {"set": item.set, "at": str(item.place), "view": "beside"}
+    """Return the addresses of the things that a card names."""
+    here = {"set": item.set, "at": str(item.id), "view": "beside"}
     unit = _address(here | {"id": row["unit"]})
     twins, group = row.get("twins", ""), row.get("group", "")
     return {
@@ -192,7 +194,7 @@ def _links(item: Item, row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)  # JSON, which the page's script reads, has no other numbers
+    return value is not None and math.isfinite(value)  # the page's script reads JSON, which has only finite numbers
 
 
 def _address(query: Mapping[str, str]) -> str:
@@ -200,71 +202,72 @@ def _address(query: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turning:
-    """Where the reader is, and the links to go on."""
+class Paging:
+    """The reader's position and the links to other pages."""
 
-    first: int  # number of the first row shown, from 1; 0 for none
+    first: int  # number of the first row on the page, from 1; 0 for none
     last: int
-    reached: int  # the row that a search came to when its time was over; 0 where it was not
-    backward: bool  # it was on its way to the start
-    total: int  # samples, and units that gave none, in the sets looked at
-    previous: str  # addresses; "" for none
-    next: str
-    start: str  # "" where this is the start
+    reached: int  # the row at which the time budget ended the search; 0 where the search was complete
+    backward: bool  # the search ran towards the start
+    total: int  # rows in the sets searched
+    previous: str  # address; "" for none
+    next: str  # address; "" for none
+    start: str  # address; "" where this page is the start
 
 
 def browse(library: Library, query: Mapping[str, str]) -> str:
-    """The page for an address's query.
+    """Render the page for an address's query.
 
     Raises:
-        UserError: the query makes no sense, or a file of a set cannot be read.
+        UserError: the query is wrong, or a file of a set cannot be read.
     """
     filters = Filters.of(query)
     layout = query.get("view") or "cards"
     if layout not in LAYOUTS:
         raise UserError(f"view={layout}: expected one of {', '.join(LAYOUTS)}")
     start, forward = start_of(library, filters, query)
-    found = find(library, filters, start, limit=LAYOUTS[layout], forward=forward)
-    kept = filters.query() | ({"view": layout} if layout != "cards" else {})
-    turning = _turning(library, filters, found, kept, forward)
-    cards = [make_card(item, Served(library), layout) for item in library.items(found.places)]
-    return _render(library, cards, filters, layout, library.values, turning, kept)
+    matches = find(library, filters, start, limit=LAYOUTS[layout], forward=forward)
+    parameters = filters.query() | ({"view": layout} if layout != "cards" else {})
+    paging = _paging(library, filters, matches, parameters, forward)
+    cards = [make_card(item, Served(library), layout) for item in library.items(matches.rows)]
+    return _render(library, cards, filters, layout, library.values, paging, parameters)
 
 
-def start_of(library: Library, filters: Filters, query: Mapping[str, str]) -> tuple[Place, bool]:
-    """The row that a query starts at, and True; or the one that it ends before, and False.
+def start_of(library: Library, filters: Filters, query: Mapping[str, str]) -> tuple[RowId, bool]:
+    """Return the row at which a query starts and True, or the row before which its page ends and False.
 
-    It names the row, or gives a share of the way; otherwise it is the first.
+    The query names the row (`at`, `before`) or a percentage of the way (`go`); without these the page starts at the
+    first row.
 
     Raises:
-        UserError: there is no such row or set, or the share is no number.
+        UserError: there is no such row or set, or the percentage is no number.
     """
     low, high = library.span(filters.set)
     for name in ("before", "at"):
         if query.get(name):
-            return library.place(query[name]), name == "at"
+            return library.row_id(query[name]), name == "at"
     share = min(max((number_in("go", query) or 0.0) / 100, 0.0), 1.0)
-    return library.place_at(min(low + int((high - low) * share), max(low, high - 1))), True
+    return library.row_at(min(low + int((high - low) * share), max(low, high - 1))), True
 
 
-def _turning(library: Library, filters: Filters, found: Found, kept: dict[str, str], forward: bool) -> Turning:
+def _paging(library: Library, filters: Filters, matches: Matches, parameters: dict[str, str], forward: bool) -> Paging:
     low, high = library.span(filters.set)
-    ahead = found.next if forward else found.previous
-    return Turning(
-        first=library.offset(found.places[0]) - low + 1 if found.places else 0,
-        last=library.offset(found.places[-1]) - low + 1 if found.places else 0,
-        reached=library.offset(ahead) - low if ahead and not found.in_time else 0,
+    ahead = matches.next if forward else matches.previous
+    return Paging(
+        first=library.offset(matches.rows[0]) - low + 1 if matches.rows else 0,
+        last=library.offset(matches.rows[-1]) - low + 1 if matches.rows else 0,
+        reached=library.offset(ahead) - low if ahead and not matches.in_time else 0,
         backward=not forward,
         total=high - low,
-        previous=_address(kept | {"before": str(found.previous)}) if found.previous else "",
-        next=_address(kept | {"at": str(found.next)}) if found.next else "",
-        start=_address(kept) if found.previous else "",
+        previous=_address(parameters | {"before": str(matches.previous)}) if matches.previous else "",
+        next=_address(parameters | {"at": str(matches.next)}) if matches.next else "",
+        start=_address(parameters) if matches.previous else "",
     )
 
 
-def static_page(library: Library, places: Sequence[Place], preview: Preview) -> str:
-    """A page of the rows at `places` that needs nothing else: pictures inside, filters by script."""
-    cards = [make_card(item, Embedded(library, preview), "cards") for item in library.items(places)]
+def static_page(library: Library, row_ids: Sequence[RowId], preview: Preview) -> str:
+    """Render a self-contained page of rows, with the pictures inside and filters by script."""
+    cards = [make_card(item, Embedded(library, preview), "cards") for item in library.items(row_ids)]
     menus = {
         "language": sorted({str(card.row["language"]) for card in cards if card.row["language"]}),
         "licence": sorted({str(card.row["licence"]) for card in cards if card.row.get("licence")}),
@@ -279,8 +282,8 @@ def _render(
     filters: Filters,
     layout: str,
     menus: dict[str, list[str]],
-    turning: Turning | None,
-    kept: Mapping[str, str],
+    paging: Paging | None,
+    parameters: Mapping[str, str],
 ) -> str:
     script = _script()
     return render_page(
@@ -288,8 +291,8 @@ def _render(
         cards=cards,
         filters=filters,
         layout=layout,
-        turning=turning,
-        kept=kept,
+        paging=paging,
+        parameters=parameters,
         sets=library.counts(),
         rows=library.span("")[1],
         menus={

@@ -1,4 +1,4 @@
-"""The viewer's server: pages, pictures of samples, pictures of rejected units. It reads nothing but the sets given."""
+"""The viewer's server: pages, pictures of samples, pictures of rejected units. It reads only the sets it was given."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from typing_extensions import override
 
 from datagen.card.pictures import shrunk
 from pipelines.view.data import Library
@@ -25,59 +27,59 @@ _LARGEST_PX = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the server says to one request."""
+class Response:
+    """The response to one request."""
 
     kind: str  # media type
     body: bytes
     status: int = HTTPStatus.OK
-    keep_s: int = 0  # seconds that the browser may keep it
+    cache_s: int = 0  # seconds that the browser may cache the response
 
 
 class Viewer:
-    """Answers requests about the shard sets of a library, and about nothing else."""
+    """The handler of requests about the shard sets of a library, and about nothing else."""
 
     def __init__(self, library: Library, preview: Preview) -> None:
         self._library, self._preview = library, preview
-        self._one_at_a_time = Lock()  # PDF libraries know no threads
+        self._one_at_a_time = Lock()  # PDF libraries are not thread-safe
 
-    def answer(self, address: str) -> Answer:
-        """The answer to a GET of `address` (path and query). What cannot be answered is one clear line."""
+    def answer(self, address: str) -> Response:
+        """Return the response to a GET of `address` (path and query); a wrong request gets one clear line."""
         path, _, query = address.partition("?")
         routes = {"/": self._page, "/image": self._image, "/preview": self._unit}
         if path not in routes:
-            return Answer(_TEXT, b"no such page", HTTPStatus.NOT_FOUND)
+            return Response(_TEXT, b"no such page", HTTPStatus.NOT_FOUND)
         try:
             return routes[path](dict(parse_qsl(query, max_num_fields=64)))
-        except ValueError as error:  # a UserError, or more fields than any link of ours has
-            return Answer(_TEXT, f"error: {error}".encode(), HTTPStatus.BAD_REQUEST)
+        except ValueError as error:  # a UserError, or more parameters than any link of ours has
+            return Response(_TEXT, f"error: {error}".encode(), HTTPStatus.BAD_REQUEST)
 
-    def _page(self, query: dict[str, str]) -> Answer:
-        return Answer("text/html; charset=utf-8", browse(self._library, query).encode())
+    def _page(self, query: dict[str, str]) -> Response:
+        return Response("text/html; charset=utf-8", browse(self._library, query).encode())
 
-    def _image(self, query: dict[str, str]) -> Answer:
-        images = self._library.sample(self._library.place(query.get("at", ""))).images
+    def _image(self, query: dict[str, str]) -> Response:
+        images = self._library.sample(self._library.row_id(query.get("at", ""))).images
         number = query.get("number", "")
         if number not in map(str, range(len(images))):
             raise UserError(f"number={number}: the sample has {len(images)} images")
         image = images[int(number)]
         if "px" not in query:
-            return Answer("image/png" if image.format == "png" else "image/jpeg", image.data, keep_s=3600)
+            return Response("image/png" if image.format == "png" else "image/jpeg", image.data, cache_s=3600)
         longest = min(max(number_in("px", query) or 0, 16), _LARGEST_PX)
         try:
-            return Answer("image/jpeg", shrunk(image.data, int(longest)), keep_s=3600)
+            return Response("image/jpeg", shrunk(image.data, int(longest)), cache_s=3600)
         except OSError as error:
-            return Answer(NOTICE, notice(f"the picture cannot be read: {error}"))
+            return Response(NOTICE, notice(f"the picture cannot be read: {error}"))
 
-    def _unit(self, query: dict[str, str]) -> Answer:
-        place = self._library.place(query.get("at", ""))
+    def _unit(self, query: dict[str, str]) -> Response:
+        row_id = self._library.row_id(query.get("at", ""))
         with self._one_at_a_time:
-            kind, body = unit_picture(self._library, place, self._preview, _UNIT_PX)
-        return Answer(kind, body, keep_s=0 if kind == NOTICE else 3600)  # the file may come back
+            kind, body = unit_picture(self._library, row_id, self._preview, _UNIT_PX)
+        return Response(kind, body, cache_s=0 if kind == NOTICE else 3600)  # a missing file may come back
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a `Viewer`. Each connection has a thread, which ends with the server."""
+    """The HTTP server of a `Viewer`. Each connection has a thread, which ends with the server."""
 
     daemon_threads = True
 
@@ -89,20 +91,22 @@ class Server(ThreadingHTTPServer):
         self.viewer = viewer
         self.host = host
 
+    @override
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing of a reader who has turned the page; the rest is a defect, and shown."""
+        """Ignore a reader who left the page; print any other error, which is a defect."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://{self.host}:{self.server_address[1]}/"
 
     def is_for_us(self, host: str) -> bool:
-        """Whether a request's Host header may be answered.
+        """Return whether a request's Host header is allowed.
 
-        On this machine only: a page elsewhere whose name is made to lead here must not read the data.
+        A server for this machine only answers addresses and localhost. Otherwise a page elsewhere could read the data
+        through a name that resolves to this machine (DNS rebinding).
         """
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -114,31 +118,32 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
-    timeout = 60  # seconds that a silent connection is kept
+    timeout = 60  # seconds until a silent connection is closed
 
     def do_GET(self) -> None:
         if self.server.is_for_us(self.headers.get("Host", "")):
             answer = self._answer()
         else:
-            answer = Answer("text/plain", b"start the viewer with --host to reach it by name", HTTPStatus.FORBIDDEN)
+            answer = Response("text/plain", b"start the viewer with --host to reach it by name", HTTPStatus.FORBIDDEN)
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.kind)
         self.send_header("Content-Length", str(len(answer.body)))
-        self.send_header("Cache-Control", f"private, max-age={answer.keep_s}" if answer.keep_s else "no-store")
+        self.send_header("Cache-Control", f"private, max-age={answer.cache_s}" if answer.cache_s else "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
         self.wfile.write(answer.body)
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> Response:
         try:
             return self.server.viewer.answer(self.path)
         except Exception:
             traceback.print_exc()
             reason = b"error: this is a defect of the viewer; the terminal it runs in says more"
-            return Answer("text/plain", reason, HTTPStatus.INTERNAL_SERVER_ERROR)
+            return Response("text/plain", reason, HTTPStatus.INTERNAL_SERVER_ERROR)
 
+    @override
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing: the terminal is for what a person has to know."""
+        """Log nothing: the terminal is for messages to the user."""
 
 
 def _is_address(name: str) -> bool:

@@ -45,7 +45,7 @@ if (isStatic) {
   }
 }
 
-// The filters of a page that was written: what pipelines/view_filters.py does, over the cards that are here.
+// The filters of a page that was written: what pipelines/view/filters.py does, over the cards that are here.
 function choose() {
   const asked = Object.fromEntries(new FormData(form));
   const words = fold(asked.text);

@@ -27,7 +27,8 @@ from benchmarks.released import (
 from benchmarks.released_images import CLIP_MEAN, CLIP_STD, normalise
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.loader.packing import collate
-from trainer.model import VisionLanguageModel, build
+from trainer.model.build import build
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings
 
 # --- weights: released name → ours. Written apart from the importer, which is a second statement of the same.

@@ -21,10 +21,11 @@ from tests.trainer.world import CLIP, OPT, QWEN, SAM
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.images.layout import ImageLayout
 from trainer.loader.packing import Loaded, collate, empty_batch
-from trainer.model import VisionLanguageModel, build
+from trainer.model.build import build
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EncoderSettings, EngineSettings, LanguageSettings, ModelSettings, PartSettings
 from trainer.train import engine as engine_module
-from trainer.train import universal_checkpoint as snapshot
+from trainer.train import universal_checkpoint
 from trainer.train.engine import Engine, start_distributed
 
 IMAGE = 5  # the id of an image token
@@ -136,7 +137,7 @@ def train(
     overflow: int | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Steps `first` to `last` from the snapshot `start`, or from random weights; writes snapshots and weights.
+    """Run steps `first` to `last` from the checkpoint `start`, or from random weights; save checkpoints and weights.
 
     Returns:
         The losses of this rank's steps, and how often its encoders were called.
@@ -146,7 +147,7 @@ def train(
     if engine.rank == 0:
         _save_weights(weights, out / f"{name}.initial.safetensors")
     if start is not None:
-        snapshot.load(engine, out / start)
+        universal_checkpoint.load_universal(engine, out / start)
     calls = dict.fromkeys(model.encoders, 0)
     for encoder_name, encoder in model.encoders.items():
         encoder.register_forward_hook(lambda *_, encoder_name=encoder_name: _count(calls, encoder_name))
@@ -175,12 +176,12 @@ def _save(engine: Engine, folder: Path) -> None:
     if engine.rank == 0:
         folder.mkdir()
     engine.barrier()
-    snapshot.save(engine, folder)
+    universal_checkpoint.save_universal(engine, folder)
     engine.barrier()
 
 
 def state(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a snapshot."""
+    """Return all tensors of a universal checkpoint."""
     tensors: dict[str, Tensor] = {}
     for path in folder.glob("state-*.safetensors"):
         tensors |= load_file(path)
@@ -217,7 +218,7 @@ def launch(out: Path, world_size: int, jobs: list[dict[str, Any]]) -> dict[str, 
 SMALL = {
     (engine_module, "_BUCKET_ELEMENTS"): 5000,  # fills up several times in a backward pass
     (engine_module, "_PERSISTENT_ELEMENTS"): 0,  # no parameter of the language model is left whole
-    (snapshot, "_SHARD_ELEMENTS"): 20_000,  # few tensors to a file
+    (universal_checkpoint, "_SHARD_ELEMENTS"): 20_000,  # few tensors to a file
 }
 """Sizes for a model this small to be cut up as large ones are."""
 

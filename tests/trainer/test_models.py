@@ -18,13 +18,16 @@ from tests.trainer import tokenizers_of_all_kinds as kinds
 from tests.trainer.world import CLIP, OPT, QWEN, SAM
 from trainer.assemble import assemble, planned_image
 from trainer.batch import Step
+from trainer.data.cache import open_cache
 from trainer.data.corpus import Corpus
 from trainer.evaluate.generate import answers
 from trainer.exported import export_model, load_exported
-from trainer.images.layout import ImageLayout, Size
+from trainer.images.layout import ImageLayout
+from trainer.images.sizes import Size
 from trainer.loader.packing import empty_batch
 from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
-from trainer.model import VisionLanguageModel, build, layout_of
+from trainer.model.build import build, image_layout
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import MixtureSettings, ModelSettings, Recipe, SourceSettings, WandbSettings
 from trainer.text.encode import ConversationEncoder
 from trainer.train.checkpoint import resume, save_checkpoint
@@ -75,7 +78,7 @@ def _linear(width_in: int, width_out: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
-    """What a model is known to be; `parts` counts parameters."""
+    """The known figures of a model; `parts` counts parameters."""
 
     tokens: Mapping[Size, int]  # of images of (height, width) px
     parts: Mapping[str, int]
@@ -189,8 +192,8 @@ def full_size(path: Path) -> tuple[VisionLanguageModel, ImageLayout]:
     if repr(model) not in MADE:
         sizes: dict[str, Any] = {"vocabulary": 1, "image_token_id": 0, "seed": 0}
         with torch.device("meta"):
-            made, _ = build(model, attention="sdpa", gradient_checkpointing=False, **sizes)
-        MADE[repr(model)] = made, layout_of(model)
+            built, _ = build(model, attention="sdpa", gradient_checkpointing=False, **sizes)
+        MADE[repr(model)] = built, image_layout(model)
     return MADE[repr(model)]
 
 
@@ -246,7 +249,10 @@ def flush_denormals() -> Iterator[None]:
 
 def first_step(recipe: Recipe, encoder: ConversationEncoder) -> Step:
     share = Share(global_batch_size=4, micro_batch_size=recipe.engine.micro_batch_size)
-    corpus, loads = Corpus(recipe.data), load_sample(encoder, recipe.data)
+    corpus, loads = (
+        Corpus(recipe.data, open_cache(recipe.data)),
+        load_sample(encoder, recipe.data, open_cache(recipe.data)),
+    )
     with open_pool(loads, recipe.data, corpus, Path(recipe.out)) as pool:
         (step,) = StepLoader(corpus, loads, pool, share, recipe.data).steps(0, 1)
     assert not step.skipped and any(batch.image_sizes for batch in step.batches)
@@ -266,7 +272,7 @@ def state_of(engine: Engine) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def losses_of(model: VisionLanguageModel, step: Step) -> Tensor:
-    """Of each supervised token of a step."""
+    """Return the loss of each supervised token of a step."""
     return torch.cat([model(batch)[-2] for batch in step.batches])
 
 
@@ -295,10 +301,10 @@ def trains_resumes_exports_and_answers(recipe: Recipe, shards: Path) -> set[str]
     plain, _, _ = assemble(recipe)  # ZeRO 3 keeps a model's own weights in pieces
     plain.load_state_dict(trained)
     assert torch.equal(losses_of(exported, step), losses_of(plain.eval(), step))
-    said = [
+    losses = [
         list(answers(m, its_encoder, samples_of(shards), max_new_tokens=3, batch_size=2)) for m in (exported, plain)
     ]
-    assert len(said[0]) == 4 and said[0] == said[1]
+    assert len(losses[0]) == 4 and losses[0] == losses[1]
     return set(engine.trained)
 
 
@@ -343,8 +349,8 @@ def test_parameters_at_full_size(path: Path) -> None:
 
 def test_a_mixture_is_planned_with_the_models_image_tokens(shards: Path) -> None:
     path = RECIPES / "llava_16_sft.yaml"
-    given = read_given(path, [f"data.mixture.sources.llava_next.shards={shards / 'photos'}"])
-    report = report_on(given, global_batch=2)
+    mixture = read_given(path, [f"data.mixture.sources.llava_next.shards={shards / 'photos'}"])
+    report = report_on(mixture, global_batch=2)
     assert report.image_tokens == planned_image(load(Recipe, path).model).tokens == 576 + 96 * 25
     (source,) = report.sources
     assert source.counts.tokens > 4 * report.image_tokens
@@ -355,7 +361,7 @@ def test_the_example_of_the_page(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "mixtures").symlink_to(RECIPES / "mixtures")
     (tmp_path / "mine.yaml").write_text(written)
     recipe = load(Recipe, tmp_path / "mine.yaml")
-    layout = layout_of(recipe.model)
+    layout = image_layout(recipe.model)
     assert (layout.view.count, layout.num_tokens((384, 768)), layout.planned_tokens) == (144, 432, 1008)
     assert layout.most_views <= recipe.data.max_images
     trained = trains_resumes_exports_and_answers(shrunk(recipe, tmp_path / "run", shards), shards)

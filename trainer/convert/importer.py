@@ -24,7 +24,7 @@ from trainer.convert.names import EMBEDDING, kind_of
 from trainer.convert.parts import parts_of
 from trainer.convert.read import Checkpoint
 from trainer.convert.write import write_safetensors
-from trainer.model import OPT_OFFSET, stretch_positions
+from trainer.model.positions import OPT_OFFSET, stretch_positions
 from trainer.model.weights import export_header, part_of
 from trainer.settings import EXPORT_FILE
 from varyforge.config import to_yaml

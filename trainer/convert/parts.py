@@ -15,7 +15,8 @@ from trainer.convert import sizes
 from trainer.convert.names import HEAD, Kind
 from trainer.convert.read import Shape
 from trainer.images.preprocess import ImagePreprocess
-from trainer.model import ENCODERS, LANGUAGE_MODELS, build
+from trainer.model.build import build
+from trainer.model.registry import ENCODERS, LANGUAGE_MODELS
 from trainer.settings import (
     DataSettings,
     EncoderSettings,

@@ -12,7 +12,8 @@ from transformers import CLIPVisionConfig, PreTrainedConfig
 
 from trainer.convert.names import Kind
 from trainer.convert.read import Shape
-from trainer.model import LANGUAGE_MODELS, OPT_OFFSET
+from trainer.model.positions import OPT_OFFSET
+from trainer.model.registry import LANGUAGE_MODELS
 from trainer.model.weights import config_class_of
 from varyforge.errors import UserError
 

@@ -1,4 +1,4 @@
-"""The samples of a mixture by position: what a run reads, and in which order."""
+"""The samples of a mixture by position: which samples a run reads, and in which order."""
 
 from __future__ import annotations
 
@@ -10,51 +10,48 @@ from dataclasses import asdict
 
 import numpy as np
 
-from trainer.data.cache import Pieces, cache_folder
+from trainer.data.cache import Cache
 from trainer.data.catalog import Catalog, Item
-from trainer.data.mixture import Holding, key_of, resolve, sources_of
+from trainer.data.mixture import SourceSize, recipe_key, resolve, sources_of
 from trainer.settings import DataSettings
 
 
 class Corpus:
-    """The catalogs of all sources that are used, and their mixture. Reads no sample.
+    """The catalogs of all sources with a share in the mixture, and the mixture. Reads no sample.
 
     Raises:
-        UserError: a source cannot be opened, or the mixture asks for what is not there.
+        UserError: a source cannot be opened, or the mixture asks for more than its sources hold.
     """
 
-    def __init__(self, settings: DataSettings) -> None:
+    def __init__(self, settings: DataSettings, cache: Cache) -> None:
         used = sources_of(settings.mixture)
-        made = {name: Catalog(name, source, settings.cache, at=key_of(name)) for name, source in used.items()}
-        holdings = {name: Holding(samples=len(one), tokens=one.sums[1]) for name, one in made.items()}
-        self.mixture = resolve(settings.mixture, holdings)
-        self.catalogs = [made[source.name] for source in self.mixture.sources]
+        catalogs = {name: Catalog(name, source, cache, at=recipe_key(name)) for name, source in used.items()}
+        sizes = {name: SourceSize(samples=len(one), tokens=one.sums.answer_tokens) for name, one in catalogs.items()}
+        self.mixture = resolve(settings.mixture, sizes)
+        self.catalogs = [catalogs[source.name] for source in self.mixture.sources]
         """In the order of `mixture.sources`."""
-        limit = int(settings.cache_gb * 1e9)
-        self.pieces = Pieces(folder=str(cache_folder(settings.cache)), limit_bytes=limit)
-        """What `read_item` keeps of sources behind URLs."""
 
     @property
     def sha256(self) -> str:
-        """Identifies the order of samples and the bytes they are read from, wherever these lie."""
+        """A hash of the order of samples and of the bytes they are read from, independent of the shards' location."""
         sources = [asdict(source) for source in self.mixture.sources]
         about = [self.mixture.seed, sources, [catalog.identity for catalog in self.catalogs]]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def items(self, positions: Sequence[int] | np.ndarray) -> list[Item]:
-        """Where the samples at positions lie, which are counted from 0 through all epochs."""
+        """Locate the samples at `positions`, which count from 0 through all epochs."""
         sources, rows = self.mixture.at(np.asarray(positions, np.int64))
         return [self.catalogs[source].item(row) for source, row in zip(sources.tolist(), rows.tolist(), strict=True)]
 
     def key(self, position: int) -> str:
-        """Key of the sample at a position; reads the index of its shard, and nothing of the sample."""
+        """Return the key of the sample at a position. Reads the index of its shard, not the sample."""
         source, row = self.mixture.at(np.array([position], np.int64))
         return str(self.catalogs[int(source[0])].key(int(row[0])))
 
     def asked_by_task(self, epochs: int) -> dict[str, int]:
-        """Samples that `epochs` epochs ask for, per task; a source's tasks in the proportion in which it holds them."""
-        asked: Counter[str] = Counter()
+        """Estimate the samples of each task in `epochs` epochs, from the share of the task in each source."""
+        counts: Counter[str] = Counter()
         for source, catalog in zip(self.mixture.sources, self.catalogs, strict=True):
             for task, count in catalog.tasks.items():
-                asked[task] += round(source.asked * epochs * count / source.available)
-        return dict(asked.most_common())
+                counts[task] += round(source.asked * epochs * count / source.available)
+        return dict(counts.most_common())

@@ -1,4 +1,4 @@
-"""Filters on a source's index: which of its samples a mixture takes."""
+"""Filters on a source's index choose the samples that a mixture takes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ COLUMNS: dict[str, Kind] = {
     **dict.fromkeys(("language", "split", "licence", "task", "document", "prompt"), "text"),
     **dict.fromkeys(("answer_chars", "tokens", "images", "width", "height", "boxes"), "number"),
 }
-"""Of `varyforge.shards.IndexRow`, what may be filtered by; a source's own measures come on top."""
+"""The columns of `varyforge.shards.IndexRow` to filter by. A source's own measures come on top."""
 
 DEFAULT_SPLIT = "train"
-"""Taken where `where` does not name a split: what is held out stays out."""
+"""The split where the filters name none, so that held-out samples stay out of training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """What a sample's value in a column must be: one of `values`, or from `low` to `high`, both included."""
+    """A condition on a column: the value is one of `values`, or lies in `low` … `high`, both included."""
 
     column: str
     kind: Kind
@@ -38,18 +38,18 @@ class Condition:
     high: float | None = None
 
     def __str__(self) -> str:
-        """As a user would write it."""
+        """Return the condition as in a recipe."""
         if self.values:
             return f"{self.column}: {', '.join(map(str, self.values))}"
         ends = {"min": self.low, "max": self.high}
         return f"{self.column}: {', '.join(f'{name} {end:g}' for name, end in ends.items() if end is not None)}"
 
     def holds(self, column: pa.ChunkedArray) -> NDArray[np.bool_]:
-        """(rows,) whether it holds; where a measure is missing it does not."""
+        """Return (rows,) bool: whether the condition holds. It does not hold for a missing value."""
         if self.kind == "text":
             codes, values = coded(column)
             return np.array([value in self.values for value in values], np.bool_)[codes]
-        numbers = column.to_numpy().astype(np.float64)  # a missing one becomes NaN, which nothing equals
+        numbers = column.to_numpy().astype(np.float64)  # a missing value becomes NaN, which equals nothing
         if self.values:
             return np.isin(numbers, np.array(self.values, np.float64))
         low = -np.inf if self.low is None else self.low
@@ -57,40 +57,40 @@ class Condition:
 
 
 def coded(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
-    """A column of text as codes (rows,) and the values they stand for; None is one where a row has none."""
+    """Encode a column of text as codes (rows,) and a list of values. Rows without a value get the code of None."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     array = column.unify_dictionaries().combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # of no chunk
+    if isinstance(array, pa.ChunkedArray):  # without a chunk
         return np.empty(0, np.int64), []
     values = array.dictionary.to_pylist()
     codes = array.indices.fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, values + [None] * bool(array.null_count)
 
 
-def conditions_of(where: Mapping[str, Any], kinds: Mapping[str, Kind], at: str) -> list[Condition]:
-    """The conditions that `where` states, on the split first.
+def conditions_of(filters: Mapping[str, Any], kinds: Mapping[str, Kind], at: str) -> list[Condition]:
+    """Parse a source's filters. The condition on the split comes first.
 
     Args:
-        where: index column → value, list of values, or {min, max}.
-        kinds: the columns that there are.
+        filters: index column → value, list of values, or {min, max}.
+        kinds: all columns of the index.
         at: the setting's key, for messages.
 
     Raises:
-        UserError: no such column, or a condition that does not suit it.
+        UserError: there is no such column, or the filter does not fit its kind.
     """
-    for column in where:
+    for column in filters:
         if column not in kinds:
             near = difflib.get_close_matches(str(column), kinds, n=1, cutoff=0.0)
             raise UserError(f"{at}.{column}: no such column; did you mean {near[0]}? There are {', '.join(kinds)}")
-    wanted = {"split": where.get("split", DEFAULT_SPLIT), **where}
-    return [_condition(column, kinds[column], value, f"{at}.{column}") for column, value in wanted.items()]
+    filters = {"split": filters.get("split", DEFAULT_SPLIT), **filters}
+    return [_condition(column, kinds[column], value, f"{at}.{column}") for column, value in filters.items()]
 
 
-def _condition(column: str, kind: Kind, wanted: Any, at: str) -> Condition:
-    if isinstance(wanted, Mapping):
-        return _range(column, kind, wanted, at)
-    values = tuple(wanted) if isinstance(wanted, list | tuple) else (wanted,)
+def _condition(column: str, kind: Kind, setting: Any, at: str) -> Condition:
+    if isinstance(setting, Mapping):
+        return _range(column, kind, setting, at)
+    values = tuple(setting) if isinstance(setting, list | tuple) else (setting,)
     if not values:
         raise UserError(f"{at}: an empty list; no sample can match")
     for value in values:
@@ -99,15 +99,15 @@ def _condition(column: str, kind: Kind, wanted: Any, at: str) -> Condition:
     return Condition(column=column, kind=kind, values=values)
 
 
-def _range(column: str, kind: Kind, wanted: Mapping[Any, Any], at: str) -> Condition:
-    strange = [key for key in wanted if key not in ("min", "max")]
-    if kind == "text" or strange or not wanted:
-        found = f"the key {strange[0]!r}" if strange else "min or max" if wanted else "{}"
-        raise UserError(f"{at}: found {found}, expected {_expected(kind)}")
-    for end, value in wanted.items():
+def _range(column: str, kind: Kind, ends: Mapping[Any, Any], at: str) -> Condition:
+    unknown = [key for key in ends if key not in ("min", "max")]
+    if kind == "text" or unknown or not ends:
+        fault = f"the key {unknown[0]!r}" if unknown else "min or max" if ends else "{}"
+        raise UserError(f"{at}: found {fault}, expected {_expected(kind)}")
+    for end, value in ends.items():
         if not _is_number(value):
             raise UserError(f"{at}.{end}: found {value!r}, expected a number")
-    low, high = wanted.get("min"), wanted.get("max")
+    low, high = ends.get("min"), ends.get("max")
     if low is not None and high is not None and low > high:
         raise UserError(f"{at}: min {low:g} is above max {high:g}; no sample can match")
     return Condition(column=column, kind=kind, low=low, high=high)
@@ -116,7 +116,7 @@ def _range(column: str, kind: Kind, wanted: Mapping[Any, Any], at: str) -> Condi
 def _is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value) <= sys.float_info.max or abs(value) == math.inf  # no NaN, which nothing equals
+    return abs(value) <= sys.float_info.max or abs(value) == math.inf  # NaN equals nothing
 
 
 def _expected(kind: Kind) -> str:

@@ -1,1 +1,1 @@
-"""Scores of models on held-out samples."""
+"""Evaluation of models on held-out samples."""

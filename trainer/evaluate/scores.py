@@ -1,4 +1,4 @@
-"""Moved from trainer.evaluate.__main__."""
+"""Predictions on held-out samples, and their normalised edit distance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from rapidfuzz.distance import Levenshtein
 
 from trainer.evaluate.generate import answers
-from trainer.model import VisionLanguageModel
+from trainer.model.vlm import VisionLanguageModel
 from trainer.text.encode import ConversationEncoder
 from varyforge.console import Progress, warn
 from varyforge.errors import UserError
@@ -22,9 +22,9 @@ SCORES, PREDICTIONS = "scores.json", "predictions.jsonl"
 
 
 def normalised_edit_distance(prediction: str, truth: str) -> float:
-    """Levenshtein distance in characters ÷ the longer text's length: 0 equal, 1 nothing in common.
+    """Return the Levenshtein distance in characters ÷ the length of the longer text: 0 is equal, 1 the worst.
 
-    White space at both ends does not count. The measure of Vary's document OCR (arXiv 2312.06109, section 4.2).
+    White space at both ends is ignored. Vary measures document OCR in this way (arXiv 2312.06109, section 4.2).
 
     >>> normalised_edit_distance("kitten", "sitting")  # 3 edits, 7 characters
     0.42857142857142855
@@ -36,7 +36,7 @@ def normalised_edit_distance(prediction: str, truth: str) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One answer beside the truth."""
+    """One answer of a model, with the true one."""
 
     model: str
     shards: str
@@ -45,13 +45,13 @@ class Prediction:
     split: str
     truth: str
     prediction: str
-    finished: bool  # False: cut at the longest answer allowed
+    finished: bool  # False: cut off at the longest answer allowed
     edit_distance: float  # normalised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Normalised edit distance of a model over the samples of one task; an empty answer counts as 1."""
+    """The normalised edit distance of a model over the samples of one task. An empty answer counts as 1."""
 
     model: str
     weights_sha256: str  # "" for a model that has not been trained
@@ -74,12 +74,12 @@ def evaluate(
     max_new_tokens: int,
     batch_size: int = 8,
 ) -> list[Prediction]:
-    """Answers of a model for `limit` held-out samples of a shard set (training samples if none is held out)."""
+    """Predict `limit` held-out samples of a shard set, or training samples if it holds nothing out."""
     split, samples = held_out(shards, limit)
-    found = []
+    predictions = []
     with Progress(f"{name} on {shards.folder}", total=len(samples), unit="sample") as progress:
-        said = answers(model, encoder, samples, max_new_tokens=max_new_tokens, batch_size=batch_size)
-        for sample, answer in zip(samples, said, strict=True):
+        replies = answers(model, encoder, samples, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        for sample, answer in zip(samples, replies, strict=True):
             truth = unescape(sample.answer)
             prediction = Prediction(
                 model=name,
@@ -92,15 +92,15 @@ def evaluate(
                 finished=answer.finished,
                 edit_distance=normalised_edit_distance(answer.text, truth),
             )
-            found.append(prediction)
+            predictions.append(prediction)
             progress.advance(1)
-    return found
+    return predictions
 
 
 def held_out(shards: ShardSet, limit: int) -> tuple[str, list[Sample]]:
-    """("validation", `limit` of its samples), or ("train", …), said loudly, where nothing is held out.
+    """Return ("validation", `limit` samples), or ("train", …) with a warning if the set holds nothing out.
 
-    Taken in order of key, which is as good as random and always the same.
+    Samples are taken in the order of their keys, so the choice is arbitrary but always the same.
     """
     index = shards.table(["key", "shard", "offset", "size", "split"]).sort_by("key")
     for split in ("validation", "train"):
@@ -113,7 +113,7 @@ def held_out(shards: ShardSet, limit: int) -> tuple[str, list[Sample]]:
 
 
 def score(predictions: Sequence[Prediction], weights_sha256: str) -> list[Score]:
-    """One score per (shard set, task) of one model's predictions."""
+    """Return one score per (shard set, task) of one model's predictions."""
     groups: dict[tuple[str, str], list[Prediction]] = {}
     for prediction in predictions:
         groups.setdefault((prediction.shards, prediction.task), []).append(prediction)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainer.export.trained import Trained
-from trainer.images.layout import Size
+from trainer.images.sizes import Size
 from varyforge.escape import escape
 from varyforge.sample import IMAGE_MARKER, Sample, Turn
 from varyforge.sample import Image as SampleImage

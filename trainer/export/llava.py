@@ -16,7 +16,7 @@ from torch import Tensor
 from trainer.export.cases import Message, cases, messages, sample_of, sizes_of
 from trainer.export.chat import chat_template
 from trainer.export.trained import Trained, levels, plain_config
-from trainer.images.layout import Size
+from trainer.images.sizes import Size
 from trainer.settings import EncoderSettings
 from trainer.text.chat_templates import IMAGE_PAD
 from trainer.text.encode import ConversationEncoder

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from trainer.export.chat import chat_template, control_tokens
 from trainer.export.trained import Trained, levels, plain_config
-from trainer.images.layout import Size
+from trainer.images.sizes import Size
 from trainer.settings import PartSettings
 from trainer.text.chat_templates import IMAGE_PAD
 

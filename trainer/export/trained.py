@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.images.layout import Size
 from trainer.images.preprocess import ImagePreprocess
-from trainer.model import VisionLanguageModel
+from trainer.images.sizes import Size
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import ModelSettings
 from trainer.text.encode import ConversationEncoder
 

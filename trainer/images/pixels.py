@@ -1,4 +1,4 @@
-"""Encoded images → the bytes of pixels that each encoder takes. An image is decoded once, whatever the encoders.
+"""Encoded images → the pixels that each encoder takes, as bytes. An image is decoded once for all encoders.
 
 Shape legend: V views of all images, H = W = an encoder's size in pixels.
 """
@@ -22,58 +22,58 @@ from varyforge.sample import Image
 
 
 def pixels(image: Image, layout: ImageLayout) -> dict[str, NDArray[np.uint8]]:
-    """An encoded image as (views, H, W, 3) uint8 RGB for each encoder; where nothing was resized, of the same memory.
+    """Decode an image into (views, H, W, 3) uint8 RGB for each encoder, without a copy where nothing is resized.
 
     Raises:
-        Unusable: it cannot be decoded, is larger than `MAX_PIXELS` or `MAX_SIDE`, or not of the size that its sample
-            says, by which its tokens were counted.
+        Unusable: the image cannot be decoded, exceeds `MAX_PIXELS` or `MAX_SIDE`, or its size differs from the size in
+            the sample, by which its tokens were counted.
     """
     picture = decode(image.data)
     if picture.shape[:2] != (image.height, image.width):
-        found = f"{picture.shape[1]}x{picture.shape[0]} px"
-        raise Unusable(f"image of {found}, and its sample says {image.width}x{image.height}")
+        size = f"{picture.shape[1]}x{picture.shape[0]} px"
+        raise Unusable(f"image of {size}, and its sample says {image.width}x{image.height}")
     return layout.views(picture)
 
 
 def stack_pixels(
     images: Sequence[Mapping[str, NDArray[np.uint8]]], preprocess: Mapping[str, ImagePreprocess]
 ) -> dict[str, torch.Tensor]:
-    """(V, H, W, 3) uint8 per encoder; V may be 0. Page-locked at once where there is a GPU: that saves a copy."""
+    """Stack images to (V, H, W, 3) uint8 per encoder; V may be 0. With a GPU the memory is page-locked at once."""
     stacked = {}
     for name, how in preprocess.items():
         size = (sum(len(image[name]) for image in images), how.size, how.size, 3)
         if torch.cuda.is_available():
             stacked[name] = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        else:  # numpy asks the system for large pages, torch does not: half the time
+        else:  # numpy asks the system for large pages, torch does not; that halves the time
             stacked[name] = torch.from_numpy(np.empty(size, np.uint8))
-        places, first = stacked[name].numpy(), 0
+        target, first = stacked[name].numpy(), 0
         for image in images:
-            places[first : first + len(image[name])] = image[name]
+            target[first : first + len(image[name])] = image[name]
             first += len(image[name])
     return stacked
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """An encoded image as (height, width, 3) uint8, exactly what Pillow's `convert("RGB")` gives.
+    """Decode an image to (height, width, 3) uint8, exactly as Pillow's `convert("RGB")` does.
 
-    Transparency is left out, as Pillow does, and EXIF rotation not applied, as the released models' code does not:
-    `datagen` writes images upright.
+    Transparency is dropped, as in Pillow. EXIF rotation is not applied, as in the released models' code; shards hold
+    upright images.
 
     Raises:
-        Unusable: it cannot be decoded, is truncated, has more than 8 bits a channel, more than `MAX_PIXELS` pixels, or
-            a side of more than `MAX_SIDE`.
+        Unusable: the image cannot be decoded, is truncated, has more than 8 bits per channel, more than `MAX_PIXELS`
+            pixels, or a side of more than `MAX_SIDE`.
     """
     try:
         return _decode_jpeg(data)
-    except ValueError:  # another format, or a JPEG in which something is odd: Pillow knows if it can be used
+    except ValueError:  # another format, or an unusual JPEG: Pillow decides whether it can be used
         return _decode_any(data)
 
 
 def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
-    """A flawless JPEG, in two thirds of Pillow's time, by the same library (libjpeg-turbo).
+    """Decode a flawless JPEG with libjpeg-turbo, Pillow's own library, in two thirds of Pillow's time.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the data is anything else.
     """
     height_px, width_px, colours, _ = simplejpeg.decode_jpeg_header(data)
     if colours not in ("YCbCr", "Gray", "RGB") or height_px * width_px > MAX_PIXELS:
@@ -87,16 +87,16 @@ def _decode_any(data: bytes) -> NDArray[np.uint8]:
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Unusable(f"image of {image.width}x{image.height} px, more than {MAX_PIXELS} pixels")
-            if max(image.size) > MAX_SIDE:  # resized along one side it would grow to gigabytes
+            if max(image.size) > MAX_SIDE:  # resizing one side would make gigabytes of it
                 raise Unusable(f"image of {image.width}x{image.height} px, a side of more than {MAX_SIDE} pixels")
-            if image.mode.startswith(("I", "F")):  # Pillow would turn nearly all of it white
+            if image.mode.startswith(("I", "F")):  # convert() would turn nearly all pixels white
                 raise Unusable(f"image cannot be decoded: mode {image.mode} has more than 8 bits a channel")
             return np.array(image.convert("RGB"))
     except (Unusable, MemoryError):
         raise
     except PIL.Image.DecompressionBombError as error:
         raise Unusable(f"image larger than {MAX_PIXELS} pixels") from error
-    except PIL.UnidentifiedImageError as error:  # whose words hold an address in memory
+    except PIL.UnidentifiedImageError as error:  # its message holds a memory address
         raise Unusable(f"image cannot be decoded: none of {', '.join(FORMATS)}") from error
-    except Exception as error:  # Pillow says "broken" in many ways
+    except Exception as error:  # Pillow raises many types for broken files
         raise Unusable(f"image cannot be decoded: {error}") from error

@@ -1,4 +1,4 @@
-"""From a decoded picture to the pixels an encoder takes.
+"""From a decoded picture to the pixels that an encoder takes.
 
 Shape legend: N images, H = W = size in pixels.
 """
@@ -21,34 +21,31 @@ from varyforge.errors import UserError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the original SAM's too, which counts in levels: 123.675, 116.28, 103.53
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the original SAM has the same in levels: 123.675, 116.28, 103.53
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _SLIVER = 8
-"""Long side over short side from which shortcuts are taken: resized whole, 60,000 × 3 px would grow to gigabytes."""
+"""The aspect ratio above which shortcuts are taken: 60,000 × 3 px resized as a whole would fill gigabytes."""
 
 _STRIP_PX = 4_000_000
-"""Of a picture that is padded, so many pixels are held at a time: a page of 10,000 makes a square of 300 MB."""
+"""Pixels of a padded picture held at a time: a page 10,000 px high would make a square of 300 MB."""
 
 FITS = ("stretch", "crop", "pad", "pad_corner")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePreprocess:
-    """How one encoder wants its images. A constructor's ValueError names the field and what was expected.
+    """The preprocessing of one encoder's images. The constructor's ValueError names the field and the expected value.
 
-    The work is split where it is cheapest: the loader's processes resize and hand over bytes (a quarter of the traffic
-    of floats), the accelerator normalises.
+    The loader's processes resize and send bytes, a quarter of the traffic of floats. The accelerator normalises.
     """
 
     size: int  # px, both sides of the result
-    # stretch: the aspect ratio is not kept. crop: it is, and what is beyond the centre is cut off. pad: the picture in
-    # the middle of a square of the mean colour (LLaVA-1.5); pad_corner: at its top left (Vary-toy's "pad").
+    # stretch: change the aspect ratio. crop: keep it and cut off all but the centre. pad: put the picture in the middle
+    # of a square of the mean colour (LLaVA-1.5). pad_corner: put it at the top left (Vary-toy's "pad").
     fit: Literal["stretch", "crop", "pad", "pad_corner"] = "stretch"
-    resample: Literal["bicubic", "bilinear", "pillow_bicubic", "opencv_bilinear"] = (
-        "bicubic"  # of trainer.images.resample
-    )
-    mean: tuple[float, float, float] = CLIP_MEAN  # per channel, of values in 0..1
+    resample: Literal["bicubic", "bilinear", "pillow_bicubic", "opencv_bilinear"] = "bicubic"
+    mean: tuple[float, float, float] = CLIP_MEAN  # per channel, for values in 0..1
     std: tuple[float, float, float] = CLIP_STD
 
     def __post_init__(self) -> None:
@@ -60,13 +57,13 @@ class ImagePreprocess:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or len(values) != 3 or not all(map(_is_number, values)):
-                shown = list(values) if isinstance(values, tuple) else values
-                raise ValueError(f"{name}: found {shown!r}, expected three numbers: red, green, blue")
+                listed = list(values) if isinstance(values, tuple) else values
+                raise ValueError(f"{name}: found {listed!r}, expected three numbers: red, green, blue")
         if min(self.std) <= 0:
             raise ValueError(f"std: found {list(self.std)}, expected numbers above 0")
 
     def as_settings(self) -> dict[str, Any]:
-        """What a recipe's `preprocess` takes: all but `size`, which is the encoder's."""
+        """Return the keys and values of a recipe's `preprocess`: all fields but `size`, which the encoder decides."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
@@ -74,17 +71,17 @@ class ImagePreprocess:
         }
 
     def resize(self, picture: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
-        """An RGB picture, (height, width, 3), as (high, wide, 3): `resample` alone."""
+        """Resize an RGB picture, (height, width, 3), to (high, wide, 3) with `resample`, whatever `fit` says."""
         return picture if picture.shape[:2] == (high, wide) else RESAMPLE[self.resample](picture, high, wide)
 
     def to_uint8(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """An RGB picture, (height, width, 3), as (H, W, 3).
+        """Fit an RGB picture, (height, width, 3), to (H, W, 3). A picture of that size is returned unchanged.
 
-        With `pillow_bicubic` and `opencv_bilinear` the pixels are those of the released code (and with `fit: crop` of
-        CLIP's processor). With the other two they differ from Pillow's by at most 2 of 255 levels and on average by
-        less than 0.05 (`tests/trainer/test_images.py`). Slivers, of sides more than 8:1, are not resized whole: their
-        crops are off by another level, and where tall ones are padded single pixels at hard edges by up to 30. A
-        picture that already fits is returned as it is.
+        With `pillow_bicubic` and `opencv_bilinear` the pixels equal the released code's, and with `fit: crop` those of
+        CLIP's processor. With `bicubic` and `bilinear` they differ from Pillow's by at most 2 of 255 levels and by less
+        than 0.05 on average (`tests/trainer/images/test_images.py`). Pictures of an aspect ratio above 8:1 are not
+        resized as a whole: crops differ by one more level, and in padded tall pictures single pixels at hard edges
+        differ by up to 30.
         """
         height_px, width_px = picture.shape[:2]
         if height_px == width_px == self.size:
@@ -94,7 +91,7 @@ class ImagePreprocess:
         if self.fit != "crop":
             return self._pad(picture)
         short_px = min(height_px, width_px)
-        # Truncated, not rounded: CLIP's processor does so, and one row more or less moves the crop.
+        # Truncate, as CLIP's processor does: one row more or less would move the crop.
         high, wide = (int(self.size * side / short_px) for side in (height_px, width_px))
         if max(height_px, width_px) > _SLIVER * short_px:
             return self._resize_crop(picture, high, wide)
@@ -103,10 +100,10 @@ class ImagePreprocess:
         return np.ascontiguousarray(resized[top : top + self.size, left : left + self.size])
 
     def normalise(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
-        """(N, H, W, 3) uint8 → (N, 3, H, W) `(pixels / 255 - mean) / std` in `dtype`, computed in fp32.
+        """Normalise (N, H, W, 3) uint8 to (N, 3, H, W) `(pixels / 255 - mean) / std` in `dtype`, computed in fp32.
 
-        It happens where the pixels are, an image at a time, so that no batch in fp32 is held. In memory the result is
-        channels-last, which a patch convolution takes without a copy.
+        The work happens on the pixels' device, one image at a time, so that no batch in fp32 is held. The result is
+        channels-last in memory, which a patch convolution takes without a copy.
         """
         mean = torch.tensor(self.mean, device=pixels.device)
         std = torch.tensor(self.std, device=pixels.device)
@@ -116,14 +113,13 @@ class ImagePreprocess:
         return normalised.permute(0, 3, 1, 2)
 
     def _pad(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The picture on a square of the mean colour, resized.
+        """Put the picture on a square of the mean colour and resize the square.
 
-        Columns are resized first, as Pillow and torch do by themselves, but strip by strip, so that the square is never
-        held.
+        Columns are resized first, as in Pillow and torch, but strip by strip, so that the square is never held.
         """
         height_px, width_px = picture.shape[:2]
         side = max(height_px, width_px)
-        if height_px > _SLIVER * width_px:  # rows first: the strips would be the whole square after all
+        if height_px > _SLIVER * width_px:  # rows first, else a strip would be the whole square
             picture = self.resize(picture, self.size, width_px)
         top, left = ((side - height_px) // 2, (side - width_px) // 2) if self.fit == "pad" else (0, 0)
         colour = np.array([int(mean * 255) for mean in self.mean]).clip(0, 255).astype(np.uint8)
@@ -139,17 +135,17 @@ class ImagePreprocess:
         return self.resize(columns, self.size, self.size)
 
     def _resize_crop(self, picture: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
-        """The centre crop of the picture resized to (high, wide), without making the rest of it."""
+        """Return the centre crop of the picture resized to (high, wide), without computing the rest."""
         height_px, width_px = picture.shape[:2]
         top, bottom = self._crop_of(height_px, high)
         left, right = self._crop_of(width_px, wide)
         resample = PILLOW[self.resample]
-        # Columns first, as Pillow did until 12; which comes first matters, as values are cut to 0..255 in between.
+        # Columns first, as before Pillow 12. The order matters, because values are clipped to 0..255 in between.
         columns = Image.fromarray(picture).resize((self.size, height_px), resample, (left, 0, right, height_px))
         return np.array(columns.resize((self.size, self.size), resample, (0, top, self.size, bottom)))
 
     def _crop_of(self, side_px: int, resized_px: int) -> tuple[float, float]:
-        """Where the centre crop of a side of `resized_px` begins and ends before the side was resized, in pixels."""
+        """Return start and end, in pixels before resizing, of the centre crop of a side of `resized_px`."""
         start = (resized_px - self.size) // 2
         scale = side_px / resized_px
         return start * scale, min((start + self.size) * scale, side_px)
@@ -160,8 +156,8 @@ def _is_number(value: object) -> bool:
 
 
 def with_changes(preprocess: ImagePreprocess, changes: Mapping[str, Any], what: str) -> ImagePreprocess:
-    """An encoder's own preprocessing with the recipe's changes; UserError for a wrong value or key, and for `size`."""
-    valid = [field.name for field in fields(preprocess) if field.name != "size"]  # the encoder's own
+    """Apply a recipe's changes to an encoder's preprocessing. UserError for an unknown key, a wrong value or `size`."""
+    valid = [field.name for field in fields(preprocess) if field.name != "size"]  # the encoder decides the size
     for key in changes:
         if key not in valid:
             raise UserError(f"{what}: unknown key {key!r}; valid keys: {', '.join(valid)}")
@@ -173,7 +169,10 @@ def with_changes(preprocess: ImagePreprocess, changes: Mapping[str, Any], what: 
 
 
 def moved(name: str, used: ImagePreprocess, trained: ImagePreprocess, source: str) -> str | None:
-    """One line where an encoder is given other images than its weights of `source` were trained with, else None."""
+    """Describe in one line how an encoder's images differ from those that its weights of `source` were trained with.
+
+    None where they do not differ.
+    """
     now, then = used.as_settings(), trained.as_settings()
     differing = [key for key in now if now[key] != then[key]]
     if not differing:

@@ -1,4 +1,4 @@
-"""Resizing pictures: a fast kernel, and the exact pixels of both libraries that released models were trained with."""
+"""Resize pictures: with a fast kernel, or with the exact pixels of Pillow or OpenCV, which released models used."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Pixels = NDArray[np.uint8]
 
 
 def _torch(mode: str, picture: Pixels, high: int, wide: int) -> Pixels:
-    """Pillow's antialiased resize in a tenth of its time: torch has a kernel for channels-last bytes.
+    """Resize with torch's antialiased kernel for channels-last bytes, which takes a tenth of Pillow's time.
 
-    Within 2 of 255 levels of Pillow's, on average within 0.05 (`tests/trainer/test_images.py`).
+    Pixels are within 2 of 255 levels of Pillow's, and within 0.05 on average (`tests/trainer/images/test_images.py`).
     """
     channels_last = torch.from_numpy(picture)[None].permute(0, 3, 1, 2)
     resized = functional.interpolate(channels_last, (high, wide), mode=mode, antialias=True)
@@ -26,16 +26,17 @@ def _torch(mode: str, picture: Pixels, high: int, wide: int) -> Pixels:
 
 
 def _pillow(picture: Pixels, high: int, wide: int) -> Pixels:
-    """Pillow's antialiased bicubic, columns first as until Pillow 12: values are cut to 0..255 in between."""
+    """Resize with Pillow's antialiased bicubic filter. As before Pillow 12, columns come first, clipped to 0..255."""
     columns = Image.fromarray(picture).resize((wide, picture.shape[0]), Image.Resampling.BICUBIC)
     return np.array(columns.resize((wide, high), Image.Resampling.BICUBIC))
 
 
 def _opencv(picture: Pixels, high: int, wide: int) -> Pixels:
-    """OpenCV's bilinear, not antialiased: `cv2.resize` with INTER_LINEAR, bit for bit.
+    """Resize like `cv2.resize` with INTER_LINEAR (bilinear, not antialiased), bit for bit.
 
-    Its arithmetic for bytes (modules/imgproc/src/resize.cpp): weights in 1/2048, columns first, and of a row's share
-    four bits are dropped before it is weighted and sixteen after. An exact halving is a mean of four pixels instead.
+    OpenCV's arithmetic for bytes (modules/imgproc/src/resize.cpp): weights are multiples of 1/2048 and columns come
+    first. Of each row's share, 4 bits are dropped before weighting and 16 bits after. An exact halving is the mean of
+    four pixels.
     """
     height, width = picture.shape[:2]
     if (height, width) == (2 * high, 2 * wide):
@@ -43,24 +44,24 @@ def _opencv(picture: Pixels, high: int, wide: int) -> Pixels:
         halved: Pixels = (four + 2 >> 2).astype(np.uint8)
         return halved
     left, right, of_left, of_right = _neighbours(width, wide)
-    # At an edge a column is taken whole, while a row is mixed with itself, which loses a level here and there.
+    # At an edge OpenCV takes a column whole, but mixes a row with itself, which sometimes loses a level.
     of_left, of_right = np.where(left == right, 2048, of_left), np.where(left == right, 0, of_right)
     above, below, of_above, of_below = _neighbours(height, high)
-    made = np.empty((high, wide, 3), np.uint8)
-    for row in range(high):  # so that nothing wider than bytes is ever held of the whole picture
+    resized = np.empty((high, wide, 3), np.uint8)
+    for row in range(high):  # row by row, so that the whole picture is only ever held as bytes
         shares = 2  # for rounding
         for source, weight in ((above[row], of_above[row]), (below[row], of_below[row])):
             line = picture[source].astype(np.int32)
             columns = line[left] * of_left[:, None] + line[right] * of_right[:, None]
             shares = shares + ((columns >> 4) * weight >> 16)
-        made[row] = shares >> 2
-    return made
+        resized[row] = shares >> 2
+    return resized
 
 
 def _neighbours(
     side: int, resized: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
-    """Of each of `resized` places the two neighbours among `side`, and their weights in 1/2048."""
+    """Return, for each of `resized` positions, the two neighbours among `side` and their weights in 1/2048."""
     centres = ((np.arange(resized) + 0.5) * (side / resized) - 0.5).astype(np.float32)
     first = np.floor(centres).astype(np.intp)
     part = centres - first.astype(np.float32)
@@ -74,11 +75,11 @@ RESAMPLE: dict[str, Callable[[Pixels, int, int], Pixels]] = {
     "pillow_bicubic": _pillow,
     "opencv_bilinear": _opencv,
 }
-"""By name: (height, width, 3) → (high, wide, 3), the aspect ratio not kept."""
+"""Functions by name: (height, width, 3) → (high, wide, 3). The aspect ratio may change."""
 
 PILLOW = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "pillow_bicubic": Image.Resampling.BICUBIC,
 }
-"""Pillow's filter for those that are Pillow's, exactly or nearly."""
+"""Pillow's filter for the names whose pixels are exactly or nearly Pillow's."""

@@ -1,6 +1,6 @@
 """The samples of a step → ranks → rows → micro-batches → tensors.
 
-Everything here is a pure function of its arguments, so that each rank finds out alone what the others do.
+All functions are pure, so that each rank computes alone what the other ranks do.
 Shape legend: B rows, T tokens (of the longest row), S samples, H = W = an encoder's size in pixels.
 """
 
@@ -21,28 +21,29 @@ from varyforge.errors import UserError
 Loaded = tuple[Encoded, Sequence[Mapping[str, np.ndarray]]]
 """A sample as ids, and each of its images as (views, H, W, 3) uint8 per encoder."""
 
-Size = tuple[int, int]
-"""Tokens, image tokens included, and views of the images of a sample."""
+SampleSize = tuple[int, int]
+"""Tokens of a sample, image tokens included, and views of its images."""
 
 VIEW_COST = 512
 
 
 def cost(tokens: int, views: int) -> int:
-    """What a sample costs to train on, in units of what a token costs: `tokens + VIEW_COST × views`.
+    """Return the cost of training on a sample in units of one token: `tokens + VIEW_COST × views`.
 
-    `tokens` includes image tokens. A view's pass through the encoders costs as much as about 130 tokens of Vary-toy
-    (1.8 B, encoders frozen, forward only) and 4,000 of Vary-tiny+ (125 M, encoder trained); the constant lies between,
-    and a step of hundreds of samples is shared out evenly with either (benchmarks/packing.py). What attention costs
-    beyond the linear layers, a tenth at 2,000 tokens, is left out.
+    `tokens` includes image tokens. A view's pass through the encoders costs about 130 tokens of Vary-toy (1.8 B,
+    encoders frozen, forward only) and 4,000 tokens of Vary-tiny+ (125 M, encoder trained). The constant lies between
+    them; both models' steps of hundreds of samples are shared out evenly (benchmarks/packing.py). The cost of attention
+    beyond the linear layers, a tenth at 2,000 tokens, is ignored.
     """
     return tokens + VIEW_COST * views
 
 
 def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
-    """The samples of each rank, in the order given: the dearest first, each to the rank that has least so far.
+    """Distribute samples over ranks. Returns each rank's samples in their original order.
 
-    Longest processing time first: no rank gets more than 4/3 - 1/(3 × ranks) times the best possible maximum
-    (Graham 1969). Ranks may get differently many samples, or none. O(n log n); ties go to the lower number.
+    Longest processing time first: the most expensive sample goes to the rank with the smallest load so far. No rank
+    gets more than 4/3 - 1/(3 × ranks) times the best possible maximum (Graham 1969). Ranks may get different numbers of
+    samples, or none. O(n log n); ties go to the lower number.
     """
     loads = [(0, rank) for rank in range(ranks)]
     shares: list[list[int]] = [[] for _ in range(ranks)]
@@ -53,18 +54,18 @@ def share_out(costs: Sequence[int], ranks: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def pack(sizes: Sequence[Size], *, max_length: int, max_images: int) -> list[list[int]]:
-    """Rows of at most `max_length` tokens and `max_images` views; every sample is in one of them.
+def pack(sizes: Sequence[SampleSize], *, max_length: int, max_images: int) -> list[list[int]]:
+    """Pack all samples into rows of at most `max_length` tokens and `max_images` views.
 
-    Best-fit decreasing: the longest sample first, each into the fullest row that still takes it. Rows are kept sorted
-    by their free tokens, apart for each number of free views: O(n × max_images × log n). Samples of a row are in the
-    order given; rows come as they were opened, the one with the longest sample first.
+    Best-fit decreasing: the longest sample first, each into the fullest row that has room. Rows are sorted by their
+    free tokens, separately for each number of free views: O(n × max_images × log n). The samples of a row keep their
+    original order. Rows come in the order in which they were opened, the row with the longest sample first.
 
     Raises:
-        UserError: a sample alone is larger than a row.
+        UserError: one sample is larger than a row.
     """
     rows: list[list[int]] = []
-    free: list[list[tuple[int, int]]] = [[] for _ in range(max_images + 1)]  # by free views: (free tokens, row), sorted
+    free: list[list[tuple[int, int]]] = [[] for _ in range(max_images + 1)]  # by free views: sorted (free tokens, row)
     for sample in sorted(range(len(sizes)), key=lambda sample: (-sizes[sample][0], sample)):
         tokens, views = sizes[sample]
         if tokens > max_length or views > max_images:
@@ -72,14 +73,14 @@ def pack(sizes: Sequence[Size], *, max_length: int, max_images: int) -> list[lis
                 f"a sample of {tokens} tokens and {views} views of images does not fit into a row of data.max_length "
                 f"{max_length} tokens and data.max_images {max_images} views"
             )
-        fits = []  # (free tokens, row, free views, place): the best row of each number of free views
+        fits = []  # (free tokens, row, free views, index): the best row of each number of free views
         for left in range(views, max_images + 1):
-            place = bisect_left(free[left], (tokens, 0))
-            if place < len(free[left]):
-                fits.append((*free[left][place], left, place))
+            index = bisect_left(free[left], (tokens, 0))
+            if index < len(free[left]):
+                fits.append((*free[left][index], left, index))
         if fits:
-            room, row, left, place = min(fits)
-            del free[left][place]
+            room, row, left, index = min(fits)
+            del free[left][index]
         else:
             room, row, left = max_length, len(rows), max_images
             rows.append([])
@@ -89,36 +90,33 @@ def pack(sizes: Sequence[Size], *, max_length: int, max_images: int) -> list[lis
 
 
 def micro_batches(
-    sizes: Sequence[Size], *, batching: str, rows: int, max_length: int, max_images: int
+    sizes: Sequence[SampleSize], *, batching: str, rows: int, max_length: int, max_images: int
 ) -> list[list[list[int]]]:
-    """A rank's samples as micro-batches of at most `rows` rows of samples.
+    """Arrange a rank's samples in micro-batches of at most `rows` rows.
 
-    `batching` is that of `DataSettings`: rows of many samples (packed), or of one, grouped by length (bucketed) or in
-    the order given (padded). Rows of like length come together, so that little is padding (not with padded), and the
-    largest micro-batch comes first: where memory does not suffice, that shows at once.
+    `batching` is the setting of `DataSettings`: packed (rows of many samples), bucketed (one sample per row, grouped by
+    length) or padded (one sample per row, in order). Packed and bucketed rows are sorted by length, so that there is
+    little padding. The largest micro-batch comes first, so that a lack of memory shows at once.
     """
     if batching == "packed":
-        made = pack(sizes, max_length=max_length, max_images=max_images)
+        packs = pack(sizes, max_length=max_length, max_images=max_images)
     else:
-        made = [[sample] for sample in range(len(sizes))]
+        packs = [[sample] for sample in range(len(sizes))]
 
     def tokens(row: list[int]) -> int:
         return sum(sizes[sample][0] for sample in row)
 
-    def memory(batch: list[list[int]]) -> Size:
+    def memory(batch: list[list[int]]) -> SampleSize:
         return len(batch) * max(map(tokens, batch)), sum(sizes[sample][1] for row in batch for sample in row)
 
     if batching != "padded":
-        made.sort(key=tokens, reverse=True)
-    batches = [made[start : start + rows] for start in range(0, len(made), rows)]
+        packs.sort(key=tokens, reverse=True)
+    batches = [packs[start : start + rows] for start in range(0, len(packs), rows)]
     return sorted(batches, key=memory, reverse=True)
 
 
 def collate(rows: Sequence[Sequence[Loaded]], pad_id: int, layout: ImageLayout) -> Batch:
-    """A micro-batch: each row its samples one after the other, then padding up to the longest row.
-
-    Without a row, or with one without samples, see `empty_batch`.
-    """
+    """Make a micro-batch. A row holds its samples one after the other, then padding up to the longest row."""
     lengths = tuple(tuple(len(encoded.input_ids) for encoded, _ in row) for row in rows)
     shape = (len(rows), max(1, *map(sum, lengths)) if rows else 1)
     input_ids, labels = np.full(shape, pad_id), np.full(shape, IGNORE_INDEX)
@@ -129,7 +127,7 @@ def collate(rows: Sequence[Sequence[Loaded]], pad_id: int, layout: ImageLayout) 
         for encoded, _ in samples:
             end = start + len(encoded.input_ids)
             input_ids[row, start:end] = encoded.input_ids
-            labels[row, start + 1 : end] = encoded.labels[1:]  # the first token has nothing before it to predict it
+            labels[row, start + 1 : end] = encoded.labels[1:]  # nothing predicts the first token
             positions[row, start:end] = np.arange(end - start)
             sample_of[row, start:end] = number
             start, number = end, number + 1
@@ -149,5 +147,5 @@ def collate(rows: Sequence[Sequence[Loaded]], pad_id: int, layout: ImageLayout) 
 
 
 def empty_batch(pad_id: int, layout: ImageLayout) -> Batch:
-    """One padding token without label: a rank that has no more samples runs as many micro-batches as the others."""
+    """Return a batch of one padding token without label, for a rank with fewer micro-batches than the others."""
     return collate([[]], pad_id, layout)

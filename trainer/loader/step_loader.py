@@ -1,8 +1,7 @@
-"""Positions in the mixture → steps. The position is one number: the step.
+"""Positions in the mixture → steps. The only state is one number: the step.
 
-Step s reads the positions `s·G … (s+1)·G - 1` of the mixture (G global batch), whatever the number of ranks and
-workers. Which of them are whose is worked out from what the index says, by each rank alone and before any is read:
-resuming reads nothing it skips, and there is no state beside the position.
+Step s reads the positions `s·G … (s+1)·G - 1` of the mixture (G global batch) on any number of ranks and workers. Each
+rank computes alone, from the index, which of these positions are its own. So resuming reads no sample that it skips.
 """
 
 from __future__ import annotations
@@ -16,75 +15,76 @@ from pathlib import Path
 import torch
 
 from trainer.batch import Batch, Encoded, Progress, Step, TooLong, Unusable
-from trainer.data.cache import Pieces, cache_folder
+from trainer.data.cache import Cache
 from trainer.data.catalog import Item, read_item
 from trainer.data.corpus import Corpus
 from trainer.images.pixels import pixels
 from trainer.loader.packing import Loaded, collate, cost, micro_batches, share_out
 from trainer.settings import DataSettings
-from trainer.text.encode import ConversationEncoder, sizes_of
+from trainer.text.encode import ConversationEncoder, image_sizes
 from trainer.workers.pool import WorkerPool
 from trainer.workers.tasks import InProcess, Pool, Result, Task
 
 STUCK = "stuck"
-"""Folder below a run's for the stacks of workers that hung or crashed."""
+"""Folder in a run's folder for the stacks of workers that hung or crashed."""
 
-_ARRAY_BYTES = 128  # of room in shared memory for where an array begins
+_ARRAY_BYTES = 128  # of shared memory for an array's alignment
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What is loaded of a sample that the recipe leaves out for its length."""
+    """The result for a sample that is left out for its length (`data.too_long: drop`)."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSample:
-    """The loading function: reads a sample, encodes its conversation, decodes each image once. Travels to workers."""
+    """The loading function: read a sample, encode its conversation, decode each image once. It travels to workers."""
 
     encoder: ConversationEncoder
     max_images: int  # views
-    pieces: Pieces | None = None  # kept of what is read from URLs
+    cache: Cache | None = None  # stores what is read from URLs
 
     def __call__(self, item: Item) -> Loaded | Dropped:
-        """The sample of an item.
+        """Load the sample of an item.
 
         Raises:
-            ValueError, OSError: it cannot be read or used; the message is the reason.
-            UserError: it is too long, and the recipe says that this is an error.
+            ValueError, OSError: the sample cannot be read or used; the message is the reason.
+            UserError: the sample is too long, and the recipe has `data.too_long: error`.
         """
-        sample = read_item(item, self.pieces)
+        sample = read_item(item, self.cache)
         layout = self.encoder.layout
-        views = sum(map(layout.num_views, sizes_of(sample)))
+        views = sum(map(layout.num_views, image_sizes(sample)))
         if views > self.max_images:
             cut = "" if views == len(sample.images) else f" in {views} views"
             raise Unusable(f"{len(sample.images)} images{cut}, more than data.max_images {self.max_images}")
         try:
-            encoded = self.encoder.encode(sample)  # first: a sample that is of no use need not be decoded
+            encoded = self.encoder.encode(sample)  # first, so that the images of an unusable sample are not decoded
         except TooLong as error:
             return Dropped(str(error))
         return replace(encoded, source=item.source), [pixels(image, layout) for image in sample.images]
 
     def shared_bytes(self, images: int) -> int:
-        """Shared memory that a sample with so many images takes at most; 0 without any."""
+        """Return an upper bound of the shared memory of a sample with `images` images; 0 without images."""
         layout = self.encoder.layout
         each = sum(3 * layout.most_views * how.size**2 + _ARRAY_BYTES for how in layout.preprocess.values())
         ids_and_labels = 2 * (4 * self.encoder.max_length + _ARRAY_BYTES)
         return images * each + ids_and_labels if images else 0
 
     def views(self, encoded: Encoded) -> int:
-        """Views of a sample's images."""
+        """Count the views of a sample's images."""
         return sum(map(self.encoder.layout.num_views, encoded.image_sizes))
 
     def cost(self, item: Item) -> int:
-        """What a sample costs a rank, as its index estimates."""
-        return cost(*item.planned(self.encoder.planned_image, self.encoder.max_length))
+        """Estimate the cost of a sample for a rank, from the index."""
+        image = self.encoder.planned_image
+        return cost(*image.sample_size(item.tokens, item.images, self.encoder.max_length))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Which part of a step is one rank's."""
+    """One rank's part of a step."""
 
     rank: int = 0
     world_size: int = 1
@@ -92,15 +92,13 @@ class Share:
     micro_batch_size: int  # rows of a forward pass
 
 
-def load_sample(encoder: ConversationEncoder, data: DataSettings) -> LoadSample:
-    """The loading function of a recipe."""
-    limit_bytes = int(data.cache_gb * 1e9)
-    pieces = Pieces(folder=str(cache_folder(data.cache)), limit_bytes=limit_bytes) if limit_bytes else None
-    return LoadSample(encoder=encoder, max_images=data.max_images, pieces=pieces)
+def load_sample(encoder: ConversationEncoder, data: DataSettings, cache: Cache) -> LoadSample:
+    """Make the loading function of a recipe."""
+    return LoadSample(encoder=encoder, max_images=data.max_images, cache=cache)
 
 
 def open_pool(load: LoadSample, data: DataSettings, corpus: Corpus, out: Path) -> Pool:
-    """What loads samples, a context manager: `data.workers` processes, or with 0 this one, which has no deadline."""
+    """Open a pool of `data.workers` processes. With 0, this process loads the samples, without a deadline."""
     if data.workers == 0:
         return InProcess(load, key_of=corpus.key)
     return WorkerPool(
@@ -115,31 +113,32 @@ def open_pool(load: LoadSample, data: DataSettings, corpus: Corpus, out: Path) -
 
 
 class StepLoader:
-    """This rank's part of each step, made in a thread while the one before is in use.
+    """A loader that prepares this rank's part of each step in a thread, while the step before is in use.
 
-    Memory: one finished step waits, and of the next as much is loaded as the workers have in hand.
+    Memory: one finished step waits, and the next has as many samples as are assigned to the workers.
 
     Args:
-        load: what `pool` does with an item.
+        load: the loading function of `pool`.
     """
 
     def __init__(self, corpus: Corpus, load: LoadSample, pool: Pool, share: Share, data: DataSettings) -> None:
         self._corpus, self._load, self._pool, self._share, self._data = corpus, load, pool, share, data
 
     def steps(self, first: int, last: int) -> Iterator[Step]:
-        """The steps `first` to `last - 1`. The pool is stopped when they are not taken to the end.
+        """Yield the steps `first` to `last - 1`. The pool is stopped if the caller does not take all of them.
 
         Raises:
-            UserError, LoadError: see `Pool.next`.
+            UserError, LoadError: as for `Pool.next`.
         """
-        submitted: deque[int] = deque()  # tasks of each step that was begun, in order
+        submitted: deque[int] = deque()  # number of tasks of each step that was begun, in order
         results: dict[int, list[Result]] = defaultdict(list)  # by step
 
         def make(step: int) -> Step:
-            for later in range(step + len(submitted), min(step + 2, last)):  # the next: workers need not wait for us
+            # The next step's tasks are submitted too, so that workers do not wait.
+            for later in range(step + len(submitted), min(step + 2, last)):
                 submitted.append(self._submit(later))
-            for_this = submitted.popleft()
-            while len(results[step]) < for_this:
+            tasks = submitted.popleft()
+            while len(results[step]) < tasks:
                 result = self._pool.next()
                 results[result.tag // self._share.global_batch_size].append(result)
             return self._step(step, results.pop(step))
@@ -148,15 +147,15 @@ class StepLoader:
             try:
                 ahead = [thread.submit(make, step) for step in range(first, min(first + 1, last))]
                 for step in range(first, last):
-                    made = ahead.pop().result()
+                    prepared = ahead.pop().result()
                     ahead += [thread.submit(make, step + 1)] if step + 1 < last else []
-                    yield made
+                    yield prepared
             except BaseException:
                 self._pool.stop()
                 raise
 
     def positions(self, step: int) -> list[int]:
-        """Those of the step's positions that are this rank's. Reads no sample."""
+        """Return the positions of the step that belong to this rank. Reads no sample."""
         return [position for position, _ in self._mine(step)]
 
     def _mine(self, step: int) -> list[tuple[int, Item]]:
@@ -184,7 +183,7 @@ class StepLoader:
         )
         batches = []
         for rows in chosen:
-            self._pool.tend()  # the workers would soon be out of work
+            self._pool.tend()  # without new tasks the workers would soon be idle
             batches.append(self._collate([[good[sample] for sample in row] for row in rows]))
         for result in results:
             self._pool.free(result)
@@ -197,9 +196,8 @@ class StepLoader:
         )
 
     def _progress(self, step: int) -> dict[str, Progress]:
-        """Under half a millisecond: the block of the order in which the step ends is known by now."""
         mixture = self._corpus.mixture
-        drawn = mixture.drawn((step + 1) * self._share.global_batch_size)
+        drawn = mixture.drawn((step + 1) * self._share.global_batch_size)  # < 0.5 ms: this block is known already
         return {source.name: Progress(drawn[source.name], source.available) for source in mixture.sources}
 
     def _collate(self, rows: list[list[Loaded]]) -> Batch:
@@ -208,5 +206,5 @@ class StepLoader:
 
 
 def _this_device() -> tuple[Callable[[int], None], tuple[int]] | tuple[()]:
-    """How another thread comes to use the GPU of this one: pinned memory belongs to it."""
+    """Return initializer and arguments that make another thread use this thread's GPU, which owns pinned memory."""
     return (torch.cuda.set_device, (torch.cuda.current_device(),)) if torch.cuda.is_available() else ()

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainer.images.layout import ViewTokens
+from trainer.images.sizes import ViewTokens
 from trainer.model.perceiver import Perceiver
 from trainer.model.tables import check_keys
 from varyforge.errors import UserError

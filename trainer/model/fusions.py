@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trainer.images.layout import ViewTokens
+from trainer.images.sizes import ViewTokens
 from varyforge.errors import UserError
 
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.images.layout import ImageLayout, Size
+from trainer.images.layout import ImageLayout
+from trainer.images.sizes import Size
 from trainer.model.fusions import Fusion
 
 
-class Joint(nn.Module):
+class ImageSequence(nn.Module):
     """One (V, P, ·) per encoder → (tokens of all images, H).
 
     Args:

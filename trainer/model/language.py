@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any, Self, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -23,6 +22,7 @@ from transformers import (
 )
 
 from trainer.model.attention import BY_SAMPLE, Lengths
+from trainer.model.positions import OPT_OFFSET, stretch_positions
 from trainer.model.tables import check_keys
 from trainer.model.weights import (
     RANDOM,
@@ -245,21 +245,6 @@ class Opt(LanguageModel):
             config.max_position_embeddings = decoder.max_target_positions = positions
 
 
-OPT_OFFSET = 2
-"""Rows at the head of OPT's table that are no positions; padding has one of them."""
-
-
-def stretch_positions(table: Tensor, positions: int) -> Tensor:
-    """OPT's (OPT_OFFSET + P, H) table of positions, linearly interpolated to (OPT_OFFSET + positions, H).
-
-    The rows that are no positions are kept, and so are the first and the last position. The paper says "interpolated
-    to 4096" (Vary, arXiv 2312.06109, section 4) and not how.
-    """
-    columns = table[OPT_OFFSET:].T[None]  # (1, H, P): interpolation runs over the last axis
-    stretched = F.interpolate(columns, size=positions, mode="linear", align_corners=True)[0].T
-    return torch.cat([table[:OPT_OFFSET], stretched])
-
-
 class AnyLanguage(LanguageModel):
     """Any causal language model of transformers that `model_type` names (qwen3, gemma, gpt_neox, olmo2, …).
 
@@ -330,12 +315,3 @@ class AnyLanguage(LanguageModel):
 
     def _refusal(self, reason: str) -> UserError:
         return UserError(f"transformers: {self.model_class.__name__} cannot be trained on packed samples: {reason}")
-
-
-LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
-    "opt": Opt,
-    "qwen2": Qwen2,
-    "llama": Llama,
-    "mistral": Mistral,
-    "transformers": AnyLanguage,
-}

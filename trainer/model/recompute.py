@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 _in_block: ContextVar[bool] = ContextVar("in_block", default=False)
 
 
-def recomputed(block: nn.Module, x: Tensor) -> Tensor:
+def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
     """`block(x)`, of which only `x` is kept; the rest is computed again in the backward pass."""
 
     def run(x: Tensor) -> Tensor:
@@ -32,12 +32,12 @@ def is_recomputed(part: nn.Module) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) for module in part.modules())
 
 
-def rebuilt(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContextManager[object]:
+def recompute(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContextManager[object]:
     """Within it autograd keeps each tensor's recipe in place of the tensor itself; what is not named it keeps as ever.
 
     The tensors are contiguous, and so is what their recipes give: an equal tensor, from what lives until the backward
     pass whether or not it is asked for. It is for what costs memory and hardly any time: norms, activation functions,
-    copies. In a block that is `recomputed` it does nothing: nothing is kept there in the first place.
+    copies. In a block that is `checkpointed` it does nothing: nothing is kept there in the first place.
     """
     if _in_block.get() or not torch.is_grad_enabled():
         return nullcontext()

@@ -1,4 +1,4 @@
-"""The model: vision encoders → connectors → joint → causal language model.
+"""The model: vision encoders → connectors → joint image sequence → causal language model.
 
 Shape legend: B rows, T tokens, N images of all rows in reading order, V views of all images, H hidden size,
 M supervised tokens.
@@ -11,30 +11,32 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from trainer.batch import IGNORE_INDEX, Batch
-from trainer.images.layout import ImageLayout, Size
+from trainer.images.layout import ImageLayout
+from trainer.images.sizes import Size
 from trainer.model.attention import Lengths
 from trainer.model.chunked_encoder import encode
 from trainer.model.encoders.base import VisionEncoder
 from trainer.model.flops import Counted, PartFlops, counted, in_turn
-from trainer.model.joint import Joint
+from trainer.model.joint import ImageSequence
 from trainer.model.language import LanguageModel
 from trainer.model.loss import token_losses
 from varyforge.errors import UserError
 
 
 class VisionLanguageModel(nn.Module):
-    """Parts put together by a recipe; nothing in here knows which model it is.
+    """A vision-language model made of the parts that a recipe names. No code in here depends on a particular model.
 
-    A part without trainable parameters is frozen: it stays in evaluation mode whatever `train` says.
+    A part without trainable parameters is frozen and stays in evaluation mode, also after `train()`.
     """
 
     def __init__(
         self,
         encoders: Mapping[str, VisionEncoder],
         connectors: Mapping[str, nn.Module],
-        joint: Joint,
+        joint: ImageSequence,
         language: LanguageModel,
         *,
         image_token_id: int,
@@ -48,11 +50,16 @@ class VisionLanguageModel(nn.Module):
 
     @property
     def layout(self) -> ImageLayout:
-        """How many image tokens the loader writes and the splice below expects."""
+        """The layout of images, which gives the number of image tokens to the loader and to `_embed`."""
         return self.joint.layout
 
+    @property
+    def vision(self) -> dict[str, VisionEncoder]:
+        """The encoders by name, in the recipe's order."""
+        return {name: cast(VisionEncoder, encoder) for name, encoder in self.encoders.items()}
+
+    @override
     def train(self, mode: bool = True) -> VisionLanguageModel:
-        """Training or evaluation mode for the parts that train; frozen parts stay in evaluation mode."""
         super().train(mode)
         for part in (*self.encoders.values(), *self.connectors.values(), self.joint, self.language):
             if is_frozen(part):
@@ -60,28 +67,29 @@ class VisionLanguageModel(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The sum of the supervised tokens' cross-entropies, each of them, and the number of its sample.
+        """Return the sum of the supervised tokens' losses, the M losses, and the sample of each.
 
-        The sum is an fp32 scalar in nats, and the only one with a gradient; then (M,) fp32 and (M,) int64.
-        `total.backward()` reaches every trainable parameter whatever the batch holds: without images the vision side
-        gets zeros and no encoder runs; without a supervised token everything gets zeros. It may run once.
+        The sum is an fp32 scalar in nats, and the only result with a gradient. The losses are (M,) fp32, the numbers of
+        samples (M,) int64. The sum's `backward()` may be called once and gives every trainable parameter a gradient,
+        whatever the batch contains. Without images no encoder runs and the vision side gets zeros. Without a supervised
+        token every parameter gets zeros.
         """
         embeddings = self._embed(batch.input_ids, batch.pixels, batch.image_sizes)
         hidden = self.language.hidden_states(embeddings, batch.positions, batch.lengths)
-        # Position t predicts token t + 1; no sample's first token has a label.
+        # Position t predicts token t + 1. The first token of a sample has no label.
         rows, before = (batch.labels[:, 1:] != IGNORE_INDEX).nonzero(as_tuple=True)
         total, losses = token_losses(hidden[rows, before], self.language.head, batch.labels[rows, before + 1])
         return total, losses, batch.sample_of[rows, before + 1]
 
     def encode_images(self, pixels: Mapping[str, Tensor], sizes: Sequence[Size]) -> Tensor:
-        """(V, S, S, 3) uint8 per encoder → (tokens of all images, H) in the language model's embedding space.
+        """Map (V, S, S, 3) uint8 per encoder to (tokens of all images, H) in the language model's embedding space.
 
-        `sizes` are those of the N images; N may be 0. Then no encoder is called, and (0, H) sends zeros to all that
-        trains.
+        `sizes` are those of the N images. With N = 0 no encoder is called, and the result (0, H) still gives zeros as
+        gradients to all trained parameters.
         """
         tokens = []
-        for name, encoder in self.encoders.items():
-            features = encode(cast(VisionEncoder, encoder), pixels[name])
+        for name, encoder in self.vision.items():
+            features = encode(encoder, pixels[name])
             tokens.append(self.connectors[name](features.to(self.language.head.dtype)))
         joined: Tensor = self.joint(tokens, sizes)
         return joined
@@ -97,26 +105,26 @@ class VisionLanguageModel(nn.Module):
         max_new_tokens: int,
         eos_id: int,
     ) -> list[list[int]]:
-        """Greedy answers, one list of ids per row; it ends with the end token where the model said it.
+        """Return greedy answers, one list of ids per row, including the end token if the model generated it.
 
         `input_ids` and `attention_mask` are (B, T) int64, padded on the LEFT; `pixels` and `image_sizes` as in `Batch`.
-        A row ends at `eos_id`, after `max_new_tokens`, or when the language model is out of positions. The result of a
-        row does not depend on the rows beside it, as long as none runs out of positions. Call in evaluation mode.
+        A row ends at `eos_id`, after `max_new_tokens`, or at the language model's last position. The result of a row
+        does not depend on other rows, as long as no row runs out of positions. The model must be in evaluation mode.
         """
         embeddings = self._embed(input_ids, pixels, image_sizes)
         ids = self.language.generate(embeddings, attention_mask, max_new_tokens=max_new_tokens, eos_id=eos_id)
         return [row[: row.index(eos_id) + 1] if eos_id in row else row for row in ids.tolist()]
 
     def flops(self, lengths: Lengths, *, views: int, supervised: int) -> list[PartFlops]:
-        """What a training step over a batch costs, part by part in the order of the computation.
+        """Count the FLOPs of a training step over a batch by part, in the order of the computation.
 
-        `lengths` as in `Batch`, `views` of all images, `supervised` the tokens with a label. Works without weights, on
-        the meta device.
+        `lengths` are as in `Batch`, `views` those of all images, `supervised` is the number of tokens with a label. The
+        model may be on the meta device, without weights.
         """
         parts: list[PartFlops] = []
         tokens = []
         for name, connector in self.connectors.items():
-            encoder = cast(VisionEncoder, self.encoders[name])
+            encoder = self.vision[name]
             count, shape = counted(connector, (1, encoder.view.count, encoder.width))
             tokens.append(torch.empty(shape, device="meta"))
             one_side: list[Counted] = [(f"encoders.{name}", encoder, views * encoder.flops())]
@@ -130,7 +138,7 @@ class VisionLanguageModel(nn.Module):
         return parts + in_turn(rest, behind_trained=any(part.passes > 1 for part in parts))
 
     def _embed(self, input_ids: Tensor, pixels: Mapping[str, Tensor], sizes: Sequence[Size]) -> Tensor:
-        """(B, T) ids → (B, T, H), the places that hold `image_token_id` filled with the images in reading order."""
+        """Map (B, T) ids to (B, T, H), with the images in reading order in place of `image_token_id`."""
         embeddings = self.language.embed(input_ids)
         slots = input_ids == self.image_token_id
         num_slots, num_tokens = int(slots.sum()), sum(map(self.layout.num_tokens, sizes))
@@ -144,5 +152,5 @@ class VisionLanguageModel(nn.Module):
 
 
 def is_frozen(part: nn.Module) -> bool:
-    """Whether none of a part's parameters trains."""
+    """Return whether none of a part's parameters is trained."""
     return not any(parameter.requires_grad for parameter in part.parameters())

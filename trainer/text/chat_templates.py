@@ -1,8 +1,8 @@
-"""How a conversation is written, as data: one row per family of models.
+"""The formats of conversations, as data: one row per family of models.
 
-In the strings, `{bos}` and `{eos}` stand for what the tokenizer calls so; a tokenizer without BOS leaves it out. What
-`tokens` lists is one token each. All else is text. A blank at the end of what stands before a text is the blank that
-many tokenizers make part of the next word: `trainer.text.roundtrip` takes care that the text comes out the same.
+In the strings, `{bos}` and `{eos}` stand for the tokenizer's BOS and EOS; without a BOS, `{bos}` is nothing. Each
+string in `tokens` is one token, everything else is text. Many tokenizers make a blank at the end of a string part of
+the word behind it; `trainer.text.roundtrip` ensures that decoding returns the text.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ IMAGE_START, IMAGE_PAD, IMAGE_END = "<img>", "<imgpad>", "</img>"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """A conversation is `begin`, the system message, then rounds of a question and an answer with `between` them.
+    """A format: `begin`, the system message, then rounds of question and answer, separated by `between`.
 
-    Supervised are the answer's text, `closing` and `end`. The tokenizer must have every one of `tokens` and `end`.
+    The answer's text, `closing` and `end` are supervised. The tokenizer must have all of `tokens` and `end`.
     """
 
     tokens: tuple[str, ...] = ()
     begin: str = BOS
     system: tuple[str, str] = ("", "")  # before and after the system message
-    default_system: str | None = None  # of a sample without one; None: leave the whole part out
+    default_system: str | None = None  # for samples without one; None: leave the whole part out
     user: tuple[str, str] = ("", "")  # before and after the question; the second includes the assistant's opening
-    user_after_system: str | None = None  # in place of user[0] behind a system message; None: the same
-    image: tuple[str, str] = (IMAGE_START, IMAGE_END)  # tokens around an image's own; "": none
+    user_after_system: str | None = None  # replaces user[0] behind a system message; None: the same
+    image: tuple[str, str] = (IMAGE_START, IMAGE_END)  # before and after the image's tokens; "": none
     after_image: str = ""
     closing: str = ""  # text between an answer and its end token; the model learns to write it
     end: str = EOS
     between: str = ""  # between an end token and the next question
-    questions: bool = True  # False: of a question only its images are kept
+    questions: bool = True  # False: only the images of a question are encoded
 
 
 _VICUNA_SYSTEM = (
@@ -57,8 +57,8 @@ TEMPLATES: dict[str, Template] = {
     "chatml_vary": _VARY_TOY,
     # For the released Vary-toy's weights: the release puts a newline behind the image (vary/demo/run_qwen_vary.py).
     "vary_toy": replace(_VARY_TOY, after_image="\n"),
-    # For the released Vary-tiny's weights: image, answer, newline, end; the question is thrown away. (The release also
-    # lost blanks at the start of an answer, and taught a cut one to end; this does neither.)
+    # For the released Vary-tiny's weights: image, answer, newline, end, without the question. (The release also removed
+    # blanks at the start of an answer and put an end token behind a cut answer; this template does neither.)
     "vary_tiny": Template(tokens=("</s>",), begin="</s>", closing="\n", end="</s>", questions=False),
     # ChatML as Qwen2 writes it (tokenizer_config.json, chat_template): a newline behind every <|im_end|>.
     "chatml": Template(
@@ -101,7 +101,7 @@ TEMPLATES: dict[str, Template] = {
         ),
         end="<|eot_id|>",
     ),
-    # Mistral 7B Instruct v0.1 and v0.2 (mistral-common, InstructTokenizerV1); it knows no system message: that stands
+    # Mistral 7B Instruct v0.1 and v0.2 (mistral-common, InstructTokenizerV1). They have no system message, so it stands
     # before the first question.
     "mistral": Template(system=(" [INST] ", "\n\n"), user=(" [INST] ", " [/INST] "), user_after_system=""),
     # LLaVA-1.6 on Mistral (llava/conversation.py, conv_mistral_instruct): a newline behind the image, a blank before

@@ -1,8 +1,8 @@
 """Conversation → token ids and labels, by concatenating tokenised spans.
 
-Supervised are the assistant's text and its end token, nothing else. A span is the text between two control tokens, or
-an answer; the answer is a span of its own, so that where it begins is known and not searched. Control tokens come from
-the template alone and are ids from the start: in a sample's own text `<|im_end|>`, `</s>` or `<imgpad>` are characters.
+Only the assistant's text and its end token are supervised. A span is the text between two control tokens, or an answer.
+Each answer is a span of its own, so that its start is known without a search. Control tokens come from the template
+alone, as ids: in a sample's own text `<|im_end|>`, `</s>` or `<imgpad>` are plain characters.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.batch import IGNORE_INDEX, Encoded, TooLong, Unusable
-from trainer.images.layout import ImageLayout, PlannedImage, Size
+from trainer.images.layout import ImageLayout
+from trainer.images.sizes import PlannedImage, Size
 from trainer.text.chat_templates import BOS, EOS, IMAGE_END, IMAGE_PAD, IMAGE_START, TEMPLATES, Template
-from trainer.text.roundtrip import Speller, Untellable, find_token
+from trainer.text.roundtrip import ExactTokenizer, NotEncodable, find_token
 from varyforge.errors import UserError
 from varyforge.escape import unescape
 from varyforge.sample import IMAGE_MARKER, Sample, Turn
 
 _Piece = str | int
-"""Plain text, or a control token's id."""
+"""A plain text, or the id of a control token."""
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """A tokenizer with the three image tokens, added at its end where it lacks them.
+    """Load a tokenizer. The three image tokens are added at its end where it lacks them.
 
     Raises:
-        UserError: not found, or not a tokenizer.
+        UserError: `path` is neither a folder with a tokenizer nor a name on the hub.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
@@ -41,31 +42,30 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
             f"model.language.tokenizer: {path!r}: {where}. Give a folder with tokenizer.json; "
             "`python -m trainer.tokenizer` trains one from shards"
         ) from error
-    tokenizer.add_tokens([IMAGE_START, IMAGE_END, IMAGE_PAD], special_tokens=True)  # known ones keep their ids
+    tokenizer.add_tokens([IMAGE_START, IMAGE_END, IMAGE_PAD], special_tokens=True)  # existing tokens keep their ids
     return tokenizer
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
-    """The id of a token that the tokenizer has."""
-    found = find_token(tokenizer, token)
-    assert found is not None, token
-    return found
+    """Return the id of a token that the tokenizer has."""
+    number = find_token(tokenizer, token)
+    assert number is not None, token
+    return number
 
 
-def sizes_of(sample: Sample) -> tuple[Size, ...]:
-    """(height, width) of each image of a sample, in pixels."""
+def image_sizes(sample: Sample) -> tuple[Size, ...]:
+    """Return (height, width) of each image of a sample, in pixels."""
     return tuple((image.height, image.width) for image in sample.images)
 
 
 class ConversationEncoder:
-    """Turns samples into ids and ids into text, for one tokenizer, template and layout of images.
+    """An encoder of samples as ids, and a decoder of ids, for one tokenizer, template and layout of images.
 
-    `lead` is the blank that an answer begins with where the tokenizer makes it part of the first word, or "".
-    `warnings` says which characters the tokenizer does not give back; an answer that holds one it does not know is
-    `Unusable`.
+    `lead` is the blank before an answer if the tokenizer makes it part of the first word, otherwise "". `warnings`
+    names the characters that the tokenizer changes. An answer with a character that it does not know is `Unusable`.
 
     Raises:
-        UserError: the tokenizer lacks a token that the template needs, or changes what every document holds.
+        UserError: the tokenizer lacks a token of the template, or changes characters that every document has.
     """
 
     def __init__(
@@ -87,22 +87,22 @@ class ConversationEncoder:
         self.image_id = token_id(tokenizer, IMAGE_PAD)
         self.layout = layout
         self._image = tuple(self._tokens.get(token, []) for token in self.template.image)
-        self._spell = Speller(tokenizer)
-        self.warnings = _judge(self._spell, tokenizer.name_or_path)
+        self._exact = ExactTokenizer(tokenizer)
+        self.warnings = _judge(self._exact, tokenizer.name_or_path)
         self._prepare(template)
 
     def encode(self, sample: Sample) -> Encoded:
-        """Ids and labels of a whole conversation.
+        """Encode a whole conversation as ids and labels.
 
-        One beyond `max_length` is cut, dropped or an error, as `too_long` says. It is cut at the end of its answers; an
-        answer that is cut has no end token, for the model is not to learn to stop there. Images are never cut.
+        `too_long` decides what happens to a conversation beyond `max_length`. "cut" removes the end of the answers; an
+        answer that is cut has no end token, so that the model does not learn to stop there. Images are never cut.
 
         Raises:
-            Unusable: an image or the first answer does not fit; or an answer holds what the tokenizer does not know.
-            TooLong: it is too long and `too_long` is "drop".
-            UserError: it is too long and `too_long` is "error".
+            Unusable: an image or the first answer does not fit, or the tokenizer does not know a part of an answer.
+            TooLong: the conversation is too long and `too_long` is "drop".
+            UserError: the conversation is too long and `too_long` is "error".
         """
-        row = self._row(sample.turns, sizes_of(sample))
+        row = self._row(sample.turns, image_sizes(sample))
         length = len(row.ids)
         truncated = length > self.max_length
         if truncated:
@@ -116,48 +116,49 @@ class ConversationEncoder:
             task=sample.task,
             input_ids=input_ids,
             labels=labels,
-            image_sizes=sizes_of(sample),
+            image_sizes=image_sizes(sample),
             truncated=truncated,
         )
 
     @property
     def planned_image(self) -> PlannedImage:
-        """What an image of unknown size is taken for; see `ImageLayout.planned_tokens`."""
+        """The cost of an image of unknown size, start and end tokens included (`ImageLayout.planned_tokens`)."""
         return PlannedImage(self.layout.planned_tokens + sum(map(len, self._image)), self.layout.most_views)
 
     def prompt(self, sample: Sample) -> list[int]:
-        """Ids up to where the last answer begins: what a model is given to answer; Unusable as for `encode`."""
-        row = self._row(sample.turns[:-1], sizes_of(sample))
+        """Return the ids before the last answer: the prompt of a generation. Raises Unusable as `encode` does."""
+        row = self._row(sample.turns[:-1], image_sizes(sample))
         row.open_answer(self.lead)
         return row.ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of an answer's ids; stops before the end token."""
+        """Decode an answer's ids up to the end token."""
         answer, closing = list(ids), ""
         if self.end_id in answer:
             answer, closing = answer[: answer.index(self.end_id)], self.template.closing
-        return self._spell.text(answer).removeprefix(self.lead).removesuffix(closing)
+        return self._exact.text(answer).removeprefix(self.lead).removesuffix(closing)
 
     def _prepare(self, name: str) -> None:
-        """Cuts the template's strings at control tokens, and finds what stands before an answer."""
-        form = self.template
-        self._begin, self._between, self._after_image = map(self._pieces, (form.begin, form.between, form.after_image))
-        self._system = self._pieces(form.system[0]), self._pieces(form.system[1])
-        self._user = self._pieces(form.user[0]), self._pieces(form.user[1])
-        behind_system = form.user_after_system
+        """Split the template's strings at control tokens, and determine the blank before an answer."""
+        template = self.template
+        self._begin, self._between = self._pieces(template.begin), self._pieces(template.between)
+        self._after_image = self._pieces(template.after_image)
+        self._system = self._pieces(template.system[0]), self._pieces(template.system[1])
+        self._user = self._pieces(template.user[0]), self._pieces(template.user[1])
+        behind_system = template.user_after_system
         self._user_after_system = self._user[0] if behind_system is None else self._pieces(behind_system)
         for piece in (p for part in (self._begin, self._between, *self._system, *self._user) for p in part):
-            if isinstance(piece, str) and self._spell.spells_control(piece):
+            if isinstance(piece, str) and self._exact.spells_control(piece):
                 raise UserError(
                     f"model.language.template {name!r} writes {piece.strip()!r} as text, but tokenizer "
                     f"{self.tokenizer.name_or_path!r} has a control token in it; it fits {_fitting(self.tokenizer)}"
                 )
         opening = self._user[1][-1] if self._user[1] else self.end_id
-        follows_blank = opening.endswith(" ") if isinstance(opening, str) else self._spell.prefix == "each"
-        self.lead = " " if follows_blank and self._spell.prefix != "never" else ""
+        follows_blank = opening.endswith(" ") if isinstance(opening, str) else self._exact.prefix == "each"
+        self.lead = " " if follows_blank and self._exact.prefix != "never" else ""
 
     def _pieces(self, text: str) -> list[_Piece]:
-        """A string of the template as plain text and ids."""
+        """Split a string of the template into plain text and ids."""
         pieces: list[_Piece] = []
         for part in re.split("(" + "|".join(map(re.escape, self._tokens)) + ")", text):
             if part in self._tokens:
@@ -168,7 +169,7 @@ class ConversationEncoder:
 
     def _row(self, turns: Sequence[Turn], sizes: Sequence[Size]) -> _Row:
         images = iter(sizes)
-        row = _Row(self._spell, self.tokenizer.bos_token_id)
+        row = _Row(self._exact, self.tokenizer.bos_token_id)
         row.add(self._begin)
         message, opening = self.template.default_system, self._user[0]
         if turns[0].role == "system":
@@ -184,13 +185,13 @@ class ConversationEncoder:
                 opening = [*self._between, *self._user[0]]
             else:
                 row.open_answer(self.lead)
-                row.add_answer([*self._said(turn.text), self.end_id])
+                row.add_answer([*self._answer(turn.text), self.end_id])
         return row
 
-    def _said(self, text: str) -> list[int]:
+    def _answer(self, text: str) -> list[int]:
         try:
-            return self._spell.ids(self.lead + unescape(text) + self.template.closing, exact=True)
-        except Untellable as error:
+            return self._exact.ids(self.lead + unescape(text) + self.template.closing, exact=True)
+        except NotEncodable as error:
             raise Unusable(str(error)) from error
 
     def _add_question(self, row: _Row, text: str, images: Iterator[Size]) -> None:
@@ -203,7 +204,7 @@ class ConversationEncoder:
                 row.add([unescape(piece)])
 
     def _cut(self, row: _Row, key: str) -> int:
-        """Tokens to keep of a row beyond `max_length`."""
+        """Return the number of tokens that stay of a row beyond `max_length`."""
         limit = self.max_length
         numbers = f"{len(row.ids)} tokens, data.max_length {limit}"
         if self._too_long == "error":
@@ -218,17 +219,17 @@ class ConversationEncoder:
         ends = [min(end, limit) for start, end in row.answers if start < limit]
         if not ends:
             raise Unusable(f"no answer token fits: {numbers}")
-        return max(ends[-1], row.images_end)  # a question whose answer is gone goes, but for its images
+        return max(ends[-1], row.images_end)  # a question without its answer is cut too, but not its images
 
 
 class _Row:
-    """A conversation as it is written: text waits until a control token or an answer ends its span."""
+    """A conversation under construction. Text is collected until a control token or an answer ends its span."""
 
-    def __init__(self, spell: Speller, bos_id: int | None) -> None:
+    def __init__(self, exact: ExactTokenizer, bos_id: int | None) -> None:
         self.ids: list[int] = []
-        self.answers: list[tuple[int, int]] = []  # start and end of each, end token included
-        self.images_end = 0  # behind the last image
-        self._spell, self._waiting = spell, ""
+        self.answers: list[tuple[int, int]] = []  # start and end of each answer, end token included
+        self.images_end = 0  # index behind the last image
+        self._exact, self._waiting = exact, ""
         self._start: tuple[list[int | None], ...] = ([], [bos_id])
 
     def add(self, pieces: Sequence[_Piece]) -> None:
@@ -245,7 +246,7 @@ class _Row:
         self.images_end = len(self.ids)
 
     def open_answer(self, lead: str) -> None:
-        """Ends the span before an answer; a blank at its end goes where the answer begins with it."""
+        """End the span before an answer, without the blank at its end if the answer begins with that blank."""
         self._waiting = self._waiting.removesuffix(lead)
         self._flush()
 
@@ -255,49 +256,50 @@ class _Row:
 
     def _flush(self) -> None:
         text, self._waiting = self._waiting, ""
-        prefix = self._spell.prefix
+        prefix = self._exact.prefix
         if text and not text.startswith(" ") and (prefix == "each" or (prefix == "first" and self.ids in self._start)):
-            text = " " + text  # where the tokenizer itself has it
-        self.ids += self._spell.ids(text)
+            text = " " + text  # as the tokenizer itself would
+        self.ids += self._exact.ids(text)
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> dict[str, list[int]]:
-    """What stands for control tokens in a template's strings, and their ids; no id for a BOS that there is not."""
+    """Map the names of control tokens in a template's strings to ids. A missing BOS has no id."""
     if name not in TEMPLATES:
         raise UserError(f"model.language.template: unknown {name!r}; one of {', '.join(TEMPLATES)}")
     if missing := _missing(tokenizer, TEMPLATES[name]):
         raise UserError(
             f"model.language.tokenizer: {tokenizer.name_or_path!r} has no token {', '.join(missing)}, which template "
-            f"{name!r} needs; it fits {_fitting(tokenizer)}. A model does not know a token that is merely added"
+            f"{name!r} needs; it fits {_fitting(tokenizer)}. The model does not know tokens that are only added"
         )
-    form = TEMPLATES[name]
-    tokens = {token: [token_id(tokenizer, token)] for token in {*form.tokens, *form.image, form.end} - {"", EOS}}
+    template = TEMPLATES[name]
+    names = {*template.tokens, *template.image, template.end} - {"", EOS}
+    tokens = {token: [token_id(tokenizer, token)] for token in names}
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     return {**tokens, BOS: [] if bos is None else [int(bos)], EOS: [] if eos is None else [int(eos)]}
 
 
-def _missing(tokenizer: PreTrainedTokenizerBase, form: Template) -> list[str]:
-    """Tokens that a template needs and the tokenizer lacks, as a message names them.
+def _missing(tokenizer: PreTrainedTokenizerBase, template: Template) -> list[str]:
+    """List the tokens of a template that the tokenizer lacks, as a message names them.
 
-    A piece of the vocabulary that reads the same will not do (GPT-like ones may have `</s>` as a word of HTML).
+    An ordinary piece of the vocabulary does not count (GPT-like vocabularies may have `</s>` as a word of HTML).
     """
-    needed = [token for token in dict.fromkeys((*form.tokens, form.end, *form.image, IMAGE_PAD)) if token]
+    needed = [token for token in dict.fromkeys((*template.tokens, template.end, *template.image, IMAGE_PAD)) if token]
     control = {str(token) for token in tokenizer.added_tokens_decoder.values()}
     lacking = [repr(token) for token in needed if token != EOS and token not in control]
     return ["eos_token"] * (EOS in needed and tokenizer.eos_token_id is None) + lacking
 
 
 def _fitting(tokenizer: PreTrainedTokenizerBase) -> str:
-    return ", ".join(name for name, form in TEMPLATES.items() if not _missing(tokenizer, form)) or "no template"
+    return ", ".join(name for name, template in TEMPLATES.items() if not _missing(tokenizer, template)) or "no template"
 
 
-def _judge(spell: Speller, name: str) -> list[str]:
-    """Warnings about what a tokenizer does not give back; refuses one that changes what every document holds."""
-    essential, other = spell.probe()
+def _judge(exact: ExactTokenizer, name: str) -> list[str]:
+    """Warn about characters that a tokenizer changes; refuse a tokenizer that changes what every document has."""
+    essential, other = exact.probe()
     if essential:
-        shown = "; ".join(essential[:2]) + (f"; and {len(essential) - 2} more" if len(essential) > 2 else "")
+        changes = "; ".join(essential[:2]) + (f"; and {len(essential) - 2} more" if len(essential) > 2 else "")
         raise UserError(
-            f"model.language.tokenizer: {name!r} does not give text back as it was: {shown}. Use one "
+            f"model.language.tokenizer: {name!r} does not give text back as it was: {changes}. Use one "
             "that does: byte-level BPE (OPT, Qwen, Llama 3) or sentencepiece BPE with byte fallback (Llama 2, Mistral)"
         )
-    return [f"tokenizer {name!r}: answers with such characters are changed or skipped: {what}" for what in other]
+    return [f"tokenizer {name!r}: answers with these characters are changed or skipped: {what}" for what in other]

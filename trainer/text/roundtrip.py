@@ -1,8 +1,8 @@
-"""Plain text ↔ ids of one tokenizer, exactly: what goes in comes out again, and no text is a control token.
+"""Plain text ↔ ids of one tokenizer, exactly: decoding returns the text, and no text becomes a control token.
 
-Tokenizers of the sentencepiece family put a blank before what they are given and take one away from what they give
-back. That suits a whole text, not the spans of a conversation. Here both are switched off, and whoever writes the spans
-puts the blank where a whole text would have it.
+Tokenizers of the sentencepiece family add a blank before a text and remove one when decoding. That suits a whole text,
+but not the spans of a conversation. `ExactTokenizer` does neither, and `trainer.text.encode` adds the blank where a
+whole text would have it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any, Literal
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader workers are the parallelism; threads below them cost
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader workers are parallel already
 
 Prefix = Literal["never", "first", "each"]
-"""Where a tokenizer puts a blank of its own: nowhere, before a text, or also behind each control token in it."""
+"""The positions of a tokenizer's own blank: nowhere, before a text, or also behind each control token in a text."""
 
-_METASPACE = "▁"  # stands for a blank in vocabularies of the sentencepiece family
-_BYTE_TOKEN = "<0x{:02X}>"  # what such a vocabulary writes unknown characters with
-_HARMLESS = {"Sequence", "NFC", "Prepend", "Replace"}  # normalisers that make no control token of another text
+_METASPACE = "▁"  # a blank in vocabularies of the sentencepiece family
+_BYTE_TOKEN = "<0x{:02X}>"  # these vocabularies write unknown characters as bytes
+_HARMLESS = {"Sequence", "NFC", "Prepend", "Replace"}  # normalisers that cannot make a control token of other text
 _MARKUP = re.compile(r"[<\[{(|｜]\W*\w.*[>\])}|｜]", re.DOTALL)
 
-_ESSENTIAL = {  # in every kind of document
+_ESSENTIAL = {  # part of every kind of document
     "letters and digits": "The quick BROWN fox jumps over 0123456789 lazy dogs",
     "punctuation": "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ [012, 345]; don't . , a.",
     "blanks": " a  b   c    d ",
@@ -46,21 +46,21 @@ _OTHER = {
 }
 
 
-class Untellable(ValueError):
-    """A text that this tokenizer cannot write; the message says why."""
+class NotEncodable(ValueError):
+    """A text that the tokenizer cannot encode; the message has the reason."""
 
 
 def find_token(tokenizer: PreTrainedTokenizerBase, token: str) -> int | None:
-    """The id of one token, None if the tokenizer has no such token."""
-    found = tokenizer.convert_tokens_to_ids(token)
-    return found if isinstance(found, int) and tokenizer.convert_ids_to_tokens(found) == token else None
+    """Return the id of a token; None if the tokenizer does not have it."""
+    number = tokenizer.convert_tokens_to_ids(token)
+    return number if isinstance(number, int) and tokenizer.convert_ids_to_tokens(number) == token else None
 
 
-class Speller:
-    """Turns plain text into ids and ids into text.
+class ExactTokenizer:
+    """A tokenizer that encodes plain text as ids and decodes these ids to the same text.
 
-    A text comes back in the form that the tokenizer normalises to, where it does (Qwen: NFC). `prefix` says where the
-    tokenizer would put a blank of its own; none is put here.
+    The text may be normalised if the tokenizer does so (Qwen: NFC). `prefix` tells where the tokenizer itself would add
+    a blank; this class adds none.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -71,8 +71,8 @@ class Speller:
         if tokenizer.is_fast:
             self._take(tokenizer.backend_tokenizer)
         self._unknown = tokenizer.unk_token_id
-        spelt = [find_token(tokenizer, _BYTE_TOKEN.format(byte)) for byte in _METASPACE.encode()]
-        numbers = [number for number in spelt if number is not None]
+        byte_ids = [find_token(tokenizer, _BYTE_TOKEN.format(byte)) for byte in _METASPACE.encode()]
+        numbers = [number for number in byte_ids if number is not None]
         self._bytes = numbers if numbers and self.text(numbers) == _METASPACE else []
         control = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if _is_control(token)}
         self._control_ids = control.keys() - {self._unknown}
@@ -85,83 +85,83 @@ class Speller:
         self._may_make_control = any(node["type"] not in _HARMLESS for node in _nodes(parts[0]))
         if self.prefix != "never":
             tokenizer = _without_prefix(tokenizer, *parts)
-        tokenizer.no_truncation()  # which a tokenizer's file may ask for
+        tokenizer.no_truncation()  # a tokenizer's file may enable it
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self._fast = tokenizer
 
     def ids(self, text: str, *, exact: bool = False) -> list[int]:
-        """Ids of a text; what looks like a control token in it is characters like any other.
+        """Encode a text. Parts that look like control tokens are encoded as characters.
 
         Raises:
-            Untellable: `exact`, and the text would not come back (unknown characters); or it would be a control token.
+            NotEncodable: `exact` is true and the text has unknown characters, or the text would give a control token.
         """
         pieces = [text]
-        if self._openings is not None and (cuts := [found.end() for found in self._openings.finditer(text)]):
+        if self._openings is not None and (cuts := [match.end() for match in self._openings.finditer(text)]):
             pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         ids = [number for piece in pieces for number in self._piece(piece, exact)]
         if exact and self._unknown in ids:
-            raise Untellable(f"the tokenizer does not know {self._strangers(text)}")
+            raise NotEncodable(f"the tokenizer does not know {self._unknown_in(text)}")
         if self._may_make_control and not self._control_ids.isdisjoint(ids):
-            raise Untellable("the tokenizer's normaliser makes a control token of a text")
+            raise NotEncodable("the tokenizer's normaliser makes a control token of a text")
         return ids
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of ids, also of control tokens among them."""
+        """Decode ids to text, control tokens included."""
         if self._fast is not None:
             return str(self._fast.decode(ids, skip_special_tokens=False))
         return str(self._slow.decode(list(ids), clean_up_tokenization_spaces=False))
 
     def spells_control(self, text: str) -> bool:
-        """Whether a text holds what is a control token of this tokenizer."""
+        """Whether a text has a control token of this tokenizer in it."""
         return self._openings is not None and self._openings.search(text) is not None
 
     def probe(self) -> tuple[list[str], list[str]]:
-        """What does not come back as it went in: of what every document holds, and of what some hold."""
+        """List the characters that do not survive encoding and decoding: essential ones, and others."""
         return self._differences(_ESSENTIAL), self._differences(_OTHER)
 
     def _differences(self, texts: dict[str, str]) -> list[str]:
-        found = []
+        differences = []
         for name, text in texts.items():
             try:
                 back = self.text(self.ids(text, exact=True))
-            except Untellable as error:
-                found.append(f"{name} ({error})")
+            except NotEncodable as error:
+                differences.append(f"{name} ({error})")
             else:
                 if unicodedata.normalize("NFC", back) != unicodedata.normalize("NFC", text):
-                    found.append(f"{name} ({text!r} comes back as {back!r})")
-        return found
+                    differences.append(f"{name} ({text!r} comes back as {back!r})")
+        return differences
 
     def _piece(self, text: str, exact: bool) -> list[int]:
-        """Ids of a text without control tokens."""
+        """Encode a text that has no control token in it."""
         if not self._metaspace or _METASPACE not in text:
             return self._encode(text)
         if exact and not self._bytes:
-            raise Untellable(f"the tokenizer writes a blank as {_METASPACE!r}, which the text holds")
+            raise NotEncodable(f"the tokenizer writes a blank as {_METASPACE!r}, which the text holds")
         first, *others = text.split(_METASPACE)
         return self._encode(first) + [number for piece in others for number in self._bytes + self._encode(piece)]
 
     def _encode(self, text: str) -> list[int]:
         if not text:
             return []
-        if self._fast is not None:  # a fifth to a half less time than through transformers
+        if self._fast is not None:  # takes 20 to 50 % less time than transformers' call
             return list(self._fast.encode_batch_fast([text], add_special_tokens=False)[0].ids)
         return list(self._slow(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
-    def _strangers(self, text: str) -> str:
+    def _unknown_in(self, text: str) -> str:
         unknown = [char for char in dict.fromkeys(text) if self._unknown in self._piece(char, exact=False)]
         return ", ".join(map(repr, unknown[:10])) + (" …" if len(unknown) > 10 else "") or "a part of the text"
 
 
 def _is_control(token: AddedToken | str) -> bool:
-    """Words and blanks that somebody added to a vocabulary are text, `<tool_call>` is control even if not special."""
+    """Whether a token is a control token: a special token, or markup such as `<tool_call>`. Added words are text."""
     text = str(token)
     special = isinstance(token, AddedToken) and token.special
     return len(text) > 1 and not text.isspace() and (special or _MARKUP.fullmatch(text) is not None)
 
 
 def _openings(tokens: Iterable[str], *, byte_tokens: bool) -> re.Pattern[str] | None:
-    """Finds the first character of every control token in a text: cut behind it, the text holds none."""
+    """Return a pattern for the first character of a control token. Split behind it, a text has no control token."""
     by_first = groupby(sorted(tokens), key=lambda token: token[0])
     rests = [(first, "|".join(re.escape(token[1:]) for token in group)) for first, group in by_first]
     alternatives = [f"{re.escape(first)}(?={rest})" for first, rest in rests]
@@ -171,12 +171,12 @@ def _openings(tokens: Iterable[str], *, byte_tokens: bool) -> re.Pattern[str] | 
 
 
 def _tree(part: Any) -> Any:
-    """A component of a tokenizer as its JSON."""
+    """Return a component of a tokenizer as JSON."""
     return None if part is None else json.loads(part.__getstate__())
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """All components in a component."""
+    """Yield all components within a component."""
     if isinstance(tree, list):
         for item in tree:
             yield from _nodes(item)
@@ -197,8 +197,8 @@ def _prefix_of(tree: Any) -> Prefix:
 
 
 def _without_prefix(tokenizer: Tokenizer, normalizer: Any, pre_tokenizer: Any, decoder: Any) -> Tokenizer:
-    """A copy that neither adds a blank nor takes one away."""
-    made = Tokenizer.from_str(tokenizer.to_str())
+    """Copy a tokenizer such that it neither adds nor removes a blank."""
+    copy = Tokenizer.from_str(tokenizer.to_str())
     for name, tree, empty in (
         ("normalizer", normalizer, normalizers.Sequence([])),
         ("pre_tokenizer", pre_tokenizer, pre_tokenizers.Sequence([])),
@@ -206,8 +206,8 @@ def _without_prefix(tokenizer: Tokenizer, normalizer: Any, pre_tokenizer: Any, d
     ):
         if tree is not None:
             empty.__setstate__(json.dumps(_bare(tree)).encode())
-            setattr(made, name, empty)
-    return made
+            setattr(copy, name, empty)
+    return copy
 
 
 def _bare(tree: Any) -> Any:

@@ -1,8 +1,6 @@
-"""Checkpoints that a run resumes from, and the exported model that others read.
+"""Checkpoints that a run resumes from.
 
-OUT/checkpoints/step-000500/   optimiser, weights, loss scale (snapshot.py) and state.json; whole or absent
-OUT/model/                     model.safetensors, recipe.yaml, tokenizer: what evaluation and the next stage load
-OUT/log.jsonl                  a line per step
+OUT/checkpoints/step-000500/   weights, optimiser, loss scale (universal_checkpoint.py) and state.json; whole or absent
 """
 
 from __future__ import annotations
@@ -13,9 +11,9 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from trainer.train import universal_checkpoint as snapshot
 from trainer.train.engine import Engine
 from trainer.train.state import TrainState
+from trainer.train.universal_checkpoint import load_universal, save_universal
 from varyforge.errors import UserError
 from varyforge.files import sync_folder, sync_tree, write_text
 
@@ -23,13 +21,17 @@ _STATE = "state.json"
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
+    """Return the whole checkpoints under `out`, oldest first."""
     folders = {path.name.removeprefix("step-"): path for path in (out / "checkpoints").glob("step-*")}
-    return [folders[step] for step in sorted(filter(str.isdecimal, folders), key=int)]  # a copy "…-old" is none
+    # Only names that are numbers count: a user's copy "step-000500-old" is not a checkpoint of the run.
+    return [folders[step] for step in sorted(filter(str.isdecimal, folders), key=int)]
 
 
 def save_checkpoint(engine: Engine, out: Path, state: TrainState, *, rank: int, keep: int) -> None:
-    """Writes a checkpoint; every rank calls it. A kill while it is written leaves the earlier ones as they were."""
+    """Write a checkpoint and delete all but the newest `keep`. Every rank calls this function.
+
+    The checkpoint's folder is renamed when it is complete, so a kill leaves the earlier checkpoints unchanged.
+    """
     folder = out / "checkpoints" / f"step-{state.step:06d}"
     temp = folder.with_name(f".{folder.name}.tmp")
     if rank == 0:
@@ -37,7 +39,7 @@ def save_checkpoint(engine: Engine, out: Path, state: TrainState, *, rank: int, 
             shutil.rmtree(torn)
         temp.mkdir(parents=True)
     engine.barrier()
-    snapshot.save(engine, temp)
+    save_universal(engine, temp)
     engine.barrier()
     if rank == 0:
         write_text(temp / _STATE, json.dumps(asdict(state), indent=2) + "\n")
@@ -51,22 +53,23 @@ def save_checkpoint(engine: Engine, out: Path, state: TrainState, *, rank: int, 
 
 
 def resume(engine: Engine, out: Path, data_sha256: str) -> TrainState:
-    """Restores the newest checkpoint, if there is one.
+    """Restore the newest checkpoint under `out` into the engine, or return the state of a new run.
 
     Raises:
-        UserError: it is of other data, or does not fit the model.
+        UserError: the checkpoint is broken, belongs to other data, or does not fit the model.
     """
-    found = checkpoints(out)
-    if not found:
+    folders = checkpoints(out)
+    if not folders:
         return TrainState(data_sha256=data_sha256)
+    newest = folders[-1]
     try:
-        state = TrainState(**json.loads((found[-1] / _STATE).read_bytes()))
+        state = TrainState(**json.loads((newest / _STATE).read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{found[-1]}: broken ({error}); delete it to continue from the one before") from error
+        raise UserError(f"{newest}: broken ({error}); delete it to continue from the one before") from error
     if state.data_sha256 != data_sha256:
         raise UserError(
-            f"{found[-1]}: was trained on another mixture or global batch, or the shards have been made anew since. "
-            "Choose another out= (or delete this one), or restore data.mixture and engine.global_batch_size"
+            f"{newest}: was trained on another mixture or global batch, or the shards have been rebuilt since. "
+            "Choose another out= (or delete the checkpoint), or restore data.mixture and engine.global_batch_size"
         )
-    snapshot.load(engine, found[-1])
+    load_universal(engine, newest)
     return state

@@ -1,6 +1,6 @@
-"""DeepSpeed, wrapped to what the loop needs. The only module that imports deepspeed.
+"""DeepSpeed behind the few operations that the loop needs. No other module imports deepspeed.
 
-The engine's configuration is derived from the recipe here and nowhere else: precision, batch and ZeRO are stated once.
+DeepSpeed's configuration is derived from the recipe here, so precision, batch and ZeRO stage are stated only once.
 """
 
 from __future__ import annotations
@@ -16,28 +16,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-os.environ.setdefault("DS_ALLOW_DEPRECATED_FP16", "1")  # Pascal cards (GTX 1080 Ti): storage type, slow but right
+os.environ.setdefault("DS_ALLOW_DEPRECATED_FP16", "1")  # for Pascal cards (GTX 1080 Ti), which have no fast fp16
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 import deepspeed
 from deepspeed import comm
 from deepspeed.accelerator import get_accelerator
 
-from trainer.model import VisionLanguageModel
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EngineSettings
-from trainer.train.master_weights import masters_of
+from trainer.train.master_weights import master_weights_of
 from varyforge.errors import UserError
 
-_BUCKET_ELEMENTS = 50_000_000  # 100 MB in 16 bits; DeepSpeed's default takes 1 GB of the card
-_PERSISTENT_ELEMENTS = 100_000  # stage 3 leaves smaller parameters whole, as DeepSpeed does by default
+_BUCKET_ELEMENTS = 50_000_000  # 100 MB in 16 bits; DeepSpeed's default takes 1 GB of GPU memory
+_PERSISTENT_ELEMENTS = 100_000  # stage 3 does not partition smaller parameters; DeepSpeed's default
 _SINGLE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 
 
 def start_distributed() -> tuple[int, int]:
-    """Joins the process group that the launcher describes, or makes one of this process alone.
+    """Join the process group that the launcher describes, or create one of this process alone.
 
     Returns:
         (rank, world size).
@@ -46,25 +47,14 @@ def start_distributed() -> tuple[int, int]:
     if "RANK" not in os.environ:
         os.environ.update(_SINGLE_PROCESS)
     if not comm.is_initialized():
-        # A shared-memory all-reduce that DeepSpeed would compile for over a minute; gloo does without.
+        # Without this DeepSpeed compiles a shared-memory all-reduce for over a minute, which gloo does not need.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(dist_init_required=True, verbose=False)
     return comm.get_rank(), comm.get_world_size()
 
 
 def engine_config(settings: EngineSettings, grad_clip: float | None) -> dict[str, Any]:
-    """DeepSpeed's own configuration.
-
-    Raises:
-        UserError: settings that do not go together.
-    """
-    if settings.zero_stage not in (0, 1, 2, 3):
-        raise UserError(f"engine.zero_stage {settings.zero_stage}: one of 0, 1, 2, 3")
-    if settings.zero_stage == 0 and settings.precision != "fp32":
-        # DeepSpeed's stage 0 makes its first 16-bit Adam update 0.744 times as large as it should be.
-        raise UserError(f"engine.zero_stage 0 with engine.precision {settings.precision}: use stage 1, or fp32")
-    if settings.offload_optimizer and settings.zero_stage < 1:
-        raise UserError("engine.offload_optimizer needs engine.zero_stage 1, 2 or 3")
+    """Return DeepSpeed's own configuration."""
     zero: dict[str, Any] = {"stage": settings.zero_stage, "reduce_bucket_size": _BUCKET_ELEMENTS}
     if settings.zero_stage == 3:
         zero["stage3_param_persistence_threshold"] = _PERSISTENT_ELEMENTS
@@ -72,10 +62,10 @@ def engine_config(settings: EngineSettings, grad_clip: float | None) -> dict[str
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": settings.micro_batch_size,
-        "gradient_accumulation_steps": 1,  # the loop says which micro-batch is the last of a step
+        "gradient_accumulation_steps": 1,  # the loop marks the last micro-batch of a step
         "gradient_clipping": grad_clip or 0.0,
         "zero_optimization": zero,
-        "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW on the host: nothing to compile at the first start
+        "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW on the host needs no compilation
         "zero_allow_untested_optimizer": True,
     }
     if settings.precision != "fp32":
@@ -84,7 +74,7 @@ def engine_config(settings: EngineSettings, grad_clip: float | None) -> dict[str
 
 
 class Engine:
-    """A model under ZeRO: backward with accumulation, the update, sums over ranks, and whole tensors to write out."""
+    """A model under ZeRO: backward pass with accumulation, update, sums over ranks, and whole tensors to save."""
 
     def __init__(
         self,
@@ -94,7 +84,7 @@ class Engine:
         grad_clip: float | None,
     ) -> None:
         config = engine_config(settings, grad_clip)
-        _check_precision(settings.precision)
+        check_precision(settings.precision)
         self._model = model
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shapes = {name: tuple(p.shape) for name, p in self.trained.items()}
@@ -105,22 +95,24 @@ class Engine:
         self.rank, self.world_size = comm.get_rank(), comm.get_world_size()
         self._whole = module.keep_vision(self.device) if isinstance(module, _Partitioned) else []
         self._gather()
-        self.masters = masters_of(settings.zero_stage, self._engine.optimizer, list(self.trained.values()))
+        self.master_weights = master_weights_of(
+            settings.zero_stage, self._engine.optimizer, list(self.trained.values())
+        )
 
     def __call__(self, *inputs: Any) -> Any:
-        """The model's forward pass."""
+        """Run the model's forward pass."""
         return self._engine(*inputs)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Adds the gradients of `loss`; after the `last` one of a step they are reduced over the ranks.
+        """Add the gradients of `loss`. After the `last` micro-batch of a step reduce them over the ranks.
 
-        DeepSpeed averages over ranks; the loop's losses are shares of a sum, hence the factor.
+        DeepSpeed averages over ranks, but the loop's losses are shares of a sum: hence the factor `world_size`.
         """
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
     def step(self, learning_rate: float) -> float:
-        """Updates the weights, unless a gradient is not finite.
+        """Update the weights, unless a gradient is not finite.
 
         Returns:
             The global norm of the gradients before clipping.
@@ -131,8 +123,9 @@ class Engine:
             self._engine.step()
             self._gather()
             norm = self._engine.get_global_grad_norm()
-            return math.inf if norm is None else float(norm)  # infinite: DeepSpeed has left the update out
-        gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]  # stage 0 keeps no norm
+            return math.inf if norm is None else float(norm)  # None: DeepSpeed has skipped the update
+        # Stage 0 does not record the norm.
+        gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
         total = float(torch.nn.utils.get_total_norm(gradients))
         if math.isfinite(total):
             self._engine.step()
@@ -140,7 +133,7 @@ class Engine:
 
     @property
     def skipped_updates(self) -> int:
-        """Updates left out so far because an fp16 gradient overflowed (the loss scale was then lowered)."""
+        """Number of updates skipped because an fp16 gradient overflowed; each time the loss scale was lowered."""
         return int(self._engine.skipped_steps)
 
     @skipped_updates.setter
@@ -148,31 +141,31 @@ class Engine:
         self._engine.skipped_steps = count
 
     def total(self, values: Tensor) -> Tensor:
-        """`values` summed over all ranks."""
+        """Return the sum of `values` over all ranks."""
         values = values.to(self.device)
         comm.all_reduce(values)
         return values
 
     def gather(self, values: Tensor) -> Tensor:
-        """`values` of each rank, (ranks, …)."""
+        """Return the `values` of all ranks, (ranks, …)."""
         values = values.to(self.device)
         gathered = [torch.empty_like(values) for _ in range(self.world_size)]
         comm.all_gather(gathered, values)
         return torch.stack(gathered)
 
     def barrier(self) -> None:
-        """Waits for all ranks."""
+        """Wait for all ranks."""
         comm.barrier()
 
-    def apply_masters(self) -> None:
-        """Lets the model compute with the fp32 weights that were written into `masters`."""
-        self.masters.apply()
+    def apply_master_weights(self) -> None:
+        """Copy the fp32 weights that were written into `master_weights` into the model."""
+        self.master_weights.apply()
         self._gather()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The whole model's weights in the precision of training; every rank calls it, and the first one gets them.
+        """Return the whole model's weights on rank 0, in the precision of training. Every rank calls this function.
 
-        They are where they are; under stage 3 they are gathered one by one and copied to the host.
+        The tensors stay on their device. Stage 3 gathers the parameters one by one and copies them to the host.
         """
         state: dict[str, Tensor] = {}
         copies: dict[Tensor, Tensor] = {}  # a tied parameter is one tensor under several names
@@ -187,18 +180,18 @@ class Engine:
         return state
 
     def _gather(self) -> None:
-        """Stage 3 has cut up every parameter in its update; those of the vision side are needed whole."""
+        """Gather the encoders' parameters, which stage 3 partitions in its update but the model needs whole."""
         if self._whole:
             self._whole[0].all_gather(self._whole)
 
 
 class _Partitioned(nn.Module):
-    """What ZeRO 3 sees of a model: language model, connectors and joint as modules, encoders as bare parameters.
+    """A model as ZeRO 3 sees it: language model, connectors and joint as modules, encoders as bare parameters.
 
-    ZeRO 3 gathers a module's parameters on all ranks when its forward or backward pass begins, so every rank has to run
-    the same modules in the same order. A rank without an image runs no encoder. Encoders are therefore none of its
-    modules: frozen ones it does not know at all, and of those that train it has the parameters, to share out gradients
-    and optimiser state; the weights themselves are kept whole on every rank.
+    ZeRO 3 gathers a module's parameters on all ranks when the module's forward or backward pass begins, so every rank
+    has to run the same modules in the same order. A rank without an image runs no encoder. Encoders are therefore not
+    submodules. The parameters of trained encoders are registered, so ZeRO partitions their gradients and optimiser
+    state; the weights stay whole on every rank. Frozen encoders are not registered.
     """
 
     def __init__(self, model: VisionLanguageModel) -> None:
@@ -209,13 +202,14 @@ class _Partitioned(nn.Module):
         self.vision = nn.ParameterList(p for p in model.encoders.parameters() if p.requires_grad)
         self._hidden = (model,)  # in a tuple: not a submodule
 
+    @override
     def forward(self, *inputs: Any) -> Any:
         return self._hidden[0](*inputs)
 
     def keep_vision(self, device: torch.device) -> list[Any]:
-        """Moves what ZeRO does not know to where the rest is, and names what is to be whole between updates."""
+        """Move frozen encoders to `device`; return the parameters that must be whole between updates."""
         (model,) = self._hidden
-        # Used outside its module (`loss.py`), in forward and backward: whole while the model as a whole runs.
+        # The head is used outside its module (loss.py), so it has to be whole while any part of the model runs.
         deepspeed.zero.register_external_parameter(self, model.language.head)
         known = set(self.vision)
         dtype = next(iter(self.language.parameters())).dtype
@@ -227,19 +221,19 @@ class _Partitioned(nn.Module):
         return list(self.vision)
 
 
-def _check_precision(precision: str) -> None:
-    """Raises UserError for a precision that this device has not."""
+def check_precision(precision: str) -> None:
+    """Raise UserError for a precision that this device lacks. Allow fp16 on a CPU, which is slow but correct."""
     accelerator = get_accelerator()
     if precision == "fp16" and accelerator.device_name() == "cpu":
-        accelerator.is_fp16_supported = lambda: True  # slow, but the arithmetic is there: consumer recipes on a CPU
-    # torch calls bf16 supported where it is only emulated (Pascal, Volta, Turing).
+        accelerator.is_fp16_supported = lambda: True
+    # torch also calls bf16 supported where it is only emulated (Pascal, Volta, Turing).
     emulated = torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0)
     if precision == "bf16" and (emulated or not accelerator.is_bf16_supported()):
         raise UserError("engine.precision bf16: this device has no bf16; use fp16 or fp32")
 
 
 def _digests(model: VisionLanguageModel) -> dict[str, str]:
-    """SHA-256 of the frozen weights of each part that has some, before they are cast."""
+    """Return the SHA-256 of the frozen weights by part. Called before the weights are cast to the run's precision."""
     digests: dict[str, Any] = defaultdict(hashlib.sha256)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

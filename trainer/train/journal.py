@@ -1,4 +1,4 @@
-"""What a run writes down: a line per step in log.jsonl, skipped samples, the console, Weights & Biases."""
+"""The log of a run: a line per step in log.jsonl, skipped samples in skipped.jsonl, the console, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -9,26 +9,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from trainer.batch import Progress, Step
 from trainer.settings import Recipe
-from trainer.train.state import TrainState
+from trainer.train.state import StepResult, TrainState
 from varyforge.console import say
 from varyforge.errors import UserError
 from varyforge.files import write_text
-
-if TYPE_CHECKING:
-    from trainer.train.state import StepResult
 
 ABOUT, LOG, SKIPPED = "about.json", "log.jsonl", "skipped.jsonl"
 _LINE_EVERY_S = 3.0
 
 
 class Journal:
-    """A run's log. A context manager; on ranks that do not write, only `skipped` does anything."""
+    """A run's log, a context manager. On ranks other than 0 it only records skipped samples."""
 
     def __init__(self, recipe: Recipe, *, first_step: int, total_steps: int, writes: bool) -> None:
         self._recipe, self._first, self._total, self._writes = recipe, first_step, total_steps, writes
@@ -39,11 +36,11 @@ class Journal:
         self._started = self._last_line = time.monotonic()
         self._out.mkdir(parents=True, exist_ok=True)
         if self._writes:
-            _forget_steps_after(self._out / LOG, self._first)
+            _delete_steps_after(self._out / LOG, self._first)
             self._log = open(self._out / LOG, "a")
             self._wandb = self._start_wandb()
             if self._first:
-                say(f"{self._out}: goes on after step {self._first} of {self._total}")
+                say(f"{self._out}: resumes after step {self._first} of {self._total}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -62,7 +59,7 @@ class Journal:
         seconds: float,
         waited_s: float,
     ) -> None:
-        """Writes down a finished step; `seconds` for all of it, `waited_s` of them for data."""
+        """Log a finished step. It took `seconds`, of which `waited_s` were spent waiting for data."""
         if not self._writes:
             return
         line = {
@@ -100,7 +97,7 @@ class Journal:
         self._say(state, result, line)
 
     def skipped(self, step: Step, number: int) -> None:
-        """Writes down this rank's samples of a step that were left out; once more where a run does it again."""
+        """Log this rank's samples of a step that were left out. A step that is repeated is logged again."""
         lines = [{"step": number, "key": key, "reason": reason} for key, reason in (*step.skipped, *step.dropped)]
         if lines:
             with open(self._out / SKIPPED, "a") as file:
@@ -122,13 +119,13 @@ class Journal:
         settings = self._recipe.wandb
         if settings.mode == "disabled":
             return None
-        import wandb  # noqa: PLC0415  # a second to import; not at all when disabled
+        import wandb  # noqa: PLC0415  # takes a second, so it is not imported when disabled
 
         try:
             return wandb.init(
                 project=settings.project,
                 name=self._out.name,
-                group=str(self._out),  # a run that goes on is another page of the same group
+                group=str(self._out),  # a resumed run is another page of the same group
                 dir=str(self._out),
                 mode=settings.mode,
                 config=asdict(self._recipe),
@@ -143,7 +140,7 @@ def _number(loss: float | None) -> str:
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:
-    """The steps in a run's log, oldest first; a torn last line counts as not there."""
+    """Return the steps in a run's log, oldest first. A torn last line is ignored."""
     path = out / LOG
     lines = path.read_text().splitlines() if path.is_file() else []
     steps = []
@@ -155,16 +152,16 @@ def read_log(out: Path) -> list[dict[str, Any]]:
     return steps
 
 
-def _forget_steps_after(path: Path, step: int) -> None:
-    """Steps after the checkpoint that a run goes on from will be done, and written down, again."""
-    kept = [line for line in read_log(path.parent) if line["step"] <= step]
-    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+def _delete_steps_after(path: Path, step: int) -> None:
+    """Delete the lines of steps after the checkpoint that a run resumes from, which will be logged again."""
+    lines = [line for line in read_log(path.parent) if line["step"] <= step]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:
     tasks = {f"loss/{task}": loss for task, loss in line["task_losses"].items()}
     sources = {
-        f"{what}/{source}": value for source, values in line["sources"].items() for what, value in values.items()
+        f"{name}/{source}": value for source, values in line["sources"].items() for name, value in values.items()
     }
     return {name: value for name, value in line.items() if not isinstance(value, dict)} | tasks | sources
 

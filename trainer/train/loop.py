@@ -1,4 +1,4 @@
-"""The training loop and its step, in the order in which things happen."""
+"""The training loop and its optimiser step, from top to bottom in the order of execution."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +22,31 @@ from trainer.train.state import StepResult, TrainState
 from varyforge.errors import UserError
 from varyforge.sample import TASKS
 
-_BUDGET_FLOOR = 1000  # samples: before so many are seen, a share of them says nothing
+_BUDGET_FLOOR = 1000  # samples; the share of bad ones among fewer says nothing
+
+
+class Counts(NamedTuple):
+    """Counts of samples and tokens in one rank's part of a step, or in all parts."""
+
+    micro_batches: int
+    supervised_tokens: int
+    skipped: int
+    dropped: int
+    truncated: int
+    rows: int  # that hold a sample
+    tokens: int  # of samples
+    positions: int  # of tokens and of padding
+    source_tokens: tuple[int, ...]  # supervised tokens of each source, in the order of `Step.progress`
+
+    @classmethod
+    def from_tensor(cls, row: Tensor) -> Counts:
+        """Return the counts of a row (8 + sources,), in the order of the fields."""
+        single, values = len(cls._fields) - 1, row.tolist()
+        return cls(*values[:single], tuple(values[single:]))
+
+    def to_tensor(self) -> Tensor:
+        """Return (8 + sources,) int64, in the order of the fields."""
+        return torch.tensor([*self[:-1], *self.source_tokens])
 
 
 def train(
@@ -34,10 +59,10 @@ def train(
     rank: int,
     empty: Batch,
 ) -> None:
-    """Runs from the newest checkpoint, or from the start, to `total_steps`.
+    """Train from the newest checkpoint, or from the start, to `total_steps`.
 
-    `steps(first, last)` gives this rank's part of the steps `first` to `last - 1`; `empty` stands in for a micro-batch
-    where it has fewer than another rank.
+    `steps(first, last)` yields this rank's part of the steps `first` to `last - 1`. `empty` is a batch of padding, run
+    by a rank that has fewer micro-batches in a step than another rank.
     """
     out = Path(recipe.out)
     state = resume(engine, out, data_sha256)
@@ -47,34 +72,37 @@ def train(
             waited_s = time.monotonic() - started
             journal.skipped(step, number + 1)
             rate = learning_rate(number, total_steps, recipe.optim)
-            # Dropout is a function of the step, as the data is: a run that goes on draws what it would have drawn.
+            # Dropout depends on the step alone, as the data does, so a resumed run draws the same numbers.
             torch.manual_seed(recipe.seed + 1_000_003 * number + rank)
             result = train_step(engine, step, rate, empty)
             if not math.isfinite(result.grad_norm) and recipe.engine.precision != "fp16":  # fp16 lowers its loss scale
-                raise UserError(f"the gradient of step {number + 1} is not finite; it read {_names(step)}")
+                raise UserError(
+                    f"the gradient of step {number + 1} is not finite; samples on this rank: {_names(step)}"
+                )
             state = advance(state, result)
             journal.step(state, result, step.progress, rate, seconds=time.monotonic() - started, waited_s=waited_s)
             check_budget(state, recipe.data.max_bad_share, step)
             if state.step % recipe.checkpoint.every_steps == 0 or state.step == total_steps:
                 save_checkpoint(engine, out, state, rank=rank, keep=recipe.checkpoint.keep)
-            started = time.monotonic()  # after the checkpoint: waiting for that is not waiting for data
+            started = time.monotonic()  # after the checkpoint, whose time is not waiting for data
 
 
 def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepResult:
-    """One optimiser step; every rank calls it with its part and runs as many micro-batches as the one that has most.
+    """Run one optimiser step. Every rank calls this function with its part of the step.
 
-    The loss is the sum over supervised tokens ÷ the supervised tokens of the whole step, over all ranks and
-    micro-batches: a token weighs the same however the step is cut up. A step whose samples are all of no use updates
-    nothing: they are counted like any others.
+    All ranks run the same number of micro-batches, that of the rank with the most. The loss is the sum over supervised
+    tokens ÷ the number of supervised tokens of the whole step, over all ranks and micro-batches, so a token weighs the
+    same however the step is split. A step without a usable sample updates nothing; its samples are counted as usual.
 
     Raises:
         UserError: the loss is not finite. The weights are then as before the step.
     """
-    counts = engine.gather(count(step))
-    _, supervised, skipped, dropped, truncated, rows, tokens, places, *by_source = counts.sum(0).tolist()
+    by_rank = engine.gather(count(step).to_tensor())
+    counts = Counts.from_tensor(by_rank.sum(0))
+    supervised = counts.supervised_tokens
     if supervised == 0:
-        return nothing_trained(skipped, dropped, truncated, engine.skipped_updates)
-    most = int(counts[:, 0].max())
+        return nothing_trained(counts, engine.skipped_updates)
+    most = Counts.from_tensor(by_rank.amax(0)).micro_batches
     batches = step.batches + [empty] * (most - len(step.batches))
 
     by_task = torch.zeros(len(TASKS), 3, dtype=torch.float64, device=engine.device)  # sum of losses, tokens, samples
@@ -95,18 +123,18 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
         task_samples={task: int(n) for task, (_, _, n) in zip(TASKS, by_task.tolist(), strict=True) if n},
         grad_norm=grad_norm,
         supervised_tokens=supervised,
-        source_tokens=dict(zip(step.progress, by_source, strict=True)),
-        skipped=skipped,
-        dropped=dropped,
-        truncated=truncated,
-        row_tokens=tokens / rows,
-        padding=1 - tokens / places,
+        source_tokens=dict(zip(step.progress, counts.source_tokens, strict=True)),
+        skipped=counts.skipped,
+        dropped=counts.dropped,
+        truncated=counts.truncated,
+        row_tokens=counts.tokens / counts.rows,
+        padding=1 - counts.tokens / counts.positions,
         skipped_updates=engine.skipped_updates,
     )
 
 
-def nothing_trained(skipped: int, dropped: int, truncated: int, skipped_updates: int) -> StepResult:
-    """The result of a step in which no token is supervised."""
+def nothing_trained(counts: Counts, skipped_updates: int) -> StepResult:
+    """Return the result of a step without a supervised token."""
     return StepResult(
         loss=None,
         task_losses={},
@@ -114,44 +142,40 @@ def nothing_trained(skipped: int, dropped: int, truncated: int, skipped_updates:
         grad_norm=0.0,
         supervised_tokens=0,
         source_tokens={},
-        skipped=skipped,
-        dropped=dropped,
-        truncated=truncated,
+        skipped=counts.skipped,
+        dropped=counts.dropped,
+        truncated=counts.truncated,
         row_tokens=0.0,
         padding=0.0,
         skipped_updates=skipped_updates,
     )
 
 
-def count(step: Step) -> Tensor:
-    """What ranks have to know of each other's part of a step, (8 + sources,) int64.
-
-    The first is the number of micro-batches, the last are the supervised tokens of each source in `step.progress`.
-    """
+def count(step: Step) -> Counts:
+    """Count this rank's part of a step."""
     batches = step.batches
     by_source: Counter[str] = Counter()
     for batch in batches:
         for source, tokens in zip(batch.sources, batch.supervised_of, strict=True):
             by_source[source] += tokens
-    return torch.tensor(
-        [
-            len(batches),
-            sum(batch.num_supervised for batch in batches),
-            len(step.skipped),
-            len(step.dropped),
-            step.truncated,
-            sum(batch.num_rows for batch in batches),
-            sum(batch.num_tokens for batch in batches),
-            sum(batch.input_ids.numel() for batch in batches),
-            *(by_source[source] for source in step.progress),
-        ]
+    return Counts(
+        micro_batches=len(batches),
+        supervised_tokens=sum(batch.num_supervised for batch in batches),
+        skipped=len(step.skipped),
+        dropped=len(step.dropped),
+        truncated=step.truncated,
+        rows=sum(batch.num_rows for batch in batches),
+        tokens=sum(batch.num_tokens for batch in batches),
+        positions=sum(batch.input_ids.numel() for batch in batches),
+        source_tokens=tuple(by_source[source] for source in step.progress),
     )
 
 
 def add_by_task(sums: Tensor, losses: Tensor, samples: Tensor, tasks: Sequence[str]) -> None:
-    """Adds a micro-batch to `sums` (tasks, 3): sum of its token losses (M,), their number, its samples, per task.
+    """Add a micro-batch to `sums` (tasks, 3): per task the sum of token losses, their number, and the samples.
 
-    `samples` (M,) is the number of the sample of each loss, `tasks` the task of each sample.
+    `losses` (M,) are the losses of M supervised tokens, `samples` (M,) the number of each token's sample, `tasks` the
+    task of each sample.
     """
     if not tasks:
         return
@@ -162,7 +186,7 @@ def add_by_task(sums: Tensor, losses: Tensor, samples: Tensor, tasks: Sequence[s
 
 
 def advance(state: TrainState, result: StepResult) -> TrainState:
-    """The state after a step."""
+    """Return the state after a step."""
     return TrainState(
         step=state.step + 1,
         samples=state.samples + sum(result.task_samples.values()),
@@ -176,12 +200,12 @@ def advance(state: TrainState, result: StepResult) -> TrainState:
 
 
 def check_budget(state: TrainState, max_bad_share: float, step: Step) -> None:
-    """Raises UserError when more samples could not be used than the recipe allows."""
+    """Raise UserError when more samples could not be used than the recipe allows."""
     seen = state.samples + state.skipped
     if state.skipped > max_bad_share * max(seen, _BUDGET_FLOOR):
         raise UserError(
             f"{state.skipped} of {seen} samples could not be used, more than data.max_bad_share {max_bad_share}; "
-            f"the last: {_skipped(step)}. The run's skipped.jsonl lists them"
+            f"the last: {_skipped(step)}. skipped.jsonl in the run's folder lists all of them"
         )
 
 

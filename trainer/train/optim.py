@@ -1,4 +1,4 @@
-"""The optimiser and its schedule."""
+"""The optimiser and its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.settings import OptimSettings
 
 
 def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; biases and norms are not decayed."""
+    """Return AdamW over the trainable parameters, without weight decay on biases and norms."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -23,9 +23,10 @@ def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Ad
 
 
 def learning_rate(step: int, total: int, settings: OptimSettings) -> float:
-    """Of step `step` (from 0) of `total`: linear warm-up, then cosine to 0. Pure, so resuming needs no state.
+    """Return the rate of step `step` (from 0) of `total`: linear warm-up, then cosine to 0.
 
-    The first step is already warm (1 / warm-up steps of the peak), so no step is without effect.
+    A pure function, so a resumed run needs no scheduler state. The first step has 1 / warm-up steps of the peak rate
+    and not 0, so every step has an effect.
     """
     warmup = math.ceil(total * settings.warmup_ratio)
     if step < warmup:

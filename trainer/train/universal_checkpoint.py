@@ -1,9 +1,9 @@
-"""A training state on disk that knows neither ranks nor ZeRO stages.
+"""A training state on disk that depends neither on the number of ranks nor on the ZeRO stage.
 
-state-00000.safetensors, …   fp32 weights and moments of what trains, under weight/NAME, exp_avg/NAME, exp_avg_sq/NAME
-engine.json                  updates done, loss scale, and the digests of what is frozen
+state-00000.safetensors, …   fp32 weights and moments of trained parameters: weight/NAME, exp_avg/NAME, exp_avg_sq/NAME
+engine.json                  number of updates, loss scale, and digests of the frozen parts
 
-What is frozen is not stored: the recipe brings it again, and the digests tell whether it is the same.
+Frozen weights are not stored. The recipe brings them again, and the digests show whether they are the same.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from varyforge.files import write_text
 
 _ENGINE = "engine.json"
 _FORMAT = 1
-_SHARD_ELEMENTS = 256 * 1024**2  # 1 GiB in fp32: what a rank holds in host memory while it writes
+_SHARD_ELEMENTS = 256 * 1024**2  # 1 GiB in fp32: host memory that a rank needs while it writes
 
 
-def save(engine: Engine, folder: Path) -> None:
-    """Writes the state into `folder`; every rank calls it, and they take turns at the files."""
-    engine.masters.prepare()
+def save_universal(engine: Engine, folder: Path) -> None:
+    """Write the engine's state into `folder`. Every rank calls this function, and the ranks take turns at the files."""
+    engine.master_weights.prepare()
     for number, keys in enumerate(_shards(engine)):
         mine = number % engine.world_size == engine.rank
         tensors: dict[str, Tensor] = {}
         for key in keys:
-            tensor = _read(engine, key)  # all ranks together
+            tensor = _read(engine, key)  # a collective operation: all ranks take part
             if mine:
                 tensors[key] = tensor.cpu().contiguous()
         if mine:
@@ -48,34 +48,34 @@ def save(engine: Engine, folder: Path) -> None:
     if engine.rank == 0:
         about = {
             "format": _FORMAT,
-            "step": engine.masters.step,
+            "step": engine.master_weights.step,
             "skipped_updates": engine.skipped_updates,
-            "loss_scale": engine.masters.loss_scale,
+            "loss_scale": engine.master_weights.loss_scale,
             "frozen": engine.frozen,
         }
         write_text(folder / _ENGINE, json.dumps(about, indent=2) + "\n")
 
 
-def load(engine: Engine, folder: Path) -> None:
-    """Restores what `save` wrote, on any number of ranks and any ZeRO stage; every rank calls it.
+def load_universal(engine: Engine, folder: Path) -> None:
+    """Restore a saved state, on any number of ranks and any ZeRO stage. Every rank calls this function.
 
     Raises:
-        UserError: files are missing or broken, or the state is of another model. The engine is then as it was.
+        UserError: files are missing or broken, or the state belongs to another model. The engine is then unchanged.
     """
     about = _about(folder)
     _compare(folder, "frozen", about["frozen"], engine.frozen)
     with ExitStack() as stack:
         files = [_open(path, stack) for path in sorted(folder.glob("state-*.safetensors"))]
-        holder = {key: file for file in files for key in file.keys()}
-        found = {key: tuple(file.get_slice(key).get_shape()) for key, file in holder.items()}
-        _compare(folder, "trained", found, {f"{kind}/{name}": shape for kind, name, shape in _units(engine)})
-        engine.masters.prepare(step=about["step"])
-        for key, file in holder.items():
+        file_of = {key: file for file in files for key in file.keys()}
+        saved = {key: tuple(file.get_slice(key).get_shape()) for key, file in file_of.items()}
+        _compare(folder, "trained", saved, {f"{kind}/{name}": shape for kind, name, shape in _tensors(engine)})
+        engine.master_weights.prepare(step=about["step"])
+        for key, file in file_of.items():
             kind, name = key.split("/", 1)
-            engine.masters.write(engine.trained[name], kind, file.get_tensor(key))
-    engine.masters.loss_scale = about["loss_scale"]
+            engine.master_weights.write(engine.trained[name], kind, file.get_tensor(key))
+    engine.master_weights.loss_scale = about["loss_scale"]
     engine.skipped_updates = about["skipped_updates"]
-    engine.apply_masters()
+    engine.apply_master_weights()
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -102,35 +102,35 @@ def _broken(folder: Path, reason: object) -> str:
     )
 
 
-def _compare(folder: Path, what: str, found: Mapping[str, object], expected: Mapping[str, object]) -> None:
-    """Raises UserError unless both say the same of the same names."""
-    differ = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+def _compare(folder: Path, kind: str, saved: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    """Raise UserError unless both mappings are equal. `kind` is "frozen" or "trained"."""
+    differ = sorted(name for name in saved.keys() | expected.keys() if saved.get(name) != expected.get(name))
     if differ:
         name = differ[0]
         raise UserError(
-            f"{folder}: does not fit this run: {len(differ)} of what is {what} differ, first {name}, "
-            f"saved {found.get(name, 'nothing')}, this run has {expected.get(name, 'nothing')}. "
+            f"{folder}: does not fit this run: {len(differ)} {kind} entries differ, first {name}, "
+            f"saved {saved.get(name, 'nothing')}, this run has {expected.get(name, 'nothing')}. "
             "Continue with the model and weights of the recipe it was saved with, or choose another out="
         )
 
 
 def _read(engine: Engine, key: str) -> Tensor:
     kind, name = key.split("/", 1)
-    return engine.masters.read(engine.trained[name], kind)
+    return engine.master_weights.read(engine.trained[name], kind)
 
 
-def _units(engine: Engine) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """(kind, name, shape) of each tensor of a state, in a fixed order."""
+def _tensors(engine: Engine) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Yield (kind, name, shape) of each tensor of a state, in a fixed order."""
     for name, shape in engine.shapes.items():
         for kind in KINDS:
             yield kind, name, shape
 
 
 def _shards(engine: Engine) -> list[list[str]]:
-    """The keys of each file: as many as fit into one, at least one."""
+    """Group the tensors' keys into files of at most `_SHARD_ELEMENTS` elements, at least one tensor each."""
     shards: list[list[str]] = []
     room = 0
-    for kind, name, shape in _units(engine):
+    for kind, name, shape in _tensors(engine):
         size = math.prod(shape)
         if size > room:
             shards.append([])

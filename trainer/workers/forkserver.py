@@ -1,8 +1,8 @@
-"""The other side of `trainer.workers.pool`: a process that has imported everything, and the workers that it forks.
+"""The processes of `trainer.workers.pool`: a server that has imported everything, and the workers that it forks.
 
-The training process has threads and CUDA and must not be forked; a fresh interpreter takes seconds to import a
-tokenizer. So one fresh interpreter imports all once, stays single-threaded, and forks workers in milliseconds, which
-share its memory. All of them end with the training process, also when that is killed with -9.
+The training process has threads and CUDA and must not be forked. A new interpreter takes seconds to import a tokenizer.
+So one new interpreter imports everything once, stays single-threaded and forks workers in milliseconds. Workers share
+its memory. All of these processes end with the training process, even when `kill -9` ends it.
 """
 
 from __future__ import annotations
@@ -27,53 +27,44 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.workers.channel import LARGEST_MESSAGE, Arena, anonymous_file, offsets, receive, send
+from trainer.workers.tasks import costs_one_sample, reason_of
 from varyforge.errors import UserError
-from varyforge.processes import end_with_parent, one_line
+from varyforge.processes import end_with_parent
 
 STACKS = signal.SIGUSR1
-"""A worker that gets this signal writes where each of its threads is, even from within a C library."""
+"""A worker that receives this signal writes the stacks of its threads, even from within a C library."""
 
 _SURROUNDINGS = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
 ) | {
     "TOKENIZERS_PARALLELISM": "false",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a thread that Arrow's allocator starts on import
-    "CUDA_VISIBLE_DEVICES": "",  # a loader has no business there, and a context takes half a gigabyte
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # Arrow's allocator would start a thread on import
+    "CUDA_VISIBLE_DEVICES": "",  # a loader needs no GPU, and a context takes half a gigabyte
 }
-_FAREWELL_S = 1.0  # for killed workers to be gone
+_FAREWELL_S = 1.0  # for killed workers to end
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a worker has to say about one item; without a tag: that it has started."""
+class Reply:
+    """A worker's message about one item. Without a tag: the worker has started."""
 
     tag: int | None = None
     kind: Literal["loaded", "skipped", "fatal"] = "loaded"
     text: str = ""  # the reason, or the traceback
     data: bytes = b""  # the pickled value
-    sizes: tuple[int, ...] = ()  # bytes of each of its arrays; they lie in the item's slot, unless …
-    inline: tuple[bytes, ...] = ()  # … they are here, or in a file that came with this message
-    users: bool = False  # a fatal error that the user can mend
+    sizes: tuple[int, ...] = ()  # bytes of each of its arrays, which are in the item's slot, in …
+    inline: tuple[bytes, ...] = ()  # … `inline`, or in a file that comes with this message
+    users: bool = False  # a fatal error is a UserError
 
 
-def costs_one_sample(error: Exception) -> bool:
-    """Whether an exception is about a sample's bytes, which is counted. Any other stops the run."""
-    return isinstance(error, ValueError | OSError) and not isinstance(error, UserError)
-
-
-def reason_of(error: Exception) -> str:
-    """An exception as a line for a list of skipped samples."""
-    return one_line(error, 300) or type(error).__name__
-
-
-def _told(error: Exception) -> tuple[str, bool]:
-    """What to say of an exception that ends the run, and whether the user can mend it."""
+def _fatal(error: Exception) -> tuple[str, bool]:
+    """Return message or traceback of an exception that ends the run, and whether it is a UserError."""
     users = isinstance(error, UserError)
     return str(error) if users else "".join(traceback.format_exception(error)), users
 
 
 def start_server(arena: Arena) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Starts a process that runs `serve`; the process, and the other end of its `control`."""
+    """Start a process that runs `serve`. Return the process and the other end of its `control`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # The kernel ties a process to the thread that started it, not to that thread's process.
     tied_to = os.getpid() if threading.current_thread() is threading.main_thread() else 0
@@ -83,24 +74,24 @@ def start_server(arena: Arena) -> tuple[subprocess.Popen[bytes], socket.socket]:
         pass_fds=[theirs.fileno(), arena.file],
         stdin=subprocess.DEVNULL,
         env={**os.environ, **_SURROUNDINGS, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-        start_new_session=True,  # Ctrl-C and a closed terminal are not for it
+        start_new_session=True,  # protects it from Ctrl-C and a closed terminal
     )
     theirs.close()
     return server, ours
 
 
 def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
-    """Takes the loading function, then starts and signals workers until the other side of `control` closes.
+    """Receive the loading function, then start and signal workers until the other side closes `control`.
 
     Args:
-        control: descriptor of a socket. Comes: the pickled function; then ("start", number) with a socket and a file
-            for stacks, or ("signal", number, signal). Goes: "ready" or ("failed", what, whether a user can mend it);
-            then (number, wait status) when a worker has ended.
-        arena: descriptor of the shared memory, as large as it will ever be.
+        control: descriptor of a socket. It receives the pickled function, then ("start", worker_id) with a socket and
+            a file for stacks, or ("signal", worker_id, signal). It sends "ready" or ("failed", text, whether it is a
+            UserError), then (worker_id, wait status) whenever a worker has ended.
+        arena: descriptor of the shared memory in its final size.
         slot_bytes: size of its slots.
-        tied_to: process with which this one ends at once, or 0: only when `control` closes.
+        tied_to: id of the process with which this one ends at once. 0: this process ends when `control` closes.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, which ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process handles Ctrl-C and ends this one
     if tied_to:
         end_with_parent(tied_to)
     with socket.socket(fileno=control) as channel:
@@ -110,24 +101,24 @@ def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
         try:
             load = pickle.loads(first[0])
         except Exception as error:
-            send(channel, ("failed", *_told(error)))
+            send(channel, ("failed", *_fatal(error)))
             return
         gc.collect()
-        gc.freeze()  # no collection of a worker's touches, and so copies, what all of them share
+        gc.freeze()  # so that a worker's collections do not touch, and so copy, shared memory
         try:
             send(channel, "ready")
             _Server(channel, load, arena, slot_bytes).run()
-        except OSError:  # no more processes, or the other side has just closed
+        except OSError:  # no more processes allowed, or the other side has just closed
             with suppress(OSError):
                 send(channel, ("failed", traceback.format_exc(), False))
-    os._exit(0)  # nothing here needs the second that taking torch apart takes
+    os._exit(0)  # skips the second that torch's clean-up takes
 
 
 class _Server:
     def __init__(self, channel: socket.socket, load: Callable[[Any], Any], arena: int, slot_bytes: int) -> None:
         self._channel = channel
         self._load, self._arena, self._slot_bytes = load, arena, slot_bytes
-        self._workers: dict[int, tuple[int, int]] = {}  # by descriptor that is ready when it ended: number, process
+        self._workers: dict[int, tuple[int, int]] = {}  # pidfd → worker id, process id
 
     def run(self) -> None:
         ready = select.poll()
@@ -146,10 +137,10 @@ class _Server:
             self._end_all()
 
     def _obey(self, message: tuple[Any, ...], descriptors: list[int]) -> int | None:
-        """Does as told; the descriptor that tells the end of a worker just started."""
+        """Carry out a request. Return the pidfd of a worker that was started."""
         if message[0] == "signal":
-            for number, process in self._workers.values():
-                if number == message[1]:
+            for worker_id, process in self._workers.values():
+                if worker_id == message[1]:
                     os.kill(process, message[2])
             return None
         own, server = tuple(descriptors), os.getpid()
@@ -163,7 +154,7 @@ class _Server:
         return end
 
     def _become_worker(self, own: tuple[int, ...], server: int) -> None:
-        """Never returns."""
+        """Run as a worker. Never returns."""
         try:
             end_with_parent(server)
             self._channel.close()
@@ -172,9 +163,12 @@ class _Server:
             tasks, stacks = own
             faulthandler.enable(stacks)
             faulthandler.register(STACKS, stacks)
-            with suppress(OSError):  # when memory runs out, better this process, which costs a sample
+            with suppress(OSError):  # out of memory, the kernel should kill this process, which costs a sample
                 Path("/proc/self/oom_score_adj").write_text("500")
-            with suppress(OSError), socket.socket(fileno=tasks) as channel:  # closed: nobody waits for an answer
+            with (
+                suppress(OSError),
+                socket.socket(fileno=tasks) as channel,
+            ):  # closed: nobody waits for a reply
                 _work(channel, self._load, self._arena, self._slot_bytes)
         except BaseException:
             traceback.print_exc()
@@ -182,42 +176,42 @@ class _Server:
         os._exit(0)
 
     def _ended(self, descriptor: int) -> None:
-        number, process = self._workers.pop(descriptor)
+        worker_id, process = self._workers.pop(descriptor)
         _, status = os.waitpid(process, 0)
         os.close(descriptor)
-        send(self._channel, (number, status))
+        send(self._channel, (worker_id, status))
 
     def _end_all(self) -> None:
         for _, process in self._workers.values():
             os.kill(process, signal.SIGKILL)
-        until = time.monotonic() + _FAREWELL_S  # one that waits in the kernel for a dead disk may never be gone
+        until = time.monotonic() + _FAREWELL_S  # a process that waits in the kernel for a dead disk may never end
         for _, process in self._workers.values():
             while os.waitpid(process, os.WNOHANG)[0] == 0 and time.monotonic() < until:
                 time.sleep(0.005)
 
 
 def _work(channel: socket.socket, load: Callable[[Any], Any], arena: int, slot_bytes: int) -> None:
-    """A worker's life: (tag, item, slot) comes, an `Answer` goes, until the other side closes."""
+    """Answer each (tag, item, slot) with a `Reply` until the other side closes the channel."""
     memory = memoryview(mmap.mmap(arena, 0))
-    send(channel, Answer())
+    send(channel, Reply())
     while (message := receive(channel)) is not None:
         tag, item, slot = message[0]
         room = None if slot is None else memory[slot * slot_bytes : (slot + 1) * slot_bytes]
         try:
-            answer, file = _packed(tag, load(item), room)
+            reply, file = _packed(tag, load(item), room)
         except Exception as error:  # the boundary between a bad sample and a defect
             if costs_one_sample(error):
-                answer, file = Answer(tag, "skipped", reason_of(error)), None
+                reply, file = Reply(tag, "skipped", reason_of(error)), None
             else:
-                text, users = _told(error)
-                answer, file = Answer(tag, "fatal", text, users=users), None
-        send(channel, answer, [] if file is None else [file])
+                text, users = _fatal(error)
+                reply, file = Reply(tag, "fatal", text, users=users), None
+        send(channel, reply, [] if file is None else [file])
         if file is not None:
             os.close(file)
 
 
-def _packed(tag: int, value: object, room: memoryview | None) -> tuple[Answer, int | None]:
-    """The answer with a value whose arrays lie in `room`, or in a file where they do not fit or there is none."""
+def _packed(tag: int, value: object, room: memoryview | None) -> tuple[Reply, int | None]:
+    """Pack a value into a reply. Its arrays go to `room` if they fit, else into the message or an anonymous file."""
     buffers: list[pickle.PickleBuffer] = []
     data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     arrays = [buffer.raw() for buffer in buffers]
@@ -226,12 +220,12 @@ def _packed(tag: int, value: object, room: memoryview | None) -> tuple[Answer, i
     if room is not None and 0 < total <= len(room):
         for begin, part in zip(begins, arrays, strict=True):
             room[begin : begin + part.nbytes] = part
-        return Answer(tag, data=data, sizes=sizes), None
+        return Reply(tag, data=data, sizes=sizes), None
     if total <= LARGEST_MESSAGE // 2:
-        return Answer(tag, data=data, sizes=sizes, inline=tuple(part.tobytes() for part in arrays)), None
+        return Reply(tag, data=data, sizes=sizes, inline=tuple(part.tobytes() for part in arrays)), None
     file = anonymous_file()
     for begin, part in zip(begins, arrays, strict=True):
         written = 0
         while written < part.nbytes:
             written += os.pwrite(file, part[written:], begin + written)
-    return Answer(tag, data=data, sizes=sizes), file
+    return Reply(tag, data=data, sizes=sizes), file

@@ -1,4 +1,4 @@
-"""Items to load and what becomes of them; and the simplest way to load them, in the calling thread."""
+"""Tasks and results of loading, and the simplest pool, which loads in the calling thread."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
-from trainer.workers.forkserver import costs_one_sample, reason_of
+from typing_extensions import override
+
+from varyforge.errors import UserError
+from varyforge.processes import one_line
 
 
 class LoadError(RuntimeError):
-    """A defect in the loading function, or a worker that cannot start; with its traceback."""
+    """A defect in the loading function, with its traceback, or a worker that cannot start."""
 
 
 class Stopped(Exception):
-    """`stop` was called while a result was waited for."""
+    """`stop` was called while another thread waited for a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """An item to load."""
 
-    tag: int  # comes back with the result; of no other task that is not yet answered
-    item: Any  # what the loading function is given; small
-    pixel_bytes: int = 0  # expected of the result's arrays; 0: it needs no shared memory
+    tag: int  # returned with the result; unique among the tasks without a result
+    item: Any  # argument of the loading function; small
+    pixel_bytes: int = 0  # expected size of the result's arrays; 0: no shared memory needed
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a task: a value, or the reason why there is none. `free` it when its arrays were copied."""
+    """The value of a task, or the reason why there is none. Call `free` after copying its arrays."""
 
     tag: int
     value: Any = None
@@ -39,28 +42,41 @@ class Result:
     slot: int | None = None
 
 
+def costs_one_sample(error: Exception) -> bool:
+    """Whether an exception concerns one sample's bytes, which is counted. All others stop the run."""
+    return isinstance(error, ValueError | OSError) and not isinstance(error, UserError)
+
+
+def reason_of(error: Exception) -> str:
+    """Return an exception's message as one line of at most 300 characters, for the list of skipped samples."""
+    return one_line(error, 300) or type(error).__name__
+
+
 class Pool(Protocol):
-    """Loads items. A context manager: closed without delay, whatever its state."""
+    """A loader of items. A context manager that closes without delay, whatever its state."""
 
     def submit(self, task: Task) -> None:
-        """Adds a task; those added first are begun first."""
+        """Add a task. Tasks are started in the order in which they were added."""
 
     def next(self) -> Result:
-        """Waits for a result of a task that was submitted: in any order, exactly one for each.
+        """Wait for a result of a submitted task. Results come in any order, exactly one per task.
 
         Raises:
-            UserError: the loading function's.
-            LoadError, Stopped
+            UserError: raised by the loading function.
+            LoadError: the loading function has a defect, or the workers cannot start.
+            Stopped: `stop` was called.
         """
 
     def tend(self) -> None:
-        """Gives the workers more to do, without waiting: for whoever is busy with something else meanwhile."""
+        """Assign more tasks to the workers, if there are any, without waiting. For a caller with other work to do."""
+        return
 
     def free(self, result: Result) -> None:
-        """The arrays of a result are no longer looked at."""
+        """Release the shared memory, if any, of a result's arrays, which are no longer used."""
+        return
 
     def stop(self) -> None:
-        """From another thread: `next` raises `Stopped`, now and later."""
+        """Make `next` raise `Stopped`, now and later. May be called from another thread."""
 
     def __enter__(self) -> Pool: ...
 
@@ -69,26 +85,28 @@ class Pool(Protocol):
     ) -> None: ...
 
 
-class InProcess:
-    """Loads in the calling thread. No deadline: nobody is there to watch."""
+class InProcess(Pool):
+    """A pool that loads in the calling thread, without a deadline."""
 
     def __init__(self, load: Callable[[Any], Any], *, key_of: Callable[[int], str]) -> None:
         self._load, self._key_of = load, key_of
         self._tasks: deque[Task] = deque()
         self._stopped = threading.Event()
 
+    @override
     def __enter__(self) -> InProcess:
         return self
 
+    @override
     def __exit__(self, *_: object) -> None:
         self._tasks.clear()
 
+    @override
     def submit(self, task: Task) -> None:
-        """See `Pool`."""
         self._tasks.append(task)
 
+    @override
     def next(self) -> Result:
-        """See `Pool`."""
         if self._stopped.is_set():
             raise Stopped
         task = self._tasks.popleft()
@@ -100,12 +118,6 @@ class InProcess:
             error.add_note(f"while loading sample {self._key_of(task.tag)}")
             raise
 
-    def tend(self) -> None:
-        """See `Pool`; there is nobody to tend."""
-
-    def free(self, result: Result) -> None:
-        """See `Pool`; the arrays are their own."""
-
+    @override
     def stop(self) -> None:
-        """See `Pool`."""
         self._stopped.set()

@@ -32,9 +32,9 @@ from tests.pipelines.paper_root import write_paper_root
 from tests.pipelines.run.test_data_sets import recipe as recipe_of_the_data
 from tests.pipelines.shard_world import CHINESE, ENGLISH, Entry, page, photo, talk, write_set
 from tests.trainer.world import make_tokenizer
-from trainer.data.corpus import Corpus
-from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.text.encode import ConversationEncoder, load_tokenizer
 from varyforge.errors import UserError
 from varyforge.shards import ShardSet
@@ -84,7 +84,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(file: Path, out: Path | str, *overrides: str, workers: int = 2, **settings: Any) -> ShardSet:
     given = read_given(file, overrides)
     settings = {"samples_per_shard": 10} | settings
-    write_mixture(Corpus(given.data), given.data.mixture, out, WriteSettings(**settings), workers=workers)
+    write_mixture(given.corpus(), given.data.mixture, out, WriteSettings(**settings), workers=workers)
     return ShardSet(out)
 
 
@@ -152,7 +152,7 @@ def test_a_source_asked_for_in_part_is_counted_from_the_order(root: Path) -> Non
     """The first 16 of 25 talks are not the mean ones: what is got is what the order draws."""
     given = read_given(root / "mix.yaml", ["samples=64"])
     (talks,) = (one for one in report_on(given).sources if one.name == "rest/talks")
-    corpus = Corpus(given.data)
+    corpus = given.corpus()
     drawn = [item.tokens for item in corpus.items(np.arange(64)) if item.source == "rest/talks"]
     assert talks.counts.tokens == sum(drawn)
     assert talks.asked_tokens != talks.counts.tokens
@@ -222,7 +222,7 @@ def test_plain_webdataset_reads_the_exact_ratios_in_every_prefix(written: ShardS
 
 
 def test_it_is_the_order_that_the_trainer_reads(root: Path, written: ShardSet) -> None:
-    corpus = Corpus(read_given(root / "mix.yaml", []).data)
+    corpus = read_given(root / "mix.yaml", []).corpus()
     keys = [base_of(sample["__key__"]) for sample in read_plain(written)]
     assert keys == [corpus.key(position) for position in range(128)]
 
@@ -392,7 +392,7 @@ def test_a_mixture_of_a_written_mixture_has_keys_of_its_own_too(written: ShardSe
 def test_a_written_mixture_can_be_filtered_by_source(written: ShardSet, tmp_path: Path) -> None:
     file = tmp_path / "mix.yaml"
     file.write_text(f"sources: {{part: {{shards: {written.folder}, where: {{mixture_source: rest/photos}}}}}}")
-    corpus = Corpus(read_given(file, []).data)
+    corpus = read_given(file, []).corpus()
     assert corpus.mixture.per_epoch == 16
     assert {item.task for item in corpus.items(np.arange(16))} == {"detection"}
 
@@ -496,7 +496,7 @@ def test_keys_stay_unique_from_mixture_to_mixture() -> None:
 
 
 def test_occurrences_count_in_order(root: Path) -> None:
-    mixture = Corpus(read_given(root / "mix.yaml", []).data).mixture
+    mixture = read_given(root / "mix.yaml", []).corpus().mixture
     bases = [np.arange(source.available, dtype=np.uint64) % 5 for source in mixture.sources]
     met: Counter[int] = Counter()
     expected = []
@@ -525,7 +525,7 @@ engine: {{global_batch_size: 10}}
 
 
 def test_the_samples_of_a_step_follow_from_recipe_and_number(recipe: Path) -> None:
-    corpus = Corpus(read_given(recipe, []).data)
+    corpus = read_given(recipe, []).corpus()
     rows = list(mix.step_rows(read_given(recipe, []), range(2, 5)))
     assert [row[1] for row in rows] == list(range(10, 40))
     assert [row[0] for row in rows] == [2] * 10 + [3] * 10 + [4] * 10
@@ -545,7 +545,8 @@ def test_every_sample_of_a_step_is_one_ranks(recipe: Path) -> None:
 
 def test_a_step_is_listed_without_deepspeed_or_torch(recipe: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from pipelines import mix; from pipelines.mix.report import read_given; "
+        "import sys; from pathlib import Path; from pipelines.mix import __main__ as mix; "
+        "from pipelines.mix.report import read_given; "
         f"print(len(list(mix.step_rows(read_given(Path({str(recipe)!r}), []), range(2, 3))))); "
         "print(*{'deepspeed', 'torch', 'transformers'} & set(sys.modules))"
     )

@@ -232,10 +232,10 @@ def test_units_of_a_real_job_are_drawn_again(real: Path) -> None:
             assert time.monotonic() - started < 30
             shown[html.unescape(re.findall(r'id="([^"]+)"', card)[0]).split("#")[0]] = answer
             assert "<b>min_chars</b>: " in card or "<b>unreadable</b>" in card
-    assert size_of(shown["short.pdf"].body) == (256, 384) and shown["short.pdf"].keep_s
+    assert size_of(shown["short.pdf"].body) == (256, 384) and shown["short.pdf"].cache_s
     for name in ("gone.pdf", "broken.pdf"):
         assert shown[name].kind == "image/svg+xml" and shown[name].body.count(b"<text") <= 6
-        assert not shown[name].keep_s  # the file may come back
+        assert not shown[name].cache_s  # the file may come back
     assert b"no such file" in shown["gone.pdf"].body.lower()
 
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from datagen.card.pictures import COLOURS
-from pipelines.view.__main__ import from_all_over, write_page
-from pipelines.view.data import Library, Place
+from pipelines.view.__main__ import sample_rows, write_page
+from pipelines.view.data import Library, RowId
 from pipelines.view.filters import OUTCOMES, SPLITS, Filters
 from pipelines.view.page import browse
 from pipelines.view.search import find
@@ -52,9 +52,9 @@ def library(world: list[str]) -> Library:
 
 
 @cache
-def scan(library: Library) -> dict[Place, dict[str, Any]]:
+def scan(library: Library) -> dict[RowId, dict[str, Any]]:
     """Every row, read without the viewer: the index row or ledger row, and what is said in it."""
-    rows: dict[Place, dict[str, Any]] = {}
+    rows: dict[RowId, dict[str, Any]] = {}
     number = 0
     for name, shards in library.sets.items():
         for index, ledger in zip(shards.tables(), shards.ledgers(), strict=True):
@@ -67,7 +67,7 @@ def scan(library: Library) -> dict[Place, dict[str, Any]]:
                 unit |= {"said": [unit["detail"]], "key": unit["unit"], "task": "", "split": "", "twins": None}
                 unit |= {"group": "", "cause": unit["gate"] or unit["reason"]}
             for at, row in enumerate(samples + units):
-                rows[Place(number, at)] = row | {"set": name}
+                rows[RowId(number, at)] = row | {"set": name}
             number += 1
     return rows
 
@@ -96,20 +96,20 @@ def passes(row: dict[str, Any], asked: Filters) -> bool:
     return value is not None and low <= value <= high
 
 
-def walk(library: Library, asked: Filters, limit: int, budget_s: float = FOREVER) -> list[Place]:
+def walk(library: Library, asked: Filters, limit: int, budget_s: float = FOREVER) -> list[RowId]:
     """All rows, from page to page; and back again, which gives the same."""
-    there: list[Place] = []
-    place: Place | None = library.place_at(library.span(asked.set)[0])
+    there: list[RowId] = []
+    place: RowId | None = library.row_at(library.span(asked.set)[0])
     while place is not None:
         found = find(library, asked, place, limit=limit, budget_s=budget_s)
-        assert len(found.places) <= limit and (found.next is None or found.next > place)
-        there, place = there + found.places, found.next
-    back: list[Place] = []
-    place = library.place_at(library.span(asked.set)[1])
+        assert len(found.rows) <= limit and (found.next is None or found.next > place)
+        there, place = there + found.rows, found.next
+    back: list[RowId] = []
+    place = library.row_at(library.span(asked.set)[1])
     while place is not None:
         found = find(library, asked, place, limit=limit, forward=False, budget_s=budget_s)
-        assert len(found.places) <= limit and (found.previous is None or found.previous < place)
-        back, place = found.places + back, found.previous
+        assert len(found.rows) <= limit and (found.previous is None or found.previous < place)
+        back, place = found.rows + back, found.previous
     assert back == there
     return there
 
@@ -181,8 +181,8 @@ def test_filters_together(library: Library, data: st.DataObject) -> None:
     assert walk(library, asked, limit, budget_s) == expected
     start = data.draw(st.sampled_from(list(rows)))
     if asked.set in ("", rows[start]["set"]):
-        ahead = find(library, asked, start, limit=1000, budget_s=FOREVER).places
-        behind = find(library, asked, start, limit=1000, forward=False, budget_s=FOREVER).places
+        ahead = find(library, asked, start, limit=1000, budget_s=FOREVER).rows
+        behind = find(library, asked, start, limit=1000, forward=False, budget_s=FOREVER).rows
         assert (behind, ahead) == ([p for p in expected if p < start], [p for p in expected if p >= start])
 
 
@@ -191,10 +191,10 @@ def test_a_search_goes_on_where_its_time_was_over(tmp_path: Path) -> None:
     write_set(tmp_path / "hay", "pdf", shards, ["glyphs_on_ink", "chars"])
     library = Library([str(tmp_path / "hay")])
     asked = Filters(text="Needle")
-    expected = [Place(shard, row) for shard in range(2) for row in (7, 97, 187)]
+    expected = [RowId(shard, row) for shard in range(2) for row in (7, 97, 187)]
     assert walk(library, asked, 100, budget_s=0.0) == expected
-    stopped = find(library, asked, Place(0, 0), limit=100, budget_s=0.0)
-    assert not stopped.in_time and stopped.places == [Place(0, 7)] and stopped.next == Place(0, 64)
+    stopped = find(library, asked, RowId(0, 0), limit=100, budget_s=0.0)
+    assert not stopped.in_time and stopped.rows == [RowId(0, 7)] and stopped.next == RowId(0, 64)
 
 
 def test_escaped_text_is_found_as_it_stood_in_the_data(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_escaped_text_is_found_as_it_stood_in_the_data(tmp_path: Path) -> None:
     write_set(tmp_path / "set", "pdf", [[page(1), page(2, text=escape_tokens(text))]], ["glyphs_on_ink", "chars"])
     library = Library([str(tmp_path / "set")])
     for words in ("<|im_end|>", "in <|im", "</s>.", escape_tokens("</s>")):
-        assert walk(library, Filters(text=words), 5) == [Place(0, 1)], words
+        assert walk(library, Filters(text=words), 5) == [RowId(0, 1)], words
 
 
 def test_a_unit_of_several_samples_and_a_name_in_two_sets(tmp_path: Path) -> None:
@@ -212,8 +212,8 @@ def test_a_unit_of_several_samples_and_a_name_in_two_sets(tmp_path: Path) -> Non
     for name in ("a", "b"):
         write_set(tmp_path / name, "detection", [[entry, photo(2)]])
     library = Library([str(tmp_path / name) for name in ("a", "b")])
-    assert walk(library, Filters(id="000001.jpg"), 1) == [Place(0, 0), Place(0, 1), Place(1, 0), Place(1, 1)]
-    assert walk(library, Filters(id=sample.key, set=str(tmp_path / "b")), 5) == [Place(1, 0)]
+    assert walk(library, Filters(id="000001.jpg"), 1) == [RowId(0, 0), RowId(0, 1), RowId(1, 0), RowId(1, 1)]
+    assert walk(library, Filters(id=sample.key, set=str(tmp_path / "b")), 5) == [RowId(1, 0)]
 
 
 def test_a_share_of_the_way(library: Library) -> None:
@@ -339,7 +339,7 @@ def test_a_written_page_needs_nothing_else(library: Library, tmp_path: Path) -> 
 def test_limit_bounds_a_written_page_and_rows_are_from_all_over(library: Library, tmp_path: Path, limit: int) -> None:
     assert write_page(tmp_path / "page.html", library, no_preview, limit=limit) == limit
     assert (tmp_path / "page.html").read_text().count("<article") == limit
-    chosen = from_all_over(library, limit)
+    chosen = sample_rows(library, limit)
     assert chosen == sorted(set(chosen)) and set(chosen) <= set(scan(library))
     if limit >= 10:
         assert len({library.shards[place.shard].name for place in chosen}) == 3

@@ -37,7 +37,8 @@ from trainer.convert.exporter import Release
 from trainer.convert.importer import Import
 from trainer.evaluate import __main__ as evaluate
 from trainer.exported import export_model, load_exported
-from trainer.model import VisionLanguageModel, build
+from trainer.model.build import build
+from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import preprocess_of_export
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, Recipe
 from varyforge.config import load
@@ -434,7 +435,7 @@ def test_memory_is_for_one_tensor_and_not_for_all(tmp_path: Path) -> None:
 
 def test_an_imported_model_is_evaluated_and_a_stage_goes_on_from_it(pdf_shards: Path, tmp_path: Path) -> None:
     model = imported(write_toy(tmp_path / "release", releases.drawn(releases.toy())), tmp_path / "ours")
-    scores = evaluate.run([model], [pdf_shards], tmp_path / "scores", limit=1, max_new_tokens=3)
+    scores = evaluate.evaluate_models([model], [pdf_shards], tmp_path / "scores", limit=1, max_new_tokens=3)
     assert [score.n for score in scores] == [1]
     recipe = load(Recipe, model / "recipe.yaml")
     assert recipe.init == str(model)

@@ -1,4 +1,4 @@
-"""What is kept of files behind URLs."""
+"""Pieces of files behind URLs in the cache folder."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from typing import Any
 
 import pytest
 
-from trainer.data import cache
-from trainer.data.cache import Pieces, cache_folder, one_at_a_time
+from trainer.data import cache as module
+from trainer.data.cache import Cache, one_at_a_time, open_cache
+from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that has written nothing yet."""
-    monkeypatch.setattr(cache, "_said", set())
-    monkeypatch.setattr(cache, "_bytes_written", {})
+    monkeypatch.setattr(module, "_warnings", set())
+    monkeypatch.setattr(module, "_bytes_written", {})
 
 
 def test_what_is_put_is_got(tmp_path: Path) -> None:
-    pieces = pickle.loads(pickle.dumps(Pieces(folder=str(tmp_path), limit_bytes=10_000)))
-    assert pieces.get("a") is None
+    cache = pickle.loads(pickle.dumps(Cache(folder=tmp_path, limit_bytes=10_000)))
+    assert cache.get("a") is None
     for name, data in (("a", b"one"), ("b", b"two"), ("a", b"three")):
-        pieces.put(name, data)
-        assert pieces.get(name) == data
-    pieces.put("large", bytes(10_001))
-    assert pieces.get("large") is None
-    assert Pieces(folder=str(tmp_path), limit_bytes=0).get("b") == b"two"
+        cache.put(name, data)
+        assert cache.get(name) == data
+    cache.put("large", bytes(10_001))
+    assert cache.get("large") is None
+    assert Cache(folder=tmp_path, limit_bytes=0).get("b") == b"two"
 
 
 def files(folder: Path) -> list[Path]:
@@ -42,54 +43,54 @@ def files(folder: Path) -> list[Path]:
     "damage", [lambda d: d[:-1], lambda d: b"", lambda d: bytes(len(d)), lambda d: d[:1] * 2 + d[2:]]
 )
 def test_a_damaged_piece_is_none(tmp_path: Path, damage: Any) -> None:
-    pieces = Pieces(folder=str(tmp_path), limit_bytes=10_000)
-    pieces.put("a", b"content")
+    cache = Cache(folder=tmp_path, limit_bytes=10_000)
+    cache.put("a", b"content")
     (path,) = files(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
-    assert pieces.get("a") is None
-    pieces.put("a", b"content")
-    assert pieces.get("a") == b"content"
+    assert cache.get("a") is None
+    cache.put("a", b"content")
+    assert cache.get("a") == b"content"
 
 
 def test_the_oldest_go_first(tmp_path: Path) -> None:
-    pieces = Pieces(folder=str(tmp_path), limit_bytes=40_000)
+    cache = Cache(folder=tmp_path, limit_bytes=40_000)
     for number in range(100):
-        pieces.put(str(number), bytes(1000))
+        cache.put(str(number), bytes(1000))
         for path in files(tmp_path):  # a clock that ticks once per piece
             age = os.stat(path).st_mtime
             os.utime(path, (age - 10, age - 10))
-    left = [number for number in range(100) if pieces.get(str(number))]
+    left = [number for number in range(100) if cache.get(str(number))]
     assert left == list(range(left[0], 100))
     assert 34 <= len(left) <= 42
 
 
 def test_what_killed_processes_left_goes_when_it_is_old(tmp_path: Path) -> None:
-    pieces = Pieces(folder=str(tmp_path), limit_bytes=1000)
-    pieces.put("a", bytes(900))
-    (kept,) = files(tmp_path)
+    cache = Cache(folder=tmp_path, limit_bytes=1000)
+    cache.put("a", bytes(900))
+    (newest,) = files(tmp_path)
     for name, age in (("old.tmp", 7200), ("young.tmp", 60)):
-        (kept.parent / name).write_bytes(bytes(900))
-        os.utime(kept.parent / name, (os.stat(kept).st_mtime - age,) * 2)
+        (newest.parent / name).write_bytes(bytes(900))
+        os.utime(newest.parent / name, (os.stat(newest).st_mtime - age,) * 2)
     for number in range(3):
-        pieces.put(str(number), bytes(10))
-        pieces.put(str(number), bytes(50))
-    assert (kept.parent / "young.tmp").exists()
-    assert not (kept.parent / "old.tmp").exists()
+        cache.put(str(number), bytes(10))
+        cache.put(str(number), bytes(50))
+    assert (newest.parent / "young.tmp").exists()
+    assert not (newest.parent / "old.tmp").exists()
 
 
-def put_many(folder: str, start: int) -> int:
-    pieces = Pieces(folder=folder, limit_bytes=50_000)
+def put_many(folder: Path, start: int) -> int:
+    cache = Cache(folder=folder, limit_bytes=50_000)
     wrong = 0
     for number in range(start, start + 400):
         name, data = str(number % 37), bytes([number % 37]) * (500 + number % 37)
-        pieces.put(name, data)
-        wrong += pieces.get(name) not in (data, None)
+        cache.put(name, data)
+        wrong += cache.get(name) not in (data, None)
     return wrong
 
 
 def test_several_processes_at_once(tmp_path: Path) -> None:
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        assert list(pool.map(put_many, [str(tmp_path)] * 4, range(0, 40, 10))) == [0] * 4
+        assert list(pool.map(put_many, [tmp_path] * 4, range(0, 40, 10))) == [0] * 4
     assert sum(path.stat().st_size for path in files(tmp_path)) <= 50_000 * 1.3
     assert not list(tmp_path.rglob("*.tmp"))
 
@@ -97,7 +98,7 @@ def test_several_processes_at_once(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_once_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pieces = Pieces(folder=str(tmp_path), limit_bytes=1000)
+    cache = Cache(folder=tmp_path, limit_bytes=1000)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -105,28 +106,34 @@ def test_a_full_disk_is_said_once_and_nothing_is_kept(
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", full)
         for number in range(3):
-            pieces.put(str(number), b"x")
-            assert pieces.get(str(number)) is None
+            cache.put(str(number), b"x")
+            assert cache.get(str(number)) is None
     assert files(tmp_path) == []
-    assert capsys.readouterr().err.count("pieces cannot be kept (No space left on device)") == 1
-    pieces.put("a", b"x")
-    assert pieces.get("a") == b"x"
+    assert capsys.readouterr().err.count("cannot store pieces (No space left on device)") == 1
+    cache.put("a", b"x")
+    assert cache.get("a") == b"x"
+
+
+def folder_of(path: str | None = None) -> Path:
+    return open_cache(
+        DataSettings(mixture=MixtureSettings(sources={"any": SourceSettings(shards="")}), cache=path)
+    ).folder
 
 
 def test_which_folder_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder(str(tmp_path / "mine")) == tmp_path / "mine"
-    assert cache_folder() == tmp_path / "xdg" / "varyforge"
+    assert folder_of(str(tmp_path / "mine")) == tmp_path / "mine"
+    assert folder_of() == tmp_path / "xdg" / "varyforge"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_folder() == tmp_path / "home" / ".cache" / "varyforge"
+    assert folder_of() == tmp_path / "home" / ".cache" / "varyforge"
     assert capsys.readouterr().err == ""
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    assert cache_folder(str(tmp_path / "file" / "below")) == tmp_path / "temporary" / f"varyforge-{os.getuid()}"
+    assert folder_of(str(tmp_path / "file" / "below")) == tmp_path / "temporary" / f"varyforge-{os.getuid()}"
     assert "cannot write there" in capsys.readouterr().err
 
 

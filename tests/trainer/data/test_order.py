@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data import order
-from trainer.data.order import Pattern, permute
+from trainer.data.order import QuotaSchedule, permute
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 16, 17, 100, 1000, 4097)
 
@@ -26,7 +26,7 @@ COUNTS = st.one_of(
 
 def check_prefixes(counts: list[int], positions: int) -> None:
     """Every prefix holds floor or ceil of each source's share; draws count up."""
-    source, draw = Pattern(counts).at(np.arange(positions))
+    source, draw = QuotaSchedule(counts).at(np.arange(positions))
     total = sum(counts)
     for number, count in enumerate(counts):
         is_it = source == number
@@ -57,26 +57,26 @@ def test_one_large_and_many_small_sources(counts: list[int]) -> None:
 
 
 def test_a_single_source_and_absent_ones() -> None:
-    source, draw = Pattern([0, 10**9, 0]).at(np.array([0, 1, 10**15]))
+    source, draw = QuotaSchedule([0, 10**9, 0]).at(np.array([0, 1, 10**15]))
     assert source.tolist() == [1, 1, 1] and draw.tolist() == [0, 1, 10**15]
-    assert Pattern([0, 10**9, 0]).period == 1  # nothing to compute
+    assert QuotaSchedule([0, 10**9, 0]).period == 1  # nothing to compute
 
 
 def test_any_position_in_any_order() -> None:
     counts = [70_001, 50_000, 7]  # two blocks a period, no common divisor
     positions = np.arange(300_000)
-    source, draw = Pattern(counts).at(positions)
+    source, draw = QuotaSchedule(counts).at(positions)
     shuffled = np.random.default_rng(0).permutation(positions)
-    again, draws = Pattern(counts).at(shuffled)
+    again, draws = QuotaSchedule(counts).at(shuffled)
     assert (again == source[shuffled]).all() and (draws == draw[shuffled]).all()
-    one, first = Pattern(counts).at(np.array([250_000]))
+    one, first = QuotaSchedule(counts).at(np.array([250_000]))
     assert (one[0], first[0]) == (source[250_000], draw[250_000])
-    assert Pattern(counts).at(np.array([], np.int64))[0].shape == (0,)
+    assert QuotaSchedule(counts).at(np.array([], np.int64))[0].shape == (0,)
 
 
 def test_a_hundred_million_samples_take_the_memory_of_a_block() -> None:
     with patch.object(order, "BLOCK", 2048):
-        pattern = Pattern([99_999_000, 993, 7])
+        pattern = QuotaSchedule([99_999_000, 993, 7])
         tracemalloc.start()
         for start in range(0, 20 * 2048, 1000):
             pattern.at(np.arange(start, start + 1000))
@@ -127,9 +127,9 @@ def test_every_order_of_three_is_as_likely() -> None:
     assert chi_square(np.unique(orders, return_inverse=True)[1], 6) < limit(5)
 
 
-def chi_square(found: np.ndarray, bins: int) -> float:
-    counts = np.bincount(found, minlength=bins)
-    expected = len(found) / bins
+def chi_square(values: np.ndarray, bins: int) -> float:
+    counts = np.bincount(values, minlength=bins)
+    expected = len(values) / bins
     return float(((counts - expected) ** 2 / expected).sum())
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.trainer.world import make_tokenizer, tiny_recipe
 from trainer import run as training
-from trainer.evaluate.__main__ import run
+from trainer.evaluate.__main__ import evaluate_models
 from trainer.evaluate.scores import held_out, normalised_edit_distance, score
 from varyforge.shards import ShardSet
 
@@ -32,9 +32,11 @@ def test_normalised_edit_distance_by_hand(prediction: str, truth: str, distance:
 def test_scores_of_a_trained_and_an_untrained_model(pdf_shards: Path, chat_shards: Path, tmp_path: Path) -> None:
     tokenizer = make_tokenizer([pdf_shards, chat_shards], tmp_path / "tokenizer")
     recipe = tiny_recipe(tmp_path / "run", tokenizer, {"pdf": pdf_shards}, samples=8)
-    folder = training.run(recipe)
+    folder = training.train_recipe(recipe)
     out = tmp_path / "scores"
-    scores = run([folder / "recipe.yaml", folder], [pdf_shards, chat_shards], out, limit=1, max_new_tokens=12)
+    scores = evaluate_models(
+        [folder / "recipe.yaml", folder], [pdf_shards, chat_shards], out, limit=1, max_new_tokens=12
+    )
     assert json.loads((out / "scores.json").read_text())[0]["model"] == str(folder / "recipe.yaml")
     assert [(s.task, s.split, s.n) for s in scores] == [("ocr", "validation", 1), ("text", "validation", 1)] * 2
     assert [s.weights_sha256 == "" for s in scores] == [True, True, False, False]
@@ -48,7 +50,7 @@ def test_scores_of_a_trained_and_an_untrained_model(pdf_shards: Path, chat_shard
         mine = [p for p in predictions if (p["model"], p["task"]) == (s.model, s.task)]
         assert s.edit_distance == pytest.approx(sum(p["edit_distance"] for p in mine))
         assert s.n_unfinished == sum(not p["finished"] for p in mine)
-    assert run([folder], [pdf_shards], tmp_path / "again", limit=1, max_new_tokens=12)[0] == scores[2]
+    assert evaluate_models([folder], [pdf_shards], tmp_path / "again", limit=1, max_new_tokens=12)[0] == scores[2]
 
 
 def test_an_empty_answer_counts_as_one() -> None:

@@ -18,14 +18,17 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer
 
+from tests.trainer import exports, releases, tokenizers_of_all_kinds
+from tests.trainer.tokenizers_of_all_kinds import EXACT, with_tokens
 from trainer.convert.importer import Import
 from trainer.export import __main__ as exporter
 from trainer.export.__main__ import export
 from trainer.export.chat import chat_template, control_tokens
 from trainer.export.own_code import OwnCode, code_files
 from trainer.export.shipped.processing_varyforge import VaryforgeProcessor
-from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.images.tiling import Thumbnail
 from trainer.text.chat_templates import IMAGE_PAD, TEMPLATES
 from trainer.text.encode import ConversationEncoder, load_tokenizer
@@ -33,9 +36,6 @@ from varyforge.errors import UserError
 from varyforge.escape import escape
 from varyforge.sample import IMAGE_MARKER, Sample, Turn
 from varyforge.sample import Image as SampleImage
-
-from . import exports, releases, tokenizers_of_all_kinds
-from .tokenizers_of_all_kinds import EXACT, with_tokens
 
 Export = Callable[[str], tuple[Path, str]]
 """Name of a model → its exported folder and the name of its form."""

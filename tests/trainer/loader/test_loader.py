@@ -25,6 +25,7 @@ from tests.trainer.world import make_tokenizer, tiny_recipe, toy_model
 from trainer.assemble import assemble
 from trainer.batch import IGNORE_INDEX, Step
 from trainer.data import catalog
+from trainer.data.cache import open_cache
 from trainer.data.catalog import read_item
 from trainer.data.corpus import Corpus
 from trainer.loader.step_loader import LoadSample, Share, StepLoader, load_sample, open_pool
@@ -70,20 +71,20 @@ def shards(root: Path) -> dict[int, Path]:
 @pytest.fixture(scope="module")
 def recipe(root: Path, shards: dict[int, Path]) -> Recipe:
     tokenizer = make_tokenizer([shards[1]], root / "tokenizer")
-    made = tiny_recipe(root / "run", tokenizer, {"all": shards[1]})
-    return replace(made, model=toy_model(tokenizer, None), data=data_of(shards[1], root / "cache"))
+    toy = tiny_recipe(root / "run", tokenizer, {"all": shards[1]})
+    return replace(toy, model=toy_model(tokenizer, None), data=data_of(shards[1], root / "cache"))
 
 
 @pytest.fixture(scope="module")
 def load(recipe: Recipe) -> LoadSample:
     _, encoder, _ = assemble(recipe)
-    return load_sample(encoder, recipe.data)
+    return load_sample(encoder, recipe.data, open_cache(recipe.data))
 
 
 @pytest.fixture(scope="module")
 def pools(recipe: Recipe, load: LoadSample, root: Path) -> Iterator[dict[int, Pool]]:
     """By number of workers. They start once for all tests, as importing a tokenizer takes seconds."""
-    corpus = Corpus(recipe.data)
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
     settings = {number: replace(recipe.data, workers=number) for number in (0, 1, 3)}
     with ExitStack() as stack:
         yield {n: stack.enter_context(open_pool(load, how, corpus, root)) for n, how in settings.items()}
@@ -108,8 +109,9 @@ def test_steps_do_not_depend_on_shards_ranks_or_workers(
     load: LoadSample, pools: dict[int, Pool], shards: dict[int, Path], root: Path, count: int, workers: int
 ) -> None:
     data = data_of(shards[count], root / "cache", epochs=2)
-    corpus = Corpus(data)
-    expected = due(Corpus(data_of(shards[1], root / "cache", epochs=2)))
+    corpus = Corpus(data, open_cache(data))
+    one_shard = data_of(shards[1], root / "cache", epochs=2)
+    expected = due(Corpus(one_shard, open_cache(one_shard)))
     assert due(corpus) == expected
     assert sum(expected[:5], Counter()) == Counter({key: 1 for step in expected[:5] for key in step})  # one epoch
     for ranks in (1, 2, 4):
@@ -128,7 +130,7 @@ def test_batches_are_the_same_to_the_byte_with_and_without_workers(
     load: LoadSample, pools: dict[int, Pool], shards: dict[int, Path], root: Path, batching: str
 ) -> None:
     data = data_of(shards[3], root / "cache", batching=batching)
-    corpus = Corpus(data)
+    corpus = Corpus(data, open_cache(data))
     alone, by_three = (list(StepLoader(corpus, load, pools[n], part(), data).steps(1, 4)) for n in (0, 3))
     assert sum(batch.pixels["vary"].any() for step in alone for batch in step.batches)
     for a, b in zip(alone, by_three, strict=True):
@@ -142,7 +144,7 @@ def test_batches_are_the_same_to_the_byte_with_and_without_workers(
 
 
 def test_the_batch_is_what_the_samples_say(load: LoadSample, pools: dict[int, Pool], recipe: Recipe) -> None:
-    corpus = Corpus(recipe.data)
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
     (step,) = StepLoader(corpus, load, pools[1], part(), recipe.data).steps(0, 1)
     samples = {sample.key: sample for sample in map(read_item, corpus.items(range(GLOBAL)))}
     assert {"ocr", "instruct"} == {sample.task for sample in samples.values()}
@@ -164,7 +166,10 @@ def test_workers_read_behind_a_url_what_they_read_on_this_disk(
     pytest.importorskip("aiohttp")
     with web_server(root) as url:
         local, remote = (data_of(place, tmp_path) for place in (shards[3], f"{url}/3"))  # type: ignore[arg-type]
-        steps = [list(StepLoader(Corpus(how), load, pools[3], part(), how).steps(0, STEPS)) for how in (local, remote)]
+        steps = [
+            list(StepLoader(Corpus(how, open_cache(how)), load, pools[3], part(), how).steps(0, STEPS))
+            for how in (local, remote)
+        ]
     for here, there in zip(*steps, strict=True):
         assert not there.skipped
         assert [batch.keys for batch in here.batches] == [batch.keys for batch in there.batches]
@@ -180,7 +185,7 @@ def test_workers_read_behind_a_url_what_they_read_on_this_disk(
 def test_resuming_is_the_rest_of_the_same_sequence(
     load: LoadSample, pools: dict[int, Pool], recipe: Recipe, workers: int
 ) -> None:
-    corpus = Corpus(recipe.data)
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
     steps = [
         [keys_of(step) for step in StepLoader(corpus, load, pools[workers], part(rank, 2), recipe.data).steps(3, 7)]
         for rank in range(2)
@@ -197,7 +202,7 @@ def test_resuming_reads_no_skipped_byte(load: LoadSample, recipe: Recipe, monkey
         return real(folder, name, offset, size)
 
     monkeypatch.setattr(catalog, "read_exactly", noted)
-    corpus = Corpus(recipe.data)
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
     with open_pool(load, replace(recipe.data, workers=0), corpus, Path("unused")) as pool:
         list(StepLoader(corpus, load, pool, part(), recipe.data).steps(3, 5))
     items = corpus.items(range(3 * GLOBAL, 5 * GLOBAL))
@@ -208,18 +213,19 @@ PROGRAM = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from datagen.config import load
+from varyforge.config import load
 from trainer.assemble import assemble
-from trainer.corpus import Corpus
-from trainer.loader import Share, StepLoader, load_sample, open_pool
+from trainer.data.cache import open_cache
+from trainer.data.corpus import Corpus
+from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
 from trainer.settings import Recipe
 
 recipe, rank, ranks, workers, first, last = Path(sys.argv[1]), *map(int, sys.argv[2:])
 recipe = load(Recipe, recipe)
 data = replace(recipe.data, workers=workers)
 model, encoder, _ = assemble(recipe)
-read = load_sample(encoder, data)
-corpus = Corpus(data)
+read = load_sample(encoder, data, open_cache(data))
+corpus = Corpus(data, open_cache(data))
 share = Share(rank=rank, world_size=ranks, global_batch_size=6, micro_batch_size=2)
 with open_pool(read, data, corpus, Path(recipe.out)) as pool:
     for number, step in enumerate(StepLoader(corpus, read, pool, share, data).steps(first, last), start=first):
@@ -246,20 +252,20 @@ def test_killed_ranks_resume_on_another_number_of_ranks_and_workers(recipe: Reci
 
     path = root / "recipe.yaml"
     path.write_text(to_yaml(replace(recipe, data=replace(recipe.data, epochs=8))))
-    corpus = Corpus(recipe.data)
-    found: list[Counter[str]] = [Counter() for _ in range(40)]
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
+    actual: list[Counter[str]] = [Counter() for _ in range(40)]
     first = 0
     for ranks, workers, last in ((2, 3, 13), (1, 1, 22), (3, 0, 40)):
         processes = [start(path, rank, rank, ranks, workers, first, 40) for rank in range(ranks)]
         for process in processes:
             for number, keys in lines(process):
-                found[number].update(keys)
+                actual[number].update(keys)
                 if number == last - 1:
                     break
             process.kill()
             process.communicate()
         first = last
-    assert found == due(corpus, 0, 40)
+    assert actual == due(corpus, 0, 40)
 
 
 # --- samples that cannot be used
@@ -274,7 +280,7 @@ def test_bad_samples_are_counted_and_never_replaced(
     for how, number in enumerate(broken.values()):
         spoil(tmp_path / "bad" / table[number]["shard"], table[number]["offset"], how)
     data = data_of(tmp_path / "bad", root / "cache")
-    corpus = Corpus(data)
+    corpus = Corpus(data, open_cache(data))
     share = replace(part(), global_batch_size=20)
     steps = list(StepLoader(corpus, load, pools[3], share, data).steps(0, 5))
     seen = sum(map(keys_of, steps), Counter())
@@ -307,7 +313,7 @@ def test_more_images_than_a_row_takes_are_a_reason_and_many_are_none(
 
     write_set(tmp_path / "albums", "chat", [[album(n, images) for n, images in enumerate((1, 2, 16, 17, 0))]])
     data = data_of(tmp_path / "albums", root / "cache")
-    corpus = Corpus(data)
+    corpus = Corpus(data, open_cache(data))
     (step,) = StepLoader(corpus, load, pools[1], replace(part(), global_batch_size=5), data).steps(0, 1)
     assert set(keys_of(step)) == {"album-0", "album-1", "album-2", "album-16"}
     assert step.skipped == (("album-17", "17 images, more than data.max_images 16"),)
@@ -319,7 +325,7 @@ def test_a_sample_that_hangs_is_skipped_and_the_next_steps_come(
 ) -> None:
     write_set(tmp_path / "hangs", "mixed", [entries()[:11], entries()[11:12]])
     data = data_of(tmp_path / "hangs", root / "cache")
-    corpus = Corpus(data)
+    corpus = Corpus(data, open_cache(data))
     (stuck,) = (sample["key"] for sample in ShardSet(tmp_path / "hangs").table().to_pylist()[11:])
     (tar,) = (tmp_path / "hangs").glob("*-0001.tar")
     tar.unlink()
@@ -336,7 +342,7 @@ def test_a_sample_that_hangs_is_skipped_and_the_next_steps_come(
 def test_too_long_samples_can_be_left_out(recipe: Recipe, tmp_path: Path) -> None:
     data = replace(recipe.data, max_length=60, too_long="drop")
     _, encoder, _ = assemble(replace(recipe, data=data))
-    corpus, load = Corpus(data), load_sample(encoder, data)
+    corpus, load = Corpus(data, open_cache(data)), load_sample(encoder, data, open_cache(data))
     with open_pool(load, replace(data, workers=1), corpus, tmp_path) as pool:
         steps = list(StepLoader(corpus, load, pool, part(), data).steps(0, 5))
     dropped = Counter(key for step in steps for key, _ in step.dropped)
@@ -348,7 +354,7 @@ def test_too_long_samples_can_be_left_out(recipe: Recipe, tmp_path: Path) -> Non
 def test_too_long_can_be_an_error(recipe: Recipe, tmp_path: Path) -> None:
     data = replace(recipe.data, max_length=40, too_long="error")
     _, encoder, _ = assemble(replace(recipe, data=data))
-    corpus, load = Corpus(data), load_sample(encoder, data)
+    corpus, load = Corpus(data, open_cache(data)), load_sample(encoder, data, open_cache(data))
     with open_pool(load, replace(data, workers=0), corpus, tmp_path) as pool:
         steps = StepLoader(corpus, load, pool, part(), data).steps(0, 5)
         with pytest.raises(UserError, match="max_length 40: sample "):
@@ -365,7 +371,7 @@ def test_no_more_than_one_step_waits(load: LoadSample, recipe: Recipe) -> None:
         loaded.append(item)
         return load(item)
 
-    corpus = Corpus(recipe.data)
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
     with InProcess(counted, key_of=corpus.key) as pool:
         steps = StepLoader(corpus, load, pool, part(), recipe.data).steps(0, 100)
         for taken in (1, 2, 3):
@@ -378,7 +384,7 @@ def test_no_more_than_one_step_waits(load: LoadSample, recipe: Recipe) -> None:
 
 
 def test_steps_left_early_stop_the_pool(load: LoadSample, recipe: Recipe, tmp_path: Path) -> None:
-    corpus = Corpus(recipe.data)
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
     pool = InProcess(load, key_of=corpus.key)
     with pytest.raises(RuntimeError, match="enough"):
         for _ in StepLoader(corpus, load, pool, part(), recipe.data).steps(0, 1000):
@@ -387,7 +393,7 @@ def test_steps_left_early_stop_the_pool(load: LoadSample, recipe: Recipe, tmp_pa
 
 def test_the_process_that_forks_has_one_thread(pools: dict[int, Pool], load: LoadSample, recipe: Recipe) -> None:
     """With all that a real loading function imports: another thread's locks would be copied as they stand."""
-    corpus = Corpus(recipe.data)
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
     list(StepLoader(corpus, load, pools[3], part(), recipe.data).steps(0, 1))
     server: int = pools[3]._server.pid  # type: ignore[attr-defined]
     assert len(os.listdir(f"/proc/{server}/task")) == 1
@@ -396,7 +402,7 @@ def test_the_process_that_forks_has_one_thread(pools: dict[int, Pool], load: Loa
 @pytest.mark.slow
 def test_memory_is_flat_over_epochs(load: LoadSample, pools: dict[int, Pool], recipe: Recipe) -> None:
     """6,000 samples of the real path after 1,200: less than 1 MB per 1,000, over this process and the pool's."""
-    corpus = Corpus(recipe.data)
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
     server: int = pools[3]._server.pid  # type: ignore[attr-defined]
 
     def memory_kib() -> int:
@@ -413,7 +419,7 @@ def test_memory_is_flat_over_epochs(load: LoadSample, pools: dict[int, Pool], re
 
 
 def test_room_in_shared_memory_is_what_a_sample_takes(load: LoadSample, recipe: Recipe) -> None:
-    corpus = Corpus(recipe.data)
+    corpus = Corpus(recipe.data, open_cache(recipe.data))
     for item in corpus.items(range(corpus.mixture.per_epoch)):
         encoded, images = load(item)
         arrays = [encoded.input_ids, encoded.labels, *(array for image in images for array in image.values())]

@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainer.model.attention import BY_SAMPLE, Lengths
-from trainer.model.language import LANGUAGE_MODELS, LanguageModel
+from trainer.model.language import LanguageModel
 from trainer.model.precision import dtype_of
+from trainer.model.registry import LANGUAGE_MODELS
 from varyforge.errors import UserError
 
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from transformers.models.internvl.modeling_internvl import InternVLModel
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from tests.trainer.parts import without_gradient
-from trainer.images.layout import ViewTokens
+from trainer.images.sizes import ViewTokens
 from trainer.model.connectors import CONNECTORS, SpaceToDepth
 from trainer.model.fusions import FUSIONS
 from trainer.model.precision import dtype_of

@@ -17,8 +17,9 @@ from transformers.models.sam.configuration_sam import SamVisionConfig
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from tests.trainer.parts import ENCODERS, batch_of, built, randomise, settings, without_gradient
-from trainer.images.layout import ViewTokens
-from trainer.model import encoders, layout_of
+from trainer.images.sizes import ViewTokens
+from trainer.model import registry
+from trainer.model.build import image_layout
 from trainer.model.encoders.from_transformers import TransformersEncoder
 from trainer.model.encoders.sam import SamConfig, SamEncoder
 from trainer.model.precision import dtype_of
@@ -40,7 +41,7 @@ def _repeatable() -> Iterator[None]:
 
 def encoder_of(family: str, attention: str = "sdpa", weights: str | None = None, **changes: Any) -> Any:
     """In evaluation mode, random weights far from the initial ones unless they are loaded."""
-    encoder, _ = encoders.ENCODERS[family].build({**ENCODERS[family], **changes}, weights, attention)
+    encoder, _ = registry.ENCODERS[family].build({**ENCODERS[family], **changes}, weights, attention)
     if weights is None:
         randomise(encoder)
     return encoder.eval()
@@ -186,8 +187,8 @@ def test_frozen_encoders_keep_no_graph_and_run_in_16_bits(family: str) -> None:
 def test_a_configuration_builds_the_same_encoder(family: str, changes: dict[str, Any]) -> None:
     swin = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2, "image_size": 32, "patch_size": 4}
     config = {**swin, **changes} if changes.get("model_type") == "swin" else {**ENCODERS[family], **changes}
-    encoder, _ = encoders.ENCODERS[family].build(config, None, "sdpa")
-    again, _ = encoders.ENCODERS[family].build(encoder.configuration(), None, "sdpa")
+    encoder, _ = registry.ENCODERS[family].build(config, None, "sdpa")
+    again, _ = registry.ENCODERS[family].build(encoder.configuration(), None, "sdpa")
     again.load_state_dict(encoder.state_dict())
     assert again.configuration() == encoder.configuration()
     assert (again.view, again.width, again.preprocess) == (encoder.view, encoder.width, encoder.preprocess)
@@ -203,7 +204,7 @@ def test_an_encoder_comes_back_from_a_folder_and_from_an_export(family: str, tmp
     save_model(nn.ModuleDict({"encoders": nn.ModuleDict({"eye": encoder})}), str(tmp_path / "ours/model.safetensors"))
     pixels = pixels_for(encoder)
     only = {"model_type": "vit"} if family == "transformers" else {}
-    from_hub, loaded = encoders.ENCODERS[family].build(only, str(tmp_path / "hub"), "sdpa")
+    from_hub, loaded = registry.ENCODERS[family].build(only, str(tmp_path / "hub"), "sdpa")
     assert loaded.random == ()
     for again in (from_hub, encoder_of(family, weights=str(tmp_path / "ours"))):
         assert torch.equal(again.eval()(pixels), encoder(pixels))
@@ -215,13 +216,13 @@ def test_an_encoder_comes_back_from_a_folder_and_from_an_export(family: str, tmp
     del stored[name]
     save_file(stored, file, {"format": "pt"})
     with pytest.raises(ValueError, match="lacks 1 tensors"):
-        encoders.ENCODERS[family].build(only, str(tmp_path / "hub"), "sdpa")
+        registry.ENCODERS[family].build(only, str(tmp_path / "hub"), "sdpa")
 
 
 def test_a_size_that_differs_from_the_weights_moves_no_position(tmp_path: Path) -> None:
     stored = encoder_of("dinov2")
     stored.model.save_pretrained(tmp_path)
-    larger, _ = encoders.ENCODERS["dinov2"].build({"input_size": 32}, str(tmp_path), "sdpa")
+    larger, _ = registry.ENCODERS["dinov2"].build({"input_size": 32}, str(tmp_path), "sdpa")
     assert (larger.view, larger.preprocess.size) == (ViewTokens(64, (8, 8)), 32)
     table = "model.embeddings.position_embeddings"
     assert torch.equal(larger.state_dict()[table], stored.state_dict()[table])
@@ -233,11 +234,11 @@ def test_a_layout_is_that_of_the_weights_where_the_recipe_leaves_sizes_to_them(t
     chosen = settings("clip")
     eye = EncoderSettings(type="clip", weights=str(tmp_path / "clip"), connector=chosen.vision["clip"].connector)
     for config, tokens in (({}, 36), ({"layer": -1}, 36), ({"input_size": 32}, 64)):
-        layout = layout_of(replace(chosen, vision={"clip": replace(eye, config=config)}))
+        layout = image_layout(replace(chosen, vision={"clip": replace(eye, config=config)}))
         assert (layout.num_tokens((10, 20)), layout.planned_tokens) == (tokens, tokens)
     away = replace(eye, weights="nobody/has-this")
     with pytest.raises(UserError, match=r"^model\.vision\.clip: config: says no sizes, and nobody/has-this is not on"):
-        layout_of(replace(chosen, vision={"clip": away}))
+        image_layout(replace(chosen, vision={"clip": away}))
 
 
 def test_preprocessing_is_the_familys_own() -> None:
@@ -275,7 +276,7 @@ def test_what_cannot_be_is_told_why(family: str, changes: dict[str, Any], messag
 
 def test_a_language_model_is_no_encoder() -> None:
     with pytest.raises(ValueError, match="transformers: BertModel does not take images of 16 px"):
-        encoders.ENCODERS["transformers"].build({"model_type": "bert", "input_size": 16}, None, "sdpa")
+        registry.ENCODERS["transformers"].build({"model_type": "bert", "input_size": 16}, None, "sdpa")
 
 
 # --- SAM with the interpolation of DeepSeek-VL
@@ -304,5 +305,5 @@ def test_an_impossible_side_of_sams_neck_is_named(side: object) -> None:
 
 
 def test_every_row_has_a_family_of_its_own() -> None:
-    rows = {name: row for name, row in encoders.ENCODERS.items() if issubclass(row, TransformersEncoder)}
+    rows = {name: row for name, row in registry.ENCODERS.items() if issubclass(row, TransformersEncoder)}
     assert {row.family: name for name, row in rows.items()} == {name: name for name in FAMILIES}

@@ -16,10 +16,14 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from tests.trainer.model.test_model import LANGUAGE, VOCABULARY, tiny_batch, tiny_build, tiny_settings
 from trainer.batch import Batch
-from trainer.model import CONNECTORS, FUSIONS, VisionLanguageModel, build
+from trainer.model.build import build
+from trainer.model.connectors import CONNECTORS
 from trainer.model.encoders.sam import SamConfig, SamEncoder
 from trainer.model.flops import PartFlops
-from trainer.model.language import LANGUAGE_MODELS, LanguageModel
+from trainer.model.fusions import FUSIONS
+from trainer.model.language import LanguageModel
+from trainer.model.registry import LANGUAGE_MODELS
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import PartSettings, Recipe
 from varyforge.config import load
 

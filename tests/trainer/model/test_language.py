@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.model.language import LANGUAGE_MODELS, AnyLanguage
+from trainer.model.language import AnyLanguage
+from trainer.model.registry import LANGUAGE_MODELS
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 GROUPED = {**SIZES, "num_key_value_heads": 2}

@@ -19,11 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.trainer.model.test_model import CLIP, SAM, tiny_batch, tiny_build, tiny_settings
-from trainer.model import chunked_encoder as vision_grad
-from trainer.model.encoders import ENCODERS
+from trainer.model import chunked_encoder
 from trainer.model.encoders.base import VisionEncoder
 from trainer.model.precision import dtype_of
-from trainer.model.recompute import rebuilt, recomputed
+from trainer.model.recompute import checkpointed, recompute
+from trainer.model.registry import ENCODERS
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def allow(monkeypatch: pytest.MonkeyPatch, encoder: VisionEncoder, images: float
     """Memory for so many images at once, as the encoder counts it in the precision it has."""
     itemsize = next(encoder.parameters()).dtype.itemsize
     image_bytes = 3 * encoder.preprocess.size**2 * encoder.numbers_per_pixel * itemsize
-    monkeypatch.setattr(vision_grad, "_CHUNK_BYTES", images * image_bytes)
+    monkeypatch.setattr(chunked_encoder, "_CHUNK_BYTES", images * image_bytes)
 
 
 @pytest.mark.parametrize("kind", ["sam", "clip"])
@@ -70,7 +70,7 @@ def test_an_encoder_takes_as_many_images_at_once_as_memory_allows(
 
     allow(monkeypatch, encoder, images)
     calls.clear()
-    features = vision_grad.encode(encoder, pixels)
+    features = chunked_encoder.encode(encoder, pixels)
     assert calls == chunks
     torch.testing.assert_close(features, whole, rtol=1e-5, atol=1e-5)
     largest = max(float(gradient.abs().max()) for gradient in expected)
@@ -79,7 +79,7 @@ def test_an_encoder_takes_as_many_images_at_once_as_memory_allows(
 
     calls.clear()
     encoder.requires_grad_(False)
-    frozen = vision_grad.encode(encoder, pixels)
+    frozen = chunked_encoder.encode(encoder, pixels)
     assert calls == chunks and not frozen.requires_grad
     torch.testing.assert_close(frozen, whole, rtol=1e-5, atol=1e-5)
 
@@ -88,7 +88,7 @@ def test_sixteen_bits_take_twice_as_many(monkeypatch: pytest.MonkeyPatch) -> Non
     encoder, calls = make("clip")
     allow(monkeypatch, encoder, 2)
     encoder.to(dtype_of("bf16")).requires_grad_(False)
-    assert vision_grad.encode(encoder, pictures(encoder, 4)).dtype == dtype_of("bf16")
+    assert chunked_encoder.encode(encoder, pictures(encoder, 4)).dtype == dtype_of("bf16")
     assert calls == [4]
 
 
@@ -109,7 +109,7 @@ def test_pixels_of_all_images_are_never_numbers_at_once(monkeypatch: pytest.Monk
             return result
 
     with Watch():
-        vision_grad.encode(encoder, pixels)
+        chunked_encoder.encode(encoder, pixels)
     assert pixels[0].numel() <= largest < 2 * pixels[0].numel()
 
 
@@ -118,7 +118,7 @@ def test_recomputing_one_chunk_holds_no_other(monkeypatch: pytest.MonkeyPatch) -
     encoder, _ = make("sam")
     encoder.enable_gradient_checkpointing()
     allow(monkeypatch, encoder, 1)
-    features = vision_grad.encode(encoder, pictures(encoder, 3))
+    features = chunked_encoder.encode(encoder, pictures(encoder, 3))
     alive: list[weakref.ref[Tensor]] = []
     most = 0
 
@@ -136,7 +136,7 @@ def test_gradients_of_a_chunk_are_added_up_as_they_come(monkeypatch: pytest.Monk
     """When a chunk's backward pass is at its end, its first gradient has long gone into the sum."""
     encoder, _ = make("sam")
     allow(monkeypatch, encoder, 1)
-    features = vision_grad.encode(encoder, pictures(encoder, 3))
+    features = chunked_encoder.encode(encoder, pictures(encoder, 3))
     of_first: set[StorageWeakRef] = set()
     held: list[int] = []
 
@@ -227,7 +227,7 @@ def test_a_rebuilt_activation_is_not_kept() -> None:
 
     hidden = active()
     gone = weakref.ref(hidden)
-    with rebuilt((hidden, active)):
+    with recompute((hidden, active)):
         out = F.linear(hidden.view(2, 3, 8), weight)  # which keeps another view of it
     del hidden
     gc.collect()
@@ -247,7 +247,7 @@ def test_a_forward_pass_without_a_backward_pass_leaves_nothing_behind(checkpoint
     encoder.patch_embed.register_forward_hook(lambda *args: alive.append(StorageWeakRef(args[2].untyped_storage())))
     for block in encoder.blocks:
         block.mlp.lin1.register_forward_hook(lambda *args: alive.append(StorageWeakRef(args[2].untyped_storage())))
-    features = vision_grad.encode(encoder, pictures(encoder, 2))
+    features = chunked_encoder.encode(encoder, pictures(encoder, 2))
     del features
     gc.collect()
     assert alive and all(ref.expired() for ref in alive)
@@ -256,7 +256,7 @@ def test_a_forward_pass_without_a_backward_pass_leaves_nothing_behind(checkpoint
 def test_what_is_not_named_is_kept_as_ever() -> None:
     x, other = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)
     twice = 2 * x
-    with rebuilt((twice, lambda: 2 * x)):
+    with recompute((twice, lambda: 2 * x)):
         out = twice * other.exp()
     found = torch.autograd.grad(out.sum(), [x, other])
     assert torch.equal(found[0], 2 * other.exp())
@@ -288,7 +288,7 @@ def test_what_a_block_of_sam_keeps() -> None:
     hooks = torch.autograd.graph.saved_tensors_hooks
 
     class Spy(hooks):
-        """Also sees what comes through the hooks of `rebuilt`, that is what these keep."""
+        """Also sees what comes through the hooks of `recompute`, that is what these keep."""
 
         def __init__(self, pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> None:
             def note(tensor: Tensor) -> Any:
@@ -316,8 +316,8 @@ def test_a_recomputed_block_keeps_its_input_and_rebuilds_nothing_beside() -> Non
     block = encoder.blocks[1]
     x = torch.randn(1, 8, 8, 32, requires_grad=True)
     expected = torch.autograd.grad(block(x).square().sum(), [x, *block.parameters()])
-    assert kept_numbers(lambda: recomputed(block, x), block) <= x.numel()
-    found = torch.autograd.grad(recomputed(block, x).square().sum(), [x, *block.parameters()])
+    assert kept_numbers(lambda: checkpointed(block, x), block) <= x.numel()
+    found = torch.autograd.grad(checkpointed(block, x).square().sum(), [x, *block.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -339,7 +339,7 @@ def test_each_part_can_say_whether_it_is_recomputed(chosen: str, default: bool) 
         model, _ = tiny_build(settings, gradient_checkpointing=default)
         batch = tiny_batch(model, [2])
         kept = {
-            name: kept_numbers(partial(vision_grad.encode, encoder, batch.pixels[name]), encoder)
+            name: kept_numbers(partial(chunked_encoder.encode, encoder, batch.pixels[name]), encoder)
             for name, encoder in model.encoders.items()
         }
         embeddings = torch.randn(*batch.input_ids.shape, 32, requires_grad=True)

@@ -21,12 +21,15 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from trainer.batch import IGNORE_INDEX, Batch, Encoded
 from trainer.convert.importer import Import
 from trainer.loader.packing import Loaded, collate
-from trainer.model import PartReport, VisionLanguageModel, build
 from trainer.model.attention import BY_SAMPLE
+from trainer.model.build import build
 from trainer.model.encoders import sam
 from trainer.model.encoders.from_transformers import ClipEncoder
 from trainer.model.encoders.sam import SamConfig, SamEncoder, from_windows, to_windows
-from trainer.model.language import LANGUAGE_MODELS, stretch_positions
+from trainer.model.positions import stretch_positions
+from trainer.model.registry import LANGUAGE_MODELS
+from trainer.model.vlm import VisionLanguageModel
+from trainer.model.weights import PartReport
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 from varyforge.errors import UserError
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from tests.trainer.model.test_attention import CONFIGS
-from trainer.model.language import LANGUAGE_MODELS
 from trainer.model.liger import apply_liger
+from trainer.model.registry import LANGUAGE_MODELS
 
 ROOT = Path(__file__).parents[3]
 ABSENT = ("flash_attn", "flash_attn_2_cuda", "xformers", "triton", "liger_kernel")

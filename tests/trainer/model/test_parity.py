@@ -63,7 +63,7 @@ from tests.trainer.parity import (
 from trainer.batch import Batch
 from trainer.convert.names import KINDS
 from trainer.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, ImagePreprocess
-from trainer.model import VisionLanguageModel
+from trainer.model.vlm import VisionLanguageModel
 
 SMALL = 1e-5  # of the largest number, between two orders of the same fp32 sums at small sizes
 

@@ -39,9 +39,12 @@ from tests.trainer.parts import (
     without_gradient,
 )
 from trainer.batch import Batch
-from trainer.images.layout import ViewTokens
-from trainer.model import LANGUAGE_MODELS, VisionLanguageModel, build, encoders, layout_of
+from trainer.images.sizes import ViewTokens
+from trainer.model import registry
+from trainer.model.build import build, image_layout
 from trainer.model.connectors import CONNECTORS
+from trainer.model.registry import LANGUAGE_MODELS
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings
 
 
@@ -248,7 +251,7 @@ def test_every_combination_comes_back_from_its_export(name: str, tmp_path: Path)
 
 @combinations
 def test_the_layout_is_known_from_sizes_alone(name: str) -> None:
-    layout = layout_of(COMBINATIONS[name])
+    layout = image_layout(COMBINATIONS[name])
     assert layout == built(COMBINATIONS[name]).layout
     assert layout.num_tokens((40, 30)) == TOKENS.get(name, 16)
     assert (layout.view.grid is None) == (
@@ -350,7 +353,7 @@ def test_vary_base_has_the_parameters_of_its_pieces() -> None:
 
 
 def test_the_tables_of_parts_are_all_here() -> None:
-    assert encoders.ENCODERS.keys() == ENCODERS.keys()
+    assert registry.ENCODERS.keys() == ENCODERS.keys()
     assert LANGUAGE_MODELS.keys() == LANGUAGE.keys()
     used = {part.connector.type for chosen in COMBINATIONS.values() for part in chosen.vision.values()}
     assert used == CONNECTORS.keys()

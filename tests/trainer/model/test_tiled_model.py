@@ -28,14 +28,16 @@ from tests.trainer.world import CLIP, QWEN, SAM, make_tokenizer, tiny_recipe
 from trainer import run as entry
 from trainer.assemble import assemble
 from trainer.batch import Batch, Step, Unusable
+from trainer.data.cache import open_cache
 from trainer.data.corpus import Corpus
 from trainer.evaluate.generate import answers
 from trainer.exported import load_exported
-from trainer.images.layout import Size
 from trainer.images.pixels import decode, pixels
+from trainer.images.sizes import Size
 from trainer.loader.packing import cost, empty_batch
 from trainer.loader.step_loader import LoadSample, Share, StepLoader, load_sample, open_pool
-from trainer.model import VisionLanguageModel, build
+from trainer.model.build import build
+from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EncoderSettings, LanguageSettings, ModelSettings, PartSettings, Recipe
 from trainer.text.encode import ConversationEncoder
 from trainer.workers.tasks import InProcess
@@ -191,7 +193,7 @@ def recipe(root: Path, request: pytest.FixtureRequest) -> Recipe:
 
 
 def one_epoch(recipe: Recipe, load: LoadSample, workers: int, root: Path) -> list[Step]:
-    data, corpus = replace(recipe.data, workers=workers), Corpus(recipe.data)
+    data, corpus = replace(recipe.data, workers=workers), Corpus(recipe.data, open_cache(recipe.data))
     share = Share(global_batch_size=6, micro_batch_size=2)
     with open_pool(load, data, corpus, root) as pool:
         return list(StepLoader(corpus, load, pool, share, data).steps(0, 2))
@@ -200,7 +202,7 @@ def one_epoch(recipe: Recipe, load: LoadSample, workers: int, root: Path) -> lis
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_hold_the_pixels_sizes_and_tokens_of_their_images(recipe: Recipe, root: Path, workers: int) -> None:
     model, encoder, _ = assemble(recipe)
-    load = load_sample(encoder, recipe.data)
+    load = load_sample(encoder, recipe.data, open_cache(recipe.data))
     samples = {sample.key: sample for one in entries() for sample in one.outcome.samples}
     steps = one_epoch(recipe, load, workers, root)
     assert sum(len(batch.keys) for step in steps for batch in step.batches) == 12 and not any(s.skipped for s in steps)
@@ -226,7 +228,7 @@ def gradients(model: VisionLanguageModel, batch: Batch) -> dict[str, Tensor]:
 
 def test_shared_memory_is_enough_for_the_most_views(recipe: Recipe) -> None:
     _, encoder, _ = assemble(recipe)
-    load = load_sample(encoder, recipe.data)
+    load = load_sample(encoder, recipe.data, open_cache(recipe.data))
     for number in (1, 2):
         sample = seen(9, *[(84, 28), (56, 56)][:number])
         images = [pixels(image, encoder.layout) for image in sample.images]
@@ -238,7 +240,7 @@ def test_shared_memory_is_enough_for_the_most_views(recipe: Recipe) -> None:
 def test_views_count_against_max_images(recipe: Recipe, root: Path) -> None:
     _, encoder, _ = assemble(recipe)
     data = replace(recipe.data, max_images=4)
-    steps = one_epoch(replace(recipe, data=data), load_sample(encoder, data), 0, root)
+    steps = one_epoch(replace(recipe, data=data), load_sample(encoder, data, open_cache(data)), 0, root)
     skipped = dict(pair for step in steps for pair in step.skipped)
     assert skipped["seen-2"] == "1 images in 5 views, more than data.max_images 4"  # 56 × 56: 2 × 2 and the whole
     assert "seen-6" in skipped and "seen-3" not in skipped
@@ -263,7 +265,10 @@ def test_a_row_must_take_the_most_tokens_of_an_image(recipe: Recipe) -> None:
 
 def test_planning_takes_an_image_for_the_most_views_it_can_have(recipe: Recipe, root: Path) -> None:
     _, encoder, _ = assemble(recipe)
-    load, corpus = load_sample(encoder, recipe.data), Corpus(recipe.data)
+    load, corpus = (
+        load_sample(encoder, recipe.data, open_cache(recipe.data)),
+        Corpus(recipe.data, open_cache(recipe.data)),
+    )
     for item in corpus.items(range(12)):
         assert load.cost(item) == cost(item.tokens + item.images * encoder.planned_image.tokens, 5 * item.images)
     file = root / "recipe.yaml"
@@ -305,7 +310,7 @@ def answers_of(model: VisionLanguageModel, encoder: ConversationEncoder, samples
 
 def test_a_run_trains_exports_and_answers(recipe: Recipe, tmp_path: Path) -> None:
     short = replace(recipe, out=str(tmp_path / "run"))
-    model, encoder, loaded = load_exported(entry.run(short))
+    model, encoder, loaded = load_exported(entry.train_recipe(short))
     assert model.layout == assemble(recipe)[0].layout and loaded.model.tiling == recipe.model.tiling
     start = assemble(recipe)[0].state_dict()
     moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, start[name])]
@@ -326,7 +331,7 @@ def test_a_sample_that_cannot_be_answered_is_named(recipe: Recipe) -> None:
 
 def test_only_what_could_have_been_loaded_is_warned_of(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     projected = replace(recipe, model=replace(recipe.model, projector=PartSettings(type="mlp")))
-    corpus, parts = Corpus(recipe.data), assemble(projected)[2]
+    corpus, parts = Corpus(recipe.data, open_cache(recipe.data)), assemble(projected)[2]
     capsys.readouterr()
     entry.introduce(projected, corpus, parts, 1, 1)
     warned = [line.split()[1] for line in capsys.readouterr().err.splitlines() if "RANDOM weights" in line]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.trainer.ranks import make_engine, micro_batches, state
-from trainer.train import universal_checkpoint as snapshot
+from trainer.train import universal_checkpoint
 from trainer.train.checkpoint import checkpoints, resume, save_checkpoint
 from trainer.train.engine import Engine, start_distributed
 from trainer.train.master_weights import KINDS
@@ -55,8 +55,8 @@ def test_an_interrupted_save_leaves_the_one_before(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = save(engine, tmp_path, 1)
-    monkeypatch.setattr(snapshot, "_SHARD_ELEMENTS", 20_000)
-    real, calls = snapshot.save_file, iter(range(2))
+    monkeypatch.setattr(universal_checkpoint, "_SHARD_ELEMENTS", 20_000)
+    real, calls = universal_checkpoint.save_file, iter(range(2))
 
     def stop_in_the_third(tensors: dict[str, torch.Tensor], path: Path) -> None:
         if next(calls, None) is None:
@@ -65,7 +65,7 @@ def test_an_interrupted_save_leaves_the_one_before(
         real(tensors, path)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(snapshot, "save_file", stop_in_the_third)
+        patch.setattr(universal_checkpoint, "save_file", stop_in_the_third)
         save(engine, tmp_path, 2)
     assert checkpoints(tmp_path) == [first]
     assert resume(engine, tmp_path, DATA).step == 1
@@ -139,7 +139,7 @@ def test_damage_is_said_and_changes_nothing(engine: Engine, tmp_path: Path, dama
 def test_another_model_is_refused_by_name(engine: Engine, tmp_path: Path) -> None:
     folder = save(engine, tmp_path, 1)
     other, _ = make_engine("tied", 2)
-    with pytest.raises(UserError, match=r"does not fit this run: .* of what is frozen differ, first encoders.clip"):
+    with pytest.raises(UserError, match=r"does not fit this run: .* frozen entries differ, first encoders.clip"):
         resume(other, tmp_path, DATA)
     about = json.loads((folder / "engine.json").read_text())
     about["frozen"]["encoders.clip"] = "1" * 64  # the weights it is built from have been replaced

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.world import make_tokenizer, tiny_recipe
+from trainer.data.cache import open_cache
 from trainer.data.corpus import Corpus
 from trainer.settings import Recipe
 from trainer.train.checkpoint import checkpoints
@@ -28,8 +29,9 @@ STEPS, KILLED = 200, 73
 PROGRAM = """
 import json, sys, torch
 from pathlib import Path
-from datagen.config import load
-from trainer import loop, run
+from varyforge.config import load
+from trainer import run
+from trainer.train import loop
 from trainer.settings import Recipe
 
 recipe, seen = load(Recipe, Path(sys.argv[1]), sys.argv[3:]), open(sys.argv[2], "a")
@@ -42,7 +44,7 @@ def train_step(engine, step, rate, empty):
     return result
 
 loop.train_step = train_step
-run.run(recipe)
+run.train_recipe(recipe)
 """
 """Trains as trainer/run.py does and writes down, step by step, which samples a rank has trained on."""
 
@@ -118,5 +120,5 @@ def test_killed_and_resumed_on_other_ranks_and_workers(pdf_shards: Path, chat_sh
 
 def from_the_mixture(recipe: Recipe) -> list[Counter[str]]:
     """The samples of each step, from the recipe alone."""
-    corpus, size = Corpus(recipe.data), recipe.engine.global_batch_size
+    corpus, size = Corpus(recipe.data, open_cache(recipe.data)), recipe.engine.global_batch_size
     return [Counter(corpus.key(step * size + n) for n in range(size)) for step in range(STEPS)]

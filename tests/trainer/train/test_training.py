@@ -12,23 +12,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from deepspeed.accelerator import get_accelerator
 from safetensors.torch import load_file
 
 from tests.trainer.world import make_tokenizer, tiny_recipe, toy_model
 from trainer import run as entry
 from trainer.assemble import assemble
-from trainer.batch import Batch, Step
+from trainer.batch import Batch, Progress, Step
+from trainer.data.cache import open_cache
 from trainer.data.corpus import Corpus
 from trainer.exported import load_exported
 from trainer.loader.packing import empty_batch
 from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
-from trainer.model import VisionLanguageModel
+from trainer.model.vlm import VisionLanguageModel
 from trainer.model.weights import preprocess_of_export
-from trainer.settings import MixtureSettings, OptimSettings, Recipe, SourceSettings
+from trainer.settings import EngineSettings, MixtureSettings, OptimSettings, Recipe, SourceSettings
 from trainer.train.checkpoint import checkpoints
 from trainer.train.engine import Engine, start_distributed
 from trainer.train.journal import read_log
-from trainer.train.loop import train_step
+from trainer.train.loop import Counts, count, train_step
 from trainer.train.optim import build_optimizer, learning_rate
 from varyforge.config import load, to_yaml
 from varyforge.errors import UserError
@@ -56,7 +58,10 @@ def first_steps(recipe: Recipe, count: int) -> list[Step]:
     start_distributed()
     _, encoder, _ = assemble(recipe)
     share = Share(global_batch_size=recipe.engine.global_batch_size, micro_batch_size=recipe.engine.micro_batch_size)
-    corpus, load = Corpus(recipe.data), load_sample(encoder, recipe.data)
+    corpus, load = (
+        Corpus(recipe.data, open_cache(recipe.data)),
+        load_sample(encoder, recipe.data, open_cache(recipe.data)),
+    )
     with open_pool(load, recipe.data, corpus, Path(recipe.out)) as pool:
         return list(StepLoader(corpus, load, pool, share, recipe.data).steps(0, count))
 
@@ -137,7 +142,7 @@ def test_consumer_recipes_run_shrunk(recipe: Recipe, tokenizer: str, name: str) 
         engine=replace(consumer.engine, global_batch_size=4),
         wandb=recipe.wandb,
     )
-    entry.run(shrunk)
+    entry.train_recipe(shrunk)
     log = read_log(Path(recipe.out))
     assert len(log) == 8
     assert log[-1]["skipped_updates"] < 4  # the loss scale may have to come down at first
@@ -147,7 +152,7 @@ def test_consumer_recipes_run_shrunk(recipe: Recipe, tokenizer: str, name: str) 
 def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tmp_path: Path) -> None:
     dropping = replace(recipe.model.language, config={**recipe.model.language.config, "dropout": 0.1})
     recipe = replace(recipe, model=replace(recipe.model, language=dropping))
-    straight = entry.run(replace(recipe, out=str(tmp_path / "straight")))
+    straight = entry.train_recipe(replace(recipe, out=str(tmp_path / "straight")))
 
     # Stopped after step 5 of 8, that is with a checkpoint of step 4 and a log that is one step ahead.
     stopped = replace(recipe, out=str(tmp_path / "stopped"))
@@ -160,9 +165,9 @@ def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tm
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Engine, "step", stop_in_step_6)
-        entry.run(stopped)
+        entry.train_recipe(stopped)
     assert [path.name for path in checkpoints(tmp_path / "stopped")] == ["step-000002", "step-000004"]
-    resumed = entry.run(stopped)
+    resumed = entry.train_recipe(stopped)
 
     expected, found = load_file(straight / "model.safetensors"), load_file(resumed / "model.safetensors")
     assert expected.keys() == found.keys()
@@ -174,7 +179,7 @@ def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tm
 
     # Vary-toy: the vision vocabulary comes over exactly, and stays as it is while the rest trains.
     toy = replace(recipe, out=str(tmp_path / "toy"), model=toy_model(tokenizer, str(straight)))
-    trained = load_file(entry.run(toy) / "model.safetensors")
+    trained = load_file(entry.train_recipe(toy) / "model.safetensors")
     for name, tensor in expected.items():
         if name.startswith("encoders.vary."):
             assert torch.equal(trained[name], tensor)
@@ -189,24 +194,24 @@ def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tm
     started, _, parts = assemble(sft)
     assert all(torch.equal(started.state_dict()[name], tensor) for name, tensor in trained.items())
     assert {part.source for part in parts} == {sft.init}
-    entry.run(sft)
+    entry.train_recipe(sft)
     model, _, _ = load_exported(tmp_path / "sft" / "model")
     assert not model.training
 
 
 def test_other_data_and_other_models_do_not_resume(recipe: Recipe) -> None:
-    entry.run(recipe)
+    entry.train_recipe(recipe)
     other = replace(recipe.data, mixture=replace(recipe.data.mixture, seed=1))
     with pytest.raises(UserError, match="trained on another mixture"):
-        entry.run(replace(recipe, data=other))
+        entry.train_recipe(replace(recipe, data=other))
     vary = recipe.model.vision["vary"]
     wider = replace(vary, config={**vary.config, "depth": 3})
     with pytest.raises(UserError, match="does not fit this run"):
-        entry.run(replace(recipe, model=replace(recipe.model, vision={"vary": wider})))
+        entry.train_recipe(replace(recipe, model=replace(recipe.model, vision={"vary": wider})))
     newest = checkpoints(Path(recipe.out))[-1]
     (newest / "state.json").write_text("{")
     with pytest.raises(UserError, match="delete it to continue from the one before"):
-        entry.run(recipe)
+        entry.train_recipe(recipe)
 
 
 def test_bad_samples_are_counted_not_replaced(recipe: Recipe, chat_shards: Path, tmp_path: Path) -> None:
@@ -216,13 +221,13 @@ def test_bad_samples_are_counted_not_replaced(recipe: Recipe, chat_shards: Path,
     assert len(skipped) + sum(len(batch.keys) for batch in step.batches) == 4
     assert skipped and all("no answer token" in reason for _, reason in skipped)
     with pytest.raises(UserError, match=r"could not be used, more than data\.max_bad_share"):
-        entry.run(short)
+        entry.train_recipe(short)
     lines = [json.loads(line) for line in (Path(short.out) / "skipped.jsonl").read_text().splitlines()]
     assert {line["key"] for line in lines} >= {key for key, _ in skipped}
 
 
 def test_samples_left_out_for_their_length_are_counted_and_no_fault(recipe: Recipe) -> None:
-    entry.run(replace(recipe, data=replace(recipe.data, max_length=60, too_long="drop")))
+    entry.train_recipe(replace(recipe, data=replace(recipe.data, max_length=60, too_long="drop")))
     last = read_log(Path(recipe.out))[-1]
     assert last["dropped"] > 1 and last["skipped"] == last["truncated"] == 0
     assert last["samples"] + last["dropped"] == 32
@@ -259,7 +264,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(recipe: Recipe, s
     handle = torch.nn.modules.module.register_module_forward_hook(_poison)
     try:
         with pytest.raises(UserError, match="gradient of step 1 is not finite"):
-            entry.run(recipe)
+            entry.train_recipe(recipe)
     finally:
         handle.remove()
     assert not checkpoints(Path(recipe.out))
@@ -281,7 +286,7 @@ def test_what_came_with_the_weights_is_in_the_export(recipe: Recipe, tokenizer: 
     model, _, _ = assemble(replace(recipe, model=replace(settings, language=replace(settings.language, config=odd))))
     model.language.model.save_pretrained(tmp_path / "hub")
     from_hub = replace(settings.language, weights=str(tmp_path / "hub"), config={})
-    folder = entry.run(replace(recipe, model=replace(settings, language=from_hub)))
+    folder = entry.train_recipe(replace(recipe, model=replace(settings, language=from_hub)))
     loaded, _, _ = load_exported(folder)
     assert loaded.language.model.config.rms_norm_eps == 1e-2
     assert loaded.language.model.config.rope_parameters["rope_theta"] == 77.0
@@ -295,7 +300,7 @@ def test_two_ranks_with_and_without_images_train_like_one(recipe: Recipe, stage:
     """Single-sample micro-batches, so that one rank often has only text; the vision encoder is trained."""
     engine = replace(recipe.engine, zero_stage=stage, micro_batch_size=1)
     one, two = (replace(recipe, engine=engine, out=str(tmp_path / name)) for name in ("one", "two"))
-    expected = load_file(entry.run(one) / "model.safetensors")
+    expected = load_file(entry.train_recipe(one) / "model.safetensors")
     (tmp_path / "two.yaml").write_text(to_yaml(two))
     command = ["deepspeed", "--num_gpus", "2", "--master_port", str(29600 + stage), "trainer/run.py"]
     environment = {
@@ -329,11 +334,11 @@ def test_the_log_says_how_far_each_source_is(recipe: Recipe, pdf_shards: Path, c
         "pdf": SourceSettings(shards=str(pdf_shards), samples=12, repeat="as_needed", times=100),
         "chat": SourceSettings(shards=str(chat_shards), samples=4),
     }
-    entry.run(replace(recipe, data=replace(recipe.data, mixture=MixtureSettings(sources=sources), epochs=2)))
+    entry.train_recipe(replace(recipe, data=replace(recipe.data, mixture=MixtureSettings(sources=sources), epochs=2)))
     log = read_log(Path(recipe.out))
     assert [line["sources"]["pdf"]["samples"] for line in log] == [3, 6, 9, 12, 15, 18, 21, 24]
     assert [line["sources"]["chat"]["samples"] for line in log] == [1, 2, 3, 4, 5, 6, 7, 8]
-    available = len(Corpus(recipe.data).catalogs[0])
+    available = len(Corpus(recipe.data, open_cache(recipe.data)).catalogs[0])
     assert log[-1]["sources"]["pdf"]["epochs"] == pytest.approx(24 / available, abs=1e-4)
     tokens = [sum(source["supervised_tokens"] for source in line["sources"].values()) for line in log]
     assert tokens == [line["supervised_tokens"] for line in log]
@@ -355,7 +360,7 @@ def test_the_first_lines_say_which_parts_are_recomputed(recipe: Recipe, capsys: 
         engine = replace(recipe.engine, gradient_checkpointing=default)
         changed = replace(recipe, model=replace(recipe.model, language=language), engine=engine)
         _, _, parts = assemble(changed)
-        entry.introduce(changed, Corpus(recipe.data), parts, 1, 1)
+        entry.introduce(changed, Corpus(recipe.data, open_cache(recipe.data)), parts, 1, 1)
         lines = capsys.readouterr().err.splitlines()
         rows = [[cell.strip() for cell in line.strip(" │").split("│")] for line in lines]
         said = {row[0]: row[3] for row in rows if len(row) == 5}
@@ -375,14 +380,34 @@ def test_learning_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("overrides", "message"),
     [
-        ({"zero_stage": 4}, "engine.zero_stage 4: one of 0, 1, 2, 3"),
-        ({"zero_stage": 0, "precision": "bf16"}, "engine.zero_stage 0 with engine.precision bf16"),
-        ({"zero_stage": 0, "offload_optimizer": True}, "engine.offload_optimizer needs"),
-        ({"global_batch_size": 64}, "less than one engine.global_batch_size of 64"),
+        (["zero_stage=4"], "engine.zero_stage: 4, expected one of 0, 1, 2, 3"),
+        (["zero_stage=0"], "engine.zero_stage: 0 does not go with precision bf16"),
+        (["zero_stage=0", "precision=fp32", "offload_optimizer=true"], "engine.offload_optimizer: needs"),
     ],
 )
-def test_settings_that_do_not_go_together(recipe: Recipe, changes: dict[str, object], message: str) -> None:
+def test_engine_settings_are_checked_with_the_recipe(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        entry.run(replace(recipe, engine=replace(recipe.engine, **changes)))
+        load(EngineSettings, None, ["global_batch_size=4", *overrides])
+
+
+def test_a_mixture_smaller_than_a_step_is_refused(recipe: Recipe) -> None:
+    large = replace(recipe, engine=replace(recipe.engine, global_batch_size=64))
+    with pytest.raises(UserError, match="less than one engine"):
+        entry.train_recipe(large)
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_weights_are_read(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(get_accelerator()), "is_bf16_supported", lambda _: False)
+    monkeypatch.setattr(entry, "assemble", None)
+    with pytest.raises(UserError, match="this device has no bf16; use fp16 or fp32"):
+        entry.train_recipe(replace(recipe, engine=replace(recipe.engine, precision="bf16")))
+
+
+def test_counts_survive_the_way_through_a_tensor() -> None:
+    counts = count(Step(batches=[], skipped=(("key", "broken"),), progress={"a": Progress(1, 2), "b": Progress(3, 4)}))
+    assert counts == Counts.from_tensor(counts.to_tensor())
+    assert (counts.micro_batches, counts.skipped, counts.source_tokens) == (0, 1, (0, 0))

@@ -15,7 +15,7 @@ from tests.trainer import ranks
 from tests.trainer.ranks import launch, make_engine, make_model, micro_batches, state, train
 from tests.trainer.world import CLIP, SAM
 from trainer.model.chunked_encoder import encode
-from trainer.model.encoders import ENCODERS
+from trainer.model.registry import ENCODERS
 from trainer.train.engine import start_distributed
 from trainer.train.master_weights import KINDS
 

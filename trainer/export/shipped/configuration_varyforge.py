@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from trainer.images.layout import ImageLayout, ViewTokens
+from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.images.tiling import TILINGS
 
 

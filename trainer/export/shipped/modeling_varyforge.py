@@ -27,10 +27,10 @@ from transformers import (
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from trainer.export.shipped.configuration_varyforge import VaryforgeConfig, layout_of, view_of
-from trainer.images.layout import ViewTokens
+from trainer.images.sizes import ViewTokens
 from trainer.model.connectors import CONNECTORS
 from trainer.model.fusions import FUSIONS
-from trainer.model.joint import Joint
+from trainer.model.joint import ImageSequence
 
 
 class SamVocabulary(nn.Module):
@@ -139,7 +139,7 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if config.projector is not None:
             connect = CONNECTORS[config.projector["type"]]
             projector, _ = connect(config.projector["config"], hidden_size, hidden_size, fusion.view(views))
-        self.joint = Joint(fusion, projector, self.layout, hidden_size)
+        self.joint = ImageSequence(fusion, projector, self.layout, hidden_size)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:

@@ -19,7 +19,7 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_utils import load_image
 
 from trainer.export.shipped.configuration_varyforge import layout_of
-from trainer.text.roundtrip import Speller
+from trainer.text.roundtrip import ExactTokenizer
 
 
 class VaryforgeProcessor(ProcessorMixin):
@@ -49,7 +49,7 @@ class VaryforgeProcessor(ProcessorMixin):
         self.control_tokens, self.pad_token_id = list(control_tokens), pad_token_id
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
         self._images = layout_of(layout)
-        self._spell = Speller(copy.deepcopy(tokenizer))  # it switches the recognition of control tokens off
+        self._spell = ExactTokenizer(copy.deepcopy(tokenizer))  # it switches the recognition of control tokens off
         super().__init__(tokenizer, chat_template=chat_template, **kwargs)
 
     def __call__(self, images: Any = None, text: str | Sequence[str] | None = None, **_other: Any) -> BatchFeature:
@@ -174,7 +174,7 @@ class VaryforgeProcessor(ProcessorMixin):
 class _Span:
     """Ids so far, and text that waits for its span to end."""
 
-    def __init__(self, spell: Speller, bos_id: int | None) -> None:
+    def __init__(self, spell: ExactTokenizer, bos_id: int | None) -> None:
         self.ids: list[int] = []
         self.waiting = ""
         self.answers = False  # the span is an answer's: it brings its own blank, and must be spelt exactly

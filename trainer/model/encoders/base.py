@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from trainer.images.layout import ViewTokens
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.model.flops import counted
 from trainer.model.weights import Loaded
 

@@ -21,8 +21,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from trainer.images.layout import ViewTokens
 from trainer.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.model.encoders.base import VisionEncoder
 from trainer.model.tables import check_keys
 from trainer.model.weights import (

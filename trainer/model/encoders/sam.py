@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.images.layout import ViewTokens
 from trainer.images.preprocess import ImagePreprocess
+from trainer.images.sizes import ViewTokens
 from trainer.model.encoders.base import VisionEncoder
-from trainer.model.recompute import rebuilt, recomputed
+from trainer.model.recompute import checkpointed, recompute
 from trainer.model.tables import check_keys
 from trainer.model.weights import RANDOM, Loaded, copy_tensors, load_encoder_of_export, read_pickle
 from varyforge.errors import UserError
@@ -164,7 +164,7 @@ class SamEncoder(VisionEncoder):
         x: Tensor = self.patch_embed(pixels) + self.pos_embed
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
-                x = recomputed(block, x)
+                x = checkpointed(block, x)
             else:
                 x = block(x)
         x = self.neck(x.permute(0, 3, 1, 2))
@@ -212,13 +212,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Same shape in and out."""
         fields = self._fields(x)
-        with rebuilt((fields, lambda: self._fields(x))):
+        with recompute((fields, lambda: self._fields(x))):
             attended = self.attn(fields)
         attended = from_windows(attended, side=x.shape[1]) if self.window else attended
         seen = x + attended
         del fields, attended
         normed = self.norm2(seen)
-        with rebuilt((normed, lambda: self.norm2(seen))):
+        with recompute((normed, lambda: self.norm2(seen))):
             out: Tensor = seen + self.mlp(normed)
         return out
 
@@ -265,7 +265,7 @@ class Attention(nn.Module):
             outs = [self._attend(*heads, tables, wide).transpose(1, 2) for heads in groups]
         del qkv, q, k, v
         joined = torch.cat(outs, dim=2)
-        with rebuilt((joined, lambda: torch.cat(outs, dim=2))):
+        with recompute((joined, lambda: torch.cat(outs, dim=2))):
             projected: Tensor = self.proj(joined.view(fields, side, side, width))
         return projected
 
@@ -275,7 +275,7 @@ class Attention(nn.Module):
         long_q = _LongQueries.apply(q, *tables, wide)
         long_k = long_keys(k, len(tables[0]), wide)
         long_v = widen([v], wide)
-        with rebuilt(
+        with recompute(
             (long_q, lambda: long_queries(q, *tables, wide)),
             (long_k, lambda: long_keys(k, len(tables[0]), wide)),
             (long_v, lambda: widen([v], wide)),
@@ -370,7 +370,7 @@ class Mlp(nn.Module):
                 piece.copy_(F.gelu(piece))
             return cast(Tensor, self.lin2(hidden))
         active = F.gelu(hidden)
-        with rebuilt((active, lambda: F.gelu(hidden))):
+        with recompute((active, lambda: F.gelu(hidden))):
             return cast(Tensor, self.lin2(active))
 
 
