@@ -126,7 +126,7 @@ def test_without_a_tokenizer_it_is_imported_with_a_warning_and_not_looked_for_on
     source = write_toy(tmp_path / "release", releases.drawn(releases.toy()))
     (source / "qwen.tiktoken").unlink()
     import_released(source, tmp_path / "ours", positions=None, tokenizer=None)
-    assert "has no tokenizer beside it; name a folder that has one with --tokenizer" in capsys.readouterr().err
+    assert "has no tokenizer beside it; name a folder with one by --tokenizer" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"ours/tokenizer: no such folder; .*--tokenizer"):
         load_exported(tmp_path / "ours")
 
@@ -241,7 +241,7 @@ def test_a_model_that_was_trained_here_gets_the_releases_names(
         write_released(trained, tmp_path / f"{name} back")
         said = capsys.readouterr().err
         assert stored(tmp_path / f"{name} back" / "model.safetensors") == bytes_of(released.state_dict())
-        assert "copy them from the release" in said
+        assert "copy both from the release" in said
         assert ("makes its images otherwise" in said) == bool(how)
     assert all(text in said for text in ("opencv_bilinear (trained with bicubic)", "(trained with [0.5, 0.5, 0.5])"))
 
