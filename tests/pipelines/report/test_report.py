@@ -202,7 +202,7 @@ def test_training_is_summed_over_the_log(page: str) -> None:
     assert "took 1 min 40 s" in text
     assert "all tasks 80 60 20 9.250 5.500 -3.750" in text
     assert "ocr 0 10 10 4.000 4.000 +0.000 text 80 50 20" in text
-    assert "Samples skipped: 1. Truncated: 17. Left out for their length: 5." in text
+    assert "Samples skipped: 1. Truncated: 17. Dropped for their length: 5." in text
     assert "talk 60 5 12.00" in text
     assert page.count("<svg") == 2
 
@@ -251,7 +251,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         write_report(tmp_path / "out.html", shards=[], runs=[tmp_path], scores=[])
     _make_run(tmp_path / "old", PartReport(part="p", source="s", tensors_loaded=1, tensors_random=0, **SIZE), steps=0)
     (tmp_path / "old" / "log.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(UserError, match=r"log\.jsonl: a line is not as this version writes it"):
+    with pytest.raises(UserError, match=r"log\.jsonl: a line has another version's format"):
         write_report(tmp_path / "out.html", shards=[], runs=[tmp_path / "old"], scores=[])
     (tmp_path / "scores.json").write_text('[{"model": "m"}]')
     with pytest.raises(UserError, match=r"scores\.json: broken"):
