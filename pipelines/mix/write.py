@@ -113,11 +113,12 @@ def _job(corpus: Corpus, mixture: MixtureSettings, settings: WriteSettings, plan
     }
     inputs = {"shards": _without_locations(mixture_settings)}
     units = sum(shard.units for shard in planned)
+    sha256 = plan_digest((shard.name, shard.units_sha256) for shard in planned)
     job = {
         "source": SOURCE,
         "config": config,
         "job": {"samples_per_shard": settings.samples_per_shard},
-        "plan": {"units": units, "shards": len(planned), "sha256": plan_digest(planned), "files": {}},
+        "plan": {"units": units, "shards": len(planned), "sha256": sha256, "files": {}},
         "inputs": inputs,
     }
     return dict(json.loads(json.dumps(job)))  # the types that JSON gives back

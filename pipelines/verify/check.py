@@ -82,7 +82,7 @@ def _plans(folder: Folder, job: Mapping[str, Any], findings: Findings) -> Sequen
     except (UserError, OSError, KeyError, TypeError, ValueError) as error:
         findings.problems.append(f"{PLAN}/: the inputs cannot be compared: {type(error).__name__}: {error}")
         return []
-    if plan_digest(plans) != job["plan"].get("sha256"):
+    if plan_digest((plan.name, plan.units_sha256) for plan in plans) != job["plan"].get("sha256"):
         findings.problems.append(f"{PLAN}/: changed since it was written; run the datagen command again")
         return []
     return plans
