@@ -31,7 +31,7 @@ from benchmarks import pair
 from benchmarks.model_step import Job, markdown
 from benchmarks.packing import IMAGE_TOKENS, MAX_IMAGES, MAX_LENGTH, TEMPLATE_TOKENS, draw
 from benchmarks.released import ClipSizes, ImageIds, QwenSizes, SamSizes, ToySizes
-from trainer.loader.packing import Size, micro_batches
+from trainer.loader.packing import SampleSize, micro_batches
 from trainer.model.vlm import VisionLanguageModel
 from varyforge.console import result
 from varyforge.errors import command
@@ -48,21 +48,21 @@ QUARTER = ToySizes(
 """151,936 / 16 rows of vocabulary, as the head has one sixteenth of the width and depth together."""
 
 
-def stream(count: int, rng: np.random.Generator) -> list[Size]:
+def stream(count: int, rng: np.random.Generator) -> list[SampleSize]:
     """Tokens and images of `count` samples at full size."""
-    drawn: list[Size] = []
+    drawn: list[SampleSize] = []
     while len(drawn) < count:
         drawn += draw(MIX, rng)
     return drawn[:count]
 
 
-def supervised(size: Size) -> int:
+def supervised(size: SampleSize) -> int:
     """All of a sample's text but the template."""
     tokens, images = size
     return tokens - images * IMAGE_TOKENS - TEMPLATE_TOKENS
 
 
-def shorter(sizes: pair.Sizes, size: Size, factor: int, rng: np.random.Generator) -> pair.Sample:
+def shorter(sizes: pair.Sizes, size: SampleSize, factor: int, rng: np.random.Generator) -> pair.Sample:
     """A sample of such a length ÷ `factor`."""
     _, images = size
     answer = max(1, supervised(size) // factor)
@@ -70,7 +70,7 @@ def shorter(sizes: pair.Sizes, size: Size, factor: int, rng: np.random.Generator
     return pair.sample(sizes, prompt + answer, images, answer, rng)
 
 
-def packed(sizes: Sequence[Size], factor: int = 1) -> list[list[list[int]]]:
+def packed(sizes: Sequence[SampleSize], factor: int = 1) -> list[list[list[int]]]:
     """Our micro-batches of one row of samples."""
     return micro_batches(sizes, batching="packed", rows=1, max_length=MAX_LENGTH // factor, max_images=MAX_IMAGES)
 
@@ -83,7 +83,7 @@ def fours(count: int) -> list[list[int]]:
 # --- the arithmetic
 
 
-def flops(model: VisionLanguageModel, sizes: Sequence[Size]) -> tuple[float, float]:
+def flops(model: VisionLanguageModel, sizes: Sequence[SampleSize]) -> tuple[float, float]:
     """FLOPs a sample of our way and of the released one, for samples of these lengths."""
     rows = [[sizes[i][0] for i in row] for (row,) in packed(sizes)]
     mine = model.flops(rows, views=sum(images for _, images in sizes), supervised=sum(map(supervised, sizes)))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trainer.loader.packing import Size, cost, micro_batches, share_out
+from trainer.loader.packing import SampleSize, cost, micro_batches, share_out
 from varyforge.console import say, show_table
 
 MAX_LENGTH, MAX_IMAGES, ROWS, GLOBAL_BATCH = 4096, 16, 4, 512
@@ -36,7 +36,7 @@ MIXES: dict[str, list[tuple[str, int, int, int]]] = {  # source, samples, mean t
 IMAGE_COSTS = {"Vary-toy": 130, "Vary-tiny+": 4000}  # what an image really costs beside its tokens, in tokens
 
 
-def draw(mix: str, rng: np.random.Generator) -> list[Size]:
+def draw(mix: str, rng: np.random.Generator) -> list[SampleSize]:
     """The samples of a step."""
     sources = MIXES[mix]
     shares = np.array([samples for _, samples, _, _ in sources], float)
@@ -60,7 +60,7 @@ class Tally:
     uneven: list[float] = field(default_factory=list)  # per step: dearest rank ÷ mean
     seconds: float = 0.0
 
-    def step(self, mix: str, samples: Sequence[Size], batching: str, ranks: int) -> None:
+    def step(self, mix: str, samples: Sequence[SampleSize], batching: str, ranks: int) -> None:
         """Plans a step for all ranks."""
         began = time.perf_counter()
         shares = share_out([cost(*size) for size in samples], ranks)

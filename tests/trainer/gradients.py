@@ -44,7 +44,7 @@ LANGUAGE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How a step is cut up."""
+    """A way of splitting a step."""
 
     batching: str = "padded"
     rows: int  # at most, of a micro-batch
@@ -53,7 +53,7 @@ class Way:
 
 
 class Watched(Engine):
-    """Keeps the gradient that an update is made from."""
+    """An optimiser that stores the gradient of an update."""
 
     gradient: dict[str, Tensor]
 
@@ -77,7 +77,7 @@ def samples(model: VisionLanguageModel) -> list[Loaded]:
     """About two thirds of the tokens are supervised; the sample of one token can have none."""
     rng = np.random.default_rng(0)
     shape = {name: (1, how.size, how.size, 3) for name, how in model.layout.preprocess.items()}
-    made: list[Loaded] = []
+    loaded: list[Loaded] = []
     for number, ((tokens, images), task) in enumerate(zip(SIZES, TASKS, strict=True)):
         slots = images * model.layout.planned_tokens
         ids = [IMAGE] * slots + rng.integers(3, IMAGE, tokens - slots).tolist()
@@ -85,8 +85,8 @@ def samples(model: VisionLanguageModel) -> list[Loaded]:
         labels = [IGNORE_INDEX] * first + ids[first:]
         pixels = [{n: rng.integers(0, 256, s, np.uint8) for n, s in shape.items()} for _ in range(images)]
         encoded = Encoded(key=str(number), task=task, input_ids=ids, labels=labels, image_sizes=((8, 8),) * images)
-        made.append((encoded, pixels))
-    return made
+        loaded.append((encoded, pixels))
+    return loaded
 
 
 def part_of(model: VisionLanguageModel, way: Way, rank: int) -> Step:
@@ -102,7 +102,7 @@ def part_of(model: VisionLanguageModel, way: Way, rank: int) -> Step:
 
 
 def step(family: str, attention: str, way: Way, rank: int = 0) -> tuple[StepResult, dict[str, Tensor]]:
-    """What the step says, and the gradient of the whole step, by parameter."""
+    """Run a step. Return its result and the gradient of the whole step by parameter."""
     model = tiny_model(family, attention)
     settings = EngineSettings(global_batch_size=len(SIZES), micro_batch_size=way.rows, precision="fp32", zero_stage=0)
     engine = Watched(model, torch.optim.SGD(model.parameters(), lr=0.0), settings, None)
@@ -122,8 +122,8 @@ ON_TWO_RANKS = {
 def main() -> None:
     rank, _ = start_distributed()
     torch.set_num_threads(1)
-    found = {(*case, name): step(*case, way, rank) for case in CASES for name, way in ON_TWO_RANKS.items()}
-    torch.save(found, Path(sys.argv[1]) / f"{rank}.pt")
+    results = {(*case, name): step(*case, way, rank) for case in CASES for name, way in ON_TWO_RANKS.items()}
+    torch.save(results, Path(sys.argv[1]) / f"{rank}.pt")
 
 
 if __name__ == "__main__":

@@ -72,13 +72,13 @@ def randomise(module: torch.nn.Module) -> None:
 def batch_of(model: VisionLanguageModel, images: list[int], *, seed: int = 0) -> Batch:
     """One row per entry of `images`, with so many images, some text, and its last three tokens supervised."""
     size = (40, 30)
-    made = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     rows: list[list[Loaded]] = []
     for row, count in enumerate(images):
-        text = torch.randint(3, IMAGE, (6 + row,), generator=made).tolist()
+        text = torch.randint(3, IMAGE, (6 + row,), generator=random).tolist()
         ids = [*text[:2], *[IMAGE] * (count * model.layout.num_tokens(size)), *text[2:]]
         labels = [IGNORE_INDEX] * (len(ids) - 3) + ids[-3:]
-        pictures = [torch.randint(256, (*size, 3), generator=made, dtype=torch.uint8).numpy() for _ in range(count)]
+        pictures = [torch.randint(256, (*size, 3), generator=random, dtype=torch.uint8).numpy() for _ in range(count)]
         encoded = Encoded(key=str(row), task="ocr", input_ids=ids, labels=labels, image_sizes=(size,) * count)
         rows.append([(encoded, [model.layout.views(picture) for picture in pictures])])
     return collate(rows, 0, model.layout)

@@ -127,15 +127,15 @@ lm_head.weight [50268,768]
 
 
 def _table(text: str) -> Shapes:
-    found: Shapes = {}
+    shapes: Shapes = {}
     for line in text.splitlines():
         name, shape, *layers = line.split()
         sizes = tuple(int(size) for size in shape.strip("[]").split(",") if size)
         numbers = layers[0] if layers else "0..0"
         first, _, last = numbers.partition("..")
         each = range(int(first), int(last) + 1) if last else map(int, numbers.split(","))
-        found |= {name.replace("{i}", str(number)): sizes for number in each}
-    return found
+        shapes |= {name.replace("{i}", str(number)): sizes for number in each}
+    return shapes
 
 
 def vary_toy(*, rows: int = 151936) -> Shapes:
@@ -147,17 +147,17 @@ def vary_7b() -> Shapes:
     """Vary: Qwen-7B under the same names, projectors of twice the width."""
     table = _table(_TOY)
     wider = {2048: 4096, 6144: 12288, 5504: 11008}
-    found: Shapes = {}
+    shapes: Shapes = {}
     for name, shape in table.items():
         if name.startswith(("transformer.h.", "transformer.wte", "transformer.ln_f", "lm_head")):
-            found[name] = tuple(wider.get(size, size) for size in shape)
+            shapes[name] = tuple(wider.get(size, size) for size in shape)
         elif name.startswith("transformer.mm_projector"):
-            found[name] = (2048, *shape[1:])
+            shapes[name] = (2048, *shape[1:])
         else:
-            found[name] = shape
+            shapes[name] = shape
     for layer in range(24, 32):
-        found |= {name.replace(".h.0.", f".h.{layer}."): s for name, s in list(found.items()) if ".h.0." in name}
-    return found
+        shapes |= {name.replace(".h.0.", f".h.{layer}."): s for name, s in list(shapes.items()) if ".h.0." in name}
+    return shapes
 
 
 def vary_tiny() -> Shapes:
@@ -168,28 +168,28 @@ def vary_tiny() -> Shapes:
 def vary_tiny_600k() -> Shapes:
     """LAVIS's Vary-tiny-600k: 2,048 positions."""
     renamed = {"model.vision_tower.": "visual_encoder.", "model.mm_projector.": "opt_proj."}
-    found: Shapes = {}
+    shapes: Shapes = {}
     for name, shape in vary_tiny().items():
         prefix = next((old for old in renamed if name.startswith(old)), None)
         new = name.replace(prefix, renamed[prefix]) if prefix else f"opt_model.{name}"
-        found[new] = (2050, 768) if "embed_positions" in name else shape
-    return found
+        shapes[new] = (2050, 768) if "embed_positions" in name else shape
+    return shapes
 
 
 def sam() -> Shapes:
     """The original SAM-B, with a tensor each of what is not its image encoder."""
     prefix = "model.vision_tower."
-    found = {name.replace(prefix, "image_encoder."): s for name, s in vary_tiny().items() if name.startswith(prefix)}
-    found = {name: shape for name, shape in found.items() if ".net_" not in name}
-    return {**found, "prompt_encoder.not_a_point_embed.weight": (1, 256), "mask_decoder.iou_token.weight": (1, 256)}
+    shapes = {name.replace(prefix, "image_encoder."): s for name, s in vary_tiny().items() if name.startswith(prefix)}
+    shapes = {name: shape for name, shape in shapes.items() if ".net_" not in name}
+    return {**shapes, "prompt_encoder.not_a_point_embed.weight": (1, 256), "mask_decoder.iou_token.weight": (1, 256)}
 
 
 def clip() -> Shapes:
     """CLIP-L/14, with a tensor each of what is not its vision part."""
     prefix = "transformer.vision_tower."
-    found = {name.removeprefix(prefix): shape for name, shape in vary_toy().items() if name.startswith(prefix)}
+    shapes = {name.removeprefix(prefix): shape for name, shape in vary_toy().items() if name.startswith(prefix)}
     return {
-        **found,
+        **shapes,
         "vision_model.embeddings.position_ids": (1, 257),
         "text_model.final_layer_norm.weight": (768,),
         "visual_projection.weight": (768, 1024),
@@ -201,10 +201,10 @@ def clip() -> Shapes:
 def opt() -> Shapes:
     """OPT-125M as Hugging Face has it."""
     language = ("model.decoder.", "lm_head.")
-    found = {name: shape for name, shape in vary_tiny().items() if name.startswith(language)}
+    shapes = {name: shape for name, shape in vary_tiny().items() if name.startswith(language)}
     rows = {"model.decoder.embed_positions.weight": (2050, 768)}
     rows |= dict.fromkeys(("model.decoder.embed_tokens.weight", "lm_head.weight"), (50272, 768))
-    return {**found, **rows}
+    return {**shapes, **rows}
 
 
 def qwen_1_5() -> Shapes:
@@ -216,9 +216,9 @@ def qwen_1_5() -> Shapes:
     }  # fmt: skip
     layer |= {f"self_attn.{part}_proj.weight": (2048, 2048) for part in "qkv"}
     layer |= {f"self_attn.{part}_proj.bias": (2048,) for part in "qkv"}
-    found = {f"model.layers.{number}.{name}": shape for number in range(24) for name, shape in layer.items()}
+    shapes = {f"model.layers.{number}.{name}": shape for number in range(24) for name, shape in layer.items()}
     ends = {"model.embed_tokens.weight": (151936, 2048), "lm_head.weight": (151936, 2048), "model.norm.weight": (2048,)}
-    return {**found, **ends}
+    return {**shapes, **ends}
 
 
 def opt_bare() -> Shapes:

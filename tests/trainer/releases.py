@@ -51,7 +51,7 @@ def drawn(sizes: ToySizes | TinySizes, dtype: torch.dtype = torch.float32) -> Re
 
 
 def config_of(sizes: ToySizes | TinySizes) -> dict[str, Any]:
-    """What a release's config.json says that its tensors do not."""
+    """Return the entries of a release's config.json that its tensors do not tell."""
     if isinstance(sizes, TinySizes):
         return {
             "architectures": ["varyOPTForCausalLM"], "model_type": "vary", "num_attention_heads": sizes.opt.heads,
@@ -104,34 +104,34 @@ def write_tiny(folder: Path, model: Released, **form: Any) -> Path:
 
 def ranks() -> dict[bytes, int]:
     """All bytes, then pairs learnt from a text the plain way: the most frequent neighbours become one."""
-    found = {bytes([byte]): byte for byte in range(256)}
+    rank_of = {bytes([byte]): byte for byte in range(256)}
     words = [[bytes([byte]) for byte in word.encode()] for word in TEXT.replace(" ", "\0 ").split("\0")]
-    while len(found) < RANKS:
+    while len(rank_of) < RANKS:
         counts: dict[tuple[bytes, bytes], int] = {}
         for word in words:
             for pair in pairwise(word):
                 counts[pair] = counts.get(pair, 0) + 1
         best = max(counts, key=lambda pair: (counts[pair], pair))
-        found[b"".join(best)] = len(found)
+        rank_of[b"".join(best)] = len(rank_of)
         words = [_merged(word, best) for word in words]
-    return found
+    return rank_of
 
 
 def _merged(word: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
-    made: list[bytes] = []
+    merged: list[bytes] = []
     for token in word:
-        if made and (made[-1], token) == pair:
-            made[-1] += token
+        if merged and (merged[-1], token) == pair:
+            merged[-1] += token
         else:
-            made.append(token)
-    return made
+            merged.append(token)
+    return merged
 
 
 def write_ranks(path: Path) -> dict[bytes, int]:
     """A `.tiktoken` file: base64, a blank, the rank."""
-    found = ranks()
-    path.write_text("".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in found.items()))
-    return found
+    rank_of = ranks()
+    path.write_text("".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in rank_of.items()))
+    return rank_of
 
 
 def bytes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...], bytes]]:

@@ -78,7 +78,7 @@ def _linear(width_in: int, width_out: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
-    """What a model is known to be; `parts` counts parameters."""
+    """The known figures of a model; `parts` counts parameters."""
 
     tokens: Mapping[Size, int]  # of images of (height, width) px
     parts: Mapping[str, int]
@@ -192,8 +192,8 @@ def full_size(path: Path) -> tuple[VisionLanguageModel, ImageLayout]:
     if repr(model) not in MADE:
         sizes: dict[str, Any] = {"vocabulary": 1, "image_token_id": 0, "seed": 0}
         with torch.device("meta"):
-            made, _ = build(model, attention="sdpa", gradient_checkpointing=False, **sizes)
-        MADE[repr(model)] = made, image_layout(model)
+            built, _ = build(model, attention="sdpa", gradient_checkpointing=False, **sizes)
+        MADE[repr(model)] = built, image_layout(model)
     return MADE[repr(model)]
 
 
@@ -272,7 +272,7 @@ def state_of(engine: Engine) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def losses_of(model: VisionLanguageModel, step: Step) -> Tensor:
-    """Of each supervised token of a step."""
+    """Return the loss of each supervised token of a step."""
     return torch.cat([model(batch)[-2] for batch in step.batches])
 
 
@@ -301,10 +301,10 @@ def trains_resumes_exports_and_answers(recipe: Recipe, shards: Path) -> set[str]
     plain, _, _ = assemble(recipe)  # ZeRO 3 keeps a model's own weights in pieces
     plain.load_state_dict(trained)
     assert torch.equal(losses_of(exported, step), losses_of(plain.eval(), step))
-    said = [
+    losses = [
         list(answers(m, its_encoder, samples_of(shards), max_new_tokens=3, batch_size=2)) for m in (exported, plain)
     ]
-    assert len(said[0]) == 4 and said[0] == said[1]
+    assert len(losses[0]) == 4 and losses[0] == losses[1]
     return set(engine.trained)
 
 
@@ -349,8 +349,8 @@ def test_parameters_at_full_size(path: Path) -> None:
 
 def test_a_mixture_is_planned_with_the_models_image_tokens(shards: Path) -> None:
     path = RECIPES / "llava_16_sft.yaml"
-    given = read_mixture_file(path, [f"data.mixture.sources.llava_next.shards={shards / 'photos'}"])
-    report = report_on(given, global_batch=2)
+    mixture = read_mixture_file(path, [f"data.mixture.sources.llava_next.shards={shards / 'photos'}"])
+    report = report_on(mixture, global_batch=2)
     assert report.image_tokens == planned_image(load(Recipe, path).model).tokens == 576 + 96 * 25
     (source,) = report.sources
     assert source.counts.tokens > 4 * report.image_tokens

@@ -1,4 +1,4 @@
-"""What a user can write wrong about a model's parts: each is one line that names the place in the recipe."""
+"""Mistakes about a model's parts in a recipe. Each gives one line that names the key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS: dict[str, Any] = {
 
 
 def refusal(tmp_path: Path, *overrides: str, **parts: Any) -> str:
-    """What is said of a model of these parts, with overrides as on the command line."""
+    """Return the message about a model of these parts, with overrides as on the command line."""
     file = tmp_path / "model.yaml"
     file.write_text(yaml.safe_dump(PARTS | parts))
     with pytest.raises(UserError) as caught:
@@ -50,8 +50,8 @@ def refusal(tmp_path: Path, *overrides: str, **parts: Any) -> str:
     ],
 )
 def test_an_encoders_wrong_size_names_the_encoder(override: str, tmp_path: Path) -> None:
-    said = refusal(tmp_path, f"vision.eye.config.{override}")
-    assert said.startswith("model.vision.eye: clip") and "\n" not in said
+    message = refusal(tmp_path, f"vision.eye.config.{override}")
+    assert message.startswith("model.vision.eye: clip") and "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_an_encoders_wrong_size_names_the_encoder(override: str, tmp_path: Path)
     ],
 )
 def test_so_does_every_family(encoder: str, config: dict[str, Any], tmp_path: Path) -> None:
-    said = refusal(tmp_path, vision={"eye": {"type": encoder, "config": ENCODERS[encoder] | config}})
-    assert said.startswith("model.vision.eye: ") and "\n" not in said
+    message = refusal(tmp_path, vision={"eye": {"type": encoder, "config": ENCODERS[encoder] | config}})
+    assert message.startswith("model.vision.eye: ") and "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_so_does_every_family(encoder: str, config: dict[str, Any], tmp_path: Pa
     ],
 )
 def test_a_language_models_wrong_size_is_named(override: str, tmp_path: Path) -> None:
-    said = refusal(tmp_path, f"language.config.{override}")
-    assert said.startswith("model.language: llama: ") and "\n" not in said
+    message = refusal(tmp_path, f"language.config.{override}")
+    assert message.startswith("model.language: llama: ") and "\n" not in message
 
 
 def test_of_two_encoders_the_one_with_the_wrong_connector_is_named(tmp_path: Path) -> None:
@@ -105,22 +105,22 @@ def test_of_two_encoders_the_one_with_the_wrong_connector_is_named(tmp_path: Pat
 
 
 def test_a_wrong_projector_is_named(tmp_path: Path) -> None:
-    said = refusal(tmp_path, projector={"type": "pixel_shuffle", "config": {"factor": 3}})
-    assert said.startswith("model.projector: connector pixel_shuffle: 4x4 tokens")
+    message = refusal(tmp_path, projector={"type": "pixel_shuffle", "config": {"factor": 3}})
+    assert message.startswith("model.projector: connector pixel_shuffle: 4x4 tokens")
 
 
 def test_a_fusion_that_does_not_fit_says_what_does(tmp_path: Path) -> None:
     two = {"a": {"type": "clip", "config": CLIP}, "b": {"type": "sam", "config": SAM | {"neck_grid": 8}}}
-    said = refusal(tmp_path, vision=two)
-    assert said.startswith("model: fusion channel: ") and said.endswith(
+    message = refusal(tmp_path, vision=two)
+    assert message.startswith("model: fusion channel: ") and message.endswith(
         "found a 4x4, b 2x2; change their sizes or connectors, or take fusion sequence"
     )
 
 
 @pytest.mark.parametrize("name", ["keys", "forward", "a.b", ""])
 def test_a_name_that_no_encoder_can_have(name: str, tmp_path: Path) -> None:
-    said = refusal(tmp_path, vision={name: {"type": "clip", "config": CLIP}})
-    assert said.startswith(f"model.vision: an encoder cannot be called {name!r}")
+    message = refusal(tmp_path, vision={name: {"type": "clip", "config": CLIP}})
+    assert message.startswith(f"model.vision: an encoder cannot be called {name!r}")
 
 
 def test_a_list_where_keys_belong(tmp_path: Path) -> None:

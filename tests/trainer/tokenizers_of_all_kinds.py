@@ -53,8 +53,8 @@ def _learnt(raw: Tokenizer, trainer: trainers.BpeTrainer) -> tuple[dict[str, int
 
 
 def _merges(raw: Tokenizer) -> list[str]:
-    found = json.loads(raw.to_str())["model"]["merges"]
-    return [merge if isinstance(merge, str) else " ".join(merge) for merge in found]
+    merges = json.loads(raw.to_str())["model"]["merges"]
+    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
 def opt() -> PreTrainedTokenizerBase:
@@ -71,9 +71,9 @@ def roberta() -> PreTrainedTokenizerBase:
 
 def qwen() -> PreTrainedTokenizerBase:
     """NFC, Qwen's own way to cut words, no BOS, and control tokens that are not special."""
-    made = Qwen2Tokenizer(*_byte_level(500))
-    made.add_tokens(["<tool_call>", "</tool_call>"])
-    return made
+    tokenizer = Qwen2Tokenizer(*_byte_level(500))
+    tokenizer.add_tokens(["<tool_call>", "</tool_call>"])
+    return tokenizer
 
 
 def llama3() -> PreTrainedTokenizerBase:
@@ -144,19 +144,19 @@ def bert() -> PreTrainedTokenizerBase:
     """WordPiece: lower case, no white space."""
     letters = [chr(number) for number in range(33, 127)]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
-    made = BertTokenizer({token: number for number, token in enumerate(tokens)})
-    made.eos_token = "[SEP]"
-    return made
+    tokenizer = BertTokenizer({token: number for number, token in enumerate(tokens)})
+    tokenizer.eos_token = "[SEP]"
+    return tokenizer
 
 
 EXACT: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
-    made.__name__: made  # give every text back
-    for made in (opt, roberta, qwen, llama3, llama, llama_legacy, llama_always, unigram, byt5)
+    make.__name__: make  # give every text back
+    for make in (opt, roberta, qwen, llama3, llama, llama_legacy, llama_always, unigram, byt5)
 }
 
 
-def with_tokens(made: PreTrainedTokenizerBase, template: str) -> PreTrainedTokenizerBase:
+def with_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> PreTrainedTokenizerBase:
     """The same with the tokens that a template and an image need."""
     tokens = [*TEMPLATES[template].tokens, IMAGE_START, IMAGE_END, IMAGE_PAD]
-    made.add_tokens(tokens, special_tokens=True)
-    return made
+    tokenizer.add_tokens(tokens, special_tokens=True)
+    return tokenizer

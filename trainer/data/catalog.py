@@ -87,8 +87,8 @@ class Shards(Protocol):
     """The part of a shard set that a catalog uses: the index of each tar, as tables."""
 
     place: str  # folder or URL
-    tars: Sequence[str]  # file names
-    versions: Sequence[str]  # of each tar; changes when the file is replaced
+    tars: list[str]  # file names
+    versions: list[str]  # of each tar; changes when the file is replaced
     kinds: dict[str, Kind]  # columns to filter by
     external: bool
 
@@ -108,8 +108,8 @@ class OwnShards:
     def __init__(self, location: str) -> None:
         self._set = ShardSet(location)
         self.place = str(self._set.folder)
-        self.tars: Sequence[str] = [f"{record.name}.tar" for record in self._set.records]
-        self.versions: Sequence[str] = [record.tar_sha256[:16] for record in self._set.records]
+        self.tars = [f"{record.name}.tar" for record in self._set.records]
+        self.versions = [record.tar_sha256[:16] for record in self._set.records]
         hashes = [[record.name, record.tar_sha256, record.index_sha256] for record in self._set.records]
         self.identity = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
         fixed = {item.name for item in fields(IndexRow)}

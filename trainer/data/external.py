@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -48,17 +48,8 @@ _WINDOW = 256 << 10  # bytes fetched at a header
 _READERS = 8  # threads
 _BLOCK = 512
 
-_SCHEMA = pa.schema(
-    [
-        ("name", pa.string()),
-        ("task", pa.string()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("images", pa.int64()),
-        ("answer_chars", pa.int64()),
-        ("tokens", pa.int64()),
-    ]
-)
+_TEXTS, _NUMBERS = ("name", "task"), ("offset", "size", "images", "answer_chars", "tokens")
+_SCHEMA = pa.schema([(name, pa.string()) for name in _TEXTS] + [(name, pa.int64()) for name in _NUMBERS])
 _KINDS: dict[str, Kind] = {name: COLUMNS[name] for name in ("task", "split", "images", "answer_chars", "tokens")}
 
 _CONSTANTS: dict[str, str | int] = {
@@ -236,8 +227,8 @@ def _row(entries: Sequence[Entry], start: int, task: str | None, file: BinaryIO)
     if isinstance(parts, str):
         return parts
     if task is None:
-        task = _task_in(_record(parts, file))
-        if task is None:
+        task = _record(parts, file).get("task")
+        if task not in TASKS:
             return "no task in its JSON"
     emptied = any(ending == "txt" and not member.size for _, ending, member in entries)
     if emptied and not may_have_text(_record(parts, file)):  # frequent in web crawls
@@ -264,11 +255,6 @@ def _record(parts: SampleMembers, file: BinaryIO) -> dict[str, Any]:
         return record_of(file.read(parts.record.size))
     except ValueError:
         return {}
-
-
-def _task_in(record: Mapping[str, Any]) -> str | None:
-    task = record.get("task")
-    return task if isinstance(task, str) and task in TASKS else None
 
 
 class _Walk:

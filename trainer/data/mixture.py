@@ -124,7 +124,7 @@ def resolve(settings: MixtureSettings, sizes: Mapping[str, SourceSize]) -> Mixtu
     plan = _plan(settings, sizes, "")
     if plan.size > _LONGEST_EPOCH:
         raise UserError(
-            f"data.mixture.sources: an epoch of {plan.size} samples, at most {_LONGEST_EPOCH} can be; ask for fewer"
+            f"data.mixture.sources: an epoch has {plan.size} samples, more than {_LONGEST_EPOCH}; ask for fewer"
         )
     counts = _whole(plan.shares, plan.size)
     for name, count in counts.items():

@@ -39,7 +39,8 @@ class Tiling(Protocol):
 
     @property
     def separates_rows(self) -> bool:
-        """Whether `arrange` needs a learned separator."""
+        """Whether `arrange` needs a learned separator. By default it does not."""
+        return False
 
     def num_views(self, size: Size, side_px: int) -> int:
         """Return V of an image."""
@@ -57,7 +58,8 @@ class Tiling(Protocol):
         """Put the tokens of one image's views, (V, P, H), in order: (tokens, H). `separator` is (H,)."""
 
     def check(self, view: ViewTokens) -> None:
-        """Raise UserError where the tokens of such views cannot be put in order."""
+        """Raise UserError where the tokens of such views cannot be put in order. By default they can."""
+        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,6 @@ class Whole(Tiling):
     @override
     def most_views(self) -> int:
         return 1
-
-    @property
-    @override
-    def separates_rows(self) -> bool:
-        return False
 
     @override
     def num_views(self, size: Size, side_px: int) -> int:
@@ -93,10 +90,6 @@ class Whole(Tiling):
     @override
     def arrange(self, views: Tensor, size: Size, view: ViewTokens, side_px: int, separator: Tensor | None) -> Tensor:
         return views[0]
-
-    @override
-    def check(self, view: ViewTokens) -> None:
-        """Accept every view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +216,6 @@ class Thumbnail(Tiling):
     def most_views(self) -> int:
         return _with_thumbnail(self.max_tiles)
 
-    @property
-    @override
-    def separates_rows(self) -> bool:
-        return False
-
     @override
     def num_views(self, size: Size, side_px: int) -> int:
         rows, columns = self.grid(size, side_px)
@@ -253,10 +241,6 @@ class Thumbnail(Tiling):
     @override
     def arrange(self, views: Tensor, size: Size, view: ViewTokens, side_px: int, separator: Tensor | None) -> Tensor:
         return views.flatten(0, 1)
-
-    @override
-    def check(self, view: ViewTokens) -> None:
-        """Accept every view."""
 
     def grid(self, size: Size, side_px: int) -> tuple[int, int]:
         """Choose rows and columns of tiles. Of equally near grids the larger wins if below twice the image's pixels."""

@@ -99,9 +99,9 @@ def micro_batches(
     little padding. The largest micro-batch comes first, so that a lack of memory shows at once.
     """
     if batching == "packed":
-        row_list = pack(sizes, max_length=max_length, max_images=max_images)
+        packs = pack(sizes, max_length=max_length, max_images=max_images)
     else:
-        row_list = [[sample] for sample in range(len(sizes))]
+        packs = [[sample] for sample in range(len(sizes))]
 
     def tokens(row: list[int]) -> int:
         return sum(sizes[sample][0] for sample in row)
@@ -110,8 +110,8 @@ def micro_batches(
         return len(batch) * max(map(tokens, batch)), sum(sizes[sample][1] for row in batch for sample in row)
 
     if batching != "padded":
-        row_list.sort(key=tokens, reverse=True)
-    batches = [row_list[start : start + rows] for start in range(0, len(row_list), rows)]
+        packs.sort(key=tokens, reverse=True)
+    batches = [packs[start : start + rows] for start in range(0, len(packs), rows)]
     return sorted(batches, key=memory, reverse=True)
 
 

@@ -113,7 +113,7 @@ def open_pool(load: LoadSample, data: DataSettings, corpus: Corpus, out: Path) -
 
 
 class StepLoader:
-    """Prepares this rank's part of each step in a thread, while the step before is in use.
+    """A loader that prepares this rank's part of each step in a thread, while the step before is in use.
 
     Memory: one finished step waits, and the next has as many samples as are assigned to the workers.
 
@@ -134,9 +134,8 @@ class StepLoader:
         results: dict[int, list[Result]] = defaultdict(list)  # by step
 
         def make(step: int) -> Step:
-            for later in range(
-                step + len(submitted), min(step + 2, last)
-            ):  # the next step too, so that workers do not wait
+            # The next step's tasks are submitted too, so that workers do not wait.
+            for later in range(step + len(submitted), min(step + 2, last)):
                 submitted.append(self._submit(later))
             tasks = submitted.popleft()
             while len(results[step]) < tasks:

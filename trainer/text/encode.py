@@ -59,7 +59,7 @@ def image_sizes(sample: Sample) -> tuple[Size, ...]:
 
 
 class ConversationEncoder:
-    """Encodes samples as ids and decodes ids to text, for one tokenizer, template and layout of images.
+    """An encoder of samples as ids, and a decoder of ids, for one tokenizer, template and layout of images.
 
     `lead` is the blank before an answer if the tokenizer makes it part of the first word, otherwise "". `warnings`
     names the characters that the tokenizer changes. An answer with a character that it does not know is `Unusable`.
@@ -272,9 +272,8 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> dict[str, 
             f"{name!r} needs; it fits {_fitting(tokenizer)}. The model does not know tokens that are only added"
         )
     template = TEMPLATES[name]
-    tokens = {
-        token: [token_id(tokenizer, token)] for token in {*template.tokens, *template.image, template.end} - {"", EOS}
-    }
+    names = {*template.tokens, *template.image, template.end} - {"", EOS}
+    tokens = {token: [token_id(tokenizer, token)] for token in names}
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     return {**tokens, BOS: [] if bos is None else [int(bos)], EOS: [] if eos is None else [int(eos)]}
 

@@ -57,7 +57,7 @@ def find_token(tokenizer: PreTrainedTokenizerBase, token: str) -> int | None:
 
 
 class ExactTokenizer:
-    """Encodes plain text as ids and decodes ids to the same text.
+    """A tokenizer that encodes plain text as ids and decodes these ids to the same text.
 
     The text may be normalised if the tokenizer does so (Qwen: NFC). `prefix` tells where the tokenizer itself would add
     a blank; this class adds none.

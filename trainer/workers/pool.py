@@ -47,7 +47,7 @@ class _Worker:
 
 
 class WorkerPool(Pool):
-    """A pool of processes."""
+    """A pool of worker processes."""
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ class WorkerPool(Pool):
             waited_s = time.monotonic() - worker.active_at
             if not worker.ready:
                 if waited_s > _START_S:
-                    raise LoadError(f"a loader worker is not ready after {_START_S:g} s")
+                    raise LoadError(f"a loader worker is not ready after {_START_S:g} s; lower data.workers")
             elif worker.assigned and waited_s > self._deadline_s:
                 self._replace_if_stuck(worker)
 

@@ -48,12 +48,12 @@ def costs_one_sample(error: Exception) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """An exception as a line for a list of skipped samples."""
+    """Return an exception's message as one line of at most 300 characters, for the list of skipped samples."""
     return one_line(error, 300) or type(error).__name__
 
 
 class Pool(Protocol):
-    """Loads items. A context manager that closes without delay, whatever its state."""
+    """A loader of items. A context manager that closes without delay, whatever its state."""
 
     def submit(self, task: Task) -> None:
         """Add a task. Tasks are started in the order in which they were added."""
@@ -68,10 +68,12 @@ class Pool(Protocol):
         """
 
     def tend(self) -> None:
-        """Assign more tasks to the workers without waiting. For a caller that is busy with other work."""
+        """Assign more tasks to the workers, if there are any, without waiting. For a caller with other work to do."""
+        return
 
     def free(self, result: Result) -> None:
-        """Release the memory of a result's arrays, which are no longer used."""
+        """Release the shared memory, if any, of a result's arrays, which are no longer used."""
+        return
 
     def stop(self) -> None:
         """Make `next` raise `Stopped`, now and later. May be called from another thread."""
@@ -84,7 +86,7 @@ class Pool(Protocol):
 
 
 class InProcess(Pool):
-    """Loads in the calling thread, without a deadline."""
+    """A pool that loads in the calling thread, without a deadline."""
 
     def __init__(self, load: Callable[[Any], Any], *, key_of: Callable[[int], str]) -> None:
         self._load, self._key_of = load, key_of
@@ -115,14 +117,6 @@ class InProcess(Pool):
                 return Result(task.tag, reason=reason_of(error))
             error.add_note(f"while loading sample {self._key_of(task.tag)}")
             raise
-
-    @override
-    def tend(self) -> None:
-        """Do nothing: there are no workers."""
-
-    @override
-    def free(self, result: Result) -> None:
-        """Do nothing: the arrays own their memory."""
 
     @override
     def stop(self) -> None:

@@ -67,15 +67,15 @@ def test_the_oldest_go_first(tmp_path: Path) -> None:
 def test_what_killed_processes_left_goes_when_it_is_old(tmp_path: Path) -> None:
     cache = Cache(folder=tmp_path, limit_bytes=1000)
     cache.put("a", bytes(900))
-    (kept,) = files(tmp_path)
+    (newest,) = files(tmp_path)
     for name, age in (("old.tmp", 7200), ("young.tmp", 60)):
-        (kept.parent / name).write_bytes(bytes(900))
-        os.utime(kept.parent / name, (os.stat(kept).st_mtime - age,) * 2)
+        (newest.parent / name).write_bytes(bytes(900))
+        os.utime(newest.parent / name, (os.stat(newest).st_mtime - age,) * 2)
     for number in range(3):
         cache.put(str(number), bytes(10))
         cache.put(str(number), bytes(50))
-    assert (kept.parent / "young.tmp").exists()
-    assert not (kept.parent / "old.tmp").exists()
+    assert (newest.parent / "young.tmp").exists()
+    assert not (newest.parent / "old.tmp").exists()
 
 
 def put_many(folder: Path, start: int) -> int:

@@ -41,26 +41,26 @@ def catalog(shards: Path | str, **settings: Any) -> Catalog:
     return Catalog("some", SourceSettings(shards=str(shards), **settings), cache_at())
 
 
-def rows_of(shards: Path, **wanted: object) -> list[dict[str, Any]]:
+def rows_of(shards: Path, **filters: object) -> list[dict[str, Any]]:
     rows = ShardSet(shards).table().to_pylist()
-    return [row for row in rows if all(row[name] == value for name, value in ({"split": "train"} | wanted).items())]
+    return [row for row in rows if all(row[name] == value for name, value in ({"split": "train"} | filters).items())]
 
 
 def test_items_are_the_rows_of_the_index_and_read_as_its_samples(pdf_shards: Path) -> None:
-    made = catalog(pdf_shards)
+    opened = catalog(pdf_shards)
     rows = rows_of(pdf_shards)
-    assert len(made) == len(rows) > 0
+    assert len(opened) == len(rows) > 0
     for number, row in enumerate(rows):
-        item = pickle.loads(pickle.dumps(made.item(number)))
-        found = (item.shard, item.offset, item.size, item.tokens, item.images, item.task)
-        assert found == tuple(row[name] for name in ("shard", "offset", "size", "tokens", "images", "task"))
-        assert made.key(number) == row["key"]
+        item = pickle.loads(pickle.dumps(opened.item(number)))
+        values = (item.shard, item.offset, item.size, item.tokens, item.images, item.task)
+        assert values == tuple(row[name] for name in ("shard", "offset", "size", "tokens", "images", "task"))
+        assert opened.key(number) == row["key"]
     assert read_item(item) == ShardSet(pdf_shards).read(item.shard, item.offset, item.size)
     assert read_item(item).key == row["key"]
-    assert made.tokens.tolist() == [row["tokens"] for row in rows]
-    assert made.images.tolist() == [row["images"] for row in rows]
-    assert {TASKS[number] for number in made.task.tolist()} == set(made.tasks) == {"ocr"}
-    assert made.sums == (sum(made.tokens.tolist()), sum(made.answer_tokens.tolist()))
+    assert opened.tokens.tolist() == [row["tokens"] for row in rows]
+    assert opened.images.tolist() == [row["images"] for row in rows]
+    assert {TASKS[number] for number in opened.task.tolist()} == set(opened.tasks) == {"ocr"}
+    assert opened.sums == (sum(opened.tokens.tolist()), sum(opened.answer_tokens.tolist()))
 
 
 def test_what_is_held_out_stays_out_unless_asked_for(pdf_shards: Path) -> None:
@@ -96,9 +96,9 @@ def test_filters(tmp_path: Path, where: dict[str, Any], left: list[int]) -> None
     rows = [row(n, tokens=n, language=("en", "zh")[n % 2], document=f"d{n}", sharpness=n / 8) for n in range(4)]
     rows[3]["sharpness"] = None
     write_index(tmp_path, [rows[:3], rows[3:]], ["sharpness"])
-    made = catalog(tmp_path, where=where)
-    assert [made.key(n) for n in range(len(made))] == [f"k-{n}" for n in left]
-    table = made.table(["key", "language"])
+    opened = catalog(tmp_path, where=where)
+    assert [opened.key(n) for n in range(len(opened))] == [f"k-{n}" for n in left]
+    table = opened.table(["key", "language"])
     assert table.column("key").to_pylist() == [f"k-{n}" for n in left]
     assert table.column("language").to_pylist() == [("en", "zh")[n % 2] for n in left]
 
@@ -142,10 +142,10 @@ def test_no_shard_set_is_named_by_its_key(tmp_path: Path) -> None:
 def test_what_an_index_of_others_may_lack(tmp_path: Path) -> None:
     rows = [row(0, prompt=None, language=None), row(1, prompt="ocr.en.0", language="zh", tokens=40)]
     write_index(tmp_path, [rows, [row(2, prompt=None, language=None)]])
-    made = catalog(tmp_path)
-    asked = estimate_tokens(IMAGE_MARKER + wordings("ocr", "en")[0])
-    assert made.answer_tokens.tolist() == [8, 40 - asked, 8]  # of no known wording: by its characters
-    assert [made.key(n) for n in range(len(made))] == ["k-0", "k-1", "k-2"]
+    opened = catalog(tmp_path)
+    question_tokens = estimate_tokens(IMAGE_MARKER + wordings("ocr", "en")[0])
+    assert opened.answer_tokens.tolist() == [8, 40 - question_tokens, 8]  # of no known wording: by its characters
+    assert [opened.key(n) for n in range(len(opened))] == ["k-0", "k-1", "k-2"]
     assert len(catalog(tmp_path, where={"language": "zh"})) == 1
     with pytest.raises(UserError, match="none of the 3 samples"):
         catalog(tmp_path, where={"language": "None"})
@@ -184,16 +184,16 @@ def test_what_fails_behind_a_url_is_one_line(tmp_path: Path, monkeypatch: pytest
 def test_the_answers_tokens(pdf_shards: Path, chat_shards: Path) -> None:
     """Exact where the wording is the whole question; a fair guess of the sum where it is the sample's own."""
     for shards, exact in ((pdf_shards, True), (chat_shards, False)):
-        made = catalog(shards)
+        opened = catalog(shards)
         truth = []
-        for number in range(len(made)):
-            sample = read_item(made.item(number))
+        for number in range(len(opened)):
+            sample = read_item(opened.item(number))
             truth.append(sum(estimate_tokens(turn.text) for turn in sample.turns if turn.role == "assistant"))
         if exact:
-            assert made.answer_tokens.tolist() == truth
+            assert opened.answer_tokens.tolist() == truth
         else:
-            assert made.answer_tokens.sum() == pytest.approx(sum(truth), rel=0.5)  # short, with many digits
-            assert ((made.answer_tokens >= 1) & (made.answer_tokens <= made.tokens)).all()
+            assert opened.answer_tokens.sum() == pytest.approx(sum(truth), rel=0.5)  # short, with many digits
+            assert ((opened.answer_tokens >= 1) & (opened.answer_tokens <= opened.tokens)).all()
 
 
 def files(folder: Path) -> list[Path]:
@@ -232,9 +232,9 @@ def test_ranks_that_start_together(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("trainer.data.catalog.rows_of", slowly)
     with ThreadPoolExecutor(6) as pool:
-        made = list(pool.map(lambda _: catalog(tmp_path / "set"), range(6)))
+        opened = list(pool.map(lambda _: catalog(tmp_path / "set"), range(6)))
     assert made_of == [0, 1, 2, 3, 4]
-    assert {tuple(one.tokens.tolist()) for one in made} == {tuple(made[0].tokens.tolist())}
+    assert {tuple(one.tokens.tolist()) for one in opened} == {tuple(opened[0].tokens.tolist())}
     assert len(files(tmp_path / "cache")) == 1
     assert not list((tmp_path / "cache").rglob("*.tmp"))
 
@@ -336,8 +336,8 @@ def test_ten_million_samples(tmp_path: Path) -> None:
     left = 10_000 * sum(one["ink"] >= 0.1 for one in rows)
     for which in ("first", "again"):
         command = [sys.executable, "-c", OPEN, str(tmp_path / "set"), str(tmp_path / "cache")]
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        samples, items, seconds, gib = int(found[0]), int(found[1]), float(found[2]), float(found[3])
+        values = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        samples, items, seconds, gib = int(values[0]), int(values[1]), float(values[2]), float(values[3])
         assert (samples, items) == (left, 512)
         assert gib < 2
         print(f"{which}: 512 items of {samples:,} samples after {seconds:.1f} s, {gib:.2f} GiB")  # noqa: T201

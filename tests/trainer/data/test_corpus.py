@@ -32,38 +32,38 @@ def corpus(seed: int = 0, **sources: SourceSettings) -> Corpus:
     return Corpus(data, open_cache(data))
 
 
-def keys(shards: Path, **wanted: Any) -> list[str]:
-    wanted = {"split": "train"} | wanted
-    return [row["key"] for row in ShardSet(shards).table().to_pylist() if wanted.items() <= row.items()]
+def keys(shards: Path, **filters: Any) -> list[str]:
+    filters = {"split": "train"} | filters
+    return [row["key"] for row in ShardSet(shards).table().to_pylist() if filters.items() <= row.items()]
 
 
 def test_positions_are_samples(pdf_shards: Path, chat_shards: Path) -> None:
     pdf, chat = SourceSettings(shards=str(pdf_shards)), SourceSettings(shards=str(chat_shards), samples=7)
-    made = corpus(pdf=pdf, chat=chat)
-    size = made.mixture.per_epoch
+    opened = corpus(pdf=pdf, chat=chat)
+    size = opened.mixture.per_epoch
     assert size == len(keys(pdf_shards)) + 7
-    items = made.items(range(size))
+    items = opened.items(range(size))
     assert Counter(item.source for item in items) == {"pdf": size - 7, "chat": 7}
-    found = [read_item(item).key for item in items]
-    assert found == [made.key(position) for position in range(size)]
-    assert len(set(found)) == size
-    assert set(found) <= {*keys(pdf_shards), *keys(chat_shards)}
-    assert made.items([5, 3]) == [items[5], items[3]]
-    assert made.items([]) == []
-    assert made.asked_by_task(2) == {"ocr": 2 * (size - 7), "text": 14}
+    item_keys = [read_item(item).key for item in items]
+    assert item_keys == [opened.key(position) for position in range(size)]
+    assert len(set(item_keys)) == size
+    assert set(item_keys) <= {*keys(pdf_shards), *keys(chat_shards)}
+    assert opened.items([5, 3]) == [items[5], items[3]]
+    assert opened.items([]) == []
+    assert opened.asked_by_task(2) == {"ocr": 2 * (size - 7), "text": 14}
 
 
 def test_training_never_sees_what_is_held_out(pdf_shards: Path, chat_shards: Path) -> None:
-    made = corpus(pdf=SourceSettings(shards=str(pdf_shards)), chat=SourceSettings(shards=str(chat_shards)))
+    opened = corpus(pdf=SourceSettings(shards=str(pdf_shards)), chat=SourceSettings(shards=str(chat_shards)))
     held_out = {*keys(pdf_shards, split="validation"), *keys(chat_shards, split="validation")}
     assert held_out
-    assert not held_out & {made.key(position) for position in range(made.mixture.per_epoch * 3)}
+    assert not held_out & {opened.key(position) for position in range(opened.mixture.per_epoch * 3)}
 
 
 def test_sources_in_a_mixture_of_their_own(pdf_shards: Path, chat_shards: Path) -> None:
     inner = MixtureSettings(sources={"pdf": SourceSettings(shards=str(pdf_shards), samples=4)})
-    made = corpus(pages=SourceSettings(mixture=inner), chat=SourceSettings(shards=str(chat_shards), samples=4))
-    assert {item.source for item in made.items(range(8))} == {"pages/pdf", "chat"}
+    opened = corpus(pages=SourceSettings(mixture=inner), chat=SourceSettings(shards=str(chat_shards), samples=4))
+    assert {item.source for item in opened.items(range(8))} == {"pages/pdf", "chat"}
     bad = MixtureSettings(sources={"pdf": SourceSettings(shards=str(pdf_shards), where={"tokns": 3})})
     with pytest.raises(UserError, match=r"data\.mixture\.sources\.pages\.mixture\.sources\.pdf\.where\.tokns"):
         corpus(pages=SourceSettings(mixture=bad))
@@ -71,8 +71,8 @@ def test_sources_in_a_mixture_of_their_own(pdf_shards: Path, chat_shards: Path) 
 
 def test_what_is_not_used_need_not_exist(chat_shards: Path) -> None:
     unused = SourceSettings(shards="/nowhere", samples=0)
-    made = corpus(chat=SourceSettings(shards=str(chat_shards)), gone=unused)
-    assert [catalog.name for catalog in made.catalogs] == ["chat"]
+    opened = corpus(chat=SourceSettings(shards=str(chat_shards)), gone=unused)
+    assert [catalog.name for catalog in opened.catalogs] == ["chat"]
 
 
 def test_the_hash_is_of_order_and_bytes(pdf_shards: Path, chat_shards: Path, tmp_path: Path) -> None:
@@ -119,13 +119,13 @@ def test_behind_a_url_the_bytes_of_a_sample_are_fetched_once_and_no_others(
 ) -> None:
     """Resuming at position 20 reads what is there, and of what is skipped not a byte."""
     url = upload(pdf_shards, f"memory://{tmp_path.name}")
-    made, local = corpus(pdf=SourceSettings(shards=url)), corpus(pdf=SourceSettings(shards=str(pdf_shards)))
-    assert made.sha256 == local.sha256
+    opened, local = corpus(pdf=SourceSettings(shards=url)), corpus(pdf=SourceSettings(shards=str(pdf_shards)))
+    assert opened.sha256 == local.sha256
     assert not [name for name, _, _ in fetched if name.endswith(".tar")]
-    made = corpus(pdf=SourceSettings(shards=url))
+    opened = corpus(pdf=SourceSettings(shards=url))
     cache = open_cache(settings(pdf=SourceSettings(shards=url)))
     fetched.clear()
-    items = made.items(range(20, 26))
+    items = opened.items(range(20, 26))
     assert fetched == []
     samples = [read_item(item, cache) for item in items]
     assert fetched == [(item.shard, item.offset, item.size) for item in items]
@@ -152,14 +152,14 @@ def test_tars_of_others_in_a_mixture(tmp_path: Path, chat_shards: Path, capsys: 
     cut = tmp_path / "in" / "1.tar"
     cut.write_bytes(cut.read_bytes()[:12_000])
     others = SourceSettings(shards=str(tmp_path / "in"), task="caption")
-    made = corpus(laion=others, chat=SourceSettings(shards=str(chat_shards), samples=3))
-    said = capsys.readouterr().err
-    assert "1.tar: the tar ends at byte 12000" in said and "3 samples before it are used, the rest is lost" in said
-    assert "8 samples in 2 external tars; left out or odd: 1 no image, 1 cut, 1 tars that are cut" in said
-    items = made.items(range(made.mixture.per_epoch))
+    opened = corpus(laion=others, chat=SourceSettings(shards=str(chat_shards), samples=3))
+    stderr = capsys.readouterr().err
+    assert "1.tar: the tar ends at byte 12000" in stderr and "3 samples before it are used, the rest is lost" in stderr
+    assert "8 samples in 2 external tars; left out or odd: 1 no image, 1 cut, 1 tars that are cut" in stderr
+    items = opened.items(range(opened.mixture.per_epoch))
     samples = [read_item(item) for item in items]
-    assert Counter(sample.task for sample in samples) == {"caption": 8, "text": 3} == made.asked_by_task(1)
-    assert [sample.key for sample in samples] == [made.key(position) for position in range(len(items))]
+    assert Counter(sample.task for sample in samples) == {"caption": 8, "text": 3} == opened.asked_by_task(1)
+    assert [sample.key for sample in samples] == [opened.key(position) for position in range(len(items))]
     few = SourceSettings(shards=str(tmp_path / "in"), task="caption", where={"tokens": {"max": 0}})
     with pytest.raises(UserError, match=r"none of the 8 samples in .* is left: 8 with task: caption"):
         corpus(laion=few)

@@ -31,19 +31,19 @@ def opened(folder: Path, cache: Path, task: str | None = "caption") -> ExternalS
     return ExternalSet(str(folder), task, Cache(folder=cache, limit_bytes=0))
 
 
-def samples(found: ExternalSet) -> list[Sample | str]:
+def samples(external: ExternalSet) -> list[Sample | str]:
     """All samples, read by their index rows; of one that cannot be read, the message."""
-    made: list[Sample | str] = []
-    for number, tar in enumerate(found.tars):
-        for row in found.index(number, COLUMNS).to_pylist():
-            data = read_exactly(folder_at(found.place), tar, row["offset"], row["size"])
+    decoded: list[Sample | str] = []
+    for number, tar in enumerate(external.tars):
+        for row in external.index(number, COLUMNS).to_pylist():
+            data = read_exactly(folder_at(external.place), tar, row["offset"], row["size"])
             try:
-                made.append(decode_external(data, f"{tar} at byte {row['offset']}", tar, row["task"]))
-                assert made[-1].key == row["key"]
-                assert row["images"] == len(made[-1].images)
+                decoded.append(decode_external(data, f"{tar} at byte {row['offset']}", tar, row["task"]))
+                assert decoded[-1].key == row["key"]
+                assert row["images"] == len(decoded[-1].images)
             except ValueError as error:
-                made.append(str(error))
-    return made
+                decoded.append(str(error))
+    return decoded
 
 
 def one(folder: Path, members: dict[str, Any], task: str | None = "caption") -> Sample | str:
@@ -61,11 +61,11 @@ def test_what_img2dataset_writes(tmp_path: Path) -> None:
         write_tar(tmp_path / "in" / f"{tar:05d}.tar", entries | img2dataset(9999, status="failed_to_download"))
         (tmp_path / "in" / f"{tar:05d}.parquet").write_bytes(b"beside")
         (tmp_path / "in" / f"{tar:05d}_stats.json").write_text("{}")
-    found = opened(tmp_path / "in", tmp_path / "cache")
-    assert found.left_out["no image"] == 2
-    made = samples(found)
-    assert len(made) == 6
-    sample = made[4]
+    external = opened(tmp_path / "in", tmp_path / "cache")
+    assert external.left_out["no image"] == 2
+    decoded = samples(external)
+    assert len(decoded) == 6
+    sample = decoded[4]
     assert isinstance(sample, Sample)
     assert sample.key == "00001--000010001"
     assert (sample.task, sample.images[0].width, sample.images[0].height) == ("caption", SIDE, SIDE // 2)
@@ -78,7 +78,7 @@ def test_what_img2dataset_writes(tmp_path: Path) -> None:
         "url": "https://example.org/000010001.jpg",
         "prompt": choose("caption", "en", sample.key).name,
     }
-    (row, *_) = found.index(0, [*COLUMNS, "licence", "language", "width"]).to_pylist()
+    (row, *_) = external.index(0, [*COLUMNS, "licence", "language", "width"]).to_pylist()
     assert (row["licence"], row["language"], row["width"]) == ("", "", 0)
     assert (row["answer_chars"], row["tokens"], row["split"]) == (len("a red thing"), 2 + 12, "train")
 
@@ -126,22 +126,22 @@ def test_images_are_brought_into_the_form_of_our_shards(tmp_path: Path) -> None:
     entries |= {f"grey.{form}": picture(form, "#808080", mode="L") for form in ("png",)}
     names = sorted({name.split(".")[0] for name in entries})
     write_tar(tmp_path / "in" / "a.tar", dict(sorted({**entries, **{f"{name}.txt": "x" for name in names}}.items())))
-    made = {str(s.origin["name"]): s.images[0] for s in samples(opened(tmp_path / "in", tmp_path / "c"))}  # type: ignore[union-attr]
-    assert {name: image.format for name, image in made.items()} == {
+    decoded = {str(s.origin["name"]): s.images[0] for s in samples(opened(tmp_path / "in", tmp_path / "c"))}  # type: ignore[union-attr]
+    assert {name: image.format for name, image in decoded.items()} == {
         "jpg": "jpg", "png": "png", "webp": "jpg", "jpeg": "jpg", "grey": "jpg"
     }  # fmt: skip
-    assert made["jpg"].data == contents["jpg"] and made["png"].data == contents["png"]
-    assert (made["jpeg"].width, made["jpeg"].height) == (SIDE // 2, SIDE)
+    assert decoded["jpg"].data == contents["jpg"] and decoded["png"].data == contents["png"]
+    assert (decoded["jpeg"].width, decoded["jpeg"].height) == (SIDE // 2, SIDE)
 
 
 def test_our_own_tars_without_their_index(pdf_shards: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for tar in pdf_shards.glob("*.tar"):
         (tmp_path / "in" / tar.name).symlink_to(tar)
-    made = samples(opened(tmp_path / "in", tmp_path / "cache", None))
+    decoded = samples(opened(tmp_path / "in", tmp_path / "cache", None))
     own = ShardSet(pdf_shards)
     expected = [own.read(row["shard"], row["offset"], row["size"]) for row in own.table().to_pylist()]
-    assert [(s.turns, s.images, s.task, s.origin) for s in made] == [  # type: ignore[union-attr]
+    assert [(s.turns, s.images, s.task, s.origin) for s in decoded] == [  # type: ignore[union-attr]
         (s.turns, s.images, s.task, s.origin) for s in expected
     ]
 
@@ -152,10 +152,10 @@ def test_names_of_any_kind(tmp_path: Path, form: int) -> None:
     names += [] if form == tarfile.USTAR_FORMAT else ["long" * 60]
     entries = {f"{name}.{ending}": data for name in names for ending, data in (("jpg", picture()), ("txt", name))}
     write_tar(tmp_path / "in" / "Tar-01.tar", {"README": "no dot", ".hidden": "x", **entries}, form)
-    made = samples(opened(tmp_path / "in", tmp_path / "cache"))
-    assert [sample.answer for sample in made] == names  # type: ignore[union-attr]
-    assert [sample.origin["name"] for sample in made] == [name.removeprefix("./") for name in names]  # type: ignore[union-attr]
-    assert len({sample.key for sample in made}) == len(names)  # type: ignore[union-attr]
+    decoded = samples(opened(tmp_path / "in", tmp_path / "cache"))
+    assert [sample.answer for sample in decoded] == names  # type: ignore[union-attr]
+    assert [sample.origin["name"] for sample in decoded] == [name.removeprefix("./") for name in names]  # type: ignore[union-attr]
+    assert len({sample.key for sample in decoded}) == len(names)  # type: ignore[union-attr]
 
 
 @given(st.lists(st.tuples(st.text("ab-_A.", max_size=8), st.text("ab-_A", max_size=8)), unique=True, max_size=20))
@@ -190,9 +190,9 @@ def test_what_is_no_sample_is_counted(tmp_path: Path, members: dict[str, Any], t
     if task == "text":
         talk = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Me."}]
         write_tar(tmp_path / "in" / "b.tar", {"good.json": {"conversations": talk}})
-    found = opened(tmp_path / "in", tmp_path / "cache", task)
-    assert found.left_out == {reason: 1, "tars without a sample": 1}
-    assert len(samples(found)) == 1
+    external = opened(tmp_path / "in", tmp_path / "cache", task)
+    assert external.left_out == {reason: 1, "tars without a sample": 1}
+    assert len(samples(external)) == 1
     (tmp_path / "in" / "b.tar").unlink()
     with pytest.raises(
         UserError, match=rf"1 tars without our job\.json, no sample .*\(1 {reason}.*name (the|another) task"
@@ -221,31 +221,31 @@ def test_what_is_no_sample_is_counted(tmp_path: Path, members: dict[str, Any], t
     ],
 )
 def test_broken_content_names_tar_name_and_rule(tmp_path: Path, members: dict[str, Any], message: str) -> None:
-    found = one(tmp_path, members)
-    assert isinstance(found, str)
-    assert found.startswith(message)
+    sample = one(tmp_path, members)
+    assert isinstance(sample, str)
+    assert sample.startswith(message)
 
 
 def test_members_that_do_not_stand_together(tmp_path: Path) -> None:
     entries = {"a.jpg": picture(), "a.txt": "1", "b.jpg": picture(), "b.txt": "2", "a.json": {}}
     write_tar(tmp_path / "in" / "a.tar", entries)
-    found = opened(tmp_path / "in", tmp_path / "cache")
-    assert found.left_out == {"members that do not stand together": 1}
-    assert [sample.answer for sample in samples(found)] == ["1", "2"]  # type: ignore[union-attr]
+    external = opened(tmp_path / "in", tmp_path / "cache")
+    assert external.left_out == {"members that do not stand together": 1}
+    assert [sample.answer for sample in samples(external)] == ["1", "2"]  # type: ignore[union-attr]
 
 
 def test_the_same_name_in_two_tars(tmp_path: Path) -> None:
     for tar in "abc":
         write_tar(tmp_path / "in" / f"{tar}.tar", {"0001.jpg": picture(), "0001.txt": tar})
-    found = opened(tmp_path / "in", tmp_path / "cache")
-    assert found.left_out == {}
-    assert [sample.key for sample in samples(found)] == ["a--0001", "b--0001", "c--0001"]  # type: ignore[union-attr]
+    external = opened(tmp_path / "in", tmp_path / "cache")
+    assert external.left_out == {}
+    assert [sample.key for sample in samples(external)] == ["a--0001", "b--0001", "c--0001"]  # type: ignore[union-attr]
 
 
 def places(path: Path) -> list[tuple[int, int]]:
     """Start and end of each sample of a whole tar."""
-    found = opened(path.parent, path.parent / "cache")
-    return [(row["offset"], row["offset"] + row["size"]) for row in found.index(0, COLUMNS).to_pylist()]
+    external = opened(path.parent, path.parent / "cache")
+    return [(row["offset"], row["offset"] + row["size"]) for row in external.index(0, COLUMNS).to_pylist()]
 
 
 def test_a_cut_tar_keeps_what_is_before_the_cut(tmp_path: Path) -> None:
@@ -259,12 +259,12 @@ def test_a_cut_tar_keeps_what_is_before_the_cut(tmp_path: Path) -> None:
         folder = tmp_path / str(cut)
         write(folder_at(folder / "in"), "a.tar", data[:cut])
         write_tar(folder / "in" / "b.tar", {"x.jpg": picture(), "x.txt": "another"})
-        found = opened(folder / "in", folder / "cache")
+        external = opened(folder / "in", folder / "cache")
         expected = sum(end <= cut for _, end in borders)
-        made = samples(found)
-        assert [s.answer for s in made] == [f"words {n}" for n in range(expected)] + ["another"]  # type: ignore[union-attr]
-        assert found.left_out["tars that are cut"] == 1
-        (line,) = found.cuts
+        decoded = samples(external)
+        assert [s.answer for s in decoded] == [f"words {n}" for n in range(expected)] + ["another"]  # type: ignore[union-attr]
+        assert external.left_out["tars that are cut"] == 1
+        (line,) = external.cuts
         assert line.startswith(f"{folder}/in/a.tar: ") and f"{expected} samples before it are used" in line
 
 
@@ -275,11 +275,11 @@ def test_a_sample_that_a_cut_goes_through_is_cut_whatever_is_left_of_it(tmp_path
     for number, end in enumerate((text.offset + 3, text.offset - 512, record.offset - 512, image.offset + 3)):
         folder = tmp_path / str(number)
         write(folder_at(folder / "in"), "a.tar", path.read_bytes()[:end])
-        found = opened(folder / "in", folder / "cache")
+        external = opened(folder / "in", folder / "cache")
         if end == text.offset - 512:  # nothing tells that there was a text beside the JSON
-            assert (len(samples(found)), found.left_out) == (2, {"tars that are cut": 1})
+            assert (len(samples(external)), external.left_out) == (2, {"tars that are cut": 1})
         else:
-            assert (len(samples(found)), found.left_out) == (1, {"cut": 1, "tars that are cut": 1})
+            assert (len(samples(external)), external.left_out) == (1, {"cut": 1, "tars that are cut": 1})
 
 
 def test_the_index_is_kept_and_follows_the_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +295,7 @@ def test_the_index_is_kept_and_follows_the_tars(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         from trainer.data.external import index_tar
 
-        patch.setattr("trainer.data.external.index_tar", lambda *given: indexed.append(given[1]) or index_tar(*given))
+        patch.setattr("trainer.data.external.index_tar", lambda *args: indexed.append(args[1]) or index_tar(*args))
         third = opened(tmp_path / "in", tmp_path / "cache")
     assert indexed == ["2.tar"]
     assert [len(third.index(number, ["name"])) for number in range(3)] == [1, 1, 2]
@@ -313,8 +313,8 @@ def test_the_index_is_kept_and_follows_the_tars(tmp_path: Path, monkeypatch: pyt
 def test_the_bytes_are_what_it_is_of_not_the_place(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_tar(tmp_path / name / "0.tar", img2dataset(0))
-    found = [opened(tmp_path / name, tmp_path / "cache").identity for name in ("one", "two")]
-    assert found[0] == found[1] != opened(tmp_path / "one", tmp_path / "cache", "ocr").identity
+    one, two = (opened(tmp_path / name, tmp_path / "cache").identity for name in ("one", "two"))
+    assert one == two != opened(tmp_path / "one", tmp_path / "cache", "ocr").identity
 
 
 def test_what_holds_no_tars(tmp_path: Path) -> None:
@@ -322,8 +322,10 @@ def test_what_holds_no_tars(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"neither job\.json nor \*\.tar; a\.tar\.gz is compressed: unpack"):
         opened(tmp_path, tmp_path / "cache")
     (tmp_path / "b.tar").write_bytes(b"PK\x03\x04" + bytes(5000))
-    said = r"no sample of the task caption in them \(1 tars that are cut, 1 tars without a sample; b\.tar: no header at"
-    with pytest.raises(UserError, match=said):
+    message = (
+        r"no sample of the task caption in them \(1 tars that are cut, 1 tars without a sample; b\.tar: no header at"
+    )
+    with pytest.raises(UserError, match=message):
         opened(tmp_path, tmp_path / "cache")
 
 
@@ -345,12 +347,12 @@ def test_headers_alone_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return data
 
     monkeypatch.setattr(RemoteFolder, "read", counted)
-    found = ExternalSet(url, "caption", Cache(folder=tmp_path / "cache", limit_bytes=0))
-    assert found.samples == 4
+    external = ExternalSet(url, "caption", Cache(folder=tmp_path / "cache", limit_bytes=0))
+    assert external.samples == 4
     assert sum(got) <= 9 * (256 << 10)
     here = opened(tmp_path / "in", tmp_path / "cache")
-    assert here.index(0, COLUMNS) == found.index(0, COLUMNS)
-    assert here.identity == found.identity
+    assert here.index(0, COLUMNS) == external.index(0, COLUMNS)
+    assert here.identity == external.identity
 
 
 def test_the_json_of_a_sample_of_ours_is_not_escaped_again(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from varyforge.errors import UserError
 
 
 def mixture(*sizes: tuple[int, int], seed: int = 0) -> Mixture:
-    """Of sources s0, s1, … with (available, asked)."""
+    """Make a mixture of sources s0, s1, … with (available, asked)."""
     return Mixture([MixtureSource(name=f"s{n}", available=a, asked=c) for n, (a, c) in enumerate(sizes)], seed)
 
 
@@ -42,12 +42,12 @@ def epoch(mixed: Mixture, number: int, source: int = 0) -> list[int]:
 @settings(max_examples=60, deadline=None)
 def test_an_epoch_holds_what_was_asked_for(sizes: list[tuple[int, int]], seed: int) -> None:
     mixed = mixture(*sizes, seed=seed)
-    assert mixed.per_epoch == sum(asked for _, asked in sizes)
+    assert mixed.per_epoch == sum(draws for _, draws in sizes)
     for number in (0, 1, 5):
-        for source, (available, asked) in enumerate(sizes):
+        for source, (available, draws) in enumerate(sizes):
             times = Counter(epoch(mixed, number, source))
-            assert sum(times.values()) == asked and set(times) <= set(range(available))
-            assert all(times[row] in (asked // available, -(-asked // available)) for row in range(available))
+            assert sum(times.values()) == draws and set(times) <= set(range(available))
+            assert all(times[row] in (draws // available, -(-draws // available)) for row in range(available))
 
 
 @pytest.mark.parametrize("block", [7, order.BLOCK])
@@ -122,7 +122,7 @@ def source(**changes: object) -> SourceSettings:
     return SourceSettings(**{"shards": "somewhere"} | changes)  # type: ignore[arg-type]
 
 
-def asked(mixed: MixtureSettings, **holdings: tuple[int, int]) -> dict[str, int]:
+def draws_of(mixed: MixtureSettings, **holdings: tuple[int, int]) -> dict[str, int]:
     """Samples asked per epoch; holdings are (samples, supervised tokens), `__` in a name stands for /."""
     DataSettings(mixture=mixed)  # valid
     held = {name.replace("__", "/"): SourceSize(samples=n, tokens=tokens) for name, (n, tokens) in holdings.items()}
@@ -144,26 +144,26 @@ def test_numbers_of_samples_tokens_and_everything() -> None:
     )
     holdings = {name: (n, 15 * n) for name, n in (("some", 40), ("words", 80), ("all", 7), ("thrice", 5), ("again", 9))}
     assert list(sources_of(mixed)) == list(holdings)
-    assert asked(mixed, **holdings) == {"some": 30, "words": 67, "all": 7, "thrice": 15, "again": 25}
+    assert draws_of(mixed, **holdings) == {"some": 30, "words": 67, "all": 7, "thrice": 15, "again": 25}
 
 
 def test_weights_are_exact_decimals_and_the_epoch_whole_periods() -> None:
     mixed = MixtureSettings(sources={"a": source(weight=0.1), "b": source(weight=0.2), "c": source(weight=0.7)})
-    assert asked(mixed, a=(100, 0), b=(31, 0), c=(1000, 0)) == {"a": 15, "b": 30, "c": 105}  # b runs dry first
+    assert draws_of(mixed, a=(100, 0), b=(31, 0), c=(1000, 0)) == {"a": 15, "b": 30, "c": 105}  # b runs dry first
     again = MixtureSettings(
         sources={"a": source(weight=0.1, repeat="as_needed", times=2), "b": source(weight=0.2, repeat="times", times=3)}
     )
     with pytest.raises(ValueError, match="as_needed"):
-        asked(again)
+        draws_of(again)
     again = MixtureSettings(
         sources={f"s{n}": source(weight=n + 1, repeat="as_needed", times=3) for n in range(3)}, samples=100
     )
-    assert asked(again, s0=(100, 0), s1=(100, 0), s2=(20, 0)) == {"s0": 16, "s1": 32, "s2": 48}
+    assert draws_of(again, s0=(100, 0), s1=(100, 0), s2=(20, 0)) == {"s0": 16, "s1": 32, "s2": 48}
 
 
 def test_an_epoch_shorter_than_a_period_rounds_the_largest_remainders() -> None:
     mixed = MixtureSettings(sources={"a": source(weight=0.123), "b": source(weight=0.877)}, samples=100)
-    assert asked(mixed, a=(99, 0), b=(99, 0)) == {"a": 12, "b": 88}
+    assert draws_of(mixed, a=(99, 0), b=(99, 0)) == {"a": 12, "b": 88}
 
 
 @given(
@@ -176,7 +176,7 @@ def test_counts_are_the_weights_in_whole_samples(weights: list[object], availabl
     mixed = MixtureSettings(
         sources={f"s{n}": source(weight=float(str(w))) for n, w in enumerate(weights)}, samples=samples
     )
-    counts = asked(mixed, **{f"s{n}": (available, 0) for n in range(len(weights))})
+    counts = draws_of(mixed, **{f"s{n}": (available, 0) for n in range(len(weights))})
     total = sum(Fraction(str(weight)) for weight in weights)
     size = sum(counts.values())
     assert size <= (samples or available * len(weights)) and max(counts.values()) <= available
@@ -185,7 +185,7 @@ def test_counts_are_the_weights_in_whole_samples(weights: list[object], availabl
 
 def test_weights_in_supervised_tokens() -> None:
     mixed = MixtureSettings(sources={"long": source(weight=1), "short": source(weight=3)}, unit="tokens", samples=700)
-    assert asked(mixed, long=(1000, 200_000), short=(1000, 100_000)) == {"long": 100, "short": 600}
+    assert draws_of(mixed, long=(1000, 200_000), short=(1000, 100_000)) == {"long": 100, "short": 600}
 
 
 def test_a_mixture_in_a_mixture_keeps_its_proportions() -> None:
@@ -193,15 +193,15 @@ def test_a_mixture_in_a_mixture_keeps_its_proportions() -> None:
     outer = MixtureSettings(sources={"in": SourceSettings(mixture=inner, samples=99), "own": source(samples=100)})
     holdings = {"in__x": (70, 700), "in__y": (20, 800), "own": (100, 1000)}
     assert list(sources_of(outer)) == ["in/x", "in/y", "own"]
-    assert asked(outer, **holdings) == {"in/x": 66, "in/y": 33, "own": 100}
+    assert draws_of(outer, **holdings) == {"in/x": 66, "in/y": 33, "own": 100}
     whole = MixtureSettings(sources={"in": SourceSettings(mixture=inner, repeat="times", times=2), "own": source()})
-    assert asked(whole, **holdings) == {"in/x": 40, "in/y": 20, "own": 100}
+    assert draws_of(whole, **holdings) == {"in/x": 40, "in/y": 20, "own": 100}
     tokens = MixtureSettings(sources={"in": SourceSettings(mixture=inner, tokens=600)})  # 20 · 10 + 10 · 40: 20 each
-    assert asked(tokens, **holdings) == {"in/x": 20, "in/y": 10}
+    assert draws_of(tokens, **holdings) == {"in/x": 20, "in/y": 10}
     weights = MixtureSettings(sources={"in": SourceSettings(mixture=inner, weight=0.6), "own": source(weight=0.4)})
-    assert asked(weights, **holdings) == {"in/x": 70, "in/y": 35, "own": 70}
+    assert draws_of(weights, **holdings) == {"in/x": 70, "in/y": 35, "own": 70}
     deep = MixtureSettings(sources={"o": SourceSettings(mixture=outer, repeat="times", times=1)})
-    assert asked(deep, **{f"o__{name}": held for name, held in holdings.items()}) == {
+    assert draws_of(deep, **{f"o__{name}": held for name, held in holdings.items()}) == {
         "o/in/x": 66,
         "o/in/y": 33,
         "o/own": 100,
@@ -251,7 +251,7 @@ ROUNDED_AWAY = MixtureSettings(
         ),
         (
             MixtureSettings(sources={"x": source(repeat="times", times=10**12)}),
-            "data.mixture.sources: an epoch of 10000000000000 samples, at most 1000000000000 can be",
+            "data.mixture.sources: an epoch has 10000000000000 samples, more than 1000000000000",
         ),
         (  # so little is asked of the inner mixture that one of its sources has none of it
             MixtureSettings(sources={"in": SourceSettings(mixture=ROUNDED_AWAY, weight=1)}),

@@ -127,9 +127,9 @@ def test_every_order_of_three_is_as_likely() -> None:
     assert chi_square(np.unique(orders, return_inverse=True)[1], 6) < limit(5)
 
 
-def chi_square(found: np.ndarray, bins: int) -> float:
-    counts = np.bincount(found, minlength=bins)
-    expected = len(found) / bins
+def chi_square(values: np.ndarray, bins: int) -> float:
+    counts = np.bincount(values, minlength=bins)
+    expected = len(values) / bins
     return float(((counts - expected) ** 2 / expected).sum())
 
 

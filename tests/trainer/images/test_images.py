@@ -1,4 +1,4 @@
-"""What an encoder gets is what the released code's preprocessing gives, for every image that can come."""
+"""An encoder gets the pixels of the released code's preprocessing, for every image that can occur."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def drawn(height: int, width: int, kind: str, seed: int = 0) -> Pixels:
     return noise if kind == "noise" else np.where(noise > 127, 255, 0).astype(np.uint8)
 
 
-def assert_close(found: Pixels, expected: Pixels) -> None:
-    assert found.shape == expected.shape and found.dtype == np.uint8 and found.flags.c_contiguous
-    difference = np.abs(found.astype(int) - expected)
+def assert_close(actual: Pixels, expected: Pixels) -> None:
+    assert actual.shape == expected.shape and actual.dtype == np.uint8 and actual.flags.c_contiguous
+    difference = np.abs(actual.astype(int) - expected)
     assert difference.max() <= MAX_LEVELS and difference.mean() <= MEAN_LEVELS
 
 
@@ -101,18 +101,18 @@ def test_clip_images_are_those_of_its_processor(size: tuple[int, int]) -> None:
     )
     picture = drawn(*size, "noise")
     how = ImagePreprocess(size=32, fit="crop")
-    found = how.normalise(torch.from_numpy(how.to_uint8(picture))[None], torch.float32)
+    actual = how.normalise(torch.from_numpy(how.to_uint8(picture))[None], torch.float32)
     expected = torch.as_tensor(processor(PIL.Image.fromarray(picture), return_tensors="pt").pixel_values)
     level = 1 / 255 / min(how.std)
-    torch.testing.assert_close(found, expected, atol=MAX_LEVELS * level + 1e-5, rtol=0)
-    assert (found - expected).abs().mean() < MEAN_LEVELS * level
+    torch.testing.assert_close(actual, expected, atol=MAX_LEVELS * level + 1e-5, rtol=0)
+    assert (actual - expected).abs().mean() < MEAN_LEVELS * level
 
 
 def test_a_page_is_squeezed_not_cropped() -> None:
     picture = np.zeros((40, 20, 3), np.uint8)
     picture[:20] = 255
-    found = ImagePreprocess(size=16).to_uint8(picture)
-    assert (found[:6] == 255).all() and (found[10:] == 0).all()
+    actual = ImagePreprocess(size=16).to_uint8(picture)
+    assert (actual[:6] == 255).all() and (actual[10:] == 0).all()
 
 
 @pytest.mark.parametrize("how", [ImagePreprocess(size=16), ImagePreprocess(size=16, fit="crop")])
@@ -141,11 +141,11 @@ def test_the_crop_of_a_sliver_is_the_references() -> None:
 def test_normalising_is_done_in_fp32(dtype: torch.dtype) -> None:
     how = ImagePreprocess(size=256)
     levels = torch.arange(256, dtype=torch.uint8).repeat(3, 256, 1).permute(1, 2, 0)[None]
-    found = how.normalise(levels, dtype)
+    actual = how.normalise(levels, dtype)
     mean, std = torch.tensor(how.mean).view(3, 1, 1), torch.tensor(how.std).view(3, 1, 1)
     expected = ((torch.arange(256.0) / 255 - mean) / std).expand(3, 256, 256)
-    assert found.shape == (1, 3, 256, 256) and found.dtype == dtype
-    assert torch.equal(found[0], expected.to(dtype))
+    assert actual.shape == (1, 3, 256, 256) and actual.dtype == dtype
+    assert torch.equal(actual[0], expected.to(dtype))
 
 
 def test_no_image_is_normalised() -> None:
@@ -212,8 +212,8 @@ def orientation(value: int) -> PIL.Image.Exif:
 def test_images_of_every_kind_are_what_pillow_makes_of_them(name: str) -> None:
     data = ENCODINGS[name]()
     expected = np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))
-    found = decode(data)
-    assert np.array_equal(found, expected) and found.flags.c_contiguous and found.flags.writeable
+    actual = decode(data)
+    assert np.array_equal(actual, expected) and actual.flags.c_contiguous and actual.flags.writeable
 
 
 @pytest.mark.parametrize("cut", [0.01, 0.3, 0.6, 0.95])
@@ -274,13 +274,13 @@ def test_one_decode_serves_all_encoders(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("trainer.images.pixels.decode", lambda data: calls.append(data) or decode(data))
     data = encoded(PIL.Image.fromarray(drawn(96, 64, "noise")), "PNG")
     preprocess = {"clip": ImagePreprocess(size=28, fit="crop"), "vary": ImagePreprocess(size=64)}
-    made = pixels(
+    views = pixels(
         Image(data=data, format="png", width=64, height=96), ImageLayout(preprocess=preprocess, view=ViewTokens(1))
     )
     assert calls == [data]
     for name, how in preprocess.items():
-        assert_close(made[name][0], reference(decode(data), how))
-    stacked = stack_pixels([made, made], preprocess)
+        assert_close(views[name][0], reference(decode(data), how))
+    stacked = stack_pixels([views, views], preprocess)
     assert {name: tuple(tensor.shape) for name, tensor in stacked.items()} == {
         "clip": (2, 28, 28, 3),
         "vary": (2, 64, 64, 3),

@@ -29,7 +29,7 @@ from varyforge.errors import UserError
 
 Pixels = NDArray[np.uint8]
 TINY: dict[str, Any] = {"resample": "opencv_bilinear", "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
-"""How the released Vary-tiny prepares its images."""
+"""The preprocessing of the released Vary-tiny."""
 
 
 def noise(height: int, width: int) -> Pixels:
@@ -78,17 +78,17 @@ RELEASED = {"stretch": stretched, "crop": cropped, "pad": padded_by_llava, "pad_
 def test_pillows_pixels_are_the_releases(size: tuple[int, int], fit: Any) -> None:
     picture = noise(*size)
     how = ImagePreprocess(size=64, fit=fit, resample="pillow_bicubic")
-    found = how.to_uint8(picture)
-    assert found.dtype == np.uint8 and found.flags.c_contiguous
-    assert np.array_equal(found, np.asarray(RELEASED[fit](PIL.Image.fromarray(picture), 64)))
+    actual = how.to_uint8(picture)
+    assert actual.dtype == np.uint8 and actual.flags.c_contiguous
+    assert np.array_equal(actual, np.asarray(RELEASED[fit](PIL.Image.fromarray(picture), 64)))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 200), st.sampled_from(list(RELEASED)), st.sampled_from([1, 17, 64]))
 def test_pillows_pixels_of_any_size_are_the_releases(height: int, width: int, fit: Any, size: int) -> None:
     picture = noise(height, width)
-    found = ImagePreprocess(size=size, fit=fit, resample="pillow_bicubic").to_uint8(picture).astype(int)
-    difference = np.abs(found - np.asarray(RELEASED[fit](PIL.Image.fromarray(picture), size)))
+    actual = ImagePreprocess(size=size, fit=fit, resample="pillow_bicubic").to_uint8(picture).astype(int)
+    difference = np.abs(actual - np.asarray(RELEASED[fit](PIL.Image.fromarray(picture), size)))
     sliver = max(height, width) > 8 * min(height, width)  # not resized whole
     if sliver and fit == "crop":
         assert difference.max() <= 1
@@ -102,8 +102,8 @@ def test_pillows_pixels_of_any_size_are_the_releases(height: int, width: int, fi
 @given(st.integers(1, 200), st.integers(1, 200), st.sampled_from(["pad", "pad_corner"]))
 def test_the_fast_kernel_pads_as_closely(height: int, width: int, fit: Any) -> None:
     picture = noise(height, width)
-    found = ImagePreprocess(size=64, fit=fit).to_uint8(picture).astype(int)
-    difference = np.abs(found - np.asarray(RELEASED[fit](PIL.Image.fromarray(picture), 64)))
+    actual = ImagePreprocess(size=64, fit=fit).to_uint8(picture).astype(int)
+    difference = np.abs(actual - np.asarray(RELEASED[fit](PIL.Image.fromarray(picture), 64)))
     assert difference.max() <= (30 if height > 8 * width else 2)
 
 
@@ -143,18 +143,18 @@ def test_opencvs_pixels_bit_for_bit(size: tuple[int, int], to: tuple[int, int], 
 
     With opencv-python-headless 4.8.1 and 5.0.0 on x86-64, both the same.
     """
-    found = RESAMPLE["opencv_bilinear"](pattern(*size), *to)
-    assert found.shape == (*to, 3) and hashlib.sha256(found.tobytes()).hexdigest().startswith(sha256)
+    actual = RESAMPLE["opencv_bilinear"](pattern(*size), *to)
+    assert actual.shape == (*to, 3) and hashlib.sha256(actual.tobytes()).hexdigest().startswith(sha256)
 
 
 def test_vary_tinys_images_are_those_of_its_release() -> None:
     """albumentations' Normalize: `(pixels - 255 mean) · (1 / (255 std))`, fp32; to 2.4e-7 of it."""
     how = with_changes(ImagePreprocess(size=64), TINY, "-")
     picture = pattern(128, 100)
-    found = how.normalise(torch.from_numpy(how.to_uint8(picture))[None], torch.float32)[0].permute(1, 2, 0)
+    actual = how.normalise(torch.from_numpy(how.to_uint8(picture))[None], torch.float32)[0].permute(1, 2, 0)
     mean, factor = np.float32(IMAGENET_MEAN) * 255, np.reciprocal(np.float32(IMAGENET_STD) * 255)
     expected = (RESAMPLE["opencv_bilinear"](picture, 64, 64).astype(np.float32) - mean) * factor
-    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=5e-7)
+    torch.testing.assert_close(actual, torch.from_numpy(expected), rtol=0, atol=5e-7)
 
 
 # --- images of any shape
@@ -215,13 +215,13 @@ def test_settings_come_back_from_a_recipe() -> None:
 @pytest.fixture
 def recipe(tmp_path: Path, chat_shards: Path) -> Recipe:
     tokenizer = make_tokenizer([chat_shards], tmp_path / "tokenizer")
-    made = tiny_recipe(tmp_path / "tiny", tokenizer, {"chat": chat_shards})
+    result = tiny_recipe(tmp_path / "tiny", tokenizer, {"chat": chat_shards})
     vary = EncoderSettings(type="sam", config=SAM, preprocess=TINY)
-    return replace(made, model=replace(made.model, vision={"vary": vary}))
+    return replace(result, model=replace(result.model, vision={"vary": vary}))
 
 
 def exported(recipe: Recipe, folder: Path, *, with_header: bool = True) -> Path:
-    """What a training run writes of a model that it did not train."""
+    """Export a model as a training run does, without training it."""
     model, encoder, _ = assemble(recipe)
     folder.mkdir()
     header = export_header(model.layout.preprocess) if with_header else None
@@ -260,16 +260,16 @@ def test_moving_a_vocabulary_between_settings_warns(
     toy = replace(recipe, model=toy_model(recipe.model.language.tokenizer, str(folder)))
     capsys.readouterr()
     assemble(toy)
-    said = capsys.readouterr().err
-    line = next(line for line in said.splitlines() if "model.vision.vary.preprocess" in line)
+    message = capsys.readouterr().err
+    line = next(line for line in message.splitlines() if "model.vision.vary.preprocess" in line)
     assert line.startswith("warning: model.vision.vary.preprocess is not what ")
     assert "was trained with: resample bicubic, was opencv_bilinear; mean [0.48" in line and "std [0.268" in line
-    assert "fit" not in line and "clip" not in line and said.count("model.vision.") == 2
+    assert "fit" not in line and "clip" not in line and message.count("model.vision.") == 2
     # What it says to write is what makes it silent.
     override = line.partition("To keep that: ")[2].replace("'", "")
     (tmp_path / "toy.yaml").write_text(to_yaml(toy))
-    kept = load(Recipe, tmp_path / "toy.yaml", [override])
-    model, _, _ = assemble(kept)
+    restored = load(Recipe, tmp_path / "toy.yaml", [override])
+    model, _, _ = assemble(restored)
     assert model.layout.preprocess["vary"] == preprocess_of_export(str(folder))["vary"]
     assert "model.vision.vary" not in capsys.readouterr().err
     # As a whole, and with one process speaking.

@@ -127,12 +127,12 @@ def cut_by_llava(picture: NDArray[np.uint8], grid: tuple[int, int], side: int) -
 def test_any_res_pixels_are_llavas(size: Size) -> None:
     picture, tiling = noise(*size), AnyRes(grids=RELEASED)
     how = ImagePreprocess(size=28, fit="crop", resample="pillow_bicubic")
-    found = tiling.cut(picture, how, 28)
-    assert np.array_equal(found, cut_by_llava(picture, tiling.grid(size, 28), 28))
+    actual = tiling.cut(picture, how, 28)
+    assert np.array_equal(actual, cut_by_llava(picture, tiling.grid(size, 28), 28))
     theirs = LlavaNextImageProcessorPil(
         size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, image_grid_pinpoints=pinpoints(RELEASED, 28)
     )(PIL.Image.fromarray(picture), do_rescale=False, do_normalize=False, return_tensors="pt")
-    difference = np.abs(theirs.pixel_values[0].permute(0, 2, 3, 1).numpy() - found.astype(int))
+    difference = np.abs(theirs.pixel_values[0].permute(0, 2, 3, 1).numpy() - actual.astype(int))
     assert difference.mean() < 1.5 and np.median(difference) <= 1  # whichever of rows and columns Pillow takes first
 
 
@@ -161,9 +161,9 @@ def test_thumbnail_pixels_are_internvls(size: Size) -> None:
     picture = noise(*size)
     processor = GotOcr2ImageProcessorPil(size={"height": 28, "width": 28}, crop_to_patches=True, max_patches=6)
     theirs = processor(PIL.Image.fromarray(picture), do_rescale=False, do_normalize=False, return_tensors="pt")
-    found = Thumbnail(max_tiles=6).cut(picture, ImagePreprocess(size=28, resample="pillow_bicubic"), 28)
-    difference = np.abs(theirs.pixel_values.permute(0, 2, 3, 1).numpy() - found.astype(int))
-    assert len(found) == Thumbnail(max_tiles=6).num_views(size, 28)
+    actual = Thumbnail(max_tiles=6).cut(picture, ImagePreprocess(size=28, resample="pillow_bicubic"), 28)
+    difference = np.abs(theirs.pixel_values.permute(0, 2, 3, 1).numpy() - actual.astype(int))
+    assert len(actual) == Thumbnail(max_tiles=6).num_views(size, 28)
     assert difference.mean() < 1.5 and np.median(difference) <= 1
 
 
@@ -203,10 +203,10 @@ def test_counts_views_and_tokens_agree(long: int, short: int, wide: bool, tiling
     arranged = layout.arrange(numbered(layout, size), [size], torch.zeros(1)).flatten()
     assert len(arranged) == layout.num_tokens(size) <= layout.planned_tokens
     assert layout.num_views(size) <= layout.most_views
-    kept = arranged[arranged > 0]
-    assert len(kept.unique()) == len(kept) and len(kept) > 0  # no token twice
+    placed = arranged[arranged > 0]
+    assert len(placed.unique()) == len(placed) and len(placed) > 0  # no token twice
     if isinstance(tiling, AnyRes):
-        assert len(kept) > SMALL.count and (arranged == 0).sum() > 0  # tiles and at least one separator
+        assert len(placed) > SMALL.count and (arranged == 0).sum() > 0  # tiles and at least one separator
 
 
 @settings(max_examples=60, deadline=None)

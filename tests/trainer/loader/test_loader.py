@@ -71,8 +71,8 @@ def shards(root: Path) -> dict[int, Path]:
 @pytest.fixture(scope="module")
 def recipe(root: Path, shards: dict[int, Path]) -> Recipe:
     tokenizer = make_tokenizer([shards[1]], root / "tokenizer")
-    made = tiny_recipe(root / "run", tokenizer, {"all": shards[1]})
-    return replace(made, model=toy_model(tokenizer, None), data=data_of(shards[1], root / "cache"))
+    toy = tiny_recipe(root / "run", tokenizer, {"all": shards[1]})
+    return replace(toy, model=toy_model(tokenizer, None), data=data_of(shards[1], root / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -213,10 +213,11 @@ PROGRAM = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from datagen.config import load
+from varyforge.config import load
 from trainer.assemble import assemble
-from trainer.corpus import Corpus
-from trainer.loader import Share, StepLoader, load_sample, open_pool
+from trainer.data.cache import open_cache
+from trainer.data.corpus import Corpus
+from trainer.loader.step_loader import Share, StepLoader, load_sample, open_pool
 from trainer.settings import Recipe
 
 recipe, rank, ranks, workers, first, last = Path(sys.argv[1]), *map(int, sys.argv[2:])
@@ -252,19 +253,19 @@ def test_killed_ranks_resume_on_another_number_of_ranks_and_workers(recipe: Reci
     path = root / "recipe.yaml"
     path.write_text(to_yaml(replace(recipe, data=replace(recipe.data, epochs=8))))
     corpus = Corpus(recipe.data, open_cache(recipe.data))
-    found: list[Counter[str]] = [Counter() for _ in range(40)]
+    actual: list[Counter[str]] = [Counter() for _ in range(40)]
     first = 0
     for ranks, workers, last in ((2, 3, 13), (1, 1, 22), (3, 0, 40)):
         processes = [start(path, rank, rank, ranks, workers, first, 40) for rank in range(ranks)]
         for process in processes:
             for number, keys in lines(process):
-                found[number].update(keys)
+                actual[number].update(keys)
                 if number == last - 1:
                     break
             process.kill()
             process.communicate()
         first = last
-    assert found == due(corpus, 0, 40)
+    assert actual == due(corpus, 0, 40)
 
 
 # --- samples that cannot be used

@@ -15,7 +15,17 @@ from trainer.batch import IGNORE_INDEX, Encoded
 from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
 from trainer.images.sizes import ViewTokens
-from trainer.loader.packing import VIEW_COST, Loaded, Size, collate, cost, empty_batch, micro_batches, pack, share_out
+from trainer.loader.packing import (
+    VIEW_COST,
+    Loaded,
+    SampleSize,
+    collate,
+    cost,
+    empty_batch,
+    micro_batches,
+    pack,
+    share_out,
+)
 from varyforge.errors import UserError
 
 MAX_LENGTH, MAX_IMAGES = 100, 3
@@ -52,8 +62,8 @@ def test_shares_are_within_grahams_bound_of_the_best(costs: list[int], ranks: in
     for each in costs:
         sums = {tuple(sorted((*s[:r], s[r] + each, *s[r + 1 :]))) for s in sums for r in range(ranks)}
     best = min(map(max, sums))
-    found = max(sum(costs[sample] for sample in share) for share in share_out(costs, ranks))
-    assert found <= best * (4 / 3 - 1 / (3 * ranks)) + 1e-9
+    actual = max(sum(costs[sample] for sample in share) for share in share_out(costs, ranks))
+    assert actual <= best * (4 / 3 - 1 / (3 * ranks)) + 1e-9
 
 
 def test_a_step_of_the_papers_size_is_shared_out_within_two_percent() -> None:
@@ -73,7 +83,7 @@ def test_what_a_sample_costs() -> None:
 
 
 @given(SIZES)
-def test_rows_hold_everything_once_within_both_limits(sizes: list[Size]) -> None:
+def test_rows_hold_everything_once_within_both_limits(sizes: list[SampleSize]) -> None:
     rows = pack(sizes, **LIMITS)
     assert sorted(flat(rows)) == list(range(len(sizes)))
     assert all(row and row == sorted(row) for row in rows)
@@ -84,7 +94,7 @@ def test_rows_hold_everything_once_within_both_limits(sizes: list[Size]) -> None
 
 
 @given(SIZES)
-def test_no_two_rows_could_be_one_unless_images_forbid_it(sizes: list[Size]) -> None:
+def test_no_two_rows_could_be_one_unless_images_forbid_it(sizes: list[SampleSize]) -> None:
     text = [(tokens, 0) for tokens, _ in sizes]
     used = sorted(sum(text[sample][0] for sample in row) for row in pack(text, **LIMITS))
     assert all(one + two > MAX_LENGTH for one, two in pairwise(used))
@@ -121,7 +131,9 @@ def test_the_papers_mix_of_lengths_fills_rows_beyond_095() -> None:
 
 
 @given(SIZES, st.sampled_from(["packed", "bucketed", "padded"]), st.integers(1, 5))
-def test_micro_batches_hold_everything_once_the_largest_first(sizes: list[Size], batching: str, rows: int) -> None:
+def test_micro_batches_hold_everything_once_the_largest_first(
+    sizes: list[SampleSize], batching: str, rows: int
+) -> None:
     batches = micro_batches(sizes, batching=batching, rows=rows, **LIMITS)
     assert sorted(flat(flat(batches))) == list(range(len(sizes)))
     assert all(1 <= len(batch) <= rows for batch in batches)
@@ -132,7 +144,7 @@ def test_micro_batches_hold_everything_once_the_largest_first(sizes: list[Size],
 
 
 @given(SIZES, st.integers(1, 5))
-def test_bucketed_groups_by_length_and_padded_keeps_the_order(sizes: list[Size], rows: int) -> None:
+def test_bucketed_groups_by_length_and_padded_keeps_the_order(sizes: list[SampleSize], rows: int) -> None:
     bucketed = micro_batches(sizes, batching="bucketed", rows=rows, **LIMITS)
     lengths = [sorted(sizes[sample][0] for sample in flat(batch)) for batch in bucketed]
     for one, two in pairwise(sorted(lengths, key=lambda batch: (batch[0], batch[-1]))):

@@ -72,8 +72,8 @@ def sample(*texts: str, images: int = 0, system: str | None = None) -> Sample:
     return Sample(key="k", task="vqa", turns=tuple(turns), images=(PICTURE,) * images, source="t")
 
 
-def written(encoder: ConversationEncoder, made: Sample) -> str:
-    return str(encoder.tokenizer.decode(encoder.encode(made).input_ids.tolist()))
+def written(encoder: ConversationEncoder, talk: Sample) -> str:
+    return str(encoder.tokenizer.decode(encoder.encode(talk).input_ids.tolist()))
 
 
 def said(encoded: Encoded) -> list[int]:
@@ -92,7 +92,7 @@ def answers_of(encoder: ConversationEncoder, encoded: Encoded) -> list[list[int]
 
 
 def test_the_forms_of_the_table() -> None:
-    made = sample("<image>Read it.", "text", "More?", "no", images=1)
+    talk = sample("<image>Read it.", "text", "More?", "no", images=1)
     vary = "You should follow the instructions carefully and explain your answers in detail."
     polite = (
         "A chat between a curious user and an artificial intelligence assistant. "
@@ -124,11 +124,11 @@ def test_the_forms_of_the_table() -> None:
         "deepseek_vl": f"</s>{able}\n\nUser: {bare}Read it.\n\nAssistant: text</s>User: More?\n\nAssistant: no</s>",
         "mistral_v3": f"</s>[INST] {IMAGE}Read it.[/INST] text</s>[INST] More?[/INST] no</s>",
     }
-    assert {name: written(real("opt", name), made) for name in TEMPLATES} == expected
+    assert {name: written(real("opt", name), talk) for name in TEMPLATES} == expected
 
 
 def test_a_systems_own_message_takes_the_defaults_place() -> None:
-    made = sample("?", "!", "??", "!!", system="Be brief.")
+    talk = sample("?", "!", "??", "!!", system="Be brief.")
     start = {
         "vicuna_v1": "</s>Be brief. USER: ? ASSISTANT: !</s>USER: ?? ASS",
         "chatml_vary": "<|im_start|>system\nBe brief.<|im_end|><|im_start|>user\n?<|im_end|>",
@@ -136,7 +136,7 @@ def test_a_systems_own_message_takes_the_defaults_place() -> None:
         "mistral": "</s> [INST] Be brief.\n\n? [/INST] !</s> [INST] ?? [/INST] !!</s>",
     }
     for name, text in start.items():
-        assert written(real("opt", name), made).startswith(text)
+        assert written(real("opt", name), talk).startswith(text)
 
 
 nasty = st.text(max_size=30) | st.sampled_from(
@@ -185,8 +185,8 @@ def test_supervised_is_exactly_what_the_assistant_says(
     encoder, form = real(kind, template), TEMPLATES[template]
     texts = [text for pair in rounds for text in pair]
     texts[0] = "<image>" * images + texts[0]
-    made = sample(*texts, images=images, system=system)
-    encoded = encoder.encode(made)
+    talk = sample(*texts, images=images, system=system)
+    encoded = encoder.encode(talk)
     ids, labels = encoded.input_ids.tolist(), encoded.labels.tolist()
 
     runs = answers_of(encoder, encoded)
@@ -201,7 +201,7 @@ def test_supervised_is_exactly_what_the_assistant_says(
     strips = kind in ("llama", "llama_legacy", "llama_always", "unigram")
     assert own == [text.removeprefix(" ") if strips else text for text in inside]
 
-    assert ids.count(encoder.image_id) == IMAGE_TOKENS * images == len(made.images) * IMAGE_TOKENS
+    assert ids.count(encoder.image_id) == IMAGE_TOKENS * images == len(talk.images) * IMAGE_TOKENS
     assert labels[0] == IGNORE_INDEX
     assert all(label in (IGNORE_INDEX, token) for token, label in zip(ids, labels, strict=True))
     assert not encoded.truncated
@@ -212,26 +212,26 @@ def test_supervised_is_exactly_what_the_assistant_says(
 def test_the_prompt_is_what_training_saw_before_the_answer(
     which: tuple[str, str], rounds: list[tuple[str, str]]
 ) -> None:
-    encoder, made = real(*which), sample(*(text for pair in rounds for text in pair))
-    encoded, prompt = encoder.encode(made), encoder.prompt(made)
+    encoder, talk = real(*which), sample(*(text for pair in rounds for text in pair))
+    encoded, prompt = encoder.encode(talk), encoder.prompt(talk)
     ids = encoded.input_ids.tolist()
     assert ids[: len(prompt)] == prompt
     assert ids[len(prompt) :] == answers_of(encoder, encoded)[-1]
 
 
 def test_spans_read_as_the_whole_text_does() -> None:
-    """Where the model's makers tokenised the conversation as one text, an answer begins with the same ids."""
-    made = sample("What is this?", "The text of the page.")
+    """An answer begins with the same ids as in the conversation tokenised as one text, as the models' makers did."""
+    talk = sample("What is this?", "The text of the page.")
     for kind in ("llama", "llama_legacy", "llama_always"):
         encoder = real(kind, "vicuna_v1")
         whole = encoder.tokenizer("USER: What is this? ASSISTANT: The text of the page.", add_special_tokens=False)
-        assert encoder.encode(made).input_ids.tolist()[1:-1] == whole.input_ids, kind
+        assert encoder.encode(talk).input_ids.tolist()[1:-1] == whole.input_ids, kind
     encoder = real("qwen", "chatml")
     system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     whole = encoder.tokenizer(
         f"{system}<|im_start|>user\nWhat is this?<|im_end|>\n<|im_start|>assistant\nThe text of the page.<|im_end|>"
     )
-    assert encoder.encode(made).input_ids.tolist() == whole.input_ids
+    assert encoder.encode(talk).input_ids.tolist() == whole.input_ids
 
 
 def test_the_released_tiny_model_is_given_its_row() -> None:
@@ -267,7 +267,7 @@ def with_tokens_that_are_not_special() -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize(
-    "made",
+    "make",
     [
         byte_tokenizer,
         with_words_for_control_tokens,
@@ -277,8 +277,8 @@ def with_tokens_that_are_not_special() -> PreTrainedTokenizerFast:
         kinds.llama3,
     ],
 )
-def test_no_text_is_a_control_token(made: Callable[[], PreTrainedTokenizerBase], tmp_path: Path) -> None:
-    made().save_pretrained(tmp_path)
+def test_no_text_is_a_control_token(make: Callable[[], PreTrainedTokenizerBase], tmp_path: Path) -> None:
+    make().save_pretrained(tmp_path)
     tokenizer = load_tokenizer(str(tmp_path))
     encoder = ConversationEncoder(
         tokenizer,
@@ -307,69 +307,69 @@ def test_a_word_that_was_added_stays_a_token() -> None:
 
 
 def test_a_long_answer_loses_its_tail_and_its_end_token() -> None:
-    made = sample("<image>Read.", "abcdefgh" * 10, images=1)
-    whole = encoder("vicuna_v1").encode(made)
-    cut = encoder("vicuna_v1", max_length=len(whole.input_ids) - 5).encode(made)
+    talk = sample("<image>Read.", "abcdefgh" * 10, images=1)
+    whole = encoder("vicuna_v1").encode(talk)
+    cut = encoder("vicuna_v1", max_length=len(whole.input_ids) - 5).encode(talk)
     assert (whole.truncated, cut.truncated) == (False, True)
     assert TOKENIZER.decode(said(cut)) == ("abcdefgh" * 10)[:-4]
     with pytest.raises(Unusable, match=r"no answer token fits: 112 tokens, data.max_length 31"):
-        encoder("vicuna_v1", max_length=31).encode(made)
+        encoder("vicuna_v1", max_length=31).encode(talk)
     with pytest.raises(Unusable, match="an image does not fit"):
-        encoder("vicuna_v1", max_length=9).encode(made)
+        encoder("vicuna_v1", max_length=9).encode(talk)
     with pytest.raises(Unusable, match=r"too long: 112 tokens, data.max_length 111"):
-        encoder("vicuna_v1", max_length=111, too_long="drop").encode(made)
+        encoder("vicuna_v1", max_length=111, too_long="drop").encode(talk)
     with pytest.raises(
         UserError, match=r"data.max_length 111: sample 'k' has 112 tokens; raise it, or set data.too_long"
     ):
-        encoder("vicuna_v1", max_length=111, too_long="error").encode(made)
+        encoder("vicuna_v1", max_length=111, too_long="error").encode(talk)
     for policy in ("drop", "error"):
-        assert not encoder("vicuna_v1", max_length=112, too_long=policy).encode(made).truncated
+        assert not encoder("vicuna_v1", max_length=112, too_long=policy).encode(talk).truncated
 
 
 @given(st.integers(1, 200), st.lists(st.tuples(st.integers(0, 2), answers), min_size=1, max_size=3))
 def test_a_cut_leaves_images_whole_and_something_to_learn(limit: int, rounds: list[tuple[int, str]]) -> None:
-    made = sample(
+    talk = sample(
         *(text for images, answer in rounds for text in ("<image>" * images + "?", answer)),
         images=sum(images for images, _ in rounds),
     )
-    whole = encoder("chatml").encode(made)
+    whole = encoder("chatml").encode(talk)
     try:
-        cut = encoder("chatml", max_length=limit).encode(made)
+        cut = encoder("chatml", max_length=limit).encode(talk)
     except Unusable:
         return
-    kept = len(cut.input_ids)
-    assert kept <= limit and cut.truncated == (len(whole.input_ids) > limit)
-    assert np.array_equal(cut.input_ids, whole.input_ids[:kept]) and np.array_equal(cut.labels, whole.labels[:kept])
-    assert (cut.input_ids == encoder("chatml").image_id).sum() == IMAGE_TOKENS * len(made.images)
+    length = len(cut.input_ids)
+    assert length <= limit and cut.truncated == (len(whole.input_ids) > limit)
+    assert np.array_equal(cut.input_ids, whole.input_ids[:length]) and np.array_equal(cut.labels, whole.labels[:length])
+    assert (cut.input_ids == encoder("chatml").image_id).sum() == IMAGE_TOKENS * len(talk.images)
     assert (cut.labels != IGNORE_INDEX).sum() == (whole.labels[:limit] != IGNORE_INDEX).sum() > 0
 
 
 def test_an_image_that_lacks_one_place_does_not_fit() -> None:
-    made = sample("One?", "1", "<image>", "2", images=1)
-    ids = encoder("chatml").encode(made).input_ids.tolist()
+    talk = sample("One?", "1", "<image>", "2", images=1)
+    ids = encoder("chatml").encode(talk).input_ids.tolist()
     end = ids.index(token_id(TOKENIZER, "</img>")) + 1
-    cut = encoder("chatml", max_length=end).encode(made)
+    cut = encoder("chatml", max_length=end).encode(talk)
     assert len(cut.input_ids) == end and TOKENIZER.decode(said(cut)) == "1<|im_end|>"
     with pytest.raises(Unusable, match="an image does not fit"):
-        encoder("chatml", max_length=end - 1).encode(made)
+        encoder("chatml", max_length=end - 1).encode(talk)
 
 
 def test_a_question_whose_answer_is_cut_goes_too() -> None:
-    made = sample("One?", "1", "Two?", "2")
+    talk = sample("One?", "1", "Two?", "2")
     text = "</s>USER: One? ASSISTANT: 1</s>"
-    assert written(encoder("vicuna_v1", max_length=len(text) - 6 + 5), made) == text
-    cut = encoder("vicuna_v1", max_length=len(text)).encode(made)
+    assert written(encoder("vicuna_v1", max_length=len(text) - 6 + 5), talk) == text
+    cut = encoder("vicuna_v1", max_length=len(text)).encode(talk)
     assert cut.truncated and TOKENIZER.decode(said(cut)) == "1</s>"
 
 
 def test_tokenizers_that_change_every_text_are_refused() -> None:
-    for made, what in (
+    for make, change in (
         (kinds.t5, "letters and digits .*come"),
         (kinds.bert, "letters and digits .*the quick brown fox"),
     ):
-        tokenizer = kinds.with_tokens(made(), "vicuna_v1")
+        tokenizer = kinds.with_tokens(make(), "vicuna_v1")
         with pytest.raises(
-            UserError, match=rf"tokenizer: '.*' does not give text back as it was: {what}.* byte-level BPE"
+            UserError, match=rf"tokenizer: '.*' does not give text back as it was: {change}.* byte-level BPE"
         ):
             ConversationEncoder(tokenizer, template="vicuna_v1", layout=images_of(1), max_length=9)
 
@@ -393,17 +393,17 @@ def test_a_file_that_asks_for_cutting_or_padding_is_not_followed() -> None:
     tokenizer = copy.deepcopy(TOKENIZER)
     tokenizer.backend_tokenizer.enable_truncation(5)
     tokenizer.backend_tokenizer.enable_padding(length=50)
-    made = ConversationEncoder(tokenizer, template="vicuna_v1", layout=images_of(1), max_length=4096)
-    assert made.decode(said(made.encode(sample("?", "a long answer")))) == "a long answer"
+    here = ConversationEncoder(tokenizer, template="vicuna_v1", layout=images_of(1), max_length=4096)
+    assert here.decode(said(here.encode(sample("?", "a long answer")))) == "a long answer"
     tokenizer("</s>")  # others may use the tokenizer as they please
-    assert said(made.encode(sample("?", "</s>"))).count(made.end_id) == 1
+    assert said(here.encode(sample("?", "</s>"))).count(here.end_id) == 1
 
 
 @pytest.mark.parametrize("kind", ["llama_legacy", "qwen"])
 def test_an_encoder_travels_to_workers(kind: str) -> None:
-    made, here = sample("a </s> b", " say </s>\n", system="x"), real(kind, "chatml")
+    talk, here = sample("a </s> b", " say </s>\n", system="x"), real(kind, "chatml")
     there = pickle.loads(pickle.dumps(here))
-    assert there.encode(made).input_ids.tolist() == here.encode(made).input_ids.tolist()
+    assert there.encode(talk).input_ids.tolist() == here.encode(talk).input_ids.tolist()
 
 
 def test_settings_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -149,9 +149,9 @@ def test_a_stuck_sample_costs_one_sample(
     assert name == "key_3.txt"
     assert "in wait_for_ever" in text
     assert "key/3" in text
-    said = capfd.readouterr().err
-    assert "key/3" in said
-    assert "stuck/key_3.txt" in said
+    message = capfd.readouterr().err
+    assert "key/3" in message
+    assert "stuck/key_3.txt" in message
 
 
 def _slots_are_back(pool: WorkerPool) -> bool:
@@ -216,10 +216,10 @@ def test_a_defect_ends_the_run_with_its_traceback(open_pool: Callable[..., Worke
         pool.submit(Task(4, ("raise_key_error", "oops")))
         with pytest.raises((LoadError, KeyError)) as caught:
             pool.next()
-        said = f"{caught.value} {getattr(caught.value, '__notes__', '')}"
-        assert "key/4" in said
-        assert "oops" in said
-        assert "in raise_key_error" in said or workers == 0
+        message = f"{caught.value} {getattr(caught.value, '__notes__', '')}"
+        assert "key/4" in message
+        assert "oops" in message
+        assert "in raise_key_error" in message or workers == 0
         pool.submit(Task(5, ("raise_user_error", "raise max_length")))
         with pytest.raises(UserError, match="raise max_length"):
             pool.next()
@@ -237,9 +237,9 @@ def test_a_worker_killed_before_it_is_ready_costs_nothing(open_pool: Callable[..
         for tag in range(6):
             pool.submit(Task(tag, ("text", tag)))
         for _ in range(4):  # as when the server says so
-            pool._bury(next(iter(pool._workers.values())), "killed")
+            pool._replace(next(iter(pool._workers.values())), "killed")
         assert sorted(pool.next().value for _ in range(6)) == [list(range(n)) for n in range(6)]
-        pool._bury(next(iter(pool._workers.values())), "killed")  # not the fifth in a row
+        pool._replace(next(iter(pool._workers.values())), "killed")  # not the fifth in a row
 
 
 def test_workers_that_never_get_ready_end_the_run(
@@ -292,8 +292,8 @@ PARENT = """
 import sys
 from pathlib import Path
 from tests.trainer.loads import CannotStart, DoAsTold
-from trainer.pool import WorkerPool
-from trainer.tasks import Task
+from trainer.workers.pool import WorkerPool
+from trainer.workers.tasks import Task
 
 load = CannotStart(sleep_s=1e6) if sys.argv[1] == "starting" else DoAsTold()
 with WorkerPool(
