@@ -172,7 +172,7 @@ def test_dropout_is_drawn_again_where_a_layer_is_computed_again(family: str, att
 def test_layers_with_a_window_refuse_longer_samples(family: str, window: dict[str, Any]) -> None:
     language = language_model(family, "sdpa", **window, sliding_window=8)
     hidden_states(language, torch.randn(1, 16, 32), ((8, 8),))
-    with pytest.raises(UserError, match="a sample of 9 tokens: the language model's layers look back 8 only"):
+    with pytest.raises(UserError, match="a sample of 9 tokens: the language model has a sliding window of 8"):
         hidden_states(language, torch.randn(1, 9, 32), ((9,),))
     without = language_model(family, "sdpa", **window, sliding_window=None)  # as the error says
     again, _ = LANGUAGE_MODELS[family].build(without.configuration(), None, "sdpa", vocabulary=60)

@@ -23,7 +23,7 @@ from trainer.convert.importer import Import
 from trainer.loader.packing import Loaded, collate
 from trainer.model.attention import BY_SAMPLE
 from trainer.model.build import build
-from trainer.model.encoders import sam
+from trainer.model.encoders import relative_attention
 from trainer.model.encoders.from_transformers import ClipEncoder
 from trainer.model.encoders.sam import SamConfig, SamEncoder, from_windows, to_windows
 from trainer.model.positions import stretch_positions
@@ -156,7 +156,7 @@ def test_sam_equals_transformers_and_the_two_convolutions(
     monkeypatch: pytest.MonkeyPatch, numbers_at_once: int
 ) -> None:
     """Also its gradient, one head at a time or all of them."""
-    monkeypatch.setitem(sam._WIDE_NUMBERS, "cpu", numbers_at_once)
+    monkeypatch.setitem(relative_attention._WIDE_NUMBERS, "cpu", numbers_at_once)
     config = SamConfig(**{**SAM, "global_layers": (1,), "conv_channels": (24, 32)})
     ours = SamEncoder(config).eval()
     randomise(ours)
@@ -192,7 +192,7 @@ def test_sam_equals_transformers_and_the_two_convolutions(
 
 @pytest.mark.parametrize("numbers", [1, 3 * 2 * 8 * 64, 2**22])  # rows of queries at once: 1, 3 of 8, all
 def test_sam_is_the_same_with_a_gradient_and_without(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.model.encoders.sam._BIAS_NUMBERS", numbers)
+    monkeypatch.setattr("trainer.model.encoders.relative_attention._BIAS_NUMBERS", numbers)
     config = SamConfig(**{**SAM, "global_layers": (1,), "conv_channels": (24, 32)})
     encoder = SamEncoder(config).eval()
     randomise(encoder)
