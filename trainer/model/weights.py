@@ -217,7 +217,7 @@ def check_fetched(file: Path) -> None:
     with open(file, "rb") as content:
         start = content.read(64).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
-        raise UserError(f"{file}: a git-lfs pointer, not the file itself; run `git lfs pull` in its repository")
+        raise UserError(f"{file}: git-lfs's pointer to the file, not the file; run `git lfs pull` in its repository")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise UserError(f"{file}: a web page, probably an error page; download the file again")
 

@@ -379,7 +379,7 @@ def test_learning_rate() -> None:
     ("overrides", "message"),
     [
         (["zero_stage=4"], "engine.zero_stage: 4, expected one of 0, 1, 2, 3"),
-        (["zero_stage=0"], "engine.zero_stage: 0 does not go with precision bf16"),
+        (["zero_stage=0"], "engine.zero_stage: 0 with precision bf16"),
         (["zero_stage=0", "precision=fp32", "offload_optimizer=true"], "engine.offload_optimizer: needs"),
     ],
 )
