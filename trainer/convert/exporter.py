@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.convert.importer import RELEASE_FILES, RELEASED
 from trainer.convert.mapping import to_released
-from trainer.convert.names import HEAD, KINDS, Kind, kind_of_ours
+from trainer.convert.names import HEAD, KINDS, RELEASE_FILES, RELEASED, Kind, kind_of_ours
 from trainer.convert.parts import parts_of
 from trainer.convert.read import Checkpoint, read_json
 from trainer.convert.write import write_pickle, write_safetensors

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from trainer.convert.mapping import to_ours
-from trainer.convert.names import EMBEDDING, kind_of
+from trainer.convert.names import EMBEDDING, RELEASE_FILES, RELEASED, kind_of
 from trainer.convert.parts import parts_of
 from trainer.convert.read import Checkpoint
 from trainer.convert.tokenizer import released_tokenizer
@@ -30,11 +30,6 @@ from trainer.settings import EXPORT_FILE
 from varyforge.config import to_yaml
 from varyforge.errors import UserError
 from varyforge.files import atomic_folder, write_text
-
-RELEASED = "released"
-"""Key in the metadata of an imported model's file, with the name of the checkpoint's `Kind`."""
-RELEASE_FILES = "release"
-"""Folder in an imported model with the other small files of the release."""
 
 _POSITIONS = "model.decoder.embed_positions.weight"
 _SMALL_FILES = (".json", ".tiktoken", ".txt")

@@ -19,6 +19,11 @@ from trainer.images.preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGEN
 from trainer.model.weights import part_of
 from varyforge.errors import UserError
 
+RELEASED = "released"
+"""Key in the metadata of an imported model's file, with the name of the checkpoint's `Kind`."""
+RELEASE_FILES = "release"
+"""Folder in an imported model with the other small files of the release."""
+
 EMBEDDING = {
     "opt": "language.model.model.decoder.embed_tokens.weight",
     "qwen2": "language.model.model.embed_tokens.weight",

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainer.export.trained import TrainedModel
 from trainer.images.sizes import Size
+from trainer.text.encode import ConversationEncoder
 from varyforge.escape import escape
 from varyforge.sample import IMAGE_MARKER, Sample, Turn
 from varyforge.sample import Image as SampleImage
@@ -37,14 +37,14 @@ class Case:
         return [size for row in self.rows for size in sizes_of(row)]
 
 
-def cases(trained: TrainedModel) -> list[Case]:
+def cases(encoder: ConversationEncoder) -> list[Case]:
     """Return the cases for a model: text, one and two images, rows of unequal length, turns, control tokens as text."""
-    side = trained.model.layout.side_px
+    side = encoder.layout.side_px
     small, tall, wide = (side // 2 + 3, side - 5), (side * 2 + 1, side), (side - 1, side * 3)
     page: Message = ("user", (small, "Provide the OCR results of this image."))
     text: Message = ("user", (f"What is this? {_TEXT}",))
     system: Message = ("system", ("Answer in one word.",))
-    tokens = " ".join(map(str, trained.encoder.tokenizer.all_special_tokens))
+    tokens = " ".join(map(str, encoder.tokenizer.all_special_tokens))
     return [
         Case("text", ((text,),)),
         Case("image", ((page,),)),

@@ -46,7 +46,7 @@ def compare(folder: Path, target: ExportFormat, trained: TrainedModel) -> list[C
     Raises:
         UserError: a difference is larger than the format allows, or transformers cannot load the folder.
     """
-    selected = [case for case in cases(trained) if target.pixel_tolerance == 0 or not case.exact]
+    selected = [case for case in cases(trained.encoder) if target.pixel_tolerance == 0 or not case.exact]
     with tempfile.TemporaryDirectory() as work:
         plan = [write_case(case, Path(work), native=target.pixel_tolerance > 0) for case in selected]
         tasks = {"cases": plan, "logits": _LOGITS, "new_tokens": _NEW_TOKENS}

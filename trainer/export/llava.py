@@ -190,7 +190,7 @@ def _plain_template(trained: TrainedModel) -> str | None:
     tokenizer adds, and not behind a BOS in the text.
     """
     templates = [chat_template(trained.encoder, begin=begin) for begin in (True, False)]
-    rows = [row for case in cases(trained) if not case.exact for row in case.rows]
+    rows = [row for case in cases(trained.encoder) if not case.exact for row in case.rows]
     tokenizer = copy.deepcopy(trained.encoder.tokenizer)  # the encoder's own reads no text as a control token
     return next((t for t in templates if all(_is_plain(row, t, tokenizer, trained.encoder) for row in rows)), None)
 
