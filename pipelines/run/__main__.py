@@ -98,7 +98,9 @@ def _run_stages(pipeline: Pipeline, lock: int) -> None:
         missing = [path for path in stage.writes if not Path(path).exists()]
         if missing:
             files = ", ".join(missing)
-            raise UserError(f"stage {name} did not write {files}; fix the error above and run the same command again")
+            raise UserError(
+                f"stage {name} did not write {files}; mend what it says above and run the same command again"
+            )
         seconds = time.monotonic() - started
         write_text(record, json.dumps({"identity": now, "done": True}) + "\n")
         times.append((name, f"{seconds:.0f} s"))
@@ -133,7 +135,7 @@ def _clear(name: str, stage: Stage, out: str, *, ours: bool) -> None:
         if not path.resolve().is_relative_to(Path(out).resolve()):
             raise UserError(f"stages.{name}.writes: {path} is not below out: {out}")
         if path.exists() and not ours:
-            raise UserError(f"{path}: exists, but not from stage {name} of this pipeline; move it away")
+            raise UserError(f"{path}: is there already, but not from stage {name} of this pipeline; move it away")
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -163,7 +165,7 @@ def _run_command(name: str, words: list[str], lock: int) -> None:
         raise
     if status:
         raise UserError(
-            f"stage {name} ended with exit status {status}; fix the error above and run the same command again"
+            f"stage {name} ended with exit status {status}; mend what it says above and run the same command again"
         )
 
 
