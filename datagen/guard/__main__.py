@@ -52,12 +52,12 @@ def main() -> int:
     if not images and not arguments.missing_ok:
         raise UserError("nothing to guard; give --refcoco, --docvqa, --chartqa or --folder NAME=PATH")
     report = build_guard(images, arguments.out)
-    rows = [(name, n, report.by_id[name], report.by_look[name]) for name, n in report.images.items()]
+    rows = [(name, n, report.by_id[name], report.by_appearance[name]) for name, n in report.images.items()]
     show_table(arguments.out, ("benchmark", "images", "known by name", "by look"), rows)
-    for line in report.without_look[:_SHOWN]:
+    for line in report.without_fingerprint[:_SHOWN]:
         say(f"not known by look: {line}")
-    if len(report.without_look) > _SHOWN:
-        say(f"… and {len(report.without_look) - _SHOWN} more, in the column `problem` of {arguments.out}")
+    if len(report.without_fingerprint) > _SHOWN:
+        say(f"… and {len(report.without_fingerprint) - _SHOWN} more, in the column `problem` of {arguments.out}")
     if report.unguarded:
         warn(f"{report.unguarded} images are known neither by name nor by look: they are not guarded")
     return 0

@@ -24,10 +24,10 @@ from datagen.guard.image_similarity import (
     DIMENSIONS,
     NEAR,
     SIDE,
-    Look,
-    asked_vectors,
+    Fingerprint,
+    fingerprint_of,
     guarded_vectors,
-    look_at,
+    query_vectors,
     similarities,
 )
 from varyforge.console import Progress
@@ -109,10 +109,10 @@ class Guard:
         for one in ids:
             if one in self._rows:
                 return self._match(self._rows[one], "id", 1.0)
-        return self._find_look(look_at(picture)) if len(self._vectors) else None
+        return self._find_look(fingerprint_of(picture)) if len(self._vectors) else None
 
-    def _find_look(self, look: Look) -> Match | None:
-        vectors, boxes = asked_vectors(look)
+    def _find_look(self, look: Fingerprint) -> Match | None:
+        vectors, boxes = query_vectors(look)
         products = (self._vectors @ vectors.T).ravel()
         near = np.flatnonzero(products >= NEAR)
         if not len(near):
@@ -169,8 +169,8 @@ class GuardReport:
 
     images: Mapping[str, int]  # by benchmark
     by_id: Mapping[str, int]
-    by_look: Mapping[str, int]
-    without_look: Sequence[str]  # a line for each image that was given, but cannot be known by its look
+    by_appearance: Mapping[str, int]
+    without_fingerprint: Sequence[str]  # a line for each image that was given, but cannot be known by its look
     unguarded: int  # of these, how many have no name either
 
 
@@ -187,7 +187,7 @@ def build_guard(images: Iterable[BenchmarkImage], out: str | Path) -> GuardRepor
     return _report(listed, merged, seen)
 
 
-def write_guard(images: Sequence[BenchmarkImage], looks: Sequence[Look | str], out: str | Path) -> None:
+def write_guard(images: Sequence[BenchmarkImage], looks: Sequence[Fingerprint | str], out: str | Path) -> None:
     """Writes a guard: one Arrow file, used as it lies on disk. For a look there may be a line why there is none."""
     batch = _batch(images, looks)
     with atomic_file(Path(out)) as file, pa.ipc.new_file(file, batch.schema) as writer:
@@ -205,12 +205,12 @@ def _merged(images: Sequence[BenchmarkImage]) -> Iterator[BenchmarkImage]:
         yield BenchmarkImage(benchmark=benchmarks, name=group[0].name, id=group[0].id, path=path)
 
 
-def _look(path: Path | None) -> Look | str:
+def _look(path: Path | None) -> Fingerprint | str:
     """The look of an image, or why it has none."""
     if path is None:
         return ""
     try:
-        look = look_at(read_picture(path.read_bytes(), ImagePolicy()).pixels)
+        look = fingerprint_of(read_picture(path.read_bytes(), ImagePolicy()).pixels)
     except FileNotFoundError:
         return "no such file"
     except (OSError, ValueError) as error:
@@ -218,10 +218,10 @@ def _look(path: Path | None) -> Look | str:
     return look if len(look.boxes) else "nearly of one colour: nothing tells it from others"
 
 
-def _batch(images: Sequence[BenchmarkImage], looks: Sequence[Look | str]) -> pa.RecordBatch:
+def _batch(images: Sequence[BenchmarkImage], looks: Sequence[Fingerprint | str]) -> pa.RecordBatch:
     nothing = np.zeros((0, 4), dtype=np.float32)
-    boxes = [one.boxes if isinstance(one, Look) else nothing for one in looks]
-    vectors = [guarded_vectors(one) for one in looks if isinstance(one, Look)]
+    boxes = [one.boxes if isinstance(one, Fingerprint) else nothing for one in looks]
+    vectors = [guarded_vectors(one) for one in looks if isinstance(one, Fingerprint)]
     ends = np.cumsum([0, *map(len, boxes)], dtype=np.int32)
     columns = {
         "benchmark": pa.array([image.benchmark for image in images], pa.string()),
@@ -231,7 +231,7 @@ def _batch(images: Sequence[BenchmarkImage], looks: Sequence[Look | str]) -> pa.
         "boxes": _lists(ends, np.concatenate([nothing, *boxes])),
         "vectors": _lists(ends, np.concatenate([np.zeros((0, DIMENSIONS), dtype=np.float32), *vectors])),
         "thumbnail": pa.array(
-            [one.thumbnail.tobytes() if isinstance(one, Look) else b"" for one in looks], pa.large_binary()
+            [one.thumbnail.tobytes() if isinstance(one, Fingerprint) else b"" for one in looks], pa.large_binary()
         ),
     }
     schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata={b"guard": _VERSION})
@@ -245,14 +245,14 @@ def _lists(ends: np.ndarray, rows: np.ndarray) -> pa.Array:
 
 
 def _report(
-    listed: Sequence[BenchmarkImage], merged: Sequence[BenchmarkImage], looks: Sequence[Look | str]
+    listed: Sequence[BenchmarkImage], merged: Sequence[BenchmarkImage], looks: Sequence[Fingerprint | str]
 ) -> GuardReport:
-    seen = {image.key: isinstance(look, Look) for image, look in zip(merged, looks, strict=True)}
+    seen = {image.key: isinstance(look, Fingerprint) for image, look in zip(merged, looks, strict=True)}
     without = [(image, look) for image, look in zip(merged, looks, strict=True) if isinstance(look, str) and image.path]
     return GuardReport(
         images=Counter(image.benchmark for image in listed),
         by_id=Counter(image.benchmark for image in listed if image.id),
-        by_look=Counter(image.benchmark for image in listed if seen[image.key]),
-        without_look=[f"{image.benchmark}: {image.name}: {problem}" for image, problem in without],
+        by_appearance=Counter(image.benchmark for image in listed if seen[image.key]),
+        without_fingerprint=[f"{image.benchmark}: {image.name}: {problem}" for image, problem in without],
         unguarded=sum(not image.id for image, _ in without),
     )

@@ -43,14 +43,14 @@ _WORST = 3  # tiles, whose mean is the similarity
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class Fingerprint:
     """A picture's thumbnail, and the box inside its flat margins or bars (letterbox, a page's white)."""
 
     thumbnail: Bytes  # (64, 64) grey
     boxes: Floats  # (0, 1 or 2, 4) left, top, right, bottom in the unit square: all of it, what margins enclose
 
 
-def look_at(picture: PIL.Image.Image) -> Look:
+def fingerprint_of(picture: PIL.Image.Image) -> Fingerprint:
     """The look of a decoded picture (RGB or grey) as it is shown: upright, on white where it was transparent.
 
     A picture of one colour has no boxes and is like no other.
@@ -58,18 +58,18 @@ def look_at(picture: PIL.Image.Image) -> Look:
     small = picture.reduce(max(1, min(picture.size) // (3 * SIDE // 2)))  # means of whole squares, on all pixels
     thumbnail = np.asarray(small.convert("L").resize((SIDE, SIDE), PIL.Image.Resampling.BILINEAR))
     if thumbnail.std() < _FAINT:
-        return Look(thumbnail, _WHOLE[:0])
+        return Fingerprint(thumbnail, _WHOLE[:0])
     inside = _inside_margins(thumbnail)
-    return Look(thumbnail, _WHOLE if inside is None else np.concatenate([_WHOLE, inside]))
+    return Fingerprint(thumbnail, _WHOLE if inside is None else np.concatenate([_WHOLE, inside]))
 
 
-def guarded_vectors(look: Look) -> Floats:
-    """(boxes, 51) vectors of unit length, to be kept; their products with `asked_vectors` say how near looks are."""
+def guarded_vectors(look: Fingerprint) -> Floats:
+    """(boxes, 51) vectors of unit length, to be kept; their products with `query_vectors` say how near looks are."""
     vectors = _vectors(look.thumbnail, _without(look.boxes, CROP / 2))
     return np.rint(vectors * 1024) / 1024  # the same on every machine, whatever adds up there in which order
 
 
-def asked_vectors(look: Look) -> tuple[Floats, Floats]:
+def query_vectors(look: Fingerprint) -> tuple[Floats, Floats]:
     """(V, 51) vectors of a look that is asked about, and (V, 4) the boxes that they describe.
 
     A bar's edge lies within a pixel of the thumbnail, which is part bar: what it encloses is described without, too.

@@ -13,7 +13,7 @@ from varyforge.errors import WrongForm, kind_of
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class QuestionFile:
     """Files below a data set's folder, as it is published; `{split}` is train, val or test."""
 
     questions: str
@@ -22,14 +22,16 @@ class Layout:
     subset: str = ""
 
 
-LAYOUTS: Mapping[str, Sequence[Layout]] = {
+QUESTION_FILES: Mapping[str, Sequence[QuestionFile]] = {
     "docvqa": (
-        Layout("spdocvqa_qas/{split}_v1.0_withQT.json", "spdocvqa_images", key="data"),
-        Layout("spdocvqa_qas/{split}_v1.0.json", "spdocvqa_images", key="data"),  # of the test split, without answers
-        Layout("{split}/{split}_v1.0.json", "{split}/documents", key="data"),  # as it was first published
+        QuestionFile("spdocvqa_qas/{split}_v1.0_withQT.json", "spdocvqa_images", key="data"),
+        QuestionFile(
+            "spdocvqa_qas/{split}_v1.0.json", "spdocvqa_images", key="data"
+        ),  # of the test split, without answers
+        QuestionFile("{split}/{split}_v1.0.json", "{split}/documents", key="data"),  # as it was first published
     ),
     "chartqa": tuple(
-        Layout(f"{above}{{split}}/{{split}}_{subset}.json", f"{above}{{split}}/png", subset=subset)
+        QuestionFile(f"{above}{{split}}/{{split}}_{subset}.json", f"{above}{{split}}/png", subset=subset)
         for above in ("", "ChartQA Dataset/")  # the folder that the archive holds
         for subset in ("human", "augmented")
     ),

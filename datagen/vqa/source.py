@@ -17,7 +17,7 @@ from datagen.inputs.image_ids import document_of_image
 from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
 from datagen.inputs.listing import list_files, name_of, within
 from datagen.source import Unit
-from datagen.vqa.questions import FIELDS, LAYOUTS, Layout, image_question, images_of, question_of, usable
+from datagen.vqa.questions import FIELDS, QUESTION_FILES, QuestionFile, image_question, images_of, question_of, usable
 from varyforge.conversations import RawTurn, digest, read_turns, tidy
 from varyforge.errors import UserError, WrongForm
 from varyforge.escape import escape
@@ -63,18 +63,20 @@ class VqaSource(ImageSource):
             self.check_folder()
             return list_files(self.records, *SUFFIXES)
         folder = folder_at(self.images)
-        found = [name for name in self._layouts() if folder.size(name) is not None]
+        found = [name for name in self._question_files() if folder.size(name) is not None]
         if not found:
-            raise UserError(f"{self.images}: nothing of {self.form} here; looked for {', '.join(self._layouts())}")
+            raise UserError(
+                f"{self.images}: nothing of {self.form} here; looked for {', '.join(self._question_files())}"
+            )
         return iter([within(self.images, name) for name in found])
 
     def document(self, path: str) -> str:
         """See `Source`."""
         return name_of(path, self.records if self.form == "records" else [self.images])
 
-    def _layouts(self) -> dict[str, tuple[str, Layout]]:
+    def _question_files(self) -> dict[str, tuple[str, QuestionFile]]:
         """Split and layout of each file with questions, by its name below `images`."""
-        layouts = LAYOUTS[self.form]
+        layouts = QUESTION_FILES[self.form]
         return {one.questions.format(split=split): (split, one) for split in self.splits for one in layouts}
 
     def units(self, path: str, file: str) -> Iterator[Unit]:
@@ -101,7 +103,7 @@ class VqaSource(ImageSource):
 
     def _image_units(self, name: str, file: Path) -> Iterator[Unit]:
         """Questions about an image need not stand together; the files (some ten thousand questions) can be held."""
-        split, layout = self._layouts()[name]
+        split, layout = self._question_files()[name]
         by_image: dict[str, list[dict[str, Any]]] = {}
         for record in records(file, layout.key):
             try:

@@ -155,9 +155,9 @@ def test_images_that_cannot_be_read_are_named_and_guarded_by_name(
         *folder_images("exam", tmp_path / "exam"),
     ]
     report = build_guard(images, tmp_path / "guard.arrow")
-    assert report.images["refcoco val"] == report.by_id["refcoco val"] == report.by_look["refcoco val"] == 1
-    assert (report.by_id["refcoco testA"], report.by_look["refcoco testA"]) == (1, 0)
-    lines = sorted(report.without_look)
+    assert report.images["refcoco val"] == report.by_id["refcoco val"] == report.by_appearance["refcoco val"] == 1
+    assert (report.by_id["refcoco testA"], report.by_appearance["refcoco testA"]) == (1, 0)
+    lines = sorted(report.without_fingerprint)
     assert [line.split(": ", 2)[0] for line in lines] == [
         "exam",
         "refcoco testA",
@@ -176,7 +176,7 @@ def test_images_that_cannot_be_read_are_named_and_guarded_by_name(
 
 def test_without_images_names_are_guarded(tmp_path: Path) -> None:
     report = build_guard(refcoco_images(write_refcoco(tmp_path), None), tmp_path / "guard.arrow")
-    assert not report.without_look and not any(report.by_look.values())
+    assert not report.without_fingerprint and not any(report.by_appearance.values())
     guard = Guard.read(str(tmp_path / "guard.arrow"))
     assert len(guard) == 4
     assert guard.find([coco_id(4)], NOTHING) and not guard.find([coco_id(9)], scene(1))
