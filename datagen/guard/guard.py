@@ -225,6 +225,7 @@ def _batch(images: Sequence[BenchmarkImage], fingerprints: Sequence[Fingerprint 
     nothing = np.zeros((0, 4), dtype=np.float32)
     boxes = [one.boxes if isinstance(one, Fingerprint) else nothing for one in fingerprints]
     vectors = [guarded_vectors(one) for one in fingerprints if isinstance(one, Fingerprint)]
+    thumbnails = [one.thumbnail.tobytes() if isinstance(one, Fingerprint) else b"" for one in fingerprints]
     ends = np.cumsum([0, *map(len, boxes)], dtype=np.int32)
     columns = {
         "benchmark": pa.array([image.benchmark for image in images], pa.string()),
@@ -233,10 +234,7 @@ def _batch(images: Sequence[BenchmarkImage], fingerprints: Sequence[Fingerprint 
         "problem": pa.array([one if isinstance(one, str) else "" for one in fingerprints], pa.string()),
         "boxes": _lists(ends, np.concatenate([nothing, *boxes])),
         "vectors": _lists(ends, np.concatenate([np.zeros((0, DIMENSIONS), dtype=np.float32), *vectors])),
-        "thumbnail": pa.array(
-            [one.thumbnail.tobytes() if isinstance(one, Fingerprint) else b"" for one in fingerprints],
-            pa.large_binary(),
-        ),
+        "thumbnail": pa.array(thumbnails, pa.large_binary()),
     }
     schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata={b"guard": _VERSION})
     return pa.record_batch(list(columns.values()), schema=schema)
