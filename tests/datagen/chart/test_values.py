@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -49,7 +50,7 @@ def test_neighbours_in_time_differ_less_than_neighbouring_categories() -> None:
         for seed in range(40):
             (column,) = columns(random.Random(seed), PRICES, count=1, length=12, is_time=is_time, log=False)
             span = max(column) - min(column)
-            steps += [abs(b - a) / span for a, b in zip(column, column[1:], strict=False)]
+            steps += [abs(b - a) / span for a, b in pairwise(column)]
         return sum(steps) / len(steps)
 
     assert roughness(is_time=True) < 0.75 * roughness(is_time=False)
@@ -115,7 +116,7 @@ def test_bars_of_nearly_one_height_start_at_zero(seed: int) -> None:
 def test_log_ticks_are_powers_of_ten_around_the_values(low: float, ratio: float) -> None:
     ticks = log_ticks(low, low * ratio)
     assert ticks[0] <= low * (1 + 1e-9) and low * ratio <= ticks[-1] * (1 + 1e-9)
-    assert all(b / a == pytest.approx(10) for a, b in zip(ticks, ticks[1:], strict=False))
+    assert all(b / a == pytest.approx(10) for a, b in pairwise(ticks))
 
 
 @pytest.mark.parametrize(("step", "expected"), [(5, 0), (20, 0), (0.5, 1), (0.2, 1), (0.05, 2), (0.001, 3), (1000, 0)])
