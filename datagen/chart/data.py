@@ -17,7 +17,7 @@ from typing import Any, Literal
 Kind = Literal["bar", "grouped_bar", "stacked_bar", "line", "pie", "donut", "composite"]
 
 READABLE = 10
-"""Divisions of a tick's distance. Values to be read from an axis are multiples of one division."""
+"""The number of divisions between two ticks. Values that are read from an axis are multiples of a division."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,11 +81,11 @@ def draw(chart: Chart, style: ChartStyle, language: str) -> ChartDrawing:
     with warnings.catch_warnings(), matplotlib.rc_context(_style(style, language)):
         warnings.simplefilter("error", UserWarning)
         figure = Figure(figsize=(style.width_px / style.dpi, style.height_px / style.dpi), dpi=style.dpi)
-        sheet = _Sheet(figure, FigureCanvasAgg(figure), Pen(style), len(chart.panels))
-        panels = sheet.draw(chart)
-        sheet.canvas.draw()
-        layout = _Reader(sheet.canvas).layout(panels)
-        picture = PIL.Image.fromarray(np.asarray(sheet.canvas.buffer_rgba())[..., :3])
+        builder = _FigureBuilder(figure, FigureCanvasAgg(figure), Pen(style), len(chart.panels))
+        panels = builder.draw(chart)
+        builder.canvas.draw()
+        layout = _Reader(builder.canvas).layout(panels)
+        picture = PIL.Image.fromarray(np.asarray(builder.canvas.buffer_rgba())[..., :3])
     return ChartDrawing(picture, layout, panels)
 
 
@@ -134,7 +134,7 @@ def _defaults() -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sheet:
+class _FigureBuilder:
     """A figure on which panels are drawn."""
 
     figure: Figure

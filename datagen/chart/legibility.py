@@ -122,7 +122,7 @@ def _lies_on_bars(label: Label, bars: Sequence[Rect]) -> bool:
 
 
 def _lies_on_lines(label: Label, lines: Sequence[Sequence[Point]]) -> bool:
-    """Return whether a line runs through a number of another line."""
+    """Return whether any line except the number's own runs through the number."""
     return any(
         label.box.is_crossed_by(start, end)
         for number, line in enumerate(lines)

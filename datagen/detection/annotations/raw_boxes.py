@@ -67,7 +67,7 @@ def to_boxes(
 
 
 def _answer_order(key: tuple[str, tuple[int, int, int, int]]) -> tuple[str, int, int, int, int]:
-    """Return the sort key of a box. It uses the written numbers, in which boxes of nearly one top edge share it."""
+    """Return the sort key of a box in whole bins, because unrounded top edges of one row may differ slightly."""
     label, (x1, y1, x2, y2) = key
     return label, y1, x1, y2, x2
 
