@@ -22,6 +22,7 @@ from datagen.job.job import plan_job
 from datagen.job.monitor import Monitor
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
+from datagen.job.workspace import Workspace
 from varyforge.console import say
 from varyforge.storage import folder_at
 
@@ -72,8 +73,8 @@ def main() -> None:
         say(f"{size:.0f} MB; this process before: {peak_mib(resource.RUSAGE_SELF):.0f} MiB")
         for what in ("scan and plan", "plan again from plan files"):
             started, runner = time.monotonic(), LocalRunner(1)
-            with Monitor(runner, settings, None) as monitor:
-                plan = plan_job(source, folder_at(f"{place}/out"), settings, runner, monitor)
+            with Monitor(runner) as monitor:
+                plan = plan_job(source, Workspace(folder_at(f"{place}/out")), settings, runner, monitor)
             seconds = time.monotonic() - started
             runner.close()
             peaks = peak_mib(resource.RUSAGE_SELF), peak_mib(resource.RUSAGE_CHILDREN)

@@ -28,7 +28,8 @@ from datagen.job.monitor import Monitor
 from datagen.job.plan import ShardPlan
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
-from datagen.job.split import settle
+from datagen.job.split import assign_splits
+from datagen.job.workspace import Workspace
 from datagen.source import Source, Unit
 from varyforge.console import say
 from varyforge.outcome import Outcome
@@ -46,7 +47,7 @@ class MadeUp(Source):
     documents: int
 
     name = "scale"
-    places = ()
+    locations = ()
 
     def inputs(self) -> Iterator[str]:
         """See `Source`."""
@@ -117,19 +118,20 @@ def main() -> None:
     parser.add_argument("--units-per-shard", type=int, default=1000)
     arguments = parser.parse_args()
     folder = folder_at(arguments.out)
+    workspace = Workspace(folder)
     settings = JobSettings(units_per_shard=arguments.units_per_shard, limits=Limits())
     source, runner = MadeUp(documents=arguments.pages // PAGES), LocalRunner(2)
-    with measured("scan and plan"), Monitor(runner, settings, None) as monitor:
-        plan = plan_job(source, folder, settings, runner, monitor)
+    with measured("scan and plan"), Monitor(runner) as monitor:
+        plan = plan_job(source, workspace, settings, runner, monitor)
     say(f"{plan.units} pages in {len(plan.shards)} shards")
-    with measured("plan again from plan files"), Monitor(runner, settings, None) as monitor:
-        assert plan_job(source, folder, settings, runner, monitor).job == plan.job
+    with measured("plan again from plan files"), Monitor(runner) as monitor:
+        assert plan_job(source, workspace, settings, runner, monitor).job == plan.job
     dice = np.random.default_rng(0)
     with measured("(index and ledger files, not part of a job in this form)"):
         records = [write_shard(folder, shard, dice) for shard in plan.shards]
     del plan
     with measured("groups, twins, split"):
-        settled = settle(folder, records, (), 0.05)
+        settled = assign_splits(workspace, records, (), 0.05)
     say(f"{sum(a != b for a, b in zip(records, settled, strict=True))} index files rewritten")
     tables: Iterator[pa.Table] = (read_table(folder, f"ledger/{record.name}.parquet") for record in settled)
     with measured("summary of the ledger"):

@@ -32,6 +32,7 @@ from datagen.job.ledger import LedgerRow
 from datagen.job.monitor import Monitor
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
+from datagen.job.workspace import Workspace
 from datagen.pdf.source import PdfSource
 from varyforge.images import encode_jpeg
 from varyforge.sample import Sample, Turn, make_key
@@ -111,8 +112,8 @@ def _page(name: str, word: str, dice: np.random.Generator) -> Sample:
 def write_plan(folder: Folder, shards: int) -> None:
     """The plan files that a job of this size leaves: where a rejected page's input lies is looked up in them."""
     settings, runner = JobSettings(units_per_shard=1000, limits=Limits()), LocalRunner(2)
-    with Monitor(runner, settings, None) as monitor:
-        plan_job(MadeUp(documents=shards * DOCUMENTS), folder, settings, runner, monitor)
+    with Monitor(runner) as monitor:
+        plan_job(MadeUp(documents=shards * DOCUMENTS), Workspace(folder), settings, runner, monitor)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class CaptionSource(ImageSource):
     gates: CaptionGates = field(default_factory=CaptionGates)
 
     name = "caption"
-    places = ("paths", "images", "guard")
+    locations = ("paths", "images", "guard")
     prompt_lists = ("caption",)
     measures = tuple(_GATES.values())
 
@@ -120,7 +120,7 @@ class CaptionSource(ImageSource):
         if record.piece:
             file, image = piece_of(path, *record.piece), record.content or f"{name}#{record.piece[1]}"
         else:
-            file, image = self.place_of(record.image), record.image
+            file, image = self.location_of(record.image), record.image
         captions = json.dumps(record.captions).encode()
         return Unit(
             id=name,

@@ -43,7 +43,7 @@ class ChartSource(Source):
     jpeg_quality: int = 90
 
     name = "chart"
-    places = ("charts",)  # a larger number leaves existing charts unchanged
+    locations = ("charts",)  # a larger number leaves existing charts unchanged
     prompt_lists = ("chart",)
 
     def __post_init__(self) -> None:

@@ -68,7 +68,7 @@ class DetectionSource(BoxedImageSource):
     gates: DetectionGates = field(default_factory=DetectionGates)
 
     name = "detection"
-    places = ("annotations", "images", "class_names", "image_ids", "guard")
+    locations = ("annotations", "images", "class_names", "image_ids", "guard")
     prompt_lists = ("detection", "referring")
     measures = ("objects",)
 
@@ -117,8 +117,8 @@ class DetectionSource(BoxedImageSource):
         return name_of(path, [self.annotations, self.images])
 
     @override
-    def beside(self, path: str) -> Sequence[str]:
-        return self.reader.beside(path)
+    def companion_files(self, path: str) -> Sequence[str]:
+        return self.reader.companion_files(path)
 
     @override
     def units(self, path: str, file: str) -> Iterator[Unit | None]:
@@ -133,7 +133,7 @@ class DetectionSource(BoxedImageSource):
             id=image if path == self.annotations else f"{self.document(path)}#{image}",  # several files may list it
             document=document_of_image(record.name),
             content=f"{image}#{_digest(record.size, boxes)}",
-            files=() if record.failed else (self.place_of("/".join(record.name.split("/")[self.strip_folders :])),),
+            files=() if record.failed else (self.location_of("/".join(record.name.split("/")[self.strip_folders :])),),
             payload={
                 "image_id": record.id,
                 "size": record.size,

@@ -1,14 +1,14 @@
-"""What a job was made with, how that differs from what is asked for now, and which shards the difference concerns."""
+"""The configuration of a job, its difference to an earlier one, and the shards that this difference concerns."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 from datagen.source import Source
 from varyforge.config import to_dict
@@ -18,36 +18,55 @@ from varyforge.storage import Folder
 from varyforge.tables import read_table
 
 _BYTES_DEPEND_ON = ("varyforge", "pillow", "pyarrow", "numpy")
-_LATER_GATES = ("benchmark", "licences")  # of units that a source's own gates let pass
+_LATER_GATES = ("benchmark", "licences")  # applied to units that pass the source's own gates
 _SHORT = 60
 
 Config = dict[str, Any]
 
 
+class Planned(Protocol):
+    """A shard to be made, whatever plans it."""
+
+    @property
+    def name(self) -> str:
+        """The shard's name without ".tar"."""
+        ...
+
+    @property
+    def units_sha256(self) -> str:
+        """SHA-256 of the units that the shard contains."""
+        ...
+
+
+def plan_digest(shards: Iterable[Planned]) -> str:
+    """Return the SHA-256 of the names and contents of all shards."""
+    return digest_of({shard.name: shard.units_sha256 for shard in shards})
+
+
 def config_of(source: Source) -> Config:
-    """All that a shard's bytes depend on besides its units; where the inputs lie is no part of it."""
-    settings = {name: value for name, value in to_dict(source).items() if name not in source.places}
+    """Return all that a shard's bytes depend on besides its units. The locations of the inputs are not part of it."""
+    settings = {name: value for name, value in to_dict(source).items() if name not in source.locations}
     config = {
         "source": source.name,
         "settings": settings,
         "prompts": digests(source.prompt_lists),
         "versions": {package: version(package) for package in _BYTES_DEPEND_ON} | dict(source.versions),
     }
-    return dict(json.loads(json.dumps(config)))  # as it will be read again: JSON knows no tuples and no numbers as keys
+    return dict(json.loads(json.dumps(config)))  # as read again: JSON has no tuples and no numbers as keys
 
 
 def digest_of(config: Config) -> str:
-    """SHA-256 of a configuration."""
+    """Return the SHA-256 of a configuration."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """(key, "old → new") of everything that differs, in order of key."""
+def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (key, "old → new") for every value that differs, in order of key."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(old.keys() | new.keys()):
-            yield from differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+            yield from differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
     elif old != new:
-        yield where, f"{_short(old)} → {_short(new)}"
+        yield prefix, f"{_short(old)} → {_short(new)}"
 
 
 def _short(value: Any) -> str:
@@ -57,22 +76,22 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """From one configuration to another.
+    """The change from one configuration to another.
 
-    A gate that changed concerns the shards in which a unit's verdict changes, told from the measures in the ledger; a
-    prompt list, those with samples that draw from it; anything else, all.
+    A changed gate concerns the shards in which a unit's verdict changes, judged from the measures in the ledger. A
+    changed prompt list concerns the shards with samples that draw from it. Any other change concerns all shards.
     """
 
     source: Source  # with the new settings
     old: Config
     new: Config
 
-    @cached_property  # asked for every shard
+    @cached_property  # used once per shard
     def _keys(self) -> list[str]:
         return [key for key, _ in differences(self.old, self.new)]
 
     def concerns(self, folder: Folder, record: ShardRecord) -> bool:
-        """Whether a shard made with the old configuration would come out otherwise with the new one."""
+        """Whether the shard would have other bytes if it were made with the new configuration."""
         gates = [key for key in self._keys if key.startswith("settings.gates.")]
         prompts = [key.removeprefix("prompts.") for key in self._keys if key.startswith("prompts.")]
         if len(gates) + len(prompts) < len(self._keys):
@@ -96,5 +115,5 @@ class Change:
 def _draws_from(folder: Folder, record: ShardRecord, prompts: Sequence[str]) -> bool:
     if not prompts:
         return False
-    asked = read_table(folder, f"index/{record.name}.parquet", ["prompt"]).column("prompt").unique().to_pylist()
-    return any(name.rpartition(".")[0] in prompts for name in asked)  # "ocr.en.3" is of "ocr.en"
+    names = read_table(folder, f"index/{record.name}.parquet", ["prompt"]).column("prompt").unique().to_pylist()
+    return any(name.rpartition(".")[0] in prompts for name in names)  # "ocr.en.3" is drawn from "ocr.en"

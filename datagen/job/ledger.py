@@ -1,10 +1,10 @@
-"""The ledger: one row per input unit, whatever happened to it, and the sums over it."""
+"""The ledger: one row per input unit, whatever its outcome, and counts over all rows."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,25 +19,25 @@ _FAILURES_NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """How a unit ended. Fields that do not apply are empty or 0. The source's measures follow as further columns."""
+    """The outcome of one unit. Fields that do not apply are empty or 0. The source's measures are further columns."""
 
     unit: str
     document: str
-    content: str  # see `Unit.content`
-    shard: str  # file name of the tar it belongs to, also when nothing of it was written
+    content: str  # `Unit.content`
+    shard: str  # file name of the unit's tar, also where the unit gave no sample
     outcome: str  # "written", "rejected" or "failed"
     samples: int
     gate: str  # of a rejected unit
     value: float
     threshold: float
     reason: str  # of a failed unit
-    detail: str  # one line for a person
-    notes: str  # JSON object: what was left out inside a written unit, by reason
+    detail: str  # one line of text
+    notes: str  # JSON object: counts of the parts left out of a written unit, by reason
     language: str
 
 
 def ledger_row(unit: Unit, outcome: Outcome, shard: str) -> dict[str, Any]:
-    """The row of a unit that ended with `outcome`: the fields of `LedgerRow`, and what was measured."""
+    """Return the unit's row: the fields of `LedgerRow`, then the measures of the outcome."""
     row: dict[str, Any] = {"unit": unit.id, "document": unit.document, "content": unit.content, "shard": shard}
     row |= {"samples": 0, "gate": "", "value": 0.0, "threshold": 0.0, "reason": "", "detail": "", "notes": "{}"}
     row |= {"language": ""}
@@ -54,20 +54,33 @@ def ledger_row(unit: Unit, outcome: Outcome, shard: str) -> dict[str, Any]:
     return row
 
 
+def cause_of(row: Mapping[str, Any]) -> str:
+    """Return "written", "rejected: GATE" or "failed: REASON" for a ledger row."""
+    return ": ".join(filter(None, (row["outcome"], row["gate"] or row["reason"])))
+
+
+def matches(row: Mapping[str, Any], retry: str | None) -> bool:
+    """Whether `retry` ("failed", "failed:timeout") selects a ledger row."""
+    if retry is None:
+        return False
+    outcome, _, reason = retry.partition(":")
+    return bool(row["outcome"] == outcome and (not reason or row["reason"] == reason))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerSummary:
-    """Counts over a ledger."""
+    """The counts over a ledger."""
 
     units: int
     samples: int
     by_outcome: dict[str, int]  # written, rejected, failed
     by_cause: dict[tuple[str, str], int]  # (outcome, gate or reason), most frequent first
-    notes: dict[str, int]  # what was left out or changed inside written units
-    failures: tuple[str, ...]  # the first few failed units with their reason and detail
+    notes: dict[str, int]  # parts left out of written units or changed there, by reason
+    failures: tuple[str, ...]  # the first five failed units with reason and detail
 
 
 def summarise(ledgers: Iterable[pa.Table]) -> LedgerSummary:
-    """Counts the rows of ledgers (one table per shard, read one after the other) by outcome and cause."""
+    """Count the rows of ledgers by outcome and cause. Each table is one shard's; one is held at a time."""
     outcomes: Counter[str] = Counter({"written": 0, "rejected": 0, "failed": 0})
     causes: Counter[tuple[str, str]] = Counter()
     notes: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What a job would do and cost: `--dry-run`."""
+"""The preview of a job: its plan, and its cost from a few units that are tried (`--dry-run`)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from datagen.job.monitor import Monitor
 from datagen.job.runner import Runner
 from datagen.job.scan import read_runs, read_units
 from datagen.job.settings import JobSettings
+from datagen.job.workspace import Workspace
 from datagen.source import Source, Unit
 from varyforge.outcome import Written
 from varyforge.shards import ShardWriter
@@ -22,7 +23,7 @@ _TRIED = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPreview:
-    """What a job would do. Costs are extrapolated from a few units that were made and thrown away."""
+    """The plan of a job and its costs, extrapolated from a few units that were made and thrown away."""
 
     out: str
     plan: JobPlan
@@ -30,29 +31,30 @@ class JobPreview:
     failed_inputs: int
     duplicates: int
     tried: int  # units
-    unit_seconds: float  # of one worker
-    unit_bytes: float  # in the tar
+    unit_seconds: float  # per unit, of one worker
+    unit_bytes: float  # per unit, in the tar
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time on idle workers."""
+        """The wall-clock time on idle workers, in seconds."""
         return self.unit_seconds * self.plan.units_todo / self.workers
 
     @property
     def bytes(self) -> float:
-        """Size of the tars to be made."""
+        """The size of the tars to make, in bytes."""
         return self.unit_bytes * self.plan.units_todo
 
 
 def preview_job(source: Source, out: str | Path, settings: JobSettings, runner: Runner, workers: int) -> JobPreview:
-    """Plans a job and tries a few of its units. Writes nothing but plan files, so that the run need not scan again.
+    """Plan a job and try a few of its units. Writes only plan files, so that the run need not scan again.
 
     Raises:
-        UserError: as for `run_job`, but for a set that was made otherwise.
+        UserError: as for `run_job`, except that a set made with other settings is no error.
     """
     folder = folder_at(out)
-    with Monitor(runner, settings, None) as monitor:
-        plan = plan_job(source, folder, replace(settings, retry=None), runner, monitor)  # keeps plan files as they are
+    with Monitor(runner, stall_minutes=settings.stall_minutes) as monitor:
+        no_retry = replace(settings, retry=None)  # a retry would write plan files again
+        plan = plan_job(source, Workspace(folder), no_retry, runner, monitor)
     units = [unit for unit in _some(folder, plan) if unit.verdict is None]
     seconds, size = _try(source, settings.limits, units)
     return JobPreview(
@@ -68,24 +70,24 @@ def preview_job(source: Source, out: str | Path, settings: JobSettings, runner: 
 
 
 def _some(folder: Folder, plan: JobPlan) -> list[Unit]:
-    """Units spread over the shards to make."""
-    step, found = max(len(plan.todo) // _TRIED, 1), []
-    chosen = plan.todo[::step][:_TRIED]
+    """Return up to 12 units, spread over the shards to make."""
+    sample: list[Unit] = []
+    chosen = plan.todo[:: max(len(plan.todo) // _TRIED, 1)][:_TRIED]
     for work in chosen:
         units = [unit for run in read_units(folder, work.plan.runs) for unit in run]
-        found += units[:: max(len(units) * len(chosen) // _TRIED, 1)]
-    return found[:_TRIED]
+        sample += units[:: max(len(units) * len(chosen) // _TRIED, 1)]
+    return sample[:_TRIED]
 
 
 def _try(source: Source, limits: Limits, units: list[Unit]) -> tuple[float, int]:
-    """Seconds and bytes that units take, once the child is up."""
+    """Make the units. Return the seconds that it takes, without the start of the child, and their bytes in a tar."""
     child = child_of(source, limits)
     size, started = 0, time.monotonic()
     with Copies() as copies, open("/dev/null", "wb") as nowhere:
         shard = ShardWriter(nowhere)
         for number, unit in enumerate(units):
             if number == 0:
-                child.make(unit, copies.of(unit.files))  # imports and opens what later units find ready
+                child.make(unit, copies.of(unit.files))  # once before the clock starts: imports libraries, opens files
                 started = time.monotonic()
             outcome = child.make(unit, copies.of(unit.files))
             if isinstance(outcome, Written):

@@ -1,24 +1,25 @@
-"""Moved from datagen.job.job."""
+"""The settings of a data job."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from datagen.job.isolate import Limits
+from datagen.job.watchdog import STALL_MINUTES
 from varyforge.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
-    """What a job needs besides its source."""
+    """The settings of a data job besides those of its source."""
 
     units_per_shard: int = 64  # at most; most shards hold half of that or more
-    validation_share: float = 0.05  # of the documents kept out of training
-    limit: int | None = None  # only the first so many units
+    validation_share: float = 0.05  # share of the documents held out from training
+    limit: int | None = None  # make only so many units, the first ones
     limits: Limits = field(default_factory=Limits)
-    update: bool = False  # make again what a change of inputs or settings concerns, instead of refusing
-    retry: str | None = None  # "failed" or "failed:REASON": make those units again
-    stall_minutes: float = 10.0  # report where everything stands when nothing moved for so long
+    update: bool = False  # make shards again that changed inputs or settings concern, instead of refusing
+    retry: str | None = None  # "failed" or "failed:REASON": make such units again
+    stall_minutes: float = STALL_MINUTES
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_share < 1:

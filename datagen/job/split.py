@@ -1,12 +1,12 @@
-"""What can only be said when all shards are there: near duplicates, groups of documents, and the split.
+"""The last step of a job: near duplicates, groups of documents and the split, which need all shards.
 
-Rules, each a function of the whole set and of nothing else, so that a set that grew equals one made afresh:
+The rules are functions of the whole set and of nothing else, so that a set that grew equals one made afresh:
 
-- Documents that share near-duplicate pages (see `duplicates.py`) form a group, called by the first of their names.
-- A group is held out for validation if every document in it is chosen for that by the hash of its own name. So a
-  held-out document moves to training when a near duplicate of it that belongs there is added; the other way it goes
-  only when its group falls apart. Where all would be held out, none is.
-- A page that is held out but has a near duplicate in training is "excluded": on neither side.
+- Documents that share near-duplicate pages (`duplicates.py`) form a group, named by the first of their names.
+- A group is held out for validation if each of its documents is chosen for that by the hash of its own name. A
+  held-out document moves to training when a near duplicate that belongs there is added. It moves back only when the
+  group falls apart. Where all documents would be held out, none is.
+- A page that is held out but has a near duplicate in training is "excluded" from both sides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from datagen.job.duplicates import SIZE, cluster, group_documents, stack
-from datagen.job.workspace import put_record
+from datagen.job.workspace import Workspace
 from datagen.source import split_of
 from varyforge.console import warn
 from varyforge.errors import UserError
@@ -30,66 +30,69 @@ from varyforge.tables import parse_table, read_table, schema_of, table_bytes
 
 @dataclass(slots=True)
 class _Relations:
-    """Who belongs with whom. Whoever is alone is in none of these."""
+    """Near-duplicate clusters and document groups. Samples and documents without a duplicate have no entry."""
 
-    group_of: dict[str, str] = field(default_factory=dict)  # by document, where several share a group
-    split_of: dict[str, str] = field(default_factory=dict)  # by group, where several documents share it
-    twins_of: dict[int, str] = field(default_factory=dict)  # by sample (number in the set), key of its first twin
+    group_of: dict[str, str] = field(default_factory=dict)  # document → group, where several share one
+    split_of: dict[str, str] = field(default_factory=dict)  # group → split, where several documents share it
+    near_duplicate_of: dict[int, str] = field(default_factory=dict)  # sample (number in the set) → key of the first
     excluded: set[int] = field(default_factory=set)  # samples
 
 
-def settle(
-    out: Folder,
+def assign_splits(
+    workspace: Workspace,
     records: Sequence[ShardRecord],
     measures: Sequence[str],
     validation_share: float,
     alive: Callable[[], None] = lambda: None,
 ) -> list[ShardRecord]:
-    """Brings group, twins and split of all index files up to date; rewrites only those that change.
+    """Set group, near duplicate (column `twins`) and split in all index files. Rewrites only files that change.
 
     Args:
-        out: the shard set.
+        workspace: the shard set.
         records: of all its shards, in order.
         measures: of its source.
-        validation_share: of the documents, to be held out.
-        alive: called now and then.
+        validation_share: share of the documents to hold out.
+        alive: called once per shard.
 
     Returns:
-        The records, with the index's new SHA-256 where it was rewritten.
+        The records, with the SHA-256 of each index file that was rewritten.
+
+    Raises:
+        UserError: an index file is damaged.
     """
-    if _all_held_out(out, records, validation_share):
+    folder = workspace.folder
+    if _all_held_out(folder, records, validation_share):
         validation_share = 0.0
-    relations = _relations(out, records, validation_share)
-    schema, settled, number = schema_of(IndexRow, measures), [], 0
+    relations = _relations(folder, records, validation_share)
+    schema, updated, number = schema_of(IndexRow, measures), [], 0
     for record in records:
         name = f"index/{record.name}.parquet"
-        found = out.read(name)
-        rows, changed = parse_table(found, f"{out}/{name}").to_pylist(), False
+        data = folder.read(name)
+        rows, changed = parse_table(data, f"{folder}/{name}").to_pylist(), False
         alive()
         for row in rows:
             group = relations.group_of.get(row["document"], row["document"])
             split = relations.split_of.get(group) or split_of(group, validation_share)
             split = "excluded" if number in relations.excluded else split
-            right = {"group": group, "twins": relations.twins_of.get(number, ""), "split": split}
+            right = {"group": group, "twins": relations.near_duplicate_of.get(number, ""), "split": split}
             changed |= any(row[column] != value for column, value in right.items())
             row.update(right)
             number += 1
-        data = table_bytes(rows, schema) if changed else found
+        new_data = table_bytes(rows, schema) if changed else data
+        new = replace(record, index_sha256=hashlib.sha256(new_data).hexdigest())
         if changed:
-            record = replace(record, index_sha256=hashlib.sha256(data).hexdigest())  # noqa: PLW2901  # its new self
-            put_record(out, record)  # first: a record without its file is noticed, a file without its record is not
-            write(out, name, data)
-        elif hashlib.sha256(found).hexdigest() != record.index_sha256:
-            if table_bytes(rows, schema) != found:
-                raise UserError(f"{out}/{name} is damaged; delete it and run the same command again")
-            record = replace(record, index_sha256=hashlib.sha256(found).hexdigest())  # noqa: PLW2901  # killed in between
-            put_record(out, record)
-        settled.append(record)
-    return settled
+            workspace.put(new)  # first: a record without its file is noticed, a file without its record is not
+            write(folder, name, new_data)
+        elif new != record:  # a run was killed between the two
+            if table_bytes(rows, schema) != data:
+                raise UserError(f"{folder}/{name} is damaged; delete it and run the same command again")
+            workspace.put(new)
+        updated.append(new)
+    return updated
 
 
 def _all_held_out(out: Folder, records: Sequence[ShardRecord], share: float) -> bool:
-    """Whether there would be nothing to train on; says so."""
+    """Whether nothing would be left for training. Warns if so."""
     documents = set()
     for record in records:
         documents |= set(_column(out, record, "document").to_pylist())
@@ -101,9 +104,9 @@ def _all_held_out(out: Folder, records: Sequence[ShardRecord], share: float) -> 
 
 
 def _relations(out: Folder, records: Sequence[ShardRecord], share: float) -> _Relations:
-    """Clusters of samples and groups of documents. Holds about 150 bytes a sample."""
+    """Return clusters of samples and groups of documents. Needs about 150 bytes of memory per sample."""
     total = sum(record.samples for record in records)
-    prints = np.zeros((total, SIZE), np.uint8)  # in place: two halves joined would be twice as much for a moment
+    prints = np.zeros((total, SIZE), np.uint8)  # filled in place: joining parts would take twice the memory
     hashes = np.zeros(total, np.uint64)
     number = 0
     for record in records:
@@ -112,36 +115,36 @@ def _relations(out: Folder, records: Sequence[ShardRecord], share: float) -> _Re
         prints[rows] = stack(table.column("fingerprint").to_pylist())
         hashes[rows] = np.fromiter(map(_hash, table.column("document").to_pylist()), np.uint64, table.num_rows)
         number += table.num_rows
-    twins = cluster(prints)
+    first = cluster(prints)
     del prints
     documents, document = np.unique(hashes, return_inverse=True)
     del hashes
-    return _named(out, records, share, twins, documents, group_documents(twins, document))
+    return _named(out, records, share, first, documents, group_documents(first, document))
 
 
 def _named(
     out: Folder,
     records: Sequence[ShardRecord],
     share: float,
-    twins: np.ndarray,
+    first: np.ndarray,
     documents: np.ndarray,
     groups: np.ndarray,
 ) -> _Relations:
-    """Numbers and hashes become keys and names, for those that are not alone.
+    """Translate sample numbers and document hashes to keys and names, where a cluster or group has several members.
 
     Args:
         out: the shard set.
         records: of its shards.
-        share: of the documents to be held out.
-        twins: (N,) number of the first of each sample's near duplicates, −1 for one without fingerprint.
+        share: share of the documents to hold out.
+        first: (N,) number of the first of each sample's near duplicates, −1 for a sample without fingerprint.
         documents: (D,) hash of each document's name.
-        groups: (D,) first document of its group.
+        groups: (D,) number of the first document of its group.
     """
     together = np.bincount(groups, minlength=len(groups))[groups] > 1
     group_by_hash = dict(zip(documents[together].tolist(), groups[together].tolist(), strict=True))
-    several = (twins >= 0) & (np.bincount(twins[twins >= 0], minlength=len(twins))[twins] > 1)
-    twins_by_sample = dict(zip(np.flatnonzero(several).tolist(), twins[several].tolist(), strict=True))
-    if not group_by_hash and not twins_by_sample:
+    several = (first >= 0) & (np.bincount(first[first >= 0], minlength=len(first))[first] > 1)
+    cluster_by_sample = dict(zip(np.flatnonzero(several).tolist(), first[several].tolist(), strict=True))
+    if not group_by_hash and not cluster_by_sample:
         return _Relations()
     members: dict[int, set[str]] = {}
     clusters: dict[int, list[tuple[int, str, str]]] = {}  # (sample, key, document)
@@ -149,8 +152,8 @@ def _named(
         group = group_by_hash.get(_hash(document)) if group_by_hash else None
         if group is not None:
             members.setdefault(group, set()).add(document)
-        if number in twins_by_sample:
-            clusters.setdefault(twins_by_sample[number], []).append((number, key, document))
+        if number in cluster_by_sample:
+            clusters.setdefault(cluster_by_sample[number], []).append((number, key, document))
     relations = _Relations()
     for names in members.values():
         group = min(names)
@@ -162,7 +165,7 @@ def _named(
         for number, _, document in cluster_members:
             group = relations.group_of.get(document, document)
             sides[number] = relations.split_of.get(group) or split_of(group, share)
-            relations.twins_of[number] = cluster_members[0][1]
+            relations.near_duplicate_of[number] = cluster_members[0][1]
         if len(set(sides.values())) > 1:
             relations.excluded |= {number for number, side in sides.items() if side == "validation"}
     return relations

@@ -1,4 +1,4 @@
-"""A data job's page in Weights & Biases. The only module of `datagen` that imports wandb, and only where asked to."""
+"""A data job's page in Weights & Biases. The only module of `datagen` that imports wandb, and only for `--wandb`."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Tracker:
         self._run.finish(exit_code=0 if error is None else 1)
 
     def units(self, done: Mapping[str, int]) -> None:
-        """Counts of units by cause since the start ("written", "rejected: min_chars" …); logged every few seconds."""
+        """Log the counts of units by cause ("written", "rejected: min_chars" …) since the start, every 10 seconds."""
         now = time.monotonic()
         if now - self._logged >= _EVERY_S:
             self._log(done, now)
 
     def shard(self, record: ShardRecord) -> None:
-        """A shard is finished."""
+        """Count a finished shard."""
         self._shards += 1
         self._bytes += record.tar_bytes
 
     def end(self, done: Mapping[str, int]) -> None:
-        """The last counts, and the speed of the whole job."""
+        """Log the last counts, and the units per second of the whole job."""
         now = time.monotonic()
         self._before, self._logged = 0, self._started
         self._log(done, now)

@@ -1,4 +1,4 @@
-"""Notices that nothing moves any more, and says where everyone stands."""
+"""Reports a standstill, with the stack of every thread."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+STALL_MINUTES = 10.0
+"""Default time without progress after which a job reports a standstill."""
+
 
 class Watchdog:
-    """Calls `report` with the stacks of all threads when `fed` was not called for `patience_s`. A context manager.
+    """Calls `report` with the stacks of all threads after `patience_s` without a call of `reset`. A context manager.
 
-    It reports once per standstill and goes on watching: what stands still may be a slow disk, and is not killed.
+    It reports each standstill once and goes on watching. The cause may be a slow disk, so nothing is killed.
     """
 
     def __init__(self, patience_s: float, report: Callable[[str], None]) -> None:
         self._patience_s = patience_s
         self._report = report
-        self._fed = time.monotonic()
+        self._last_reset = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -30,21 +33,21 @@ class Watchdog:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
 
-    def fed(self) -> None:
-        """Something moved."""
-        self._fed = time.monotonic()
+    def reset(self) -> None:
+        """Start the wait anew: there was progress."""
+        self._last_reset = time.monotonic()
 
     def _watch(self) -> None:
         reported = None
         while not self._ended.wait(min(self._patience_s / 4, 5.0)):
-            fed = self._fed
-            if time.monotonic() - fed >= self._patience_s and reported != fed:
-                reported = fed
-                self._report(stacks())
+            last_reset = self._last_reset
+            if time.monotonic() - last_reset >= self._patience_s and reported != last_reset:
+                reported = last_reset
+                self._report(thread_stacks())
 
 
-def stacks() -> str:
-    """Where each thread of this process stands, innermost call last, a line per call."""
+def thread_stacks() -> str:
+    """Return the stack of each thread of this process, a line per call, the innermost call last."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     parts = []
     for ident, frame in sys._current_frames().items():

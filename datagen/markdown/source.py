@@ -86,7 +86,7 @@ class MarkdownSource(SourceSettings):
         """See `Source`."""
         return name_of(path, self.paths)
 
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         """See `Source`. The text files of the project that a LaTeX file belongs to."""
         is_local_tex = path.lower().endswith(".tex") and not is_url(path)
         return [other for other in Folder(Path(path).parent).texts() if other != path] if is_local_tex else ()

@@ -44,7 +44,7 @@ class PdfSource(SourceSettings):
     guard: str = ""  # file of datagen.guard: pages of benchmarks are refused
 
     name = "pdf"
-    places = ("paths", "guard")
+    locations = ("paths", "guard")
     prompt_lists = ("ocr",)
     measures = MEASURES
 

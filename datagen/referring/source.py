@@ -50,7 +50,7 @@ class ReferringSource(BoxedImageSource):
     reverse: Literal["none", "also", "only"] = "none"  # box → phrase
 
     name = "referring"
-    places = ("refs", "jsonl", "images", "guard")
+    locations = ("refs", "jsonl", "images", "guard")
     prompt_lists = ("referring_phrase", "referring_box")
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class ReferringSource(BoxedImageSource):
             id=name,
             document=document,
             content=f"{verdict.gate} {name}" if verdict else digest,  # a rejected unit makes no other unit a duplicate
-            files=(self.place_of(reference.image),),
+            files=(self.location_of(reference.image),),
             payload=asdict(reference) | {"phrases": phrases, "notes": notes},
             verdict=verdict,
         )

@@ -44,7 +44,7 @@ class VqaSource(ImageSource):
     turns: Literal["one", "all"] = "one"  # one: a sample per question; all: one conversation per image
 
     name = "vqa"
-    places = ("records", "images", "guard")
+    locations = ("records", "images", "guard")
     prompt_lists = ("vqa",)
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class VqaSource(ImageSource):
             id=name,
             document=document_of_image(images[0]) if images else name,
             content=digest(images, payload["turns"] if "turns" in payload else _texts(payload["questions"])),
-            files=tuple(map(self.place_of, images)),
+            files=tuple(map(self.location_of, images)),
             payload={**payload, "image": images[0] if images else ""},
             verdict=verdict,
         )
@@ -118,7 +118,7 @@ class VqaSource(ImageSource):
                 id=f"{name}#{image}",
                 document=f"{self.form}/{questions[0]['document'] or image}",
                 content=digest(self.form, image, _texts(questions)),
-                files=(self.place_of(f"{folder}/{image.removeprefix('documents/')}"),),
+                files=(self.location_of(f"{folder}/{image.removeprefix('documents/')}"),),
                 payload={"questions": questions, "image": image, "subset": entry.subset},
                 verdict=_reject_other_splits(questions, split),
             )

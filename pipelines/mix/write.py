@@ -25,17 +25,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from datagen.job.change import Config, differences, digest_of
-from datagen.job.job import plan_digest
-from datagen.job.ledger import LedgerRow, LedgerSummary, ledger_row, summarise
+from datagen.job.change import Config, differences, digest_of, plan_digest
+from datagen.job.index import Row, index_row
+from datagen.job.ledger import LedgerRow, LedgerSummary, cause_of, ledger_row, summarise
 from datagen.job.monitor import Monitor
 from datagen.job.runner import LocalRunner, Tick
-from datagen.job.settings import JobSettings
-from datagen.job.shard_task import cause_of, index_row, write_tables
-from datagen.job.workspace import alone, close, is_closed, put_record, read_records, read_there, reopen, tidy
+from datagen.job.workspace import Workspace, open_workspace
 from datagen.source import Unit
 from pipelines.mix.plan import SOURCE, OrderedShard, ordered_shards, unit_id
-from pipelines.mix.rows import Row, RowFile, key_again, occurrences
+from pipelines.mix.rows import RowFile, key_again, occurrences
 from trainer.data.catalog import Item, read_item
 from trainer.data.corpus import Corpus
 from trainer.settings import MixtureSettings
@@ -43,9 +41,9 @@ from varyforge.config import to_dict
 from varyforge.console import say
 from varyforge.errors import UserError
 from varyforge.outcome import Failed, Outcome, Written
+from varyforge.processes import one_line
 from varyforge.sample import Sample
-from varyforge.shards import JOB, IndexRow, ShardRecord, ShardSet, is_whole, open_shard
-from varyforge.storage import Folder, folder_at, write
+from varyforge.shards import IndexRow, ShardRecord, ShardSet, is_whole, open_shard
 from varyforge.tables import schema_of
 
 MIXTURE_SOURCE = "mixture_source"
@@ -55,7 +53,6 @@ _CARRIED = schema_of(IndexRow)
 _KEYS = pa.schema([("key", pa.string())])  # all that is kept of foreign tars' indexes: the rest follows from the sample
 _SCHEMAS = _CARRIED.append(pa.field(MIXTURE_SOURCE, pa.string())), schema_of(LedgerRow)
 _BYTES_DEPEND_ON = ("varyforge", "pyarrow")
-_DETAIL_CHARS = 200
 _CHANGES_NAMED = 5
 
 
@@ -87,27 +84,22 @@ def write_mixture(
     Raises:
         UserError: `out` holds another mixture or something else; another process is writing there.
     """
-    folder = folder_at(out)
-    with alone(folder), LocalRunner(workers) as runner, Monitor(runner, JobSettings(), None) as monitor:
-        folder.tidy()
+    with open_workspace(out) as workspace, LocalRunner(workers) as runner, Monitor(runner) as monitor:
         planned = ordered_shards(corpus.mixture.per_epoch * settings.epochs, settings.samples_per_shard)
         job = _job(corpus, mixture, settings, planned)
-        _refuse_another(folder, job)
-        kept = _finished(folder, planned, digest_of(job["config"]), settings.retry)
-        todo = [shard for shard in planned if shard.name not in kept]
-        if kept:
-            say(f"{out}: {len(kept)} of {len(planned)} shards are finished; {len(todo)} to do")
-        if todo or not is_closed(folder):
-            write(folder, JOB, (json.dumps(job, indent=2, ensure_ascii=False) + "\n").encode())
-            reopen(folder, kept.values())
-            with monitor.watch(Path(str(folder)).name, sum(shard.units for shard in todo), "sample"):
-                maker = _maker(corpus, folder, job) if todo else None
-                for record in runner.run(maker, todo, monitor.tick) if maker else ():
-                    kept[record.name] = record
+        _refuse_another(workspace, job)
+        finished = _finished(workspace, planned, digest_of(job["config"]), settings.retry)
+        todo = [shard for shard in planned if shard.name not in finished]
+        if finished:
+            say(f"{out}: {len(finished)} of {len(planned)} shards are finished; {len(todo)} to do")
+        if todo or not workspace.is_closed:
+            workspace.begin(job, finished.values())
+            with monitor.watch(Path(str(workspace.folder)).name, sum(shard.units for shard in todo), "sample"):
+                task = _shard_task(corpus, workspace, job) if todo else None
+                for record in runner.run(task, todo, monitor.tick) if task else ():
+                    finished[record.name] = record
                     monitor.shard_done(record)
-            close(folder, [kept[name] for name in sorted(kept)])
-        folder.tidy()
-        tidy(folder)
+            workspace.close([finished[name] for name in sorted(finished)])
     return summarise(ShardSet(out).ledgers())
 
 
@@ -141,50 +133,50 @@ def _without_places(mixture: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _refuse_another(folder: Folder, job: Config) -> None:
-    """Raises UserError where the folder holds something that this job does not go on with."""
-    there = read_there(folder)
-    if there is None:
+def _refuse_another(workspace: Workspace, job: Config) -> None:
+    """Raise UserError where the folder holds another set than the one that `job` describes."""
+    earlier = workspace.job(SOURCE)
+    if earlier is None:
         return
-    if there["source"] != SOURCE:
-        raise UserError(f"{folder}: holds a set made by {there['source']!r}; choose another --out")
     parts = ("config", "job")
-    changes = list(differences({part: there.get(part) for part in parts}, {part: job[part] for part in parts}))
+    changes = list(differences({part: earlier.get(part) for part in parts}, {part: job[part] for part in parts}))
     if changes:
-        said = [f"{key.removeprefix('config.').removeprefix('settings.')} {change}" for key, change in changes]
-        more = f"; … and {len(said) - _CHANGES_NAMED} more" if len(said) > _CHANGES_NAMED else ""
+        lines = [f"{key.removeprefix('config.').removeprefix('settings.')} {change}" for key, change in changes]
+        more = f"; … and {len(lines) - _CHANGES_NAMED} more" if len(lines) > _CHANGES_NAMED else ""
         raise UserError(
-            f"{folder} holds another mixture: {'; '.join(said[:_CHANGES_NAMED])}{more}; "
+            f"{workspace.folder} holds another mixture: {'; '.join(lines[:_CHANGES_NAMED])}{more}; "
             "choose another --out, or delete it"
         )
 
 
-def _finished(folder: Folder, planned: Sequence[OrderedShard], config: str, retry: bool) -> dict[str, ShardRecord]:
-    """Records of the shards that need not be made, by name."""
+def _finished(
+    workspace: Workspace, planned: Sequence[OrderedShard], config: str, retry: bool
+) -> dict[str, ShardRecord]:
+    """Return the records of the shards that need not be made, by name."""
     units = {shard.name: shard.units_sha256 for shard in planned}
     return {
         record.name: record
-        for record in read_records(folder)
+        for record in workspace.finished()
         if record.units_sha256 == units.get(record.name)
         and record.config_sha256 == config
-        and is_whole(folder, record)
+        and is_whole(workspace.folder, record)
         and not (retry and record.failed)
     }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Maker:
-    """What all tasks share. Calling it is a task."""
+class _ShardTask:
+    """The state that all shards share. Called with a planned shard, it writes that shard."""
 
     corpus: Corpus
-    index: Sequence[RowFile]  # of each source
-    number: NDArray[np.int32]  # of each position: the how-manieth occurrence of its sample it is
-    out: Folder
+    index: Sequence[RowFile]  # one per source
+    number: NDArray[np.int32]  # per position: 1 for the first occurrence of its sample, 2 for the second …
+    workspace: Workspace
     config_sha256: str
-    lock: Lock  # the order keeps what it has worked out, and is no place for several threads
+    lock: Lock  # the order caches what it works out and is not safe for several threads
 
     def __call__(self, plan: OrderedShard, tick: Tick) -> ShardRecord:
-        """Writes the shard's three files, then its record: with that it is finished."""
+        """Write the shard's three files, then its record, with which the shard is finished."""
         tar = f"{plan.name}.tar"
         index: list[Row] = []
         ledger: list[Row] = []
@@ -193,7 +185,7 @@ class _Maker:
             sources, rows = self.corpus.mixture.at(positions)
             items = self.corpus.items(positions)
         known = self._known(sources, rows)
-        with open_shard(self.out, tar) as shard:
+        with open_shard(self.workspace.folder, tar) as shard:
             for position, item, about in zip(positions.tolist(), items, known, strict=True):
                 content = f"{item.source}/{about['key']}"
                 unit = Unit(id=unit_id(position), document=str(about.get("document") or about["key"]), content=content)
@@ -209,9 +201,9 @@ class _Maker:
                 tick({cause_of(ledger[-1]): 1})
             written = shard.close()
         made_of = self.config_sha256, plan.units_sha256
-        record = write_tables(self.out, plan.name, (index, ledger), _SCHEMAS, tar=written, made_of=made_of)
-        tick({})  # raises where nobody waits for this any more: then another run may be making the same shard
-        put_record(self.out, record)
+        record = self.workspace.write_tables(plan.name, (index, ledger), _SCHEMAS, tar=written, made_of=made_of)
+        tick({})  # raises where the run has ended: another run may be making the same shard by now
+        self.workspace.put(record)
         return record
 
     def _known(self, sources: NDArray[np.int16], rows: NDArray[np.int64]) -> list[Row]:
@@ -227,20 +219,20 @@ class _Maker:
         try:
             sample = read_item(item)
         except (OSError, ValueError) as error:
-            return Failed(reason="unreadable", detail=" ".join(str(error).split())[:_DETAIL_CHARS])
+            return Failed(reason="unreadable", detail=one_line(error))
         return Written(samples=(_renamed(sample, int(self.number[position])),), language=language)
 
 
-def _maker(corpus: Corpus, folder: Folder, job: Config) -> _Maker:
+def _shard_task(corpus: Corpus, workspace: Workspace, job: Config) -> _ShardTask:
     index = []
     for catalog in corpus.catalogs:
         schema = _KEYS if catalog.shards.foreign else _CARRIED
         index.append(RowFile(catalog.tables(schema.names), schema))
-    return _Maker(
+    return _ShardTask(
         corpus=corpus,
         index=index,
         number=occurrences(corpus.mixture, job["plan"]["units"], [one.bases for one in index]),
-        out=folder,
+        workspace=workspace,
         config_sha256=digest_of(job["config"]),
         lock=Lock(),
     )

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from datagen.job.change import digest_of
-from datagen.job.job import plan_digest
-from datagen.job.plan import ShardPlan, join, plan_shards
-from datagen.job.scan import PLAN, read_runs, read_units
+from datagen.job.change import digest_of, plan_digest
+from datagen.job.plan import PLAN, ShardPlan, join, plan_shards
+from datagen.job.scan import read_runs, read_units
 from pipelines.mix.plan import SOURCE, OrderedShard, shards_of
 from varyforge.console import Progress
 from varyforge.errors import UserError

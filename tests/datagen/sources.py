@@ -26,7 +26,7 @@ class FaultySource(Source):
     nap_s: float = 0.0  # a good unit takes so long
 
     name = "faulty"
-    places = ()
+    locations = ()
 
     def document(self, path: str) -> str:
         return path

@@ -86,7 +86,7 @@ def test_a_job_on_a_url_is_resumed_and_updated(url: str, tmp_path: Path, monkeyp
         raise AssertionError("a shard was made again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("datagen.job.shard_task.ShardMaker.__call__", refuse)
+        patch.setattr("datagen.job.shard_task.ShardTask.__call__", refuse)
         run_job(source, out, SETTINGS, LocalRunner())
     write_inputs(tmp_path / "in", range(12))
     with pytest.raises(UserError, match="inputs 40 → 48 units"):

@@ -7,7 +7,6 @@ share its memory. All of them end with the training process, also when that is k
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import gc
 import mmap
@@ -29,6 +28,7 @@ from typing import Any, Literal
 
 from trainer.workers.channel import LARGEST_MESSAGE, Arena, anonymous_file, offsets, receive, send
 from varyforge.errors import UserError
+from varyforge.processes import end_with_parent, one_line
 
 STACKS = signal.SIGUSR1
 """A worker that gets this signal writes where each of its threads is, even from within a C library."""
@@ -40,7 +40,6 @@ _SURROUNDINGS = dict.fromkeys(
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a thread that Arrow's allocator starts on import
     "CUDA_VISIBLE_DEVICES": "",  # a loader has no business there, and a context takes half a gigabyte
 }
-_DEATH_SIGNAL_OPTION = 1  # PR_SET_PDEATHSIG of prctl(2)
 _FAREWELL_S = 1.0  # for killed workers to be gone
 
 
@@ -64,7 +63,7 @@ def costs_one_sample(error: Exception) -> bool:
 
 def reason_of(error: Exception) -> str:
     """An exception as a line for a list of skipped samples."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return one_line(error, 300) or type(error).__name__
 
 
 def _told(error: Exception) -> tuple[str, bool]:
@@ -103,7 +102,7 @@ def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, which ends this one
     if tied_to:
-        _end_with(tied_to)
+        end_with_parent(tied_to)
     with socket.socket(fileno=control) as channel:
         first = receive(channel)
         if first is None:
@@ -166,7 +165,7 @@ class _Server:
     def _become_worker(self, own: tuple[int, ...], server: int) -> None:
         """Never returns."""
         try:
-            _end_with(server)
+            end_with_parent(server)
             self._channel.close()
             for descriptor in self._workers:
                 os.close(descriptor)
@@ -195,14 +194,6 @@ class _Server:
         for _, process in self._workers.values():
             while os.waitpid(process, os.WNOHANG)[0] == 0 and time.monotonic() < until:
                 time.sleep(0.005)
-
-
-def _end_with(process: int) -> None:
-    """This process is killed when its parent, `process`, ends, whatever it is busy with."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL_OPTION, signal.SIGKILL)
-    if os.getppid() != process:  # it ended before the option was set
-        os._exit(0)
 
 
 def _work(channel: socket.socket, load: Callable[[Any], Any], arena: int, slot_bytes: int) -> None:

@@ -26,6 +26,7 @@ from trainer.workers.forkserver import STACKS, Answer, start_server
 from trainer.workers.tasks import LoadError, Result, Stopped, Task
 from varyforge.console import warn
 from varyforge.errors import UserError
+from varyforge.processes import describe_exit
 
 _START_S = 300.0  # for imports from a slow network disk
 _STARTS = 5  # in a row may fail: when memory is short, a new worker may be killed before it has begun
@@ -302,13 +303,8 @@ def _wait_for_stacks(file: int) -> None:
 
 def _ended(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"ended with exit status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    words = f"{'ended with' if code >= 0 else 'was'} {describe_exit(code)}"
+    return f"{words} (out of memory?)" if code == -signal.SIGKILL else words
 
 
 def _close(worker: _Worker) -> None:

@@ -43,7 +43,7 @@ class OpenImagesReader(Reader):
         return list_files([self.annotations], ".csv")
 
     @override
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         return [file for file in (self.class_names, self.image_ids) if file]
 
     @override

@@ -73,7 +73,7 @@ class Reader:
         """
         raise NotImplementedError
 
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         """Return other files that reading `path` needs."""
         return ()
 

@@ -56,7 +56,7 @@ class YoloReader(Reader):
                 yield path
 
     @override
-    def beside(self, path: str) -> Sequence[str]:
+    def companion_files(self, path: str) -> Sequence[str]:
         return [self._class_file()]
 
     @override

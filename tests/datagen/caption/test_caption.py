@@ -482,7 +482,7 @@ def test_a_changed_gate_makes_again_only_what_it_concerns(tmp_path: Path, monkey
         raise AssertionError("a shard was made again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("datagen.job.shard_task.ShardMaker.__call__", refuse)
+        patch.setattr("datagen.job.shard_task.ShardTask.__call__", refuse)
         summary = run_job(tars(path, gates=CaptionGates(max_chars=900)), tmp_path / "out", update, LocalRunner())
     assert summary.samples == 3
     summary = run_job(tars(path, gates=CaptionGates(min_chars=10)), tmp_path / "out", update, LocalRunner())

@@ -45,7 +45,7 @@ class InProcess:
         except ValueError as error:
             yield Failed(reason="unreadable", detail=str(error))
 
-    def make_each(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Iterator[Outcome]:
+    def run_units(self, work: Sequence[tuple[Unit, Sequence[str]]]) -> Iterator[Outcome]:
         for unit, files in work:
             yield self._source.make(unit, files)
 

@@ -237,7 +237,7 @@ def test_an_interrupted_update_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("datagen.job.job.settle", stop)
+        patch.setattr("datagen.job.job.assign_splits", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "out", source, update=True)
     with pytest.raises(UserError, match="its job has not finished"):

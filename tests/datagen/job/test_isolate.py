@@ -46,7 +46,7 @@ def test_a_fault_costs_one_unit(fault: str, reason: str, detail: str) -> None:
 def test_units_given_together_end_each_for_itself(fault: str) -> None:
     work: list[tuple[Unit, list[str]]] = [(unit(number), []) for number in range(6)]
     with Child(FaultySource(faults={1: fault, 2: fault, 5: fault}), Limits(deadline_s=2, memory_mb=512)) as child:
-        outcomes = list(child.make_each(work))
+        outcomes = list(child.run_units(work))
         assert [isinstance(outcome, Failed) for outcome in outcomes] == [False, True, True, False, False, True]
         written = [outcome.samples[0].answer[:2] for outcome in outcomes if isinstance(outcome, Written)]
         assert written == ["0!", "3!", "4!"]
@@ -54,7 +54,7 @@ def test_units_given_together_end_each_for_itself(fault: str) -> None:
 
 def test_units_that_nobody_waits_for_are_given_up() -> None:
     with Child(FaultySource(faults={2: "sleep"}), Limits(deadline_s=4)) as child:
-        outcomes = child.make_each([(unit(number), []) for number in range(4)])
+        outcomes = child.run_units([(unit(number), []) for number in range(4)])
         assert isinstance(next(outcomes), Written)
         outcomes.close()
         made = child.make(unit(3), [])

@@ -28,8 +28,9 @@ ALL_FAULTS = {1: "sleep", 2: "abort", 4: "eat", 5: "raise", 7: "reject"}
 RUN = """
 import sys
 from pathlib import Path
-from datagen.job import JobSettings, run_job
-from datagen.runner import LocalRunner
+from datagen.job.job import run_job
+from datagen.job.settings import JobSettings
+from datagen.job.runner import LocalRunner
 from tests.datagen.sources import FaultySource
 run_job(FaultySource(nap_s=0.02, units_per_input=20), Path(sys.argv[1]), JobSettings(units_per_shard=4), LocalRunner())
 """

@@ -17,7 +17,7 @@ from datagen.job.job import run_job
 from datagen.job.preview import preview_job
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
-from datagen.job.watchdog import Watchdog, stacks
+from datagen.job.watchdog import Watchdog, thread_stacks
 from datagen.source import Unit
 from tests.datagen.job.test_incremental import SETTINGS, run, write_inputs
 from tests.datagen.sources import FaultySource
@@ -26,8 +26,9 @@ from varyforge.outcome import Written
 SOAK = """
 import resource, sys
 from pathlib import Path
-from datagen.job import JobSettings, run_job
-from datagen.runner import LocalRunner
+from datagen.job.job import run_job
+from datagen.job.settings import JobSettings
+from datagen.job.runner import LocalRunner
 from tests.datagen.sources import LinesSource
 
 def rss() -> float:
@@ -58,9 +59,10 @@ def test_memory_of_the_parent_stays_flat_over_ten_thousand_units(tmp_path: Path)
 PAGES = """
 import sys
 from pathlib import Path
-from datagen.job import JobSettings, run_job
-from datagen.pdf import PdfSource
-from datagen.runner import LocalRunner
+from datagen.job.job import run_job
+from datagen.job.settings import JobSettings
+from datagen.pdf.source import PdfSource
+from datagen.job.runner import LocalRunner
 
 def resident(path: str) -> float:
     return int(Path(path, "statm").read_text().split()[1]) * 4096 / 2**20
@@ -126,10 +128,10 @@ def test_a_watchdog_reports_once_per_standstill() -> None:
         time.sleep(0.7)
         assert len(reports) == 1
         assert "test_limits.py" in reports[0] and "time.sleep(0.7)" in reports[0]
-        watchdog.fed()
+        watchdog.reset()
         time.sleep(0.5)
     assert len(reports) == 2
-    assert "MainThread" in stacks()
+    assert "MainThread" in thread_stacks()
 
 
 def test_wandb_gets_throughput_and_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ GIVEN: dict[str, dict[str, object]] = {
 def test_places_are_absolute(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source: Source = source_of({"source": name, "config": {"settings": {}}, "inputs": GIVEN[name]})
-    for place in source.places:
+    for place in source.locations:
         value = getattr(source, place)
         for one in value if isinstance(value, list) else [value]:
             assert not isinstance(one, str) or not one or "://" in one or os.path.isabs(one), f"{place}: {one}"

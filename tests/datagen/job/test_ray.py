@@ -103,7 +103,7 @@ def test_a_task_that_stands_still_reports_its_stacks(tmp_path: Path, capfd: pyte
         assert run_job(source, tmp_path / "out", settings, runner).samples == 1
     said = capfd.readouterr().err
     assert "in a task, pid" in said and "isolate.py" in said  # of the worker
-    assert "this process stands here" in said and "of 1 CPUs free" in said  # of the driver
+    assert "the stacks of this process" in said and "of 1 CPUs free" in said  # of the driver
 
 
 def full_disk(item: int, tick: Tick) -> None:

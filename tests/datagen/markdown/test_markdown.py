@@ -529,9 +529,9 @@ def test_a_changed_chapter_is_noticed(tmp_path: Path) -> None:
         "paper/main.tex",
         "paper/parts/a.tex",
     }
-    assert source.beside(str(folder / "0.md")) == ()
+    assert source.companion_files(str(folder / "0.md")) == ()
     write_project(folder, {f"paper/more/{n}.txt": "" for n in range(1000)})
-    assert source.beside(str(folder / "paper/main.tex")) == []  # that much is no project
+    assert source.companion_files(str(folder / "paper/main.tex")) == []  # that much is no project
 
 
 def test_markdown_in_old_encodings(tmp_path: Path) -> None:
