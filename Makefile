@@ -3,17 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 
-.PHONY: help install demo test test-slow check lint types fmt bench clean
+.PHONY: help install tools demo test test-slow check lint types fmt bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(INSTALLED)  ## make the virtual environment in .venv
+install: $(INSTALLED)  ## make the virtual environment in .venv, with all that a user needs
+
+tools: $(TOOLS)  ## the same, and what the tests need
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	@touch $@
+
+$(TOOLS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	@touch $@
 
 export PDFS
@@ -21,22 +28,22 @@ demo: install  ## documents in, trained Vary-toy out, report at the end; PDFS=fo
 	$(BIN)/python -m pipelines.run recipes/demo.yaml $(if $(PDFS),"pdfs=\"$$PDFS\"")
 	@echo "open runs/demo/report.html"
 
-test: install  ## the tests
+test: tools  ## the tests
 	$(BIN)/python -m pytest -m 'not slow and not gpu' --numprocesses 2
 
-test-slow: install  ## proofs that take minutes
+test-slow: tools  ## proofs that take minutes
 	$(BIN)/python -m pytest -m slow
 
 check: lint types test  ## what a change has to pass
 
-lint: install
+lint: tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install
+types: tools
 	$(BIN)/mypy
 
-fmt: install  ## format the code
+fmt: tools  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

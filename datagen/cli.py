@@ -83,7 +83,7 @@ def run_source(
         retry=arguments.retry,
         stall_minutes=arguments.stall_minutes,
     )
-    source = cast(Source, load(source_type, None, overrides, given=inputs))
+    source = cast(Source, load(source_type, None, overrides, inputs=inputs))
     workers = arguments.workers or (None if arguments.address else len(os.sched_getaffinity(0)))
     if arguments.address and arguments.runner == "local":
         raise UserError("--address is for Ray; leave out --runner local")

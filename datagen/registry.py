@@ -39,7 +39,7 @@ def source_of(job: dict[str, Any]) -> Source:
         raise UserError(f"no source {name!r}; there are {', '.join(SOURCES)}")
     module, _, kind = SOURCES[name].rpartition(".")
     schema = getattr(import_module(module), kind)
-    return cast(Source, load(schema, None, given=job["config"]["settings"] | job["inputs"]))
+    return cast(Source, load(schema, None, inputs=job["config"]["settings"] | job["inputs"]))
 
 
 def picture_of(location: str, unit_id: str) -> bytes | str:

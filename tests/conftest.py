@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share two cores
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup or `&`: children would ignore Ctrl-C too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from datagen.chat.source import ChatSource
 from datagen.detection.source import DetectionSource

@@ -1,6 +1,6 @@
-"""The one configuration mechanism: YAML merged onto a dataclass, `key=value` on top, frozen afterwards.
+"""Configuration: YAML is merged onto a dataclass, `key=value` from the command line on top. The result is frozen.
 
-The only module that imports omegaconf.
+No other module imports omegaconf.
 """
 
 from __future__ import annotations
@@ -19,25 +19,37 @@ from varyforge.errors import UserError
 
 T = TypeVar("T")
 
+_SHIPPED = (Path(__file__).parent / "recipes", Path(__file__).parents[1] / "recipes")  # in a wheel, in a checkout
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Return the path of a recipe: a file of that name, else the shipped recipe, else `name` as it is.
+
+    Of a shipped recipe, `recipes/` and `.yaml` may be left out: `recipes/toy_pretrain.yaml` and `toy_pretrain` are the
+    same one.
+    """
+    return _recipe_at(Path(name), name)
+
 
 def load(
-    schema: type[T], path: Path | None, overrides: Sequence[str] = (), *, given: Mapping[str, Any] | None = None
+    schema: type[T], path: Path | None, overrides: Sequence[str] = (), *, inputs: Mapping[str, Any] | None = None
 ) -> T:
-    """Reads a recipe.
+    """Load a recipe into a dataclass.
 
     Args:
         schema: a dataclass; its fields are the keys.
-        path: YAML file. A top-level `base: other.yaml` (relative to the file), or a list of them in order, is merged
-            below it, recursively. A mapping further down may have a `base:` too; it stands for what belongs there.
-            None: only the schema's defaults and the overrides.
+        path: YAML file or the name of a shipped recipe. A top-level `base: other.yaml` (relative to the file), or a
+            list of such names in order, is merged below the file, recursively. A mapping further down may have a
+            `base:` too, which is merged below that mapping. None: only defaults and overrides.
         overrides: `a.b=value`, the value in YAML syntax.
-        given: values known to the caller, e.g. parsed input paths; below the overrides.
+        inputs: values that the caller knows, such as parsed input paths. Overrides go on top.
 
     Raises:
-        UserError: file missing, not YAML, unknown key, wrong type, required key absent; names file and key.
+        UserError: the file is missing or not YAML, a key is unknown or absent, or a value has the wrong type. The
+            message names file and key.
     """
-    layers = [] if path is None else _layers(path, seen=())
-    layers += [("command line", OmegaConf.create(dict(given or {}))), ("command line", _from_overrides(overrides))]
+    layers = [] if path is None else _layers(find_recipe(path), seen=())
+    layers += [("command line", OmegaConf.create(dict(inputs or {}))), ("command line", _from_overrides(overrides))]
     config = OmegaConf.structured(schema)
     for origin, layer in layers:
         try:
@@ -51,32 +63,40 @@ def load(
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files a recipe consists of: itself and what `base:` names anywhere in it, lowest first, each once."""
-    return [Path(origin) for origin in dict.fromkeys(origin for origin, _ in _layers(path, seen=()))]
+    """List the files of a recipe: the recipe and what `base:` names anywhere in it, lowest first, each once."""
+    return [Path(origin) for origin in dict.fromkeys(origin for origin, _ in _layers(find_recipe(path), seen=()))]
 
 
 def keys_of(path: Path) -> set[str]:
-    """The top-level keys of a recipe and of what it inherits from: tells which schema it is of.
+    """Return the top-level keys of a recipe and its bases, by which callers choose the schema.
 
     Raises:
         UserError: as for `load`.
     """
-    return {str(key) for _, layer in _layers(path, seen=()) for key in layer}
+    return {str(key) for _, layer in _layers(find_recipe(path), seen=()) for key in layer}
 
 
 def to_yaml(settings: object) -> str:
-    """The YAML of a settings object; `load` reads it back."""
+    """Write a settings object as YAML, which `load` reads back."""
     return OmegaConf.to_yaml(OmegaConf.structured(settings))
 
 
 def to_dict(settings: object) -> dict[str, Any]:
-    """Plain containers of a settings object, for hashing and JSON."""
+    """Convert a settings object to dicts and lists, for hashing and JSON."""
     return dataclasses.asdict(cast(Any, settings))
+
+
+def _recipe_at(path: Path, name: str | Path) -> Path:
+    """Return `path` if it is a file, else the shipped recipe `name`, else `path`."""
+    inside = Path(name).relative_to("recipes") if Path(name).parts[:1] == ("recipes",) else Path(name)
+    shipped = (folder / f"{inside}{end}" for folder in _SHIPPED for end in ("", ".yaml"))
+    known = (file for file in shipped if file.suffix == ".yaml" and file.is_file())
+    return path if path.is_file() or inside.is_absolute() else next(known, path)
 
 
 def _layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, DictConfig]]:
     if path.resolve() in seen:
-        raise UserError(f"{path}: base: goes round in a circle: {' -> '.join(str(p) for p in (*seen, path))}")
+        raise UserError(f"{path}: base: leads in a circle: {' -> '.join(str(p) for p in (*seen, path))}")
     if not path.is_file():
         raise UserError(f"{path}: no such recipe" + (f" (named by base: in {seen[-1]})" if seen else ""))
     try:
@@ -88,13 +108,13 @@ def _layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, DictConfig]]:
     content = cast(dict[str, Any], OmegaConf.to_container(layer, resolve=False))
     below: list[tuple[str, DictConfig]] = []
     for keys, name in _bases(content):
-        for origin, base in _layers(path.parent / name, (*seen, path.resolve())):
+        for origin, base in _layers(_recipe_at(path.parent / name, name), (*seen, path.resolve())):
             below.append((origin, reduce(lambda inner, key: OmegaConf.create({key: inner}), reversed(keys), base)))
     return [*below, (str(path), OmegaConf.create(content))]
 
 
 def _bases(content: dict[Any, Any], keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Takes every `base:` out of nested mappings: the keys above it and the file named, outermost first."""
+    """Remove every `base:` from nested mappings and yield (keys above it, file name), outermost first."""
     base = content.get("base")
     names = [base] if isinstance(base, str) else base
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
@@ -109,7 +129,7 @@ def _from_overrides(overrides: Sequence[str]) -> DictConfig:
     for item in overrides:
         key, separator, _ = item.partition("=")
         if not separator or not key:
-            raise UserError(f"command line: {item!r} is not of the form key=value")
+            raise UserError(f"command line: {item!r} is not key=value")
     try:
         return OmegaConf.from_dotlist(list(overrides))
     except (YAMLError, OmegaConfBaseException) as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
 
-from varyforge.errors import WrongForm, kind_of
+from varyforge.errors import WrongFormat, kind_of
 from varyforge.escape import escape
 from varyforge.language import language_of
 from varyforge.outcome import Rejected
@@ -53,16 +53,16 @@ def read_turns(record: Mapping[str, Any], *, marked: bool = False) -> tuple[str,
         marked: whether `<image>` in a turn's text stands for an image; else it is text.
 
     Raises:
-        WrongForm: it is of no known form, of several, or breaks the rules of its form.
+        WrongFormat: it is of no known form, of several, or breaks the rules of its form.
     """
     told = [name for name, form in _FORMS.items() if form.told_by(record)]
     if len(told) != 1:
         forms = "; ".join(f"{name} ({', '.join(_FORMS[name].keys)})" for name in told or _FORMS)
-        raise WrongForm(f"has the keys of several forms: {forms}" if told else f"has the keys of no form: {forms}")
+        raise WrongFormat(f"has the keys of several forms: {forms}" if told else f"has the keys of no form: {forms}")
     form = _FORMS[told[0]]
     missing = [key for key in form.keys if key not in record]
     if missing:
-        raise WrongForm(f"key {missing[0]!r} is missing; {told[0]} form has {', '.join(form.keys)}")
+        raise WrongFormat(f"key {missing[0]!r} is missing; {told[0]} form has {', '.join(form.keys)}")
     system = _optional_text(record, "system")
     turns = [("system", system)] if system else []
     turns += form.read(record)
@@ -135,7 +135,7 @@ def _pieces(content: Any, marked: bool) -> list[str]:
     if isinstance(content, str):
         return content.split(IMAGE_MARKER) if marked else [content]
     if not isinstance(content, list):
-        raise WrongForm(f"the content of a turn is {kind_of(content)}, expected text")
+        raise WrongFormat(f"the content of a turn is {kind_of(content)}, expected text")
     pieces = [""]
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
@@ -144,14 +144,14 @@ def _pieces(content: Any, marked: bool) -> list[str]:
         elif kind == "text" and isinstance(part.get("text"), str):
             pieces[-1] += part["text"]
         else:
-            raise WrongForm(f"a part of a turn's content is {kind_of(part)} of type {kind!r}, expected text or image")
+            raise WrongFormat(f"a part of a turn's content is {kind_of(part)} of type {kind!r}, expected text or image")
     return pieces
 
 
 def _optional_text(record: Mapping[str, Any], key: str) -> str:
     found = record.get(key)
     if found is not None and not isinstance(found, str):
-        raise WrongForm(f"key {key!r} is {kind_of(found)}, expected text")
+        raise WrongFormat(f"key {key!r} is {kind_of(found)}, expected text")
     return found or ""
 
 
@@ -159,12 +159,12 @@ def _alpaca(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """`history` holds exchanges that went before. `input` is what the instruction is about."""
     for pair in _list(record.get("history") or [], "history"):
         if not (isinstance(pair, list) and len(pair) == 2):
-            raise WrongForm("key 'history' holds what is no pair of question and answer")
+            raise WrongFormat("key 'history' holds what is no pair of question and answer")
         yield "user", pair[0]
         yield "assistant", pair[1]
     for key in ("instruction", "output"):
         if not isinstance(record[key], str):
-            raise WrongForm(f"key {key!r} is {kind_of(record[key])}, expected text")
+            raise WrongFormat(f"key {key!r} is {kind_of(record[key])}, expected text")
     about = _optional_text(record, "input")
     yield "user", f"{record['instruction']}\n{about}" if about.strip() else record["instruction"]
     yield "assistant", record["output"]
@@ -174,7 +174,7 @@ def _baize(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """One text, a mark before each turn; the last mark, with nothing behind it, is part of the form."""
     opening, *rest = _BAIZE_TURN.split(_optional_text(record, "input"))
     if not rest or opening.strip() not in ("", _BAIZE_OPENING):
-        raise WrongForm(f"key 'input' begins with {opening.strip()[:40]!r} and not with [|Human|] or [|AI|]")
+        raise WrongFormat(f"key 'input' begins with {opening.strip()[:40]!r} and not with [|Human|] or [|AI|]")
     if rest[-2] == "Human" and not rest[-1].strip():
         del rest[-2:]
     for mark, text in zip(rest[::2], rest[1::2], strict=True):
@@ -192,19 +192,19 @@ def _messages(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _turns(turns: Any, key: str, role: str, content: str) -> Iterator[tuple[str, Any]]:
     for number, turn in enumerate(_list(turns, key)):
         if not isinstance(turn, dict) or not isinstance(turn.get(role), str):
-            raise WrongForm(f"{key}[{number}] has no text under {role!r}")
+            raise WrongFormat(f"{key}[{number}] has no text under {role!r}")
         name: str = turn[role]
         if turn.get("tool_calls") or turn.get("function_call"):  # whose content is null
             yield "tool_calls", ""
         elif content not in turn:
-            raise WrongForm(f"{key}[{number}] has no key {content!r}")
+            raise WrongFormat(f"{key}[{number}] has no key {content!r}")
         else:
             yield ROLES.get(name, name), turn[content]
 
 
 def _list(found: Any, key: str) -> list[Any]:
     if not isinstance(found, list):
-        raise WrongForm(f"key {key!r} is {kind_of(found)}, expected a list")
+        raise WrongFormat(f"key {key!r} is {kind_of(found)}, expected a list")
     return found
 
 

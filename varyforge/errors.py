@@ -1,46 +1,61 @@
-"""A user's mistake ends in one clear line, never in a traceback."""
+"""Errors of a user: one clear line and an exit status, no traceback."""
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
+from types import TracebackType
+
+_EXTRAS = {
+    **dict.fromkeys(("ray", "pymupdf", "wandb"), "data"),
+    **dict.fromkeys(("pypandoc", "typst", "fontTools"), "latex"),
+    "matplotlib": "charts",
+    "pypdfium2": "pdfium",
+    **dict.fromkeys(("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "huggingface_hub"), "train"),
+    **dict.fromkeys(("rapidfuzz", "simplejpeg", "webdataset"), "train"),
+}
+"""Libraries that not every installation has, and the extra of this package that brings each."""
+
+_KINDS = {dict: "an object", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message is one line that names the file, the key or value, and the remedy."""
+    """A mistake that the user can mend. The message is one line with the file, the key or value, and the remedy."""
 
 
-class WrongForm(ValueError):
-    """An input, or a record of it, is not of the form that its source reads; the message says in one line how not.
+class WrongFormat(ValueError):
+    """An input, or a record of it, that does not have the format its source reads. The message says in one line why.
 
     Raised while a source cuts an input into units, it costs that input: one unit, failed with reason "wrong_form".
     """
 
 
 def command(main: Callable[[], int | None]) -> Callable[[], None]:
-    """Turns `main` into a command line: exit 0 (or what it returns), 130 for Ctrl-C, 2 for what a user can mend.
+    """Turn `main` into a command line that ends the process with an exit status.
 
-    That is a `UserError`, or a file that cannot be read or written (a full disk among them).
+    The status is 0 or what `main` returns, 130 after Ctrl-C, and 2 for what the user can mend: a `UserError`, a file
+    that cannot be read or written (also on a full disk), or a library that is not installed.
     """
 
     @functools.wraps(main)
     def run() -> None:
         try:
             sys.exit(main())
-        except BrokenPipeError:  # `… | head`: the reader has seen enough
+        except BrokenPipeError:  # `… | head` has closed the pipe
             sys.stderr.close()
             sys.exit(0)
         except UserError as error:
-            if os.environ.get("RANK", "0") == "0":  # of several ranks with the same mistake one says so
-                print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            _fail(str(error))
+        except ModuleNotFoundError as error:
+            _fail(_missing_library(error))
+            raise
         except OSError as error:
             if error.filename is None:
                 raise  # not about a file of the user's
-            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-            sys.exit(2)
+            _fail(f"{error.filename}: {error.strerror}")
         except KeyboardInterrupt:
             print("stopped; what is finished is kept: run the same command again to go on", file=sys.stderr)
             sys.exit(130)
@@ -48,9 +63,32 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
     return run
 
 
-_NAMES = {dict: "an object", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
+def _fail(message: str) -> None:
+    """Print a line and end the process with status 2; an empty message does nothing."""
+    if message:
+        if os.environ.get("RANK", "0") == "0":  # all ranks have the same mistake
+            print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _missing_library(error: ModuleNotFoundError) -> str:
+    """Name the library that is not installed and the line that installs it; "" where no extra brings the library."""
+    library = (error.name or "").partition(".")[0]
+    if library not in _EXTRAS:
+        return ""
+    return f"{library} is not installed; type: pip install 'varyforge[{_EXTRAS[library]}]'"
+
+
+def _on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, ModuleNotFoundError):
+        _fail(_missing_library(error))
+    sys.__excepthook__(kind, error, trace)
+
+
+if re.search(r" -m (datagen|trainer|pipelines)\b", " ".join(sys.orig_argv)):  # `command` sees no import before `main`
+    sys.excepthook = _on_exception
 
 
 def kind_of(value: object) -> str:
-    """What a JSON value is, for people."""
-    return _NAMES.get(type(value), "null")
+    """Name the type of a JSON value in a word or two, for messages."""
+    return _KINDS.get(type(value), "null")

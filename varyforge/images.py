@@ -44,6 +44,16 @@ class ImageError(ValueError):
         self.reason = reason
 
 
+def check_jpeg_quality(quality: int) -> None:
+    """Check the setting `jpeg_quality`.
+
+    Raises:
+        ValueError: it is not from 1 to 95, beyond which files grow and pixels do not get better.
+    """
+    if not 1 <= quality <= 95:
+        raise ValueError(f"jpeg_quality is from 1 to 95, not {quality}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePolicy:
     """How images go into shards."""
@@ -52,8 +62,9 @@ class ImagePolicy:
     jpeg_quality: int = 95  # of images that cannot pass through byte for byte
 
     def __post_init__(self) -> None:
-        if self.long_side_px < 0 or not 1 <= self.jpeg_quality <= 95:
-            raise ValueError("needs long_side_px of 0 (any) or more and jpeg_quality from 1 to 95")
+        check_jpeg_quality(self.jpeg_quality)
+        if self.long_side_px < 0:
+            raise ValueError(f"long_side_px is 0 (any) or more, not {self.long_side_px}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

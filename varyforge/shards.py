@@ -19,23 +19,31 @@ While a job runs there is no manifest: `unfinished.jsonl` and `done/*.json` hold
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from varyforge.errors import UserError
 from varyforge.sample import Sample, from_json, to_json
 from varyforge.storage import Folder, folder_at
 from varyforge.tables import parse_table, read_table
+from varyforge.tar import TarError, members
+
+if TYPE_CHECKING:
+    import webdataset
+    from pyarrow.compute import Expression
 
 MANIFEST = "manifest.jsonl"
 JOB = "job.json"
+SPLITS = ("train", "validation", "excluded")
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -100,12 +108,12 @@ class ShardWriter:
             self._member(f"{sample.key}{middle}.{image.format}", image.data)
         return offset, self._tar.offset - offset
 
-    def copy(self, members: bytes) -> tuple[int, int]:
+    def copy(self, sample: bytes) -> tuple[int, int]:
         """Appends a sample's members as they stand in another shard. Returns its offset and size in bytes."""
         offset = self._tar.offset
-        self._file.write(members)
-        self._tar.offset += len(members)
-        return offset, len(members)
+        self._file.write(sample)
+        self._tar.offset += len(sample)
+        return offset, len(sample)
 
     def close(self) -> tuple[int, str]:
         """Writes the tar's end marker. Returns the file's size in bytes and its SHA-256."""
@@ -154,32 +162,18 @@ def decode_sample(data: bytes, where: str) -> Sample:
     Raises:
         ValueError: the bytes are not one whole sample.
     """
-    members = _members(data, where)
-    if not members or not members[0][0].endswith(".json"):
-        raise ValueError(f"{where}: no sample here: the first member is {members[0][0] if members else 'missing'}")
-    (name, text), *images = members
+    try:
+        contents = [(name, data[start : start + size]) for name, _, start, size in members(io.BytesIO(data), whole=False)]
+    except TarError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if not contents or not contents[0][0].endswith(".json"):
+        raise ValueError(f"{where}: no sample here: the first member is {contents[0][0] if contents else 'missing'}")
+    (name, text), *images = contents
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: {name}: not JSON: {error}") from error
     return from_json(record, [image for _, image in images])
-
-
-def _members(data: bytes, where: str) -> list[tuple[str, bytes]]:
-    """Name and content of consecutive members. By hand, because tarfile hides a cut at a member's border."""
-    found: list[tuple[str, bytes]] = []
-    position = 0
-    while position < len(data):
-        try:
-            info = tarfile.TarInfo.frombuf(data[position : position + _BLOCK], "utf-8", "strict")
-        except tarfile.HeaderError as error:
-            raise ValueError(f"{where}: broken tar header at byte {position}: {error}") from error
-        start = position + _BLOCK
-        position = start + -(-info.size // _BLOCK) * _BLOCK  # content is filled up to whole blocks
-        if info.size < 0 or position > len(data):
-            raise ValueError(f"{where}: {info.name} is cut: {len(data) - start} of {info.size} bytes")
-        found.append((info.name, data[start : start + info.size]))
-    return found
 
 
 class ShardSet:
@@ -225,6 +219,46 @@ class ShardSet:
         """
         return decode_sample(read_exactly(self.folder, shard, offset, size), place_of(self.folder, shard, offset))
 
+    def samples(self, split: str | None = None, filters: Expression | None = None) -> Iterator[Sample]:
+        """Yield the samples in order of shard and offset.
+
+        Args:
+            split: "train", "validation" or "excluded"; None: all.
+            filters: a condition on index columns, such as `pyarrow.compute.field("language") == "en"`.
+
+        Raises:
+            ValueError: no such split or column, or a sample is damaged.
+        """
+        for number in range(len(self.records)):
+            for row in self.rows(number, split, filters).select(["shard", "offset", "size"]).to_pylist():
+                yield self.read(**row)
+
+    def webdataset(
+        self, split: str | None = None, filters: Expression | None = None, **options: Any
+    ) -> webdataset.WebDataset:
+        """Build a plain `webdataset` pipeline of raw samples: a dict of `__key__`, `json`, and `jpg`, `png`, `0.jpg` ….
+
+        Nodes and the workers of a DataLoader share out the shards, so each sample comes once per epoch. A rank that gets
+        fewer samples than another ends earlier; `.with_epoch(n)` makes epochs equal. `webdataset` opens the tars itself:
+        paths, http(s), gs and hf URLs, but no others. The index is read through fsspec.
+
+        Args:
+            split: as in `samples`.
+            filters: as in `samples`.
+            options: for `webdataset.WebDataset`, such as `shardshuffle=100` and `seed=0`.
+        """
+        from varyforge.streaming import pipeline  # noqa: PLC0415  # webdataset comes with the extra `train`
+
+        return pipeline(self, split, filters, options)
+
+    def rows(self, number: int, split: str | None = None, filters: Expression | None = None) -> pa.Table:
+        """Read the index rows of shard `records[number]` that a split and a condition on columns leave."""
+        if split not in (None, *SPLITS):
+            raise ValueError(f"split is one of {', '.join(SPLITS)}, not {split!r}")
+        rows = self.index(number, None)
+        rows = rows if split is None else rows.filter(pc.field("split") == split)
+        return rows if filters is None else rows.filter(filters)
+
     def index(self, number: int, columns: Sequence[str] | None, *, coded: Sequence[str] = ()) -> pa.Table:
         """Columns of the index of shard `records[number]`; those in `coded` as values and codes (pa.dictionary)."""
         name = f"index/{self.records[number].name}.parquet"
@@ -233,6 +267,15 @@ class ShardSet:
     def _tables(self, kind: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         for record in self.records:
             yield read_table(self.folder, f"{kind}/{record.name}.parquet", columns)
+
+
+def open_set(location: str | Path) -> ShardSet:
+    """Open the finished shard set at a path or URL.
+
+    Raises:
+        UserError: the folder is missing, is no shard set, or its job has not finished.
+    """
+    return ShardSet(location)
 
 
 def read_exactly(folder: Folder, name: str, offset: int, size: int) -> bytes:

@@ -68,11 +68,15 @@ def key_and_ending(name: str) -> tuple[str, str] | None:
     return (found[1], found[2].lower()) if found else None
 
 
-def members(file: BinaryIO) -> Iterator[Member]:
-    """Entries in order, of tars in the ustar, GNU and PAX forms; a tar that follows another in the file counts too.
+def members(file: BinaryIO, *, whole: bool = True) -> Iterator[Member]:
+    """Yield the entries of a tar in the ustar, GNU or PAX format, in order. A tar behind another one in the file counts.
+
+    Args:
+        file: a seekable binary file. Only headers are read.
+        whole: whether an end marker must follow. False: `file` is a run of whole members, the last block filled up.
 
     Raises:
-        TarError: the file is cut (also between two members: then the end marker is missing), or a header is damaged.
+        TarError: the file is cut (between two members, the end marker is missing), or a header is damaged.
     """
     end = file.seek(0, 2)
     position, ended = 0, False
@@ -80,19 +84,20 @@ def members(file: BinaryIO) -> Iterator[Member]:
     while position < end:
         file.seek(position)
         block = file.read(_BLOCK)
-        if not any(block):
+        if whole and not any(block):
             position, ended = _behind_zeros(file, position), True
             continue
         ended = False
-        info = _header(block, position)
+        info = parse_header(block, position)
         start = position + _BLOCK
         if info.type == tarfile.GNUTYPE_SPARSE:
             start = _behind_sparse_map(file, block, start)
         size = _size(info, extended, position)
-        if start + size > end:
+        following = start + -(-size // _BLOCK) * _BLOCK
+        if (start + size if whole else following) > end:
             name = extended.get("path", info.name)
             raise TarError(f"{name} at byte {position} is cut: {end - start} of {size} bytes", name)
-        position = start + -(-size // _BLOCK) * _BLOCK
+        position = following
         if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE, *tarfile.GNU_TYPES[:2]):
             extended |= _extension(file, info, start, size)
             continue
@@ -100,17 +105,24 @@ def members(file: BinaryIO) -> Iterator[Member]:
         kind: Kind = "a sparse file" if sparse else _KINDS.get(info.type, "of an unknown kind")  # type: ignore[assignment]
         yield Member(extended.get("path", info.name), kind, start, size)
         extended = {}
-    if not ended:
+    if whole and not ended:
         raise TarError(f"the tar ends at byte {end} without an end marker")
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
+    """A header block of a tar, without the fields that are used nowhere."""
+
     name: str
     type: bytes
     size: int
 
 
-def _header(block: bytes, position: int) -> _Header:
+def parse_header(block: bytes, position: int) -> Header:
+    """Parse a block of 512 bytes as a tar header.
+
+    Raises:
+        TarError: the block is no header; the message names `position`, its byte in the tar.
+    """
     plain = _plain_header(block)  # a fifth of the time, and nearly all are
     if plain:
         return plain
@@ -118,10 +130,10 @@ def _header(block: bytes, position: int) -> _Header:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError, IndexError) as error:
         raise TarError(f"no header at byte {position}: {error}") from error
-    return _Header(info.name, info.type, info.size)
+    return Header(info.name, info.type, info.size)
 
 
-def _plain_header(block: bytes) -> _Header | None:
+def _plain_header(block: bytes) -> Header | None:
     """The header of a file whose size and checksum are octal digits, as tarfile reads it; None for all others."""
     size, checksum, kind = block[124:136].rstrip(b" \0"), block[148:156].rstrip(b" \0"), block[156:157]
     if len(block) < _BLOCK or kind != tarfile.REGTYPE or not (_OCTAL(size) and _OCTAL(checksum)):
@@ -130,10 +142,10 @@ def _plain_header(block: bytes) -> _Header | None:
         return None
     name, prefix = block[:100].partition(b"\0")[0], block[345:500].partition(b"\0")[0]
     full = prefix + b"/" + name if prefix else name
-    return _Header(full.decode(errors="surrogateescape"), kind, int(size, 8))
+    return Header(full.decode(errors="surrogateescape"), kind, int(size, 8))
 
 
-def _size(info: _Header, extended: dict[str, str], position: int) -> int:
+def _size(info: Header, extended: dict[str, str], position: int) -> int:
     """Bytes of content that follow a header; what a link or a device says is not there."""
     if info.type in _CONTENTLESS:
         return 0
@@ -167,7 +179,7 @@ def _behind_sparse_map(file: BinaryIO, header: bytes, start: int) -> int:
     return start
 
 
-def _extension(file: BinaryIO, info: _Header, start: int, size: int) -> dict[str, str]:
+def _extension(file: BinaryIO, info: Header, start: int, size: int) -> dict[str, str]:
     """What a header of headers says about the next entry. Links' targets and what is said for all entries are not used.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 from datagen.caption.record import CaptionRecord, link_to, wrong_format
 from datagen.inputs.image_ids import document_of_image
 from datagen.inputs.json_records import arrays
-from varyforge.errors import WrongForm
+from varyforge.errors import WrongFormat
 from varyforge.outcome import Failed
 
 
@@ -22,7 +22,7 @@ def read_coco(file: str) -> Iterator[CaptionRecord]:
     """Return the listed images in order, each with its captions, then a failure per image that only annotations name.
 
     Raises:
-        WrongForm: the file is not JSON, or has no images or no annotations.
+        WrongFormat: the file is not JSON, or has no images or no annotations.
     """
     captions: dict[Any, list[str]] = {}
     malformed: Counter[Any] = Counter()
@@ -48,7 +48,7 @@ def read_coco(file: str) -> Iterator[CaptionRecord]:
                         malformed[image_id] += 1
     for key in ("images", "annotations"):
         if key not in seen:
-            raise WrongForm(f"key {key!r} is not there or holds nothing; COCO form has images, annotations, licenses")
+            raise WrongFormat(f"key {key!r} is not there or holds nothing; COCO form has images, annotations, licenses")
     return _images(images, captions, malformed, licences)
 
 

@@ -20,7 +20,7 @@ def read_llava(file: str) -> Iterator[CaptionRecord]:
     """Yield the records of a file.
 
     Raises:
-        WrongForm: the file is not a JSON list, or the list breaks off.
+        WrongFormat: the file is not a JSON list, or the list breaks off.
     """
     for record in records(Path(file)):
         yield _captioned(f"{record.number:08d}", record.value)

@@ -17,7 +17,7 @@ from datagen.chart.style import TRIES, choose_style
 from datagen.chart.topics import LANGUAGES, make_chart
 from datagen.image_source import exchange
 from datagen.source import Source, Unit
-from varyforge.images import encode_jpeg
+from varyforge.images import check_jpeg_quality, encode_jpeg
 from varyforge.outcome import Outcome, Rejected, Written
 from varyforge.prompts import choose
 from varyforge.sample import Image, make_key
@@ -47,8 +47,9 @@ class ChartSource(Source):
     prompt_lists = ("chart",)
 
     def __post_init__(self) -> None:
-        if self.charts < 1 or not 512 <= self.long_side_px <= 4096 or not 1 <= self.jpeg_quality <= 95:
-            raise ValueError("needs charts of 1 or more, long_side_px from 512 to 4096, jpeg_quality from 1 to 95")
+        check_jpeg_quality(self.jpeg_quality)
+        if self.charts < 1 or not 512 <= self.long_side_px <= 4096:
+            raise ValueError("needs charts of 1 or more and long_side_px from 512 to 4096")
         if not self.languages or len(set(self.languages)) < len(self.languages) or set(self.languages) - set(LANGUAGES):
             raise ValueError(f"languages {self.languages}: expected one or more of {', '.join(LANGUAGES)}, each once")
 

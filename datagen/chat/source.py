@@ -14,7 +14,7 @@ from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
 from datagen.inputs.listing import list_files, name_of
 from datagen.source import SourceSettings, Unit
 from varyforge.conversations import RawTurn, digest, read_turns, tidy
-from varyforge.errors import WrongForm
+from varyforge.errors import WrongFormat
 from varyforge.outcome import Outcome, Rejected, Written
 from varyforge.sample import Sample, make_key
 
@@ -67,7 +67,7 @@ def _unit(file: str, record: Record) -> Unit:
     name = f"{file}#{record.number:06d}"
     try:
         format, turns = read_turns(record.fields)
-    except WrongForm as error:
+    except WrongFormat as error:
         return failed_record(name, error)
     return Unit(
         id=name,

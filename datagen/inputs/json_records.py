@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from datagen.source import Unit
-from varyforge.errors import WrongForm, kind_of
+from varyforge.errors import WrongFormat, kind_of
 from varyforge.outcome import Failed
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -45,10 +45,10 @@ class Record:
         """The record as an object.
 
         Raises:
-            WrongForm: the record is no object.
+            WrongFormat: the record is no object.
         """
         if self.wrong or not isinstance(self.value, dict):
-            raise WrongForm(self.wrong or f"expected an object, found {kind_of(self.value)}")
+            raise WrongFormat(self.wrong or f"expected an object, found {kind_of(self.value)}")
         return self.value
 
 
@@ -60,7 +60,7 @@ def records(path: Path, key: str = "") -> Iterator[Record]:
         key: of the list, where the file is an object that holds the list.
 
     Raises:
-        WrongForm: the file is no list of records, or is cut. May come after some records.
+        WrongFormat: the file is no list of records, or is cut. May come after some records.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -77,7 +77,7 @@ def arrays(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
     The items of a list are available until the next list is requested. Other members are skipped.
 
     Raises:
-        WrongForm: the file is not UTF-8, not JSON or no object, or an item is longer than `MAX_RECORD`. May come after
+        WrongFormat: the file is not UTF-8, not JSON or no object, or an item is longer than `MAX_RECORD`. May come after
             some items, which then are from a broken file.
         OSError: the file cannot be read.
     """
@@ -85,7 +85,7 @@ def arrays(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
         yield from _Text(file).arrays()
 
 
-def failed_record(name: str, error: WrongForm) -> Unit:
+def failed_record(name: str, error: WrongFormat) -> Unit:
     """Return the failed unit of a record that is not in its format."""
     return Unit(id=name, document=name, content=name, verdict=Failed(reason="wrong_form", detail=str(error)))
 
@@ -97,7 +97,7 @@ def _under(text: _Text, key: str) -> Iterator[Any]:
             missing = False
             yield from items
     if missing:
-        raise WrongForm(f"key {key!r} is missing, or holds no list")
+        raise WrongFormat(f"key {key!r} is missing, or holds no list")
 
 
 def _lines(file: BinaryIO) -> Iterator[Record]:
@@ -109,7 +109,7 @@ def _lines(file: BinaryIO) -> Iterator[Record]:
             if len(line) == MAX_RECORD and not line.endswith(b"\n"):
                 while (rest := file.readline(_CHUNK)) and not rest.endswith(b"\n"):
                     pass
-                raise WrongForm(f"longer than {MAX_RECORD >> 20} MiB")
+                raise WrongFormat(f"longer than {MAX_RECORD >> 20} MiB")
             text = line.decode("utf-8" if number else "utf-8-sig").strip()
             if text:
                 yield Record(number=number, value=json.loads(text))
@@ -131,14 +131,14 @@ class _Text:
     def items(self) -> Iterator[Any]:
         """Yield the items of the text, which is a list."""
         if self._peek() != "[":
-            raise WrongForm(f"expected a list of records, found {kind_of(self._value())}")
+            raise WrongFormat(f"expected a list of records, found {kind_of(self._value())}")
         yield from self._list()
         self._end("list; files of one JSON text a line end in .jsonl")
 
     def arrays(self) -> Iterator[tuple[str, Iterator[Any]]]:
         """Yield the lists among the members of the text, which is an object."""
         if self._peek() != "{":
-            raise WrongForm(f"expected an object with lists, found {kind_of(self._value())}")
+            raise WrongFormat(f"expected an object with lists, found {kind_of(self._value())}")
         self._at += 1
         after = "," if self._peek() != "}" else self._expect("}")
         while after == ",":
@@ -168,7 +168,7 @@ class _Text:
 
     def _end(self, kind: str) -> None:
         if self._peek():
-            raise WrongForm(f"{self._position()}: more text behind the {kind}")
+            raise WrongFormat(f"{self._position()}: more text behind the {kind}")
 
     def _peek(self) -> str:
         """Return the next character that is no space; "" at the end."""
@@ -185,7 +185,7 @@ class _Text:
         if not character or character not in characters:
             choices = " or ".join(map(repr, characters))
             actual = repr(character) if character else "the end"
-            raise WrongForm(f"{self._position()}: expected {choices}, found {actual}")
+            raise WrongFormat(f"{self._position()}: expected {choices}, found {actual}")
         self._at += 1
         return character
 
@@ -200,9 +200,9 @@ class _Text:
                     return value
             except json.JSONDecodeError as error:
                 if self._ended or len(self._window) - self._at > MAX_RECORD:
-                    raise WrongForm(f"not JSON: {error.msg} at character {self._before + error.pos}") from error
+                    raise WrongFormat(f"not JSON: {error.msg} at character {self._before + error.pos}") from error
             except (ValueError, RecursionError) as error:
-                raise WrongForm(f"{self._position()}: {_fault(error)}") from error
+                raise WrongFormat(f"{self._position()}: {_fault(error)}") from error
             self._more()
 
     def _more(self) -> None:
@@ -211,7 +211,7 @@ class _Text:
             data = self._file.read(max(_CHUNK, len(left)))
             text = self._decode.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            raise WrongForm(f"after character {self._before + len(self._window)}: {_fault(error)}") from error
+            raise WrongFormat(f"after character {self._before + len(self._window)}: {_fault(error)}") from error
         self._before += self._at
         self._window, self._at, self._ended = left + text, 0, not data
 
@@ -224,4 +224,4 @@ def _fault(error: Exception) -> str:
         return "nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8: {error.reason}"
-    return str(error) if isinstance(error, WrongForm) else f"not JSON: {error}"
+    return str(error) if isinstance(error, WrongFormat) else f"not JSON: {error}"

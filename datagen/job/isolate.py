@@ -28,7 +28,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from datagen.source import Source, Unit, under_licence
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed, Outcome, check_outcome
 from varyforge.processes import describe_exit, end_with_parent, one_line
 from varyforge.sample import Image
@@ -313,7 +313,7 @@ def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[
 
 def _reason(error: Exception) -> str:
     """Return `wrong_form` or `unreadable` for faults of the input, else the exception's name: likely a defect."""
-    if isinstance(error, WrongForm):
+    if isinstance(error, WrongFormat):
         return "wrong_form"
     return "unreadable" if isinstance(error, OSError | ValueError) else type(error).__name__
 

@@ -17,7 +17,7 @@ from datagen.inputs.listing import list_files, name_of
 from datagen.markdown.latex import Flat, flatten, is_root
 from datagen.markdown.project import Archive, Folder, Project, ProjectError, open_archive, read_text
 from datagen.source import SourceSettings, Unit
-from varyforge.images import encode_jpeg
+from varyforge.images import check_jpeg_quality, encode_jpeg
 from varyforge.language import language_of
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
@@ -53,8 +53,9 @@ class MarkdownSource(SourceSettings):
 
     def __post_init__(self) -> None:
         SourceSettings.__post_init__(self)
-        if self.short_side_px < 1 or not 1 <= self.jpeg_quality <= 95:
-            raise ValueError("needs short_side_px of 1 or more and jpeg_quality from 1 to 95")
+        check_jpeg_quality(self.jpeg_quality)
+        if self.short_side_px < 1:
+            raise ValueError(f"short_side_px is 1 or more, not {self.short_side_px}")
         if self.max_pages < 1 or not self.converter_s > 0:
             raise ValueError("needs max_pages of 1 or more and converter_s above 0")
 

@@ -17,7 +17,7 @@ from datagen.pdf.text.reading_order import POLICY_VERSION, TextPolicy, read_text
 from datagen.source import SourceSettings, Unit
 from varyforge.escape import escape
 from varyforge.files import sha256_file
-from varyforge.images import encode_jpeg
+from varyforge.images import check_jpeg_quality, encode_jpeg
 from varyforge.language import language_of
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
@@ -50,8 +50,9 @@ class PdfSource(SourceSettings):
 
     def __post_init__(self) -> None:
         SourceSettings.__post_init__(self)
-        if not (1 <= self.short_side_px <= self.long_side_px and 1 <= self.jpeg_quality <= 95):
-            raise ValueError("needs 1 <= short_side_px <= long_side_px and jpeg_quality from 1 to 95")
+        check_jpeg_quality(self.jpeg_quality)
+        if not 1 <= self.short_side_px <= self.long_side_px:
+            raise ValueError("needs 1 <= short_side_px <= long_side_px")
         if self.backend not in BACKENDS:
             raise ValueError(f"backend is {self.backend!r}, expected one of {', '.join(BACKENDS)}")
 

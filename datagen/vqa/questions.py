@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from varyforge.conversations import is_seen
-from varyforge.errors import WrongForm, kind_of
+from varyforge.errors import WrongFormat, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def question_of(record: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """Return a question as in a unit's payload: `question`, `answers` (possibly empty) and `id`.
 
     Raises:
-        WrongForm: the question is not text, or an answer is neither text nor a number.
+        WrongFormat: the question is not text, or an answer is neither text nor a number.
     """
     value = record.get(fields.answers)
     answers = value if isinstance(value, list) else [] if value is None else [value]
@@ -77,7 +77,7 @@ def image_question(record: Mapping[str, Any], fields: Fields) -> tuple[str, dict
     """Return the image name of a data set's question, and the question with its document and split.
 
     Raises:
-        WrongForm: the image name is not text, or as for `question_of`.
+        WrongFormat: the image name is not text, or as for `question_of`.
     """
     more = {"document": str(record.get(fields.document) or ""), "split": str(record.get("data_split") or "")}
     return _text(record, fields.image), {**question_of(record, fields), **more}
@@ -87,16 +87,16 @@ def images_of(record: Mapping[str, Any]) -> list[str]:
     """Return the image names under `image` or `images` of a record. A text record has none.
 
     Raises:
-        WrongForm: the record has both keys, or a name is not text.
+        WrongFormat: the record has both keys, or a name is not text.
     """
     one, several = record.get("image"), record.get("images")
     if one and several:
-        raise WrongForm("has both 'image' and 'images'")
+        raise WrongFormat("has both 'image' and 'images'")
     value = one or several or []
     names = value if isinstance(value, list) else [value]
     for name in names:
         if not isinstance(name, str) or not name:
-            raise WrongForm(f"an image is {kind_of(name)}, expected a file name")
+            raise WrongFormat(f"an image is {kind_of(name)}, expected a file name")
     return names
 
 
@@ -126,9 +126,9 @@ def usable(questions: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]]
 
 def _text(record: Mapping[str, Any], key: str) -> str:
     if key not in record:
-        raise WrongForm(f"key {key!r} is missing")
+        raise WrongFormat(f"key {key!r} is missing")
     if not isinstance(record[key], str):
-        raise WrongForm(f"key {key!r} is {kind_of(record[key])}, expected text")
+        raise WrongFormat(f"key {key!r} is {kind_of(record[key])}, expected text")
     return str(record[key])
 
 
@@ -136,4 +136,4 @@ def _answer(value: Any, key: str) -> str:
     if isinstance(value, str) or type(value) is int or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     content = value if isinstance(value, float) else kind_of(value)
-    raise WrongForm(f"key {key!r} holds {content}, expected text or a number")
+    raise WrongFormat(f"key {key!r} holds {content}, expected text or a number")

@@ -18,7 +18,7 @@ from datagen.inputs.listing import list_files, name_of, within
 from datagen.source import Unit
 from datagen.vqa.questions import FIELDS, QUESTION_FILES, QuestionFile, image_question, images_of, question_of, usable
 from varyforge.conversations import RawTurn, digest, read_turns, tidy
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.escape import escape
 from varyforge.images import Picture
 from varyforge.language import language_of
@@ -91,7 +91,7 @@ class VqaSource(ImageSource):
         try:
             images = images_of(record.fields)
             payload, verdict = _content(record.fields, images)
-        except WrongForm as error:
+        except WrongFormat as error:
             return failed_record(name, error)
         return Unit(
             id=name,
@@ -110,7 +110,7 @@ class VqaSource(ImageSource):
             try:
                 image, question = image_question(record.fields, FIELDS[self.form])
                 by_image.setdefault(image, []).append(question)
-            except WrongForm as error:
+            except WrongFormat as error:
                 yield failed_record(f"{name}#{record.number:06d}", error)
         folder = entry.images.format(split=split)
         for image, questions in by_image.items():

@@ -22,15 +22,17 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import trainer
 from pipelines.run.data_sets import DataSet, build
 from trainer.settings import EXPORT_FILE
-from varyforge.config import files_of, load
+from varyforge.config import files_of, find_recipe, load
 from varyforge.console import say, show_table
 from varyforge.errors import UserError, command
 from varyforge.files import locked, sha256_file, write_text
 from varyforge.shards import MANIFEST
 
 RECORDS = "stages"
+_SCRIPT = "trainer/run.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +107,11 @@ def _run_stages(pipeline: Pipeline, lock: int) -> None:
 
 def identity(name: str, stage: Stage) -> str:
     """SHA-256 of a stage's command and of the content of what it reads."""
-    for path in stage.reads:
-        if not Path(path).exists():
+    files = {path: find_recipe(path) for path in stage.reads}
+    for path, file in files.items():
+        if not file.exists():
             raise UserError(f"stages.{name}.reads: {path}: no such file or folder")
-    parts = [*stage.command, *(f"{path} {_fingerprint(Path(path))}" for path in stage.reads)]
+    parts = [*stage.command, *(f"{path} {_fingerprint(file)}" for path, file in files.items())]
     return hashlib.sha256("\n".join(parts).encode(errors="backslashreplace")).hexdigest()
 
 
@@ -150,7 +153,9 @@ def _run_command(name: str, words: list[str], lock: int) -> None:
     program = shutil.which(words[0], path=path)
     if program is None:
         raise UserError(f"{name}.command: no program {words[0]!r} on the path")
-    process = subprocess.Popen([program, *words[1:]], env={**os.environ, "PATH": path}, pass_fds=[lock])
+    script = _SCRIPT if Path(_SCRIPT).is_file() else f"{trainer.__path__[0]}/run.py"  # the installed one
+    words = [program, *(script if word == _SCRIPT else word for word in words[1:])]
+    process = subprocess.Popen(words, env={**os.environ, "PATH": path}, pass_fds=[lock])
     try:
         status = process.wait()
     except KeyboardInterrupt:
@@ -173,8 +178,8 @@ def main() -> int:
     parser.add_argument("--root", help="folder of the data sets (as root=FOLDER)")
     parser.add_argument("--dry-run", action="store_true", help="only say which data sets are there and which are not")
     arguments = parser.parse_intermixed_args()
-    given = {"root": arguments.root} if arguments.root else {}
-    pipeline = load(Pipeline, arguments.recipe, arguments.overrides, given=given)
+    inputs = {"root": arguments.root} if arguments.root else {}
+    pipeline = load(Pipeline, arguments.recipe, arguments.overrides, inputs=inputs)
     if pipeline.stages and any(item.startswith("out=") for item in arguments.overrides):
         raise UserError(
             "command line: out: the recipes of the stages name the same folder; copy the recipes to move it"

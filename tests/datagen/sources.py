@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datagen.inputs.listing import list_files, name_of
 from datagen.source import Source, Unit
-from varyforge.errors import WrongForm
+from varyforge.errors import WrongFormat
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
 from varyforge.sample import Sample, Turn, make_key
@@ -114,7 +114,7 @@ class LinesSource(Source):
             raise OSError("what it needs is not there")
         for number, line in enumerate(lines):
             if line == "no good":
-                raise WrongForm(f"line {number} is no good")
+                raise WrongFormat(f"line {number} is no good")
             content = f"{name}#{number}#{line}" if line.startswith(("wait", "touch")) else line
             yield Unit(id=f"{name}#{number}", document=name, content=content, files=(path,), payload={"line": number})
 

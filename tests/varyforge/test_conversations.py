@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.datagen.made_talk import BAIZE, SHAREGPT
 from varyforge.conversations import ROLES, Dialogue, RawTurn, is_seen, read_turns, tidy
-from varyforge.errors import WrongForm
+from varyforge.errors import WrongFormat
 from varyforge.escape import unescape
 from varyforge.outcome import Rejected
 from varyforge.sample import IMAGE_MARKER, Image, Sample
@@ -86,7 +86,7 @@ def test_a_form_is_told_by_its_keys(record: dict[str, Any], form: str, turns: li
     ],
 )
 def test_a_record_of_no_form_is_told_why(record: dict[str, Any], said: str) -> None:
-    with pytest.raises(WrongForm) as error:
+    with pytest.raises(WrongFormat) as error:
         read_turns(record)
     assert said in str(error.value)
 

@@ -87,7 +87,7 @@ def test_what_is_replaced_goes_away_after_the_new_is_there(tmp_path: Path, monke
 KILLED = """
 import sys, time
 from pathlib import Path
-from datagen.files import atomic_folder
+from varyforge.files import atomic_folder
 with atomic_folder(Path(sys.argv[1])) as temp:
     (temp / "below").mkdir()
     (temp / "below" / "half").write_text("x")

@@ -100,7 +100,7 @@ def test_a_sample_made_to_break_the_reader_is_a_bad_sample() -> None:
     for data, why in (
         (member(b"[" * 200_000), "not JSON: maximum recursion depth"),
         (member(b"[]"), "field missing or of the wrong type"),
-        (member(b"", b"\xff" * 10 + b"\xfe\x00"), "is cut: 0 of -512 bytes"),  # after which it would begin again
+        (member(b"", b"\xff" * 10 + b"\xfe\x00"), "a size of -512 at byte 0"),  # after which it would begin again
     ):
         with pytest.raises(ValueError, match=why):
             decode_sample(data, "s.tar")
@@ -128,7 +128,7 @@ def test_what_is_no_shard_set_is_refused(tmp_path: Path) -> None:
 
 READS = """
 import os, sys
-from datagen.shards import parse_table
+from varyforge.tables import parse_table
 before = os.listdir("/proc/self/task")
 with open(sys.argv[1], "rb") as file:
     parse_table(file.read(), "index")

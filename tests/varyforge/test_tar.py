@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from varyforge.tar import Member, TarError, _header, members
+from varyforge.tar import Member, TarError, members, parse_header
 
 BLOCK = 512
 
@@ -142,4 +142,4 @@ def test_a_header_is_read_as_tarfile_reads_it(data: bytes, place: int, signed: b
         expected = tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError, IndexError):
         return  # some of it, such as a mode that is no number, does not matter here
-    assert _header(bytes(block), 0) == (expected.name, expected.type, expected.size)
+    assert parse_header(bytes(block), 0) == (expected.name, expected.type, expected.size)

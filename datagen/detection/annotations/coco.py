@@ -18,7 +18,7 @@ from datagen.detection.annotations.reader import SIGN_OF_LIFE, AnnotatedImage, R
 from datagen.inputs.json_records import arrays
 from datagen.inputs.listing import list_files
 from varyforge.boxes import Convention, Numbers, clean_label
-from varyforge.errors import WrongForm
+from varyforge.errors import WrongFormat
 from varyforge.outcome import Failed
 
 _FLAGS = {"iscrowd": "crowd", "isfake": "depiction", "isreflected": "reflection"}
@@ -60,7 +60,7 @@ class CocoReader(Reader):
             try:
                 tables = yield from self._spool(Path(file), entries, boxes)
             except ValueError as error:
-                raise WrongForm(str(error)) from error
+                raise WrongFormat(str(error)) from error
             for listed, drawn in zip(entries, boxes, strict=True):
                 yield from _records(listed, drawn, tables)
 
@@ -163,7 +163,7 @@ def _entry(number: int, item: Any) -> tuple[str | int, _Entry]:
 def _category(number: int, item: Any) -> tuple[str | int, str]:
     """Read an item of `categories` and return its id and name."""
     if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get("name"), str):
-        raise WrongForm(f"categories[{number}]: expected an object with id and name, found {item!r:.60}")
+        raise WrongFormat(f"categories[{number}]: expected an object with id and name, found {item!r:.60}")
     return item["id"], clean_label(item["name"])
 
 

@@ -18,7 +18,7 @@ from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
 from datagen.detection.annotations.reader import SIGN_OF_LIFE, AnnotatedImage, Reader, open_binary
 from datagen.inputs.listing import list_files
 from varyforge.boxes import Convention
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed
 
 _CORNERS = ("XMin", "YMin", "XMax", "YMax")  # in the file they have another order
@@ -52,7 +52,7 @@ class OpenImagesReader(Reader):
             try:
                 yield from self._spool(Path(file), boxes, licences)
             except (ValueError, csv.Error) as error:
-                raise WrongForm(str(error)) from error
+                raise WrongFormat(str(error)) from error
             parts = {
                 number: part for number in "0123456789abcdef" if Path(self.images, part := f"train_{number}").is_dir()
             }

@@ -85,7 +85,7 @@ class Reader:
             file: a local copy of the file (`path` itself, where it is local).
 
         Raises:
-            WrongForm: the file as a whole cannot be used. Records before the error are to be discarded.
+            WrongFormat: the file as a whole cannot be used. Records before the error are to be discarded.
         """
         raise NotImplementedError
 

@@ -21,7 +21,7 @@ from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
 from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart, open_binary
 from datagen.inputs.listing import list_files, name_of, within
 from varyforge.boxes import Convention
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 
 _FLAGS = {flag: flag for flag in ("difficult", "truncated", "occluded")}
 
@@ -43,7 +43,7 @@ class VocReader(Reader):
     def records(self, path: str, file: str) -> Iterator[AnnotatedImage | None]:
         root = _parse(Path(file).read_bytes())
         if root.tag != "annotation":
-            raise WrongForm(f"expected <annotation>, found <{root.tag[:40]}>")
+            raise WrongFormat(f"expected <annotation>, found <{root.tag[:40]}>")
         boxes: list[RawBox] = []
         left_out: Counter[str] = Counter()
         for drawn in root.findall("object"):  # direct children; the parts of an object are below it
@@ -95,12 +95,12 @@ def _parse(data: bytes) -> Element:
     """Parse XML without a document type, because a document type could declare endlessly growing entities.
 
     Raises:
-        WrongForm: the data are not XML, or declare a document type.
+        WrongFormat: the data are not XML, or declare a document type.
     """
     builder, parser = TreeBuilder(), expat.ParserCreate()
 
     def refuse(*_: object) -> None:
-        raise WrongForm("XML with a document type declaration, which annotations have no use for")
+        raise WrongFormat("XML with a document type declaration, which annotations have no use for")
 
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
@@ -109,6 +109,6 @@ def _parse(data: bytes) -> Element:
     try:
         parser.Parse(data, True)
     except (expat.ExpatError, ValueError) as error:
-        raise WrongForm(f"not XML: {error}" if isinstance(error, expat.ExpatError) else str(error)) from error
+        raise WrongFormat(f"not XML: {error}" if isinstance(error, expat.ExpatError) else str(error)) from error
     root: Element = builder.close()
     return root

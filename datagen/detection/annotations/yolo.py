@@ -19,7 +19,7 @@ from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
 from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart, open_binary
 from datagen.inputs.listing import list_files, name_of, within
 from varyforge.boxes import Convention, Numbers
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.storage import folder_at, signature
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -127,10 +127,10 @@ def _classes(location: str, signature: str) -> _Classes:
     try:
         about = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise WrongForm(f"{posixpath.basename(location)}: not YAML: {' '.join(str(error).split())}") from error
+        raise WrongFormat(f"{posixpath.basename(location)}: not YAML: {' '.join(str(error).split())}") from error
     names: Any = about.get("names") if isinstance(about, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(isinstance(number, int) for number in names):
-        raise WrongForm(f"{posixpath.basename(location)}: key 'names' is no list of class names, nor names by number")
+        raise WrongFormat(f"{posixpath.basename(location)}: key 'names' is no list of class names, nor names by number")
     return _Classes({number: str(name) for number, name in names.items()}, bool(about.get("kpt_shape")))

@@ -476,4 +476,4 @@ def test_user_mistakes(settings: dict[str, Any], said: str) -> None:
     from varyforge.config import load
 
     with pytest.raises(UserError, match=said):
-        load(ChartSource, None, given=settings)
+        load(ChartSource, None, inputs=settings)

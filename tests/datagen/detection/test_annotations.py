@@ -16,7 +16,7 @@ from datagen.detection.annotations.raw_boxes import RawBox, to_boxes
 from datagen.detection.annotations.reader import counterpart
 from datagen.detection.source import DetectionSource
 from tests.datagen.boxed_images import Truth, voc_xml, write_coco, write_image, write_openimages, write_voc, write_yolo
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 
 SIZE = (200, 100)
@@ -44,7 +44,7 @@ def outcomes(source: DetectionSource) -> dict[str, Outcome]:
                 name = unit.id.removeprefix(f"{source.document(path)}#")
                 assert name not in found
                 found[name] = unit.verdict or source.make(unit, unit.files)
-        except WrongForm as error:
+        except WrongFormat as error:
             found["input"] = Failed(reason="wrong_form", detail=str(error))
     return found
 

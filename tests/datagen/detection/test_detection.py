@@ -19,7 +19,7 @@ from datagen.source import Unit
 from pipelines.verify.check import check
 from tests.datagen.boxed_images import Truth, write_image, write_yolo
 from varyforge.boxes import parse_boxes
-from varyforge.errors import UserError, WrongForm
+from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.shards import ShardSet
 
@@ -170,7 +170,7 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
 )
 def test_wrong_form_is_named(tmp_path: Path, changes: dict[str, Any], place: str) -> None:
     source = coco(tmp_path, [(0, [0, 0, 9, 9])], **changes)
-    with pytest.raises(WrongForm, match=re.escape(place)):
+    with pytest.raises(WrongFormat, match=re.escape(place)):
         units(source)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from datagen.inputs import json_records
 from datagen.inputs.json_records import arrays
-from varyforge.errors import WrongForm
+from varyforge.errors import WrongFormat
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -70,14 +70,14 @@ def test_items_that_nobody_asks_for_are_passed_over(tmp_path: Path) -> None:
 def test_what_is_broken_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
     monkeypatch.setattr(json_records, "MAX_RECORD", 1_000_000)
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(WrongForm) as caught:
+    with pytest.raises(WrongFormat) as caught:
         read(tmp_path / "a.json")
     assert said in str(caught.value)
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'{"a": ["\xff"]}')
-    with pytest.raises(WrongForm, match="not UTF-8"):
+    with pytest.raises(WrongFormat, match="not UTF-8"):
         read(tmp_path / "a.json")
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": [1]}')
     assert read(tmp_path / "a.json") == {"a": [1]}

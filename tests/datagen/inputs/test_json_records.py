@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from datagen.inputs import json_records
 from datagen.inputs.json_records import records
-from varyforge.errors import WrongForm
+from varyforge.errors import WrongFormat
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -62,7 +62,7 @@ def test_a_file_that_is_no_list_of_records(tmp_path: Path, text: str | bytes, be
     found = records(path)
     for _ in range(before):
         next(found)
-    with pytest.raises(WrongForm, match=re.escape(said)):
+    with pytest.raises(WrongFormat, match=re.escape(said)):
         next(found)
 
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_list_of_records(tmp_path: Path, text: str | bytes, be
 )
 def test_an_object_without_the_list(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(WrongForm, match=re.escape(said)):
+    with pytest.raises(WrongFormat, match=re.escape(said)):
         list(records(tmp_path / "a.json", "data"))
 
 
@@ -119,7 +119,7 @@ def test_an_error_early_in_a_large_file_does_not_read_all_of_it(
     monkeypatch.setattr(json_records, "MAX_RECORD", 1000)
     monkeypatch.setattr(json_records, "_CHUNK", 100)
     (tmp_path / "a.json").write_text('[{"a" 1},' + " " * 3000 + "\xff")
-    with pytest.raises(WrongForm, match="Expecting ':' delimiter at character 6"):
+    with pytest.raises(WrongFormat, match="Expecting ':' delimiter at character 6"):
         list(records(tmp_path / "a.json"))
 
 

@@ -398,7 +398,7 @@ def test_user_mistakes(tmp_path: Path) -> None:
 
     def refused(**settings: Any) -> str:
         with pytest.raises(UserError) as caught:
-            list(load(ReferringSource, None, given={"images": images} | settings).inputs())
+            list(load(ReferringSource, None, inputs={"images": images} | settings).inputs())
         return str(caught.value)
 
     assert "give --refs or --jsonl" in refused()

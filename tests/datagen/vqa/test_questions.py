@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.vqa.questions import FIELDS, QUESTION_FILES, image_question, images_of, question_of, usable
-from varyforge.errors import WrongForm
+from varyforge.errors import WrongFormat
 
 WORDS = st.sampled_from(["What is it?", " what  is it? ", "", " \u200b", "Who?", "How many\nare there?"])
 
@@ -34,13 +34,13 @@ def test_answers_are_text_numbers_or_lists(value: Any, answers: list[str]) -> No
 
 @pytest.mark.parametrize("value", [True, {"a": 1}, [None], [["a"]], math.nan, math.inf])
 def test_other_answers_are_no_answers(value: Any) -> None:
-    with pytest.raises(WrongForm, match=r"'answers' holds .*, expected text or a number"):
+    with pytest.raises(WrongFormat, match=r"'answers' holds .*, expected text or a number"):
         question_of({"question": "q", "answers": value}, FIELDS["answers"])
 
 
 @pytest.mark.parametrize(("record", "detail"), [({}, "'question' is missing"), ({"question": 5}, "expected text")])
 def test_a_question_is_text(record: dict[str, Any], detail: str) -> None:
-    with pytest.raises(WrongForm, match=detail):
+    with pytest.raises(WrongFormat, match=detail):
         question_of(record, FIELDS["answer"])
 
 
@@ -80,7 +80,7 @@ def test_images_of_a_record(record: dict[str, Any], names: list[str]) -> None:
     "record", [{"image": "a", "images": ["b"]}, {"image": 4}, {"images": ["a", ""]}, {"images": [{}]}]
 )
 def test_names_of_images_are_text(record: dict[str, Any]) -> None:
-    with pytest.raises(WrongForm, match="image"):
+    with pytest.raises(WrongFormat, match="image"):
         images_of(record)
 
 

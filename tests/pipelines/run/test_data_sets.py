@@ -27,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(name: str, root: Path, out: Path) -> Pipeline:
     """A recipe of the paper's data, its jobs without Ray and with small shards."""
-    pipeline = load(Pipeline, RECIPES / "data" / f"{name}.yaml", [f"out={out}"], given={"root": str(root)})
+    pipeline = load(Pipeline, RECIPES / "data" / f"{name}.yaml", [f"out={out}"], inputs={"root": str(root)})
     quick = {
         name: of if name == "guard" else replace(of, command=[*of.command, *QUICK])
         for name, of in pipeline.sets.items()
