@@ -77,8 +77,8 @@ def arrays(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
     The items of a list are available until the next list is requested. Other members are skipped.
 
     Raises:
-        WrongFormat: the file is not UTF-8, not JSON or no object, or an item is longer than `MAX_RECORD`. May come after
-            some items, which then are from a broken file.
+        WrongFormat: the file is not UTF-8, not JSON or no object, or an item is longer than `MAX_RECORD`. May come
+            after some items, which then are from a broken file.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
