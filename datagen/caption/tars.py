@@ -18,6 +18,7 @@ from varyforge.outcome import Failed
 from varyforge.tar import IMAGES, Member, TarError, key_and_ending, members
 
 _MAX_TEXT = 1 << 20  # bytes of a caption or JSON file; a JSON file with EXIF data may have 100 kB
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # first bytes of gzip, bzip2, xz, zstd
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,12 +36,7 @@ def read_tar(file: str, caption_key: str) -> Iterator[CaptionRecord]:
     """
     with open(file, "rb") as tar:
         start = tar.read(6)
-        if (
-            start[:2] == b"\x1f\x8b"
-            or start[:3] == b"BZh"
-            or start == b"\xfd7zXZ\0"
-            or start[:4] == b"\x28\xb5\x2f\xfd"
-        ):
+        if start.startswith(_COMPRESSED):
             raise ValueError(
                 "a compressed tar; unpack it to .tar first: its members are read one by one at their place"
             )

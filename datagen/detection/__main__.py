@@ -31,11 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add = arguments.add_mutually_exclusive_group(required=True).add_argument
     add("--coco", metavar="JSON", help="COCO format, also of Objects365: a file or a folder of them")
     add("--openimages", metavar="CSV", help="boxes in OpenImages format: a file or a folder of them")
-    add(
-        "--voc",
-        metavar="FOLDER",
-        help="Pascal VOC format: Annotations/*.xml and JPEGImages/, or XML files at any depth",
-    )
+    add("--voc", metavar="FOLDER", help="Pascal VOC format: Annotations/*.xml and JPEGImages/, or XML at any depth")
     add("--yolo", metavar="FOLDER", help="YOLO format: data.yaml, images/ and labels/, or text files beside the images")
     arguments.add_argument("--images", default="", help="folder of the images (VOC, YOLO: if it is another folder)")
     arguments.add_argument(

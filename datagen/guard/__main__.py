@@ -81,17 +81,13 @@ def _listed(arguments: argparse.Namespace) -> Iterator[BenchmarkImage]:
         yield from folder_images(name, folder)
 
 
-def _folder(text: str) -> Path:
-    if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: no such folder")
-    return Path(text)
-
-
 def _named_folder(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=PATH")
-    return name, _folder(path)
+    if not Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: no such folder")
+    return name, Path(path)
 
 
 if __name__ == "__main__":
