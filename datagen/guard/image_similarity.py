@@ -82,7 +82,7 @@ def query_vectors(query: Fingerprint) -> tuple[Floats, Floats]:
 
 
 def similarities(query: Bytes, query_boxes: Floats, guarded: Bytes, guarded_boxes: Floats) -> Floats:
-    """Return the similarity of a query with each of K guarded pictures after alignment.
+    """Return the similarity of a query with each of K ≥ 1 guarded pictures after alignment.
 
     Args:
         query: (64, 64), thumbnail.
