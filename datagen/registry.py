@@ -53,7 +53,7 @@ def picture_of(location: str, unit_id: str) -> bytes | str:
         An encoded image, or the reason for none as one line.
 
     Raises:
-        UserError: there is no shard set at `location`.
+        UserError: job.json is missing or broken, or names no source of this version.
     """
     folder = folder_at(location)
     unit = find_unit(folder, unit_id)
