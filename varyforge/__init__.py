@@ -1,8 +1,8 @@
 """The contract between the packages, and what a program needs of it: open a shard set, iterate samples, parse boxes.
 
-    from varyforge import open_set
-    for sample in open_set("shards/pdf").samples(split="train"):
-        print(sample.key, sample.answer)
+from varyforge import open_set
+for sample in open_set("shards/pdf").samples(split="train"):
+    print(sample.key, sample.answer)
 """
 
 from __future__ import annotations

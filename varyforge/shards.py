@@ -163,7 +163,9 @@ def decode_sample(data: bytes, where: str) -> Sample:
         ValueError: the bytes are not one whole sample.
     """
     try:
-        contents = [(name, data[start : start + size]) for name, _, start, size in members(io.BytesIO(data), whole=False)]
+        contents = [
+            (name, data[start : start + size]) for name, _, start, size in members(io.BytesIO(data), whole=False)
+        ]
     except TarError as error:
         raise ValueError(f"{where}: {error}") from error
     if not contents or not contents[0][0].endswith(".json"):

@@ -81,14 +81,14 @@ def test_a_mistake_in_a_command_is_one_line_with_status_2(tmp_path: Path) -> Non
 def test_training_starts_under_the_launcher_with_its_options(tmp_path: Path) -> None:
     """The recipe is found by name in an empty folder; what stands before is the launcher's."""
     output = console("train", "--num_gpus", "1", "toy_pretrain", "engine.precision=fp8", status=2, cwd=tmp_path)
-    assert "--world_info" in output and "run.py --local_rank=0 toy_pretrain engine.precision=fp8" in output
+    assert "--world_info" in output and "trainer/run.py toy_pretrain engine.precision=fp8" in output
     (line,) = [line for line in output.splitlines() if line.startswith("error:")]
     assert "engine.precision" in line and "fp8" in line
 
 
 def test_bash_completes_names(tmp_path: Path) -> None:
     (tmp_path / "script").write_text(completion(["bash"]))
-    ask = 'source script; COMP_WORDS=(varyforge "$1"); COMP_CWORD=1; _varyforge; echo "${COMPREPLY[@]}"'
+    ask = 'source ./script; COMP_WORDS=(varyforge "$1"); COMP_CWORD=1; _varyforge; echo "${COMPREPLY[@]}"'
     out = subprocess.run(["bash", "-c", ask, "-", "ex"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["examples", "export"]
     assert "compdef _varyforge varyforge" in completion(["zsh"])

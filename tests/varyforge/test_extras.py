@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCK = """
-import sys
+import importlib.metadata, sys
 from importlib.abc import MetaPathFinder
 class Absent(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {names}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
+version = importlib.metadata.version
+def of_installed(name):
+    if name in {names}:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+importlib.metadata.version = of_installed
 """
 DATA = ["ray", "pymupdf", "fitz", "pypdfium2"]
 LATEX = ["pypandoc", "typst", "fontTools"]
 CHARTS = ["matplotlib"]
 TRAIN = ["torch", "deepspeed", "transformers", "tokenizers", "safetensors", "simplejpeg", "rapidfuzz", "webdataset"]
-CONSOLE = "from varyforge.commands import main; sys.argv[0] = 'varyforge'; main()"
+CONSOLE = "from varyforge.commands import main; main()"
 
 
 def without(names: list[str], code: str, *words: str, status: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCK.format(names=names) + code, *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    """Runs `code` where `names` cannot be imported, in the children of the process either."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sitecustomize.py").write_text(BLOCK.format(names=names))
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([folder, str(ROOT)])},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -58,7 +70,9 @@ def test_a_node_that_makes_data_needs_no_library_of_training(tmp_path: Path) -> 
     (tmp_path / "chats.json").write_text('[{"instruction": "Name a colour.", "output": "Blue, for example."}]')
     words = ("chat", str(tmp_path / "chats.json"), "--out", str(tmp_path / "out"), "--runner", "local")
     without(TRAIN + DATA + LATEX + CHARTS, CONSOLE, *words)
-    reading = f"from varyforge import open_set; print(*(s.answer for s in open_set({str(tmp_path / 'out')!r}).samples()))"
+    reading = (
+        f"from varyforge import open_set; print(*(s.answer for s in open_set({str(tmp_path / 'out')!r}).samples()))"
+    )
     assert "Blue, for example." in without(TRAIN + DATA + LATEX + CHARTS, reading)
 
 
@@ -80,7 +94,7 @@ def test_sets_are_looked_at_and_checked_without_any_extra(words: tuple[str, ...]
         (("pdf", ".", "--out", "OUT"), "pymupdf", "data"),
         (("chat", "CHATS", "--out", "OUT"), "ray", "data"),
         (("chart", "--charts", "1", "--out", "OUT", "--runner", "local"), "matplotlib", "charts"),
-        (("markdown", "README.md", "--out", "OUT", "--runner", "local"), "pypandoc", "latex"),
+        (("markdown", "README.md", "--out", "OUT", "--runner", "local"), "pypandoc_binary", "latex"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else value,
 )
@@ -96,5 +110,5 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
 
 def test_it_is_named_by_python_m_too() -> None:
     """There the import fails before `main`: Python's hook for uncaught exceptions prints the line."""
-    code = "import runpy; sys.orig_argv = ['python', '-m', 'trainer.evaluate']; import trainer; import torch"
+    code = "import sys; sys.orig_argv = ['python', '-m', 'trainer.evaluate']; import trainer; import torch"
     assert "error: torch is not installed; type: pip install 'varyforge[train]'" in without(["torch"], code, status=2)
