@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from datagen.guard.benchmark_sets import SUFFIXES, BenchmarkImage, folder_images
 from datagen.guard.guard import Guard, build_guard, write_guard
-from datagen.guard.image_similarity import Look, look_at
+from datagen.guard.image_similarity import Fingerprint, fingerprint_of
 from datagen.pdf.backends.mupdf import open_document
 from datagen.pdf.page import PdfError
 from varyforge.console import say, show_table
@@ -39,7 +39,7 @@ WORDS = (
 )
 MEMORY = """
 import sys, PIL.Image
-from datagen.guard import Guard
+from datagen.guard.guard import Guard
 def held(): return [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")][0]
 picture = PIL.Image.open(sys.argv[2]).convert("RGB")
 before = held()
@@ -68,9 +68,9 @@ def main() -> None:
             picture.save(sides[side][-1], compress_level=1)
         guard_file = Path(temp) / "guard.arrow"
         report = build_guard(folder_images("guarded", Path(temp) / "guarded"), guard_file)
-        say(f"{report.by_look['guarded']} guarded, {len(report.without_look)} nearly of one colour")
+        say(f"{report.by_appearance['guarded']} guarded, {len(report.without_fingerprint)} nearly of one colour")
         guard = Guard.read(str(guard_file))
-        blank = {line.split(": ")[1] for line in report.without_look}
+        blank = {line.split(": ")[1] for line in report.without_fingerprint}
         guarded = [file for file in sides["guarded"] if "/".join(file.parts[-2:]) not in blank]
         show_recall(guard, guarded, asked.seed)
         show_wrong(guard, sides["other"], Path(temp) / "guarded", asked.show)
@@ -230,19 +230,19 @@ def beside(left: Picture, right: Picture) -> Picture:
 def show_cost(size: int, guarded: list[Path], others: list[Path], out: Path) -> None:
     """Microseconds a picture and private memory with a guard of so many images, made by mixing two of ours each."""
     draw = np.random.default_rng(size)
-    thumbnails = [look_at(PIL.Image.open(file).convert("RGB")) for file in guarded]
-    looks: list[Look | str] = []
+    thumbnails = [fingerprint_of(PIL.Image.open(file).convert("RGB")) for file in guarded]
+    looks: list[Fingerprint | str] = []
     for _ in range(size):
         one, other = (thumbnails[place] for place in draw.integers(len(thumbnails), size=2))
         mixed = (one.thumbnail / 2 + other.thumbnail[::-1, ::-1] / 2).astype(np.uint8)
-        looks.append(look_at(PIL.Image.fromarray(mixed)))
+        looks.append(fingerprint_of(PIL.Image.fromarray(mixed)))
     write_guard([BenchmarkImage(benchmark="mixed", name=str(n)) for n in range(size)], looks, out)
     guard = Guard.read(str(out))
     say(f"{size:,} guarded: file of {out.stat().st_size / 1e6:.0f} MB")
     for kind in sorted({file.parent.name for file in others}):
         shown = [PIL.Image.open(file).convert("RGB") for file in others if file.parent.name == kind][:100]
         shown = [picture.resize((640, 480)) if kind == "photo" else picture for picture in shown]
-        rounds = {"look": look_at, "find": lambda picture: guard.find((), picture), "decode": decoded(shown)}
+        rounds = {"look": fingerprint_of, "find": lambda picture: guard.find((), picture), "decode": decoded(shown)}
         taken = {name: min(timed(call, shown) for _ in range(5)) for name, call in rounds.items()}
         say(
             f"  {kind} ({len(shown)}): {taken['find']:.0f} µs a picture, of which its look {taken['look']:.0f}; "

@@ -1,17 +1,17 @@
-"""The command line of `datagen.caption`."""
+"""The command line `python -m datagen.caption`."""
 
 from __future__ import annotations
 
 import argparse
 
-from datagen.caption.source import _OPTIONS, FORMS, CaptionSource
+from datagen.caption.source import FORMAT_OPTIONS, FORMATS, CaptionSource
 from datagen.cli import job_parser, paths_and_settings, run_source
 from varyforge.errors import UserError, command
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = job_parser(
+    """Return the parser of the command line."""
+    arguments = job_parser(
         "datagen.caption",
         "Turns images with captions into conversations.",
         CaptionSource,
@@ -21,27 +21,25 @@ def parser() -> argparse.ArgumentParser:
   python -m datagen.caption --coco captions_train2017.json --images train2017/ --out shards/coco
   python -m datagen.caption --table captions.parquet --images photos/ --out shards/own image_column=path""",
     )
-    made.add_argument(
-        "paths", nargs="*", help=f"{FORMS['tars'].help}, folders or URLs of them; then key=value settings"
+    arguments.add_argument(
+        "paths", nargs="*", help=f"{FORMATS['tars'].help} or folders or URLs of them, then key=value settings"
     )
-    forms = made.add_mutually_exclusive_group()
-    for name in _OPTIONS:
-        forms.add_argument(f"--{name}", metavar="FILE", help=FORMS[name].help)
-    made.add_argument(
-        "--images", default="", help="folder that the file names of images are relative to (not for tars)"
-    )
-    return made
+    formats = arguments.add_mutually_exclusive_group()
+    for name in FORMAT_OPTIONS:
+        formats.add_argument(f"--{name}", metavar="FILE", help=FORMATS[name].help)
+    arguments.add_argument("--images", default="", help="folder of the images (not for tars)")
+    return arguments
 
 
 @command
 def main() -> int:
-    """Parses the command line and runs the job."""
+    """Parse the command line and run the data job."""
     arguments = parser().parse_intermixed_args()
     paths, settings = paths_and_settings(arguments.paths)
-    form = next((name for name in _OPTIONS if getattr(arguments, name)), "tars")
-    if (form == "tars") != bool(paths):
-        raise UserError("name either tars or one of " + ", ".join(f"--{name}" for name in _OPTIONS))
-    inputs = {"form": form, "paths": paths or [getattr(arguments, form)], "images": arguments.images}
+    format = next((name for name in FORMAT_OPTIONS if getattr(arguments, name)), "tars")
+    if (format == "tars") != bool(paths):
+        raise UserError("give either tars or one of " + ", ".join(f"--{name}" for name in FORMAT_OPTIONS))
+    inputs = {"form": format, "paths": paths or [getattr(arguments, format)], "images": arguments.images}
     return run_source(CaptionSource, inputs, settings, arguments)
 
 

@@ -1,7 +1,7 @@
-"""COCO's caption annotations (captions_train2017.json): about five captions per image.
+"""The reader of COCO's caption annotations (captions_train2017.json), about five captions per image.
 
-{"images": [{"id", "file_name", "license", …}], "annotations": [{"image_id", "caption"}], "licenses": [{"id", "name"}]}:
-see https://cocodataset.org/#format-data, section 5.
+Format: {"images": [{"id", "file_name", "license", …}], "annotations": [{"image_id", "caption"}], "licenses": [{"id",
+"name"}]}, from https://cocodataset.org/#format-data, section 5.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datagen.caption.record import Captioned, link_to, wrong_form
+from datagen.caption.record import CaptionRecord, link_to, wrong_format
 from datagen.inputs.image_ids import document_of_image
 from datagen.inputs.json_records import arrays
 from varyforge.errors import WrongFormat
 from varyforge.outcome import Failed
 
 
-def read_coco(file: str) -> Iterator[Captioned]:
-    """The images that are listed, in order, each with its captions; then annotations of images that are not.
+def read_coco(file: str) -> Iterator[CaptionRecord]:
+    """Return the listed images in order, each with its captions, then a failure per image that only annotations name.
 
     Raises:
-        WrongFormat: not JSON, or without images or annotations.
+        WrongFormat: the file is not JSON, or has no images or no annotations.
     """
     captions: dict[Any, list[str]] = {}
     malformed: Counter[Any] = Counter()
@@ -54,19 +54,19 @@ def read_coco(file: str) -> Iterator[Captioned]:
 
 def _images(
     images: list[Any], captions: dict[Any, list[str]], malformed: Counter[Any], licences: dict[str, Any]
-) -> Iterator[Captioned]:
+) -> Iterator[CaptionRecord]:
     seen: set[Any] = set()
-    for place, one in enumerate(images):
+    for index, one in enumerate(images):
         about = one if isinstance(one, dict) else {}
         image_id, name = about.get("id"), about.get("file_name")
         if not isinstance(image_id, int | str) or not isinstance(name, str):
-            yield wrong_form(f"images[{place}]", "expected an object with an id and a file_name")
+            yield wrong_format(f"images[{index}]", "expected an object with an id and a file_name")
         elif image_id in seen:
-            yield wrong_form(f"images[{place}]", f"image {image_id!r} is listed twice")
+            yield wrong_format(f"images[{index}]", f"image {image_id!r} is listed twice")
         else:
             seen.add(image_id)
             left_out = malformed.pop(image_id, 0)
-            yield Captioned(
+            yield CaptionRecord(
                 name=str(image_id),
                 image=name,
                 captions=tuple(captions.pop(image_id, ())),
@@ -80,4 +80,4 @@ def _images(
     for image_id in dict.fromkeys([*captions, *malformed]):
         number = len(captions.get(image_id, ())) + malformed[image_id]
         failure = Failed(reason="unlisted_image", detail=f"{number} annotations, no entry in images")
-        yield Captioned(name=f"annotations of image {image_id!r}", failure=failure)
+        yield CaptionRecord(name=f"annotations of image {image_id!r}", failure=failure)

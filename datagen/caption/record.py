@@ -1,4 +1,4 @@
-"""What every form of captions is read as."""
+"""The record that the readers of all caption formats yield."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from varyforge.sample import Scalar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Captioned:
-    """An image and what is said about it, or why a record is none."""
+class CaptionRecord:
+    """An image and its captions, or the failure of a record."""
 
-    name: str  # of the record in its file, unique there
-    image: str = ""  # the image's file name in the folder of the images
-    piece: tuple[int, int] | None = None  # or where in the file itself the image lies: offset and size, bytes
-    captions: tuple[str, ...] = ()  # as they stand there
-    document: str = ""  # what a split must keep together; "": the record
-    content: str = ""  # tells the image from every other; "": its name (and size) does
+    name: str  # of the record, unique in its file
+    image: str = ""  # file name in the folder of the images
+    piece: tuple[int, int] | None = None  # or the image's offset and size in the file itself, bytes
+    captions: tuple[str, ...] = ()  # as in the file
+    document: str = ""  # group that a split keeps together; "": the record alone
+    content: str = ""  # identity of the image's content; "": its name (and size)
     origin: Mapping[str, Scalar] = field(default_factory=dict)  # licence, url …
-    notes: Mapping[str, int] = field(default_factory=dict)  # what was left out while reading
+    notes: Mapping[str, int] = field(default_factory=dict)  # counts of dropped annotations by reason
     failure: Failed | None = None
 
 
-def wrong_form(name: str, detail: str) -> Captioned:
-    """A record that is not of the form."""
-    return Captioned(name=name, failure=Failed(reason="wrong_form", detail=detail))
+def wrong_format(name: str, detail: str) -> CaptionRecord:
+    """Return the failure of a record that does not follow the format."""
+    return CaptionRecord(name=name, failure=Failed(reason="wrong_form", detail=detail))
 
 
-def texts_of(value: object) -> tuple[str, ...] | None:
-    """The captions in a field that holds a text, a list of texts, or nothing; None where it holds something else."""
+def captions_in(value: object) -> tuple[str, ...] | None:
+    """Return the captions in a field that holds a text, a list of texts or null. Return None for any other type."""
     if value is None:
         return ()
     if isinstance(value, str):
@@ -41,7 +41,7 @@ def texts_of(value: object) -> tuple[str, ...] | None:
 
 
 def link_to(**fields: object) -> dict[str, Scalar]:
-    """Entries of `Sample.origin` for the fields that say something: text of a sensible length, and not "?"."""
+    """Return the fields for `Sample.origin`: texts of at most 2000 characters that are neither empty nor "?"."""
     return {
         name: value
         for name, value in fields.items()

@@ -1,4 +1,4 @@
-"""Captions → conversations on images: `python -m datagen.caption laion/ --out shards/caption`."""
+"""The source of caption samples from published images with captions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+from typing_extensions import override
+
 from datagen.caption.coco import read_coco
 from datagen.caption.llava import read_llava
-from datagen.caption.record import Captioned
+from datagen.caption.record import CaptionRecord
 from datagen.caption.tables import ENDINGS, Columns, read_table
 from datagen.caption.tars import read_tar
 from datagen.caption.text import POLICY_VERSION, clean
@@ -29,12 +31,12 @@ from varyforge.storage import piece_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionGates:
-    """Which images with captions are good enough to learn from. A unit with several captions is judged by the worst."""
+    """The filters on images with captions. An image with several captions is judged by the worst caption."""
 
     min_chars: int = 3
     max_chars: int = 1000
     min_side_px: int = 64
-    max_aspect: float = 8.0  # long side ÷ short side: of a longer banner a square picture shows little
+    max_aspect: float = 8.0  # long side ÷ short side; a longer banner would be tiny in a square view
 
     def __post_init__(self) -> None:
         if not (1 <= self.min_chars <= self.max_chars and self.max_aspect >= 1):
@@ -47,19 +49,19 @@ _GATES = {
     "min_side_px": "short_side_px",
     "max_aspect": "aspect",
 }
-"""Gate → the measure that it looks at, in the order in which they are asked."""
+"""The measure of each gate, in the order of judgement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionSource(ImageSource):
-    """Images with captions that others published; one sample per caption (Vary-toy, arXiv 2401.12503, Table 1)."""
+    """Published images with captions, one sample per caption (Vary-toy, arXiv 2401.12503, Table 1)."""
 
-    paths: list[str]  # files of `form`, or folders or URLs of them
+    paths: list[str]  # files in the format `form`, or folders or URLs of them
     form: Literal["tars", "llava", "coco", "table"] = "tars"
-    caption_key: str = ""  # tars: key of KEY.json that holds the caption, as top_caption; "": KEY.txt is the caption
+    caption_key: str = ""  # tars: caption's key in KEY.json, such as top_caption; "": caption in KEY.txt
     image_column: str = "image"  # table
     caption_column: str = "caption"  # table
-    captions_per_image: int = 0  # at most, the first ones; 0: all
+    captions_per_image: int = 0  # take the first so many; 0: all
     gates: CaptionGates = field(default_factory=CaptionGates)
 
     name = "caption"
@@ -69,47 +71,48 @@ class CaptionSource(ImageSource):
 
     def __post_init__(self) -> None:
         ImageSource.__post_init__(self)
-        if self.form not in FORMS:
-            raise ValueError(f"form is {self.form!r}, expected one of {', '.join(FORMS)}")
+        if self.form not in FORMATS:
+            raise ValueError(f"form is {self.form!r}, expected one of {', '.join(FORMATS)}")
         if self.captions_per_image < 0:
             raise ValueError("needs captions_per_image of 0 (all) or more")
 
     @property
+    @override
     def versions(self) -> Mapping[str, str]:
-        """See `Source`."""
         return {"caption policy": str(POLICY_VERSION), **guard_version(self.guard)}
 
+    @override
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
-        """See `Source`."""
         for gate, name in _GATES.items():
             value, threshold = measures[name], getattr(self.gates, gate)
             if value < threshold if gate.startswith("min_") else value > threshold:
                 return Rejected(gate=gate, value=value, threshold=threshold)
         return None
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Source`."""
         if self.form != "tars":
             if not self.images:
-                raise UserError(f"captions of the form {self.form!r} need the folder of the images (--images)")
+                raise UserError(f"--{self.form} needs the folder of the images; give --images FOLDER")
             self.check_folder()
         elif self.images:
-            raise UserError("tars hold their images; leave out --images")
-        return list_files(self.paths, *FORMS[self.form].endings)
+            raise UserError("tars contain their images; leave out --images")
+        return list_files(self.paths, *FORMATS[self.form].endings)
 
+    @override
     def document(self, path: str) -> str:
-        """See `Source`."""
         return name_of(path, self.paths)
 
+    @override
     def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
-        """One unit per image or record."""
+        """Return one unit per image or record."""
         try:
-            records = FORMS[self.form].read(self, file)
+            records = FORMATS[self.form].read(self, file)
         except ValueError as error:
             return Failed(reason="wrong_form", detail=" ".join(str(error).split())[:200])
         return (self._unit(path, record) for record in records)
 
-    def _unit(self, path: str, record: Captioned) -> Unit:
+    def _unit(self, path: str, record: CaptionRecord) -> Unit:
         name = f"{self.document(path)}/{record.name}"
         document = record.document or name
         if record.failure:
@@ -127,8 +130,9 @@ class CaptionSource(ImageSource):
             payload={"captions": record.captions, "origin": record.origin, "notes": record.notes},
         )
 
+    @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Checks the image and cleans its captions; each becomes an answer to a question of its own."""
+        """Check the image and clean its captions. Each caption becomes the answer of one sample."""
         about = unit.payload
         picture = self.read(unit, files)
         if not isinstance(picture, Picture):
@@ -174,24 +178,24 @@ class CaptionSource(ImageSource):
         )
 
 
-class _Form(NamedTuple):
-    """A form in which captions are published."""
+class _Format(NamedTuple):
+    """A format in which captions are published."""
 
-    endings: tuple[str, ...]  # of its files
-    read: Callable[[CaptionSource, str], Iterable[Captioned]]  # ValueError: the file is none of this form
+    endings: tuple[str, ...]  # file name endings
+    read: Callable[[CaptionSource, str], Iterable[CaptionRecord]]  # ValueError: the file has another format
     help: str
 
 
-FORMS = {
-    "tars": _Form((".tar",), lambda source, file: read_tar(file, source.caption_key), "img2dataset's tars"),
-    "llava": _Form((".json",), lambda source, file: read_llava(file), "LLaVA's blip_laion_cc_sbu_558k.json"),
-    "coco": _Form((".json",), lambda source, file: read_coco(file), "COCO's captions_train2017.json"),
-    "table": _Form(
+FORMATS = {
+    "tars": _Format((".tar",), lambda source, file: read_tar(file, source.caption_key), "img2dataset's tars"),
+    "llava": _Format((".json",), lambda source, file: read_llava(file), "LLaVA's blip_laion_cc_sbu_558k.json"),
+    "coco": _Format((".json",), lambda source, file: read_coco(file), "COCO's captions_train2017.json"),
+    "table": _Format(
         ENDINGS,
         lambda source, file: read_table(file, Columns(source.image_column, source.caption_column)),
         f"tables of image files and captions ({', '.join(ENDINGS)}) or folders of them",
     ),
 }
-"""By the value of the setting `form`."""
+"""Formats by the value of `CaptionSource.form`."""
 
-_OPTIONS = ("llava", "coco", "table")  # tars are what stands without an option
+FORMAT_OPTIONS = ("llava", "coco", "table")  # tars are positional arguments

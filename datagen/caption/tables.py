@@ -1,6 +1,6 @@
-"""Tables with a column of image files and one of captions: parquet, CSV, TSV, JSON Lines.
+"""The reader of tables with a column of image files and a column of captions: parquet, CSV, TSV, JSON Lines.
 
-CSV and TSV have a header, and quotes as in RFC 4180. A field may hold a list of captions where the form has lists.
+CSV and TSV have a header and quotes as in RFC 4180. In parquet and JSON Lines a field may hold a list of captions.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from datagen.caption.record import Captioned, texts_of, wrong_form
+from datagen.caption.record import CaptionRecord, captions_in, wrong_format
 from datagen.inputs.image_ids import document_of_image
 
-_ROWS = 1024  # of parquet that are in memory at a time
+_ROWS = 1024  # parquet rows in memory at a time
 
 Row = dict[str, Any] | str
-"""The two fields by column, or what is wrong with the row."""
+"""The image and caption by column name, or the fault of the row."""
 
 
 class Columns(NamedTuple):
-    """Names of the columns that are read."""
+    """Names of the columns to read."""
 
     image: str
     caption: str
 
 
-def read_table(file: str, columns: Columns) -> Iterator[Captioned]:
-    """The rows of a table, one after the other, called by their line or (parquet) row, from 1.
+def read_table(file: str, columns: Columns) -> Iterator[CaptionRecord]:
+    """Yield the rows of a table, named by their line or (parquet) row number, counted from 1.
 
     Raises:
-        ValueError: no such form of table, or it has no such columns.
+        ValueError: the file is no known kind of table, or lacks one of the columns.
     """
     ending = Path(file).suffix.lower()
     if ending not in _READERS:
@@ -41,24 +41,24 @@ def read_table(file: str, columns: Columns) -> Iterator[Captioned]:
     return (_captioned(f"{number:08d}", row, columns) for number, row in rows)
 
 
-def _captioned(name: str, row: Row, columns: Columns) -> Captioned:
+def _captioned(name: str, row: Row, columns: Columns) -> CaptionRecord:
     if isinstance(row, str):
-        return wrong_form(name, row)
-    image, captions = row[columns.image], texts_of(row[columns.caption])
+        return wrong_format(name, row)
+    image, captions = row[columns.image], captions_in(row[columns.caption])
     if not isinstance(image, str) or not image:
-        return wrong_form(
+        return wrong_format(
             name,
             f"{columns.image!r} is a {type(image).__name__}, expected a file name"
             if image
             else f"{columns.image!r} is empty",
         )
     if captions is None:
-        return wrong_form(name, f"{columns.caption!r} is a {type(row[columns.caption]).__name__}, expected text")
-    return Captioned(name=name, image=image, captions=captions, document=document_of_image(image))
+        return wrong_format(name, f"{columns.caption!r} is a {type(row[columns.caption]).__name__}, expected text")
+    return CaptionRecord(name=name, image=image, captions=captions, document=document_of_image(image))
 
 
 def _parquet(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
-    import pyarrow.parquet as pq  # noqa: PLC0415  # half a second, and most captions are in other forms
+    import pyarrow.parquet as pq  # noqa: PLC0415  # half a second, and few captions are in parquet
 
     table = pq.ParquetFile(file)
     _check(table.schema_arrow.names, columns)
@@ -66,9 +66,9 @@ def _parquet(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
     def rows() -> Iterator[tuple[int, Row]]:
         number = count(1)
         for batch in table.iter_batches(_ROWS, columns=list(columns)):
-            for place in range(batch.num_rows):
+            for index in range(batch.num_rows):
                 try:
-                    yield next(number), {name: batch.column(name)[place].as_py() for name in columns}
+                    yield next(number), {name: batch.column(name)[index].as_py() for name in columns}
                 except UnicodeDecodeError as error:
                     yield next(number), f"not UTF-8: {error.reason}"
 
@@ -77,30 +77,30 @@ def _parquet(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
 
 def _separated(separator: str) -> Callable[[str, Columns], Iterator[tuple[int, Row]]]:
     def read(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
-        with _open(file, newline="") as opened:
+        with _open(file, newline="") as lines:
             try:
-                header = next(csv.reader(opened, delimiter=separator, strict=True), [])
+                header = next(csv.reader(lines, delimiter=separator, strict=True), [])
             except csv.Error as error:
                 raise ValueError(f"no header: {error}") from error
         _check(header, columns)
         return rows(file, columns, header)
 
     def rows(file: str, columns: Columns, header: list[str]) -> Iterator[tuple[int, Row]]:
-        places = [header.index(name) for name in columns]
-        with _open(file, newline="") as opened:
-            reader = csv.reader(opened, delimiter=separator, strict=True)
+        positions = [header.index(name) for name in columns]
+        with _open(file, newline="") as lines:
+            reader = csv.reader(lines, delimiter=separator, strict=True)
             next(reader)
             while True:
                 line = reader.line_num + 1
                 try:
                     fields = next(reader, None)
-                except csv.Error as error:  # costs the lines that it took for one row
+                except csv.Error as error:  # drops the lines that the reader took for one row
                     yield line, f"lines {line} to {reader.line_num}: {error}"
                     continue
                 if fields is None:
                     return
                 if len(fields) == len(header):
-                    yield line, {name: fields[place] for name, place in zip(columns, places, strict=True)}
+                    yield line, {name: fields[position] for name, position in zip(columns, positions, strict=True)}
                 elif fields:
                     yield line, f"{len(fields)} fields, the header has {len(header)}"
 
@@ -108,8 +108,8 @@ def _separated(separator: str) -> Callable[[str, Columns], Iterator[tuple[int, R
 
 
 def _json_lines(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
-    with _open(file) as opened:
-        for number, line in enumerate(opened, 1):
+    with _open(file) as lines:
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 yield number, _object(line, columns)
 
@@ -129,14 +129,14 @@ def _open(file: str, newline: str | None = None) -> TextIO:
     return open(file, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
 
-def _check(there: list[str], columns: Columns) -> None:
+def _check(header: list[str], columns: Columns) -> None:
     for name in columns:
-        if there.count(name) != 1:
-            raise ValueError(_no_column(name, there))
+        if header.count(name) != 1:
+            raise ValueError(_no_column(name, header))
 
 
-def _no_column(name: str, there: list[str]) -> str:
-    names = ", ".join(map(repr, there[:20]))
+def _no_column(name: str, header: list[str]) -> str:
+    names = ", ".join(map(repr, header[:20]))
     return f"not one column {name!r}; there are {names} (settings image_column and caption_column)"
 
 

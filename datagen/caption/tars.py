@@ -1,6 +1,6 @@
-"""img2dataset's WebDataset tars (LAION-COCO and others): KEY.jpg, KEY.txt, KEY.json; a caption per image.
+"""The reader of img2dataset's tars (LAION-COCO and others), with KEY.jpg, KEY.txt and KEY.json per image.
 
-See https://github.com/rom1504/img2dataset (output format "webdataset").
+Format: https://github.com/rom1504/img2dataset (output format "webdataset").
 """
 
 from __future__ import annotations
@@ -12,52 +12,48 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from datagen.caption.record import Captioned, link_to, texts_of, wrong_form
+from datagen.caption.record import CaptionRecord, captions_in, link_to, wrong_format
 from datagen.inputs.image_ids import document_of_image
 from varyforge.outcome import Failed
 from varyforge.tar import IMAGES, Member, TarError, key_and_ending, members
 
-_MAX_TEXT = 1 << 20  # bytes of a caption or a JSON; with a camera's EXIF it may be 100 kB
+_MAX_TEXT = 1 << 20  # bytes of a caption or JSON file; a JSON file with EXIF data may have 100 kB
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # first bytes of gzip, bzip2, xz, zstd
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def read_tar(file: str, caption_key: str) -> Iterator[Captioned]:
-    """The samples of a tar, in order. Reads headers, captions and JSON, and no byte of an image.
+def read_tar(file: str, caption_key: str) -> Iterator[CaptionRecord]:
+    """Return the samples of a tar in order. Only headers, captions and JSON are read, no images.
 
-    Where the tar breaks off, the sample before the break, which may lack a member, is the one that fails.
+    If the tar is truncated, the last sample fails, because it may lack a member.
 
     Args:
         file: the tar.
-        caption_key: "" for the caption in KEY.txt, else the key of KEY.json that holds it or a list of several.
+        caption_key: key in KEY.json of the caption or list of captions; "" for the caption in KEY.txt.
 
     Raises:
-        ValueError: the file is no tar.
+        ValueError: the file is not a tar, or is compressed.
     """
-    with open(file, "rb") as opened:
-        start = opened.read(6)
-        if (
-            start[:2] == b"\x1f\x8b"
-            or start[:3] == b"BZh"
-            or start == b"\xfd7zXZ\0"
-            or start[:4] == b"\x28\xb5\x2f\xfd"
-        ):
+    with open(file, "rb") as tar:
+        start = tar.read(6)
+        if start.startswith(_COMPRESSED):
             raise ValueError(
                 "a compressed tar; unpack it to .tar first: its members are read one by one at their place"
             )
         try:
-            next(members(opened), None)
+            next(members(tar), None)
         except TarError as error:
             raise ValueError(f"no tar: {error}") from error
     return _samples(Path(file), caption_key)
 
 
-def _samples(path: Path, caption_key: str) -> Iterator[Captioned]:
+def _samples(path: Path, caption_key: str) -> Iterator[CaptionRecord]:
     cut = ""
 
-    def until_the_cut() -> Iterator[tuple[str, str, Member]]:
+    def complete_members() -> Iterator[tuple[str, str, Member]]:
         nonlocal cut
         try:
-            for member in members(opened):
+            for member in members(tar):
                 named = key_and_ending(member.name)
                 if named and member.kind != "a folder":
                     yield *named, member
@@ -65,48 +61,50 @@ def _samples(path: Path, caption_key: str) -> Iterator[Captioned]:
             cut = str(error)
 
     seen: set[str] = set()
-    before: Captioned | None = None
-    with path.open("rb") as opened:
-        for key, group in groupby(until_the_cut(), key=lambda found: found[0]):
+    before: CaptionRecord | None = None
+    with path.open("rb") as tar:
+        for key, group in groupby(complete_members(), key=lambda named: named[0]):
             parts = [(suffix, member) for _, suffix, member in group]
             if before:
                 yield before
             if key in seen:
-                before = wrong_form(f"{key}#{parts[0][1].offset}", "the members of a sample do not stand together")
+                before = wrong_format(f"{key}#{parts[0][1].offset}", "the members of a sample do not stand together")
             else:
-                before = _sample(opened, key, parts, caption_key)
+                before = _sample(tar, key, parts, caption_key)
             seen.add(key)
     if cut:
         name = before.name if before else "its start"
-        yield Captioned(name=name, failure=Failed(reason="truncated", detail=f"{cut}; what follows is not read"))
+        yield CaptionRecord(name=name, failure=Failed(reason="truncated", detail=f"{cut}; what follows is not read"))
     elif before:
         yield before
 
 
-def _sample(file: BinaryIO, key: str, parts: list[tuple[str, Member]], caption_key: str) -> Captioned:
-    found = dict(parts)
-    wanted = ["json" if caption_key else "txt", "json", *IMAGES]
-    used = [suffix for suffix, _ in parts if suffix in wanted]
-    images = [found[suffix] for suffix in used if suffix in IMAGES]
+def _sample(file: BinaryIO, key: str, parts: list[tuple[str, Member]], caption_key: str) -> CaptionRecord:
+    by_suffix = dict(parts)
+    relevant = ["json" if caption_key else "txt", "json", *IMAGES]
+    used = [suffix for suffix, _ in parts if suffix in relevant]
+    images = [by_suffix[suffix] for suffix in used if suffix in IMAGES]
     twice = next((suffix for suffix in used if used.count(suffix) > 1), None)
-    odd = next((found[suffix] for suffix in used if found[suffix].kind != "a file"), None)
+    odd = next((by_suffix[suffix] for suffix in used if by_suffix[suffix].kind != "a file"), None)
     if twice or len(images) > 1:
-        return wrong_form(key, f"two members {key}.{twice}" if twice else "more than one image")
+        return wrong_format(key, f"two members {key}.{twice}" if twice else "more than one image")
     if odd:
-        return wrong_form(key, f"{odd.name} is {odd.kind}, and no file")
+        return wrong_format(key, f"{odd.name} is {odd.kind}, and no file")
     try:
-        about = _about(file, found.get("json"))
-        captions = texts_of(about.get(caption_key)) if caption_key else _caption(file, found.get("txt"))
+        about = _about(file, by_suffix.get("json"))
+        captions = captions_in(about.get(caption_key)) if caption_key else _caption(file, by_suffix.get("txt"))
     except ValueError as error:
-        return wrong_form(key, str(error))
+        return wrong_format(key, str(error))
     if captions is None:
-        return wrong_form(key, f"{caption_key!r} of {key}.json is a {type(about[caption_key]).__name__}, expected text")
+        return wrong_format(
+            key, f"{caption_key!r} of {key}.json is a {type(about[caption_key]).__name__}, expected text"
+        )
     if not images:
         why = str(about.get("error_message") or "no image among the members of this key")
-        return Captioned(name=key, failure=Failed(reason="missing_image", detail=why[:200]))
+        return CaptionRecord(name=key, failure=Failed(reason="missing_image", detail=why[:200]))
     (image,) = images
     url, digest = str(about.get("url")), str(about.get("sha256"))
-    return Captioned(
+    return CaptionRecord(
         name=key,
         piece=(image.offset, image.size),
         captions=captions,
@@ -121,7 +119,11 @@ def _caption(file: BinaryIO, member: Member | None) -> tuple[str, ...]:
 
 
 def _about(file: BinaryIO, member: Member | None) -> dict[str, Any]:
-    """Raises ValueError where the JSON is none."""
+    """Return the JSON object of a sample.
+
+    Raises:
+        ValueError: the member is not a JSON object.
+    """
     if member is None:
         return {}
     try:

@@ -1,10 +1,10 @@
-"""What a chart says: its words, its numbers and how they are printed; and its truth, a Python dict.
+"""A chart's words and numbers, their number formats, and the chart's data as a Python dict.
 
-The dict has the form that Vary prints (arXiv 2312.06109, figure 10), with values as the chart prints numbers:
+The dict has the format that Vary shows (arXiv 2312.06109, figure 10). Its values are written as the chart prints them:
 
     {"title": "…", "data": {"2013": "12.94%", "2014": "16.67%"}}
 
-What the chart does not show has no key.
+A title that the chart does not show has no key.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any, Literal
 Kind = Literal["bar", "grouped_bar", "stacked_bar", "line", "pie", "donut", "composite"]
 
 READABLE = 10
-"""Values that are read from an axis are whole multiples of a tick's distance divided by this."""
+"""The number of divisions between two ticks. Values that are read from an axis are multiples of a division."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """How numbers are printed."""
+    """A number format."""
 
     decimals: int
-    separator: bool = False  # a comma between thousands
+    separator: bool = False  # comma between thousands
     percent: bool = False  # with a percent sign
 
     def text(self, value: float) -> str:
-        """A value as text."""
-        rounded = round(value, self.decimals) + 0.0  # no minus zero
+        """Return a value as text."""
+        rounded = round(value, self.decimals) + 0.0  # turns -0.0 into 0.0
         return f"{rounded:{',' if self.separator else ''}.{self.decimals}f}{'%' if self.percent else ''}"
 
 
@@ -38,19 +38,19 @@ class Numbers:
 class Scale:
     """An axis of values."""
 
-    title: str = ""  # "" where none is drawn
-    ticks: tuple[float, ...] = ()  # from the axis's one end to the other; none for pies
+    title: str = ""  # "": the axis has no title
+    ticks: tuple[float, ...] = ()  # from the low end of the axis to the high end; empty for pies
     tick_numbers: Numbers = Numbers(decimals=0)
-    numbers: Numbers  # of values
-    printed: bool  # values stand beside what they belong to; else they are read from the ticks
+    numbers: Numbers  # format of values
+    printed: bool  # values stand beside their marks; otherwise a reader takes them from the ticks
     log: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Values of one colour, one for each category."""
+    """Values drawn in one colour, one per category."""
 
-    name: str = ""  # "" where none is drawn
+    name: str = ""  # "": the series has no name on the chart
     values: tuple[float, ...]
     is_line: bool = False
     on_right: bool = False  # belongs to the second scale
@@ -58,18 +58,18 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One pair of axes, or one pie."""
+    """A pair of axes, or a pie."""
 
     kind: Kind
-    horizontal: bool = False  # bars lie
+    horizontal: bool = False  # bars run from left to right
     title: str = ""
     category_title: str = ""
     categories: tuple[str, ...]  # from left to right, from top to bottom, or clockwise from the top
     series: tuple[Series, ...]
-    scales: tuple[Scale, ...]  # one, or left and right
+    scales: tuple[Scale, ...]  # one scale, or the left and the right one
 
     def truth(self) -> dict[str, Any]:
-        """What can be read of it. Series without a name (there is but one) have no level of their own."""
+        """Return the data that a reader sees. An unnamed series is the only one and adds no level to the dict."""
         x, y = self.category_title, self.scales[0].title
         if self.horizontal:
             x, y = y, x
@@ -85,18 +85,18 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A picture of one panel or several."""
+    """A picture of one or several panels."""
 
-    title: str = ""  # above several panels
+    title: str = ""  # above several panels; one panel has its own
     panels: tuple[Panel, ...]
 
     @property
     def kind(self) -> str:
-        """The panel's kind, or "panels"."""
+        """The kind of the only panel, or "panels"."""
         return self.panels[0].kind if len(self.panels) == 1 else "panels"
 
     def truth(self) -> dict[str, Any]:
-        """That of its panel; of several panels, theirs below "charts" as they are read."""
+        """Return the data of the only panel, or a dict with the data of all panels in reading order below "charts"."""
         if len(self.panels) == 1:
             return self.panels[0].truth()
         title = {"title": self.title} if self.title else {}
@@ -104,12 +104,12 @@ class Chart:
 
 
 def as_literal(truth: dict[str, Any]) -> str:
-    """A dict of dicts, lists and text as one line that `ast.literal_eval` reads back."""
-    return json.dumps(truth, ensure_ascii=False)  # of these types alone, JSON is Python
+    """Return a dict of dicts, lists and text as one line that `ast.literal_eval` reads."""
+    return json.dumps(truth, ensure_ascii=False)  # for these types JSON is valid Python
 
 
 def linear_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
-    """Ticks at multiples of 1, 2 or 5 times a power of ten that enclose `low` and `high`, at most `most` steps."""
+    """Return ticks that enclose `low` and `high`, at most `most` steps of 1, 2 or 5 times a power of ten."""
     step = 10.0 ** math.floor(math.log10((high - low) / most))
     factor = next(f for f in (1, 2, 5, 10, 20) if math.ceil(high / step / f) - math.floor(low / step / f) <= most)
     step *= factor
@@ -118,11 +118,11 @@ def linear_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
 
 
 def log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """Powers of ten that enclose `low` and `high`, both above zero."""
+    """Return powers of ten that enclose `low` and `high`, both above zero."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     return tuple(round(10.0**n, max(-n, 0)) for n in range(first, last + 1))
 
 
 def decimals_of(step: float) -> int:
-    """Decimals that multiples of `step`, a round number, need."""
+    """Return the number of decimals that multiples of `step`, a round number, need."""
     return max(0, -math.floor(math.log10(step) + 1e-9))

@@ -1,4 +1,4 @@
-"""Bars, lines and slices with their numbers, drawn with matplotlib."""
+"""Drawing of bars, lines and slices with their numbers in matplotlib."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from datagen.chart.data import Numbers, Panel, Scale, Series
-from datagen.chart.style import Look
+from datagen.chart.style import ChartStyle
 
-_FAR = 0.2  # of an axis: lines so far apart do not get in each other's way
+_FAR = 0.2  # share of an axis: numbers between lines this far apart stay clear of both
 
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A number on the chart, and the bar (by its number) or line that it belongs to."""
+    """A number on the chart, with the index of its bar or line."""
 
     text: Text
     bar: int | None = None
@@ -31,66 +31,66 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What was drawn of a panel's series."""
+    """The drawn marks of a panel's series."""
 
     bars: list[Rectangle] = field(default_factory=list)
     lines: list[Line2D] = field(default_factory=list)
     labels: list[Printed] = field(default_factory=list)
-    handles: list[Any] = field(default_factory=list)  # what a legend shows, one for each series
+    handles: list[Any] = field(default_factory=list)  # legend handles, one per series
     names: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """A look with the colours of the series, in matplotlib's units."""
+    """A style in matplotlib's units, with the colours of the series."""
 
-    look: Look
+    style: ChartStyle
 
     def points(self, pixels: float) -> float:
-        """Pixels in points."""
-        return pixels * 72 / self.look.dpi
+        """Convert pixels to points."""
+        return pixels * 72 / self.style.dpi
 
     def number(self, value: float, numbers: Numbers) -> str:
-        """A value as the chart prints it."""
+        """Return a value as the chart prints it."""
         text = numbers.text(value)
-        return text.replace("-", "−") if self.look.true_minus else text
+        return text.replace("-", "−") if self.style.true_minus else text
 
     def colours(self, count: int) -> list[str]:
-        """As many of the palette."""
-        return list(islice(cycle(self.look.palette), count))
+        """Return `count` colours of the palette, repeated where it has fewer."""
+        return list(islice(cycle(self.style.palette), count))
 
     def fill(self, number: int) -> dict[str, Any]:
-        """How the areas of a series are filled."""
-        look, hatch = self.look, self.look.hatches[number % len(self.look.hatches)]
-        edge = look.ink if look.edges or hatch else "none"
-        colour = look.palette[number % len(look.palette)]
+        """Return matplotlib's arguments for the fill of a series' areas."""
+        style, hatch = self.style, self.style.hatches[number % len(self.style.hatches)]
+        edge = style.ink if style.edges or hatch else "none"
+        colour = style.palette[number % len(style.palette)]
         return {"color": colour, "edgecolor": edge, "hatch": hatch, "linewidth": self.points(1.0)}
 
     def small(self) -> float:
-        """Font size of numbers beside marks, in points."""
-        return self.points(self.look.font_px * 0.85)
+        """Return the font size of numbers beside marks, in points."""
+        return self.points(self.style.font_px * 0.85)
 
 
 def draw_bars(axes: Axes, panel: Panel, pen: Pen, marks: Marks) -> None:
-    """The series that are bars: beside each other, or on top of each other."""
+    """Draw the series of bars, side by side or stacked."""
     series = [one for one in panel.series if not one.is_line]
     stacked = panel.kind == "stacked_bar"
-    width = pen.look.bar_share / (1 if stacked else len(series))
+    width = pen.style.bar_share / (1 if stacked else len(series))
     base = [0.0] * len(panel.categories)
     for number, one in enumerate(series):
         shift = 0.0 if stacked else (number - (len(series) - 1) / 2) * width
-        places = [place + shift for place in range(len(panel.categories))]
+        positions = [category + shift for category in range(len(panel.categories))]
         fill = pen.fill(number)
         if panel.horizontal:
-            found = axes.barh(places, one.values, width, left=base, **fill)
+            bars = axes.barh(positions, one.values, width, left=base, **fill)
         else:
-            found = axes.bar(places, one.values, width, bottom=base, **fill)
+            bars = axes.bar(positions, one.values, width, bottom=base, **fill)
         first = len(marks.bars)
-        marks.bars.extend(found.patches)
-        marks.handles.append(found)
+        marks.bars.extend(bars.patches)
+        marks.handles.append(bars)
         marks.names.append(one.name)
         if panel.scales[0].printed:
-            ends = [(place, low, low + value) for place, low, value in zip(places, base, one.values, strict=True)]
+            ends = [(at, low, low + value) for at, low, value in zip(positions, base, one.values, strict=True)]
             for bar, (value, end) in enumerate(zip(one.values, ends, strict=True), start=first):
                 text = pen.number(value, panel.scales[0].numbers)
                 marks.labels.append(_bar_label(axes, text, bar, end, fill["color"], panel, pen))
@@ -101,8 +101,8 @@ def draw_bars(axes: Axes, panel: Panel, pen: Pen, marks: Marks) -> None:
 def _bar_label(
     axes: Axes, text: str, bar: int, end: tuple[float, float, float], colour: str, panel: Panel, pen: Pen
 ) -> Printed:
-    """A bar's number: in its middle where bars are stacked, else beyond its end."""
-    place, low, high = end
+    """Print a bar's number, in the middle of a stacked bar or beyond the end of any other."""
+    across, low, high = end
     inside = panel.kind == "stacked_bar"
     along = (low + high) / 2 if inside else high
     away = 0.0 if inside else math.copysign(pen.points(3), high - low)
@@ -112,42 +112,42 @@ def _bar_label(
     elif panel.horizontal:
         style["ha"] = "left" if away > 0 else "right"
     else:
-        style |= {"va": "bottom" if away > 0 else "top", "rotation": pen.look.label_turn}
+        style |= {"va": "bottom" if away > 0 else "top", "rotation": pen.style.label_turn}
     if panel.horizontal:
-        xy, offset = (along, place), (away, 0.0)
+        xy, offset = (along, across), (away, 0.0)
     else:
-        xy, offset = (place, along), (0.0, away)
-    made = axes.annotate(text, xy, xytext=offset, textcoords="offset points", annotation_clip=False, **style)
-    return Printed(made, bar=bar, inside=inside)
+        xy, offset = (across, along), (0.0, away)
+    label = axes.annotate(text, xy, xytext=offset, textcoords="offset points", annotation_clip=False, **style)
+    return Printed(label, bar=bar, inside=inside)
 
 
 def draw_lines(axes: Axes, panel: Panel, scale: Scale, pen: Pen, marks: Marks) -> None:
-    """The series that are lines."""
-    look = pen.look
+    """Draw the series of lines."""
+    style = pen.style
     before = len(marks.handles)
     series = [one for one in panel.series if one.is_line]
     for number, one in enumerate(series):
-        marker = look.markers[number % len(look.markers)] if look.markers else ""
+        marker = style.markers[number % len(style.markers)] if style.markers else ""
         (line,) = axes.plot(
             range(len(one.values)),
             one.values,
-            color=look.palette[(before + number) % len(look.palette)],
-            linestyle=look.dashes[number % len(look.dashes)],
-            linewidth=pen.points(look.line_px),
+            color=style.palette[(before + number) % len(style.palette)],
+            linestyle=style.dashes[number % len(style.dashes)],
+            linewidth=pen.points(style.line_px),
             marker=marker,
-            markersize=pen.points(look.line_px * 2.6),
+            markersize=pen.points(style.line_px * 2.6),
             zorder=3,
         )
         marks.lines.append(line)
         marks.handles.append(line)
         marks.names.append(one.name)
         if scale.printed:
-            gap = pen.points(4 + look.line_px * (1.3 if marker else 0.5))
-            for place, above in enumerate(_sides(one, series, scale)):
-                text = pen.number(one.values[place], scale.numbers)
-                made = axes.annotate(
+            gap = pen.points(4 + style.line_px * (1.3 if marker else 0.5))
+            for index, above in enumerate(_sides(one, series, scale)):
+                text = pen.number(one.values[index], scale.numbers)
+                label = axes.annotate(
                     text,
-                    (place, one.values[place]),
+                    (index, one.values[index]),
                     xytext=(0, gap if above else -gap),
                     textcoords="offset points",
                     annotation_clip=False,
@@ -155,39 +155,39 @@ def draw_lines(axes: Axes, panel: Panel, scale: Scale, pen: Pen, marks: Marks) -
                     ha="center",
                     va="bottom" if above else "top",
                 )
-                marks.labels.append(Printed(made, line=len(marks.lines) - 1))
+                marks.labels.append(Printed(label, line=len(marks.lines) - 1))
 
 
 def _sides(one: Series, series: Sequence[Series], scale: Scale) -> Iterator[bool]:
-    """Whether each number stands above its point: on the side where neither a line close by nor its own one goes."""
+    """Yield per point whether its number stands above it, on the side clear of close lines and of its own line."""
     height = math.log10 if scale.log else float
     far = _FAR * (height(scale.ticks[-1]) - height(scale.ticks[0]))
     heights = list(map(height, one.values))
     others = [list(map(height, other.values)) for other in series if other is not one]
-    for place, value in enumerate(heights):
-        near = [other[place] for other in others if abs(other[place] - value) < far]
+    for index, value in enumerate(heights):
+        near = [other[index] for other in others if abs(other[index] - value) < far]
         if near:
             yield value > sum(near) / len(near) or (value == max(near) and series[0] is one)
         else:
-            around = heights[max(place - 1, 0) : place + 2]
+            around = heights[max(index - 1, 0) : index + 2]
             yield value >= (sum(around) - value) / (len(around) - 1)
 
 
 def draw_slices(axes: Axes, panel: Panel, pen: Pen, marks: Marks) -> None:
-    """A pie or donut, clockwise from the top, with names and numbers."""
-    look, values, numbers = pen.look, panel.series[0].values, panel.scales[0].numbers
+    """Draw a pie or donut clockwise from the top, with names and numbers."""
+    style, values, numbers = pen.style, panel.series[0].values, panel.scales[0].numbers
     colours = pen.colours(len(values))
-    ring = 1 - look.hole if panel.kind == "donut" else 1.0
-    edge = {"linewidth": pen.points(1.5), "edgecolor": look.axes_face, "width": ring}
+    ring = 1 - style.hole if panel.kind == "donut" else 1.0
+    edge = {"linewidth": pen.points(1.5), "edgecolor": style.axes_face, "width": ring}
     wedges = axes.pie(values, colors=colours, startangle=90, counterclock=False, wedgeprops=edge)[0]
     marks.handles.extend(wedges)
     marks.names.extend(panel.categories)
-    within = look.slices != "outside" and min(values) >= 0.06 * sum(values)
+    within = style.slices != "outside" and min(values) >= 0.06 * sum(values)
     for name, value, wedge, colour in zip(panel.categories, values, wedges, colours, strict=True):
         middle = math.radians((wedge.theta1 + wedge.theta2) / 2)
         x, y = math.cos(middle), math.sin(middle)
         text = pen.number(value, numbers)
-        beside = "" if look.slices == "legend" else name
+        beside = "" if style.slices == "legend" else name
         if within:
             far = 1 - ring / 2 if ring < 1 else 0.68
             axes.text(far * x, far * y, text, fontsize=pen.small(), color=_ink_on(colour), ha="center", va="center")
@@ -200,6 +200,6 @@ def draw_slices(axes: Axes, panel: Panel, pen: Pen, marks: Marks) -> None:
 
 
 def _ink_on(colour: str) -> str:
-    """Black or white, whichever can be read on a colour "#rrggbb"."""
+    """Return black or white, whichever can be read on a colour "#rrggbb"."""
     red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"

@@ -1,4 +1,4 @@
-"""Rendered charts → Python dicts: `python -m datagen.chart --charts 250000 --out shards/chart`."""
+"""The source of drawn charts, each with its data as a Python dict."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from datagen.chart.data import Chart, as_literal
-from datagen.chart.legibility import faults
-from datagen.chart.style import TRIES, choose_look
+from datagen.chart.legibility import layout_faults
+from datagen.chart.style import TRIES, choose_style
 from datagen.chart.topics import LANGUAGES, make_chart
 from datagen.image_source import exchange
 from datagen.source import Source, Unit
@@ -21,27 +23,27 @@ from varyforge.prompts import choose
 from varyforge.sample import Image, make_key
 
 if TYPE_CHECKING:
-    from datagen.chart.draw import Drawing
+    from datagen.chart.draw import ChartDrawing
 
 RULES = "2"
-"""Changes when the same settings give other charts."""
+"""The version of the rules. It is raised when the same settings give other charts."""
 
-_BLOCK = 1000  # charts of an input: there are no files, an input is the range of their numbers
-_FINEST_PX = 3.5  # the smallest difference that has to be read from an axis, where 1024 px are the long side
+_BLOCK = 1000  # charts per input; an input is a range of chart numbers instead of a file
+_FINEST_PX = 3.5  # least length on an axis of the smallest value difference, for a picture 1024 px long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartSource(Source):
-    """Charts that are drawn here: a chart is a function of seed and number, whatever the number of charts."""
+    """Charts that the project draws. A chart depends on seed and number alone, not on how many charts there are."""
 
     charts: int
     seed: int = 0
-    languages: list[str] = field(default_factory=lambda: list(LANGUAGES))  # each chart is in one, by chance
-    long_side_px: int = 1024  # at most; at least three quarters of it
+    languages: list[str] = field(default_factory=lambda: list(LANGUAGES))  # drawn at random per chart
+    long_side_px: int = 1024  # longest side of a picture; at least three quarters of this
     jpeg_quality: int = 90
 
     name = "chart"
-    locations = ("charts",)  # more of them leave those there are as they are
+    locations = ("charts",)  # a larger number leaves existing charts unchanged
     prompt_lists = ("chart",)
 
     def __post_init__(self) -> None:
@@ -52,24 +54,27 @@ class ChartSource(Source):
             raise ValueError(f"languages {self.languages}: expected one or more of {', '.join(LANGUAGES)}, each once")
 
     @property
+    @override
     def versions(self) -> Mapping[str, str]:
-        """See `Source`."""
-        from datagen.chart.draw import FREETYPE_VERSION  # noqa: PLC0415  # half a second for matplotlib
+        from datagen.chart.draw import FREETYPE_VERSION  # noqa: PLC0415  # matplotlib takes half a second
 
-        packages = {name: version(name) for name in ("matplotlib", "pymupdf")}  # the latter for its Chinese font
+        packages = {name: version(name) for name in ("matplotlib", "pymupdf")}  # PyMuPDF has the Chinese font
         return {"chart rules": RULES, "freetype": FREETYPE_VERSION, **packages}
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """Ranges of numbers, "3000-3999"."""
+        """Yield ranges of chart numbers, such as "3000-3999"."""
         for first in range(0, self.charts, _BLOCK):
             yield f"{first}-{min(first + _BLOCK, self.charts) - 1}"
 
+    @override
     def document(self, path: str) -> str:
-        """See `Source`. The same for a range that is not full yet."""
+        """Name a range of chart numbers. An incomplete range has the name of the complete one."""
         return f"charts-{int(path.partition('-')[0]) // _BLOCK:06d}"
 
+    @override
     def units(self, path: str, file: str) -> Iterable[Unit]:
-        """One unit per chart, each a document of its own."""
+        """Return one unit per chart. Each chart is a document of its own."""
         first, last = map(int, path.split("-"))
         return [self._unit(number) for number in range(first, last + 1)]
 
@@ -79,13 +84,14 @@ class ChartSource(Source):
         payload = {"number": number, "language": language}
         return Unit(id=name, document=name, content=f"{name}#{language}#{self.long_side_px}", payload=payload)
 
+    @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Draws the chart, again and tighter while text is cut off or overlaps."""
-        chart, drawing, found, attempt = self._drawn(unit)
+        """Draw the chart, with a tighter style each time while text is clipped or overlaps."""
+        chart, drawing, faults, attempt = self._draw(unit)
         language = unit.payload["language"]
-        if found:
-            detail = ", ".join(f"{fault} {count}" for fault, count in sorted(found.items()))
-            return Rejected(gate="layout", value=found.total(), threshold=0, detail=detail, language=language)
+        if faults:
+            detail = ", ".join(f"{fault} {count}" for fault, count in sorted(faults.items()))
+            return Rejected(gate="layout", value=faults.total(), threshold=0, detail=detail, language=language)
         key = make_key(self.name, unit.content)
         prompt = choose("chart", language, key)
         sample = exchange(
@@ -106,20 +112,20 @@ class ChartSource(Source):
         )
         return Written(samples=(sample,), language=language, notes={"drawn_again": attempt} if attempt else {})
 
+    @override
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
-        """See `Source`."""
-        return encode_jpeg(self._drawn(unit)[1].picture, self.jpeg_quality)
+        return encode_jpeg(self._draw(unit)[1].picture, self.jpeg_quality)
 
-    def _drawn(self, unit: Unit) -> tuple[Chart, Drawing, Counter[str], int]:
-        """A unit's chart, its last drawing, what is wrong with that, and how many came before it."""
-        from datagen.chart.draw import draw  # noqa: PLC0415  # not for `--help`
+    def _draw(self, unit: Unit) -> tuple[Chart, ChartDrawing, Counter[str], int]:
+        """Return a unit's chart, the last drawing of it, that drawing's faults, and the number of earlier drawings."""
+        from datagen.chart.draw import draw  # noqa: PLC0415  # `--help` needs no matplotlib
 
         language, rng = unit.payload["language"], random.Random(unit.content)
         chart = make_chart(rng, language)
-        look = choose_look(rng, chart, self.long_side_px)
+        style = choose_style(rng, chart, self.long_side_px)
         for attempt in range(TRIES):
-            drawing = draw(chart, look.tighter(attempt), language)
-            found = faults(drawing.layout, _FINEST_PX * max(drawing.layout.size) / 1024)
-            if not found:
+            drawing = draw(chart, style.tighter(attempt), language)
+            faults = layout_faults(drawing.layout, _FINEST_PX * max(drawing.layout.size) / 1024)
+            if not faults:
                 break
-        return chart, drawing, found, attempt
+        return chart, drawing, faults, attempt

@@ -1,4 +1,4 @@
-"""How a chart looks: sizes, colours, what is drawn where; chosen by chance."""
+"""The random style of a chart: sizes, colours and positions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Literal
 
 from datagen.chart.data import Chart, Panel
 
-LegendPlace = Literal["right", "below", "above", "inside"]
-SlicePlace = Literal["outside", "inside", "legend"]
+LegendPosition = Literal["right", "below", "above", "inside"]
+LabelPosition = Literal["outside", "inside", "legend"]
 
 TRIES = 5
-"""How often a chart is drawn at most until its text fits."""
+"""The most drawings of one chart, each with a tighter style than the one before."""
 
 _PALETTES = (
     ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
@@ -39,48 +39,48 @@ _FACES = (  # (figure, axes, ink)
     ("#1e1e2e", "#1e1e2e", "#e6e6e6"),
     ("#100c2a", "#100c2a", "#d8d8e6"),
 )
-_LEAST_DIFFERENCE = 70.0  # of two colours, see `_difference`
+_LEAST_DIFFERENCE = 70.0  # least distance of two colours (see `_difference`)
 _HATCHES = ("", "//", "\\\\", "xx", "..", "--")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """A chart's appearance. Sizes in pixels of the picture."""
+class ChartStyle:
+    """A chart's appearance. Sizes are in pixels of the picture."""
 
     width_px: int
     height_px: int
     dpi: int
     font_px: float
-    font: int  # which of the fonts there are
+    font: int  # number that selects the font
     title_scale: float
     title_bold: bool
     title_left: bool
-    true_minus: bool  # − and not a hyphen
+    true_minus: bool  # − instead of a hyphen
     palette: tuple[str, ...]
     face: str
     axes_face: str
     ink: str
-    grid: str  # a line style, "" for none
+    grid: str  # line style; "": no grid
     frame: Literal["box", "corner", "base"]
-    legend: LegendPlace
+    legend: LegendPosition
     legend_frame: bool
-    bar_share: float  # of the room for a category
-    edges: bool  # around bars and slices
+    bar_share: float  # share of a category's width that bars fill
+    edges: bool  # bars and slices are outlined
     hatches: tuple[str, ...]
-    markers: tuple[str, ...]  # empty for none
+    markers: tuple[str, ...]  # empty: lines without markers
     dashes: tuple[str, ...]
     line_px: float
-    turn: int  # degrees by which category labels are turned that have no room
-    bare: bool  # no numbers at an axis whose values are printed
-    minor: bool  # ticks between the ticks
-    label_turn: int = 0  # degrees by which numbers above bars are turned
-    slices: SlicePlace  # where the names and numbers of a pie stand
-    hole: float  # of a donut, as a share of its radius
+    turn: int  # degrees by which category labels turn where they do not fit
+    bare: bool  # axis without numbers where values are printed
+    minor: bool  # minor ticks
+    label_turn: int = 0  # degrees by which numbers above bars turn
+    slices: LabelPosition  # position of a pie's names and numbers
+    hole: float  # of a donut, as a share of the radius
 
-    def tighter(self, attempt: int) -> Look:
-        """How it is drawn the next time, when the text did not fit: smaller, steeper, the legend outside."""
+    def tighter(self, attempt: int) -> ChartStyle:
+        """Return the style of a further attempt after text did not fit: smaller, steeper, legend outside the axes."""
         if attempt == 0:
             return self
         return replace(
@@ -92,12 +92,12 @@ class Look:
         )
 
 
-def choose_look(rng: random.Random, chart: Chart, long_side_px: int) -> Look:
-    """A look that suits the chart: a function of the state of `rng`."""
+def choose_style(rng: random.Random, chart: Chart, long_side_px: int) -> ChartStyle:
+    """Return a style that suits the chart, a function of the state of `rng`."""
     width, height = _size(rng, chart, long_side_px)
     face, axes_face, ink = rng.choice(_FACES if rng.random() < 0.6 else _FACES[:3])
     hatched = rng.random() < 0.12
-    return Look(
+    return ChartStyle(
         width_px=width,
         height_px=height,
         dpi=rng.choice((72, 96, 100, 120, 150)),
@@ -130,7 +130,7 @@ def choose_look(rng: random.Random, chart: Chart, long_side_px: int) -> Look:
 
 
 def _size(rng: random.Random, chart: Chart, long_side_px: int) -> tuple[int, int]:
-    """Width and height; several panels stand beside each other or, in a tall picture, below each other."""
+    """Return width and height. Panels stand side by side in a wide picture and below each other in a tall one."""
     long = rng.randint(long_side_px * 3 // 4, long_side_px)
     count = len(chart.panels)
     if count > 1:
@@ -147,24 +147,27 @@ def _size(rng: random.Random, chart: Chart, long_side_px: int) -> tuple[int, int
 
 
 def _colour_count(panel: Panel) -> int:
-    """How many colours a panel tells apart."""
+    """Return the number of colours that a panel needs."""
     return len(panel.categories) if panel.kind in ("pie", "donut") else len(panel.series)
 
 
 def _colours(rng: random.Random, ground: str, count: int) -> tuple[str, ...]:
-    """At least `count` colours of a palette that can be told from each other and from the ground they are on."""
+    """Return at least `count` colours of one palette that differ from each other and from the background `ground`.
+
+    Where no palette has as many, the palette with most such colours is taken.
+    """
     best: list[str] = []
     for palette in rng.sample(_PALETTES, len(_PALETTES)):
-        found: list[str] = []
+        distinct: list[str] = []
         for colour in rng.sample(palette, len(palette)):
-            if all(_difference(colour, other) >= _LEAST_DIFFERENCE for other in (ground, *found)):
-                found.append(colour)
-        if len(found) >= count:
-            return tuple(found)
-        best = max(best, found, key=len)
+            if all(_difference(colour, other) >= _LEAST_DIFFERENCE for other in (ground, *distinct)):
+                distinct.append(colour)
+        if len(distinct) >= count:
+            return tuple(distinct)
+        best = max(best, distinct, key=len)
     return tuple(best)
 
 
 def _difference(one: str, other: str) -> float:
-    """Of two colours "#rrggbb": the distance of their channels, 0 to 442."""
+    """Return the Euclidean distance of two colours "#rrggbb" in RGB, 0 to 442."""
     return math.dist(*([int(colour[n : n + 2], 16) for n in (1, 3, 5)] for colour in (one, other)))

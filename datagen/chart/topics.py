@@ -1,4 +1,4 @@
-"""Charts by chance: a topic, what of it is shown and how it is said. The words lie in `data/charts.toml`."""
+"""Random charts: a topic, its data and its wording. The words are in `data/charts.toml`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datagen.chart.values import Column, Quantity, columns, fit_scale, growth, p
 
 LANGUAGES = ("en", "zh")
 
-_KINDS: Mapping[Kind, int] = {  # how often each
+_KINDS: Mapping[Kind, int] = {  # relative frequency
     "bar": 22,
     "grouped_bar": 16,
     "stacked_bar": 10,
@@ -35,7 +35,7 @@ def _bank() -> Mapping[str, Any]:
 
 
 def make_chart(rng: random.Random, language: str) -> Chart:
-    """A chart in `language` ("en" or "zh"): a function of the state of `rng`."""
+    """Return a chart in `language` ("en" or "zh"), a function of the state of `rng`."""
     if rng.random() >= _SHARE_OF_PANELS:
         kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
         return Chart(panels=(_Author(rng, language, is_panel=False).panel(kind),))
@@ -51,30 +51,30 @@ class _Span:
     title: str
     names: tuple[str, ...]
     is_time: bool
-    period: str  # for the title; "" where there is none
+    period: str  # for the title; "": none
 
 
 class _Author:
-    """Chooses a topic, its words in one language and its numbers."""
+    """A random choice of topic, words in one language and numbers."""
 
     def __init__(self, rng: random.Random, language: str, *, is_panel: bool) -> None:
         self.rng = rng
-        self.words: Mapping[str, Any] = _bank()[language]  # those of every topic
+        self.words: Mapping[str, Any] = _bank()[language]  # words that all topics share
         self.language = language
-        self.is_panel = is_panel  # one of several: simpler
-        self.most = 6 if is_panel else 12  # categories
+        self.is_panel = is_panel  # one of several panels, which are simpler
+        self.most = 6 if is_panel else 12  # most categories
         self.names = {name: rng.choice(self.words[plural]) for name, plural in _NAMES.items()}
 
     def fill(self, pattern: str, **fields: object) -> str:
-        """One of the patterns of that name, with its fields and the chart's city and company."""
+        """Fill a random pattern of that name with `fields` and the chart's city and company."""
         return str(self.rng.choice(self.words[pattern])).format(**self.names, **fields)
 
     def year(self) -> int:
-        """A year of the last decades."""
+        """Return a random year from 1995 to 2024."""
         return self.rng.choice(_YEARS)
 
     def panel(self, kind: Kind) -> Panel:
-        """A panel of `kind`."""
+        """Return a random panel of `kind`."""
         topic = self.rng.choice([topic for topic in _bank()["topics"] if _suits(topic, kind)])
         words = topic[self.language]
         quantity = Quantity(
@@ -90,10 +90,10 @@ class _Author:
     # ------------------------------------------------------------------------------------------------------ panels
 
     def _plain(self, kind: Kind, words: Mapping[str, Any], quantity: Quantity, span: _Span) -> Panel:
-        """Bars or lines over one axis."""
+        """Return bars or lines over one axis."""
         rng, stacked = self.rng, kind == "stacked_bar"
         horizontal = kind != "line" and rng.random() < (0.1 if span.is_time else 0.4)
-        names, shown = self._series_names(kind, words, span)
+        names, grouping = self._series_names(kind, words, span)
         few = len(names) * len(span.names) <= (18 if kind != "line" or len(names) == 1 else 10)
         log = kind == "line" and few and quantity.spans_decades and rng.random() < 0.4
         printed = stacked or log or rng.random() < (0.55 if few else 0.1)
@@ -109,9 +109,9 @@ class _Author:
             scale, values = fit_scale(
                 rng, raw, quantity, printed=printed, from_zero=from_zero, log=log, room=(below, above)
             )
-        period = "" if shown == "years" else span.period
-        title, scale = self._titles(words, scale, period, by_item=not span.is_time or shown == "items")
-        if not shown and rng.random() < 0.2:
+        period = "" if grouping == "years" else span.period
+        title, scale = self._titles(words, scale, period, by_item=not span.is_time or grouping == "items")
+        if not grouping and rng.random() < 0.2:
             names = [words["quantity"]]
         return Panel(
             kind=kind,
@@ -127,7 +127,7 @@ class _Author:
         )
 
     def _stack(self, raw: Sequence[Column], quantity: Quantity) -> tuple[Scale, list[Column]]:
-        """The scale of stacked bars holds their sums; shares are made to sum up to 100."""
+        """Return a scale up to the sums of the stacks, and the values. Percentages add up to 100 in each stack."""
         if quantity.unit == "%":
             rows = [shares(row, 1) for row in zip(*raw, strict=True)]
             scale, _ = fit_scale(self.rng, [(100.0,)], quantity, printed=True, from_zero=True)
@@ -138,14 +138,14 @@ class _Author:
         return scale, [tuple(round(value, decimals) for value in column) for column in raw]
 
     def _composite(self, words: Mapping[str, Any], quantity: Quantity, span: _Span) -> Panel:
-        """Bars on the left axis; how fast their sum grows, as a line on the right one."""
+        """Return bars on the left axis and the growth of their sum as a line on the right axis."""
         rng = self.rng
         names = [words["quantity"]] if rng.random() < 0.7 else self._groups(words)[:2]
         mild = replace(quantity, low=max(quantity.low, quantity.high / 4))
         raw = columns(rng, mild, count=len(names), length=len(span.names) + 1, is_time=True, log=False)
-        shown = rng.choice(("bars", "line", "none", "none"))
-        bars, line = shown == "bars", shown == "line"
-        apart = bars or line  # the line runs above the bars, so that nothing lies on a printed number
+        printed = rng.choice(("bars", "line", "none", "none"))
+        bars, line = printed == "bars", printed == "line"
+        apart = bars or line  # the line runs above the bars, clear of printed numbers
         left, values = fit_scale(
             rng, [column[1:] for column in raw], quantity, printed=bars, from_zero=True, room=(0, 0.9 if apart else 0)
         )
@@ -170,7 +170,7 @@ class _Author:
         )
 
     def _pie(self, kind: Kind, words: Mapping[str, Any], quantity: Quantity) -> Panel:
-        """Slices that print their share or their value."""
+        """Return a pie whose slices print their share or value."""
         rng, span = self.rng, self._items(words)
         raw = slices(rng, len(span.names))
         if quantity.unit == "%" or rng.random() < 0.6:
@@ -235,7 +235,7 @@ class _Author:
         return tuple(f"{first + n * step:02d}:00" for n in range(count))
 
     def _series_names(self, kind: Kind, words: Mapping[str, Any], span: _Span) -> tuple[list[str], str]:
-        """Names of the series, and what they are: "items", "years", "groups"; [""] and "" for one without."""
+        """Return names of the series and their kind ("items", "years", "groups"); ([""], "") for an unnamed series."""
         rng = self.rng
         if kind == "stacked_bar":
             return rng.sample(words["items"], rng.randint(2, 5)), "items"
@@ -252,7 +252,7 @@ class _Author:
         return [name.format(**self.names) for name in words["groups"]]
 
     def _titles(self, words: Mapping[str, Any], scale: Scale, period: str, *, by_item: bool) -> tuple[str, Scale]:
-        """The title, and the scale with its own: one of the two says in what unit, unless a percent sign does."""
+        """Return the panel's title and the scale with its title. One of them names the unit where no "%" is printed."""
         rng, unit = self.rng, "" if scale.numbers.percent else words["unit"]
         headline = self._headline(words, period, by_item=by_item) if self.is_panel or rng.random() < 0.9 else ""
         if not headline or rng.random() < 0.7:
@@ -283,7 +283,7 @@ _TIMES = {
 
 
 def _suits(topic: Mapping[str, Any], kind: Kind) -> bool:
-    """Whether a topic makes sense as this kind of chart."""
+    """Return whether a topic makes sense as this kind of chart."""
     if kind in ("pie", "donut", "stacked_bar"):
         return bool(topic.get("parts", False))
     if kind == "composite":

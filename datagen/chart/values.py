@@ -1,4 +1,4 @@
-"""Believable numbers for charts by chance, rounded to what can be read, and the axes that show them."""
+"""Plausible random numbers for charts, rounded to a precision that can be read, and their axes."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from datagen.chart.data import READABLE, Numbers, Scale, decimals_of, linear_tic
 
 Column = tuple[float, ...]
 
-_LEAST_SLICE = 0.03  # of a pie
-_MOST_RATIO = 8.0  # of the largest value of a chart to the smallest, so that both can be compared
-_LEAST_COUNT = 20.0  # what is counted goes at least so far, so that its steps are small
-_LOG_ROOM = 1.3  # a factor that is left free on a logarithmic axis
-_LOG_RATIO = 40.0  # a range at least so wide may have a logarithmic axis
+_LEAST_SLICE = 0.03  # share of a pie
+_MOST_RATIO = 8.0  # largest value of a chart ÷ smallest, so that both can be compared
+_LEAST_COUNT = 20.0  # least top of an axis of counts, so that a step of 1 is small
+_LOG_ROOM = 1.3  # factor left free at each end of a logarithmic axis
+_LOG_RATIO = 40.0  # least high ÷ low of a range with a logarithmic axis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """What is measured: its unit and where its values lie."""
+    """A measured quantity with its unit and range of values."""
 
     unit: str
     low: float
     high: float
-    whole: bool  # is counted in whole numbers
+    whole: bool  # counted in whole numbers
 
     @property
     def spans_decades(self) -> bool:
-        """Whether a logarithmic axis makes sense."""
+        """Whether a logarithmic axis suits the range."""
         return self.low > 0 and self.high >= _LOG_RATIO * self.low
 
 
 def columns(
     rng: random.Random, quantity: Quantity, *, count: int, length: int, is_time: bool, log: bool
 ) -> list[Column]:
-    """Raw values of `count` series. Over time, neighbours are alike."""
+    """Return raw values of `count` series. Neighbouring values in time differ little."""
     low, high = (quantity.low, quantity.high) if log else _window(rng, quantity)
     shapes = [_walk(rng, length) if is_time else [rng.random() for _ in range(length)] for _ in range(count)]
     if log:
@@ -46,7 +46,7 @@ def columns(
 
 
 def _window(rng: random.Random, quantity: Quantity) -> tuple[float, float]:
-    """The part of the range that one chart's values lie in."""
+    """Return low and high end of one chart's values within the quantity's range."""
     low, high = quantity.low, quantity.high
     if low <= 0:
         size = rng.uniform(0.4, 1)
@@ -57,7 +57,7 @@ def _window(rng: random.Random, quantity: Quantity) -> tuple[float, float]:
 
 
 def _walk(rng: random.Random, length: int) -> list[float]:
-    """A random walk with drift between 0 and 1, which throw it back."""
+    """Return a random walk with drift that is reflected at 0 and 1."""
     level, drift, noise = rng.random(), rng.uniform(-0.08, 0.12), rng.uniform(0.05, 0.15)
     walk = []
     for _ in range(length):
@@ -68,13 +68,13 @@ def _walk(rng: random.Random, length: int) -> list[float]:
 
 
 def growth(raw: Sequence[Column]) -> Column:
-    """Change of the columns' sum from each value to the next, in percent."""
+    """Return the change of the columns' sum from each row to the next, in percent."""
     sums = [sum(row) for row in zip(*raw, strict=True)]
     return tuple(100 * (after / before - 1) for before, after in pairwise(sums))
 
 
 def shares(values: Sequence[float], decimals: int) -> Column:
-    """Values as parts of 100, rounded so that they still make 100: the largest remainders are rounded up."""
+    """Return values as percentages that add up to 100. The largest remainders are rounded up."""
     unit = 10.0**decimals
     exact = [100 * unit * value / sum(values) for value in values]
     parts = [math.floor(part) for part in exact]
@@ -85,14 +85,14 @@ def shares(values: Sequence[float], decimals: int) -> Column:
 
 
 def slices(rng: random.Random, count: int) -> Column:
-    """Raw values of a pie's slices, none of them too thin to be seen."""
+    """Return raw values of a pie's slices, all wide enough to be seen."""
     sizes = [rng.uniform(0.15, 1) ** 2 for _ in range(count)]
     least = _LEAST_SLICE * sum(sizes) * 1.2
     return tuple(max(size, least) for size in sizes)
 
 
 def printed_decimals(rng: random.Random, largest: float) -> int:
-    """How many decimals values up to `largest` are printed with."""
+    """Return the number of decimals for printed values up to `largest`."""
     if largest >= 1000:
         return 0
     if largest >= 100:
@@ -110,16 +110,16 @@ def fit_scale(
     log: bool = False,
     room: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Scale, list[Column]]:
-    """An axis for raw values, and the values rounded to what can be read.
+    """Return an axis for raw values, and the values rounded to a precision that can be read.
 
     Args:
-        rng: decides how numbers are printed.
-        raw: one column for each series.
-        quantity: what they are.
-        printed: values stand beside their marks; else they are rounded to tenths of the distance between ticks.
-        from_zero: the axis holds zero, as bars need it.
-        log: powers of ten as ticks.
-        room: left free below and above the values, as shares of their span.
+        rng: chooses the number format.
+        raw: one column per series.
+        quantity: the quantity of the values.
+        printed: values stand beside their marks; otherwise values are rounded to a tenth of the tick distance.
+        from_zero: the axis includes zero, which bars need.
+        log: the ticks are powers of ten.
+        room: free space below and above the values, as shares of the values' span.
     """
     flat = [value for column in raw for value in column]
     low, high = min(flat), max(flat)

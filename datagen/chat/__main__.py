@@ -1,4 +1,4 @@
-"""The command line of `datagen.chat`."""
+"""The command line `python -m datagen.chat`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from varyforge.errors import command
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = job_parser(
+    """Return the parser of the command line."""
+    arguments = job_parser(
         "datagen.chat",
-        "Turns chats (ShareGPT, Baize, Alpaca, OpenAI's messages) into text conversations.",
+        "Turns chats (ShareGPT, Baize, Alpaca, OpenAI messages) into text conversations.",
         ChatSource,
         examples="""
   python -m datagen.chat ShareGPT_V3_unfiltered_cleaned_split.json --out shards/sharegpt
   python -m datagen.chat alpaca_en.json alpaca_zh.json --out shards/alpaca licence=cc-by-nc-4.0
   python -m datagen.chat chats/ --out shards/chat --limit 1000""",
     )
-    made.add_argument("paths", nargs="+", help="JSON or JSON Lines files or folders, then key=value settings")
-    return made
+    arguments.add_argument(
+        "paths", nargs="+", help="JSON or JSON Lines files or their folders, then key=value settings"
+    )
+    return arguments
 
 
 @command
 def main() -> int:
-    """Parses the command line and runs the job."""
+    """Parse the command line and run the data job."""
     arguments = parser().parse_intermixed_args()
     paths, settings = paths_and_settings(arguments.paths)
     return run_source(ChatSource, {"paths": paths}, settings, arguments)

@@ -1,4 +1,4 @@
-"""Chats → text conversations: `python -m datagen.chat sharegpt.json baize.json alpaca.json --out shards/chat`."""
+"""The source of text conversations from published chats."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import override
 
 from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
 from datagen.inputs.listing import list_files, name_of
@@ -21,67 +23,69 @@ _PART = re.compile(r"([A-Za-z0-9]{7})_\d+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatSource(SourceSettings):
-    """Pure text: conversations as ShareGPT, Baize, Alpaca and OpenAI publish them; the original words are the prompt.
+    """Conversations without images in the formats of ShareGPT, Baize, Alpaca and OpenAI, with their original prompts.
 
-    A unit is a record. `varyforge.conversations` tells its form by its keys, and says what becomes of its turns.
+    A unit is a record. `varyforge.conversations` recognises its format by its keys and cleans its turns.
     """
 
-    paths: list[str]  # JSON or JSON Lines files, or folders searched for them
+    paths: list[str]  # JSON or JSON Lines files, or folders of them
 
     name = "chat"
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Source`."""
         return list_files(self.paths, *SUFFIXES)
 
+    @override
     def document(self, path: str) -> str:
-        """See `Source`."""
         return name_of(path, self.paths)
 
+    @override
     def units(self, path: str, file: str) -> Iterator[Unit]:
-        """One unit per record; a file that is no list of records, or breaks off, costs itself."""
+        """Return one unit per record. A file that is no list of records, or breaks off, fails as a whole."""
         return (_unit(self.document(path), record) for record in records(Path(file)))
 
+    @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """One conversation."""
+        """Make one conversation."""
         dialogue = tidy(unit.payload["turns"])
         if isinstance(dialogue, Rejected):
             return dialogue
-        form = unit.payload["form"]
+        format = unit.payload["form"]
         sample = Sample(
             key=make_key(self.name, unit.content),
             task="text",
             turns=dialogue.turns,
             source=self.name,
-            origin={"document": unit.document, "form": form, "language": dialogue.language},
+            origin={"document": unit.document, "form": format, "language": dialogue.language},
         )
-        notes = {f"{form}_records": 1, **dialogue.notes}
+        notes = {f"{format}_records": 1, **dialogue.notes}
         return Written(samples=(sample,), notes=notes, language=dialogue.language)
 
 
 def _unit(file: str, record: Record) -> Unit:
     name = f"{file}#{record.number:06d}"
     try:
-        form, turns = read_turns(record.fields)
+        format, turns = read_turns(record.fields)
     except WrongFormat as error:
         return failed_record(name, error)
     return Unit(
         id=name,
-        document=_document(file, form, record.fields) or name,
+        document=_document(file, format, record.fields) or name,
         content=digest(turns),
-        payload={"form": form, "turns": turns},
-        verdict=_about_images(record.fields, turns),
+        payload={"form": format, "turns": turns},
+        verdict=_reject_images(record.fields, turns),
     )
 
 
-def _document(file: str, form: str, record: Mapping[str, Any]) -> str:
-    """What the parts of one conversation share; ShareGPT cuts long ones into the ids "QWJhYvA_0", "QWJhYvA_17" etc."""
-    part = _PART.fullmatch(str(record.get("id"))) if form == "sharegpt" else None
+def _document(file: str, format: str, record: Mapping[str, Any]) -> str:
+    """Return the document of a conversation that ShareGPT has cut into parts ("QWJhYvA_0", "QWJhYvA_17"), or ""."""
+    part = _PART.fullmatch(str(record.get("id"))) if format == "sharegpt" else None
     return f"{file}#{part[1]}" if part else ""
 
 
-def _about_images(record: Mapping[str, Any], turns: Sequence[RawTurn]) -> Rejected | None:
-    """The verdict on a conversation about images, which is none without them."""
+def _reject_images(record: Mapping[str, Any], turns: Sequence[RawTurn]) -> Rejected | None:
+    """Reject a conversation about images."""
     images = sum(len(pieces) - 1 for _, pieces in turns) or int(bool(record.get("image") or record.get("images")))
     detail = "the record is about images; datagen.vqa reads such"
     return Rejected(gate="images", value=images, threshold=0, detail=detail) if images else None

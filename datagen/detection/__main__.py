@@ -1,4 +1,4 @@
-"""The command line of `datagen.detection`."""
+"""The command line `python -m datagen.detection`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import yaml
 
 from datagen.cli import job_parser, run_source
-from datagen.detection.annotations import READERS
+from datagen.detection.annotations.formats import READERS
 from datagen.detection.source import DetectionSource
 from varyforge.errors import UserError, command
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = job_parser(
+    """Return the parser of the command line."""
+    arguments = job_parser(
         "datagen.detection",
-        "Turns images with boxes into detection and REC conversations.",
+        "Turns images with boxes into conversations for detection and referring expression comprehension (REC).",
         DetectionSource,
         examples="""
   python -m datagen.detection --coco instances_train2017.json --images train2017/ --out shards/coco
@@ -28,49 +28,45 @@ def parser() -> argparse.ArgumentParser:
   python -m datagen.detection --voc VOCdevkit/VOC2012/ --out shards/voc image_set=trainval
   python -m datagen.detection --yolo dataset/ --map-classes names.yaml --out shards/own""",
     )
-    add = made.add_mutually_exclusive_group(required=True).add_argument
-    add("--coco", metavar="JSON", help="COCO form, Objects365 too: a file, or a folder of them")
-    add("--openimages", metavar="CSV", help="boxes in OpenImages' form: a file, or a folder of them")
-    add(
-        "--voc",
-        metavar="FOLDER",
-        help="Pascal VOC form: Annotations/*.xml and JPEGImages/, or XML files anywhere below",
+    add = arguments.add_mutually_exclusive_group(required=True).add_argument
+    add("--coco", metavar="JSON", help="COCO format, also of Objects365: a file or a folder of them")
+    add("--openimages", metavar="CSV", help="boxes in OpenImages format: a file or a folder of them")
+    add("--voc", metavar="FOLDER", help="Pascal VOC format: Annotations/*.xml and JPEGImages/, or XML at any depth")
+    add("--yolo", metavar="FOLDER", help="YOLO format: data.yaml, images/ and labels/, or text files beside the images")
+    arguments.add_argument("--images", default="", help="folder of the images (VOC, YOLO: if it is another folder)")
+    arguments.add_argument(
+        "--classes", default="", metavar="FILE", help="class descriptions of OpenImages, class names of YOLO"
     )
-    add("--yolo", metavar="FOLDER", help="YOLO form: data.yaml, images/ and labels/, or texts beside the images")
-    made.add_argument("--images", default="", help="folder of the images (VOC, YOLO: where it is not the same)")
-    made.add_argument(
-        "--classes", default="", metavar="FILE", help="OpenImages' class descriptions; YOLO's class names"
+    arguments.add_argument("--image-ids", default="", metavar="CSV", help="image ids of OpenImages, with the licences")
+    arguments.add_argument(
+        "--map-classes", metavar="FILE", help="YAML or JSON: new names of classes; null drops a class"
     )
-    made.add_argument("--image-ids", default="", metavar="CSV", help="OpenImages' image ids, for the licences")
-    made.add_argument(
-        "--map-classes", metavar="FILE", help="YAML or JSON: other names for classes; null leaves one out"
-    )
-    made.add_argument("settings", nargs="*", help="key=value")
-    return made
+    arguments.add_argument("settings", nargs="*", help="key=value")
+    return arguments
 
 
 @command
 def main() -> int:
-    """Parses the command line and runs the job."""
+    """Parse the command line and run the data job."""
     arguments = parser().parse_intermixed_args()
-    form = next(form for form in READERS if getattr(arguments, form))
+    format = next(format for format in READERS if getattr(arguments, format))
     inputs: dict[str, Any] = {
-        "format": form,
-        "annotations": getattr(arguments, form),
+        "format": format,
+        "annotations": getattr(arguments, format),
         "images": arguments.images,
         "class_names": arguments.classes,
         "image_ids": arguments.image_ids,
     }
     if arguments.map_classes:
-        inputs["map_classes"] = _class_map(Path(arguments.map_classes))
+        inputs["map_classes"] = _read_class_map(Path(arguments.map_classes))
     return run_source(DetectionSource, inputs, arguments.settings, arguments)
 
 
-def _class_map(path: Path) -> dict[str, str | None]:
-    """The names in a YAML or JSON file, which is YAML too.
+def _read_class_map(path: Path) -> dict[str, str | None]:
+    """Read the new class names from a YAML or JSON file.
 
     Raises:
-        UserError: it is not there, or holds anything else.
+        UserError: the file is missing or has other content.
     """
     try:
         names = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -79,7 +75,7 @@ def _class_map(path: Path) -> dict[str, str | None]:
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(names, dict) or not all(isinstance(new, str | None) for new in names.values()):
-        raise UserError(f"{path}: expected class names and their new names (or null to leave a class out)")
+        raise UserError(f"{path}: expected class names and their new names (null drops a class)")
     return {str(old): new for old, new in names.items()}
 
 

@@ -1,7 +1,4 @@
-"""Box annotations in any of the usual forms → detection and REC samples.
-
-python -m datagen.detection --coco instances.json --images images/ --out shards/det
-"""
+"""The source of detection and REC samples from box annotations in common formats."""
 
 from __future__ import annotations
 
@@ -13,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from datagen.detection.annotations import READERS
+from typing_extensions import override
+
+from datagen.detection.annotations.formats import READERS
 from datagen.detection.annotations.raw_boxes import RawBox, to_boxes
-from datagen.detection.annotations.reader import FLAGS, Annotated, Reader
+from datagen.detection.annotations.reader import FLAGS, AnnotatedImage, Reader
 from datagen.image_source import BoxedImageSource, exchange
 from datagen.inputs.image_ids import document_of_image
 from datagen.inputs.listing import name_of
@@ -33,9 +32,9 @@ _LEFT_OUT = ("crowd", "group", "difficult")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionGates:
-    """Which images are taken."""
+    """The filter on images."""
 
-    max_objects: int = 0  # boxes that are left of an image; 0: any number. Of `max_boxes` or less: no REC
+    max_objects: int = 0  # usable boxes per image, 0: any number. At or below `max_boxes` there is no REC
 
     def __post_init__(self) -> None:
         if self.max_objects < 0:
@@ -46,25 +45,26 @@ class DetectionGates:
 class DetectionSource(BoxedImageSource):
     """Images with boxes.
 
-    Up to `max_boxes` boxes: all objects are asked for. More: random classes (REC), in several samples of at most
-    `max_boxes` boxes each (Vary-toy, arXiv 2401.12503, section 3.2).
+    An image with at most `max_boxes` boxes gives one sample that asks for all objects. An image with more gives several
+    samples that ask for random classes (REC), with at most `max_boxes` boxes each (Vary-toy, arXiv 2401.12503,
+    section 3.2).
 
-    In an answer, classes stand in alphabetical order (in REC as they are asked for) and a class's boxes from top to
-    bottom, then left to right. Boxes are clipped to the image; what is left out of an image is counted. A box's numbers
-    are kept to seven digits.
+    Answers list classes in alphabetical order (REC: in the order of the question) and the boxes of a class from top to
+    bottom, then left to right. Boxes are clipped to the image. Dropped boxes are counted. Coordinates have seven
+    significant digits.
     """
 
     format: str  # one of `READERS`
     annotations: str  # file, or folder of files
-    class_names: str = ""  # file that names the classes: OpenImages' descriptions, YOLO's data.yaml or list
-    image_ids: str = ""  # OpenImages' CSV of image ids, for their licences
-    image_set: str = ""  # of VOC: only the images that ImageSets/Main/NAME.txt lists
-    convention: Literal[Convention, ""] = ""  # of pixel boxes that are not as their form has them
-    strip_folders: int = 0  # so many leading folders of the image names are not there on disk
-    leave_out: list[str] = field(default_factory=lambda: [*_LEFT_OUT])  # boxes that are one of these `FLAGS`
-    map_classes: dict[str, str | None] = field(default_factory=dict)  # other names for classes; none: left out
+    class_names: str = ""  # file of class names: OpenImages' descriptions, YOLO's data.yaml or list
+    image_ids: str = ""  # OpenImages' CSV of image ids, with licences
+    image_set: str = ""  # VOC: only images listed in ImageSets/Main/NAME.txt
+    convention: Literal[Convention, ""] = ""  # of pixel boxes that deviate from their format
+    strip_folders: int = 0  # leading folders of image names to remove
+    leave_out: list[str] = field(default_factory=lambda: [*_LEFT_OUT])  # drop boxes with these `FLAGS`
+    map_classes: dict[str, str | None] = field(default_factory=dict)  # new names of classes; None drops a class
     max_boxes: int = 30
-    seed: int = 0  # of the random classes
+    seed: int = 0  # of the choice of classes
     gates: DetectionGates = field(default_factory=DetectionGates)
 
     name = "detection"
@@ -83,14 +83,14 @@ class DetectionSource(BoxedImageSource):
                 raise ValueError(f"{setting} is {value!r}, expected one of {', '.join(map(repr, known))}")
         if self.max_boxes < 1 or self.strip_folders < 0:
             raise ValueError("needs max_boxes of 1 or more and strip_folders of 0 or more")
-        if not self.images:  # VOC and YOLO: both in one folder
+        if not self.images:  # VOC and YOLO have both in one folder
             object.__setattr__(self, "images", self.annotations)
         names = {clean_label(old): new and clean_label(new) for old, new in self.map_classes.items()}
         object.__setattr__(self, "map_classes", names)
 
     @property
     def reader(self) -> Reader:
-        """What reads the annotations."""
+        """The reader of the annotations."""
         return READERS[self.format](
             annotations=self.annotations,
             images=self.images,
@@ -100,36 +100,37 @@ class DetectionSource(BoxedImageSource):
             leave_out=frozenset(self.leave_out),
         )
 
+    @override
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
-        """See `Source`."""
         objects, most = measures["objects"], self.gates.max_objects
         return Rejected(gate="max_objects", value=objects, threshold=most) if 0 < most < objects else None
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Source`."""
         if self.format in ("coco", "openimages") and self.reader.in_one_folder:
-            raise UserError(f"--{self.format} needs --images, the folder of the images")
+            raise UserError(f"--{self.format} needs the folder of the images; give --images FOLDER")
         self.check_folder()
         return self.reader.inputs()
 
+    @override
     def document(self, path: str) -> str:
-        """See `Source`."""
         return name_of(path, [self.annotations, self.images])
 
+    @override
     def companion_files(self, path: str) -> Sequence[str]:
-        """See `Source`."""
         return self.reader.companion_files(path)
 
+    @override
     def units(self, path: str, file: str) -> Iterator[Unit | None]:
-        """One unit per image; boxes go along as the annotations have them."""
+        """Yield one unit per image, with its boxes as in the annotations."""
         for record in self.reader.records(path, file):
             yield None if record is None else self._unit(path, record)
 
-    def _unit(self, path: str, record: Annotated) -> Unit:
+    def _unit(self, path: str, record: AnnotatedImage) -> Unit:
         boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers in record.boxes]
         image = f"{record.name}#{record.id}" if record.id != "" else record.name
         return Unit(
-            id=image if path == self.annotations else f"{self.document(path)}#{image}",  # several files may have it
+            id=image if path == self.annotations else f"{self.document(path)}#{image}",  # several files may list it
             document=document_of_image(record.name),
             content=f"{image}#{_digest(record.size, boxes)}",
             files=() if record.failed else (self.location_of("/".join(record.name.split("/")[self.strip_folders :])),),
@@ -143,8 +144,9 @@ class DetectionSource(BoxedImageSource):
             verdict=record.failed,
         )
 
+    @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Checks the image and asks for its objects, in one sample or several."""
+        """Check the image and ask for its objects in one or several samples."""
         about = unit.payload
         picture = self.read(unit, files)
         if not isinstance(picture, Picture):
@@ -163,7 +165,7 @@ class DetectionSource(BoxedImageSource):
         notes.update(picture.changes)
         notes.update(about["left_out"])
         if not boxes:
-            return Rejected(gate="boxes", value=0, threshold=1, detail=_said(notes))
+            return Rejected(gate="boxes", value=0, threshold=1, detail=_as_text(notes))
         everything = len(boxes) <= self.max_boxes
         groups = [boxes]
         if not everything:
@@ -204,26 +206,26 @@ class DetectionSource(BoxedImageSource):
 
 
 def _class_groups(boxes: Sequence[LabelledBox], most: int, seed: str) -> tuple[list[list[LabelledBox]], int]:
-    """Random classes with all their boxes, in groups of at most `most`; and the boxes of classes too large for any."""
+    """Return groups of random classes, at most `most` boxes each, and the number of boxes of classes with more."""
     counts = Counter(item.label for item in boxes)
     classes = sorted(counts)
     random.Random(seed).shuffle(classes)
-    asked: list[list[str]] = []
+    questions: list[list[str]] = []
     room = 0
     for label in classes:
         if counts[label] > most:
             continue
         if counts[label] > room:
-            asked.append([])
+            questions.append([])
             room = most
-        asked[-1].append(label)
+        questions[-1].append(label)
         room -= counts[label]
-    groups = [[item for label in group for item in boxes if item.label == label] for group in asked]
+    groups = [[item for label in group for item in boxes if item.label == label] for group in questions]
     return groups, len(boxes) - sum(map(len, groups))
 
 
-def _said(notes: Mapping[str, int]) -> str:
-    """Notes as one line, where a unit has no other place for them."""
+def _as_text(notes: Mapping[str, int]) -> str:
+    """Return the notes of a rejected unit as one line of text."""
     return ", ".join(f"{count} {note}" for note, count in sorted(notes.items()) if count)
 
 

@@ -1,4 +1,4 @@
-"""Which images benchmarks ask about: RefCOCO/+/g, DocVQA and ChartQA as published, and folders of one's own."""
+"""The images of benchmarks: RefCOCO/+/g, DocVQA and ChartQA as published, and own folders."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class BenchmarkImage:
     """One image of one benchmark's split."""
 
     benchmark: str  # "refcoco testA"
-    name: str  # as the benchmark gives it
-    id: str = ""  # see `datagen.inputs.image_ids`; "" where its name is not known elsewhere
-    path: Path | None = None  # None where the images were not given
+    name: str  # as in the benchmark
+    id: str = ""  # as in `datagen.inputs.image_ids`; "": the name identifies no image elsewhere
+    path: Path | None = None  # None: without image files
 
     @property
     def key(self) -> str:
-        """The same for an image that several benchmarks have."""
+        """A key that benchmarks with the same image share."""
         return self.id or str(self.path or self.name)
 
 
 def refcoco_images(folder: Path, coco_images: Path | None) -> Iterator[BenchmarkImage]:
-    """Images with referring expressions of val, testA, testB or test.
+    """Yield the images with referring expressions in val, testA, testB or test.
 
-    The layout of https://github.com/lichengunc/refer: refcoco/refs(unc).p, refcoco+/refs(unc).p, refcocog/refs(umd).p,
-    refcocog/refs(google).p; a list of the same records as .json will do. The images are COCO's of train2014.
+    Files are those of https://github.com/lichengunc/refer: refcoco/refs(unc).p, refcoco+/refs(unc).p,
+    refcocog/refs(umd).p, refcocog/refs(google).p, or the same lists as .json. The images are those of COCO train2014.
 
     Raises:
-        UserError: nothing of the kind is there, or a file is not what it should be.
+        UserError: no such file exists, or a file has another format.
     """
     files = sorted(file for name in ("refcoco", "refcoco+", "refcocog") for file in (folder / name).glob("refs(*).*"))
     files = [file for file in files if file.suffix in {".p", ".json"}]
@@ -47,7 +47,7 @@ def refcoco_images(folder: Path, coco_images: Path | None) -> Iterator[Benchmark
     if coco_images and not next(coco_images.glob("COCO_train2014_*.jpg"), None):
         raise UserError(f"{coco_images}: no COCO_train2014_*.jpg there (--coco-images)")
     for file in files:
-        # Of RefCOCOg's two splits the second is named; "unc" is the only one that the others have.
+        # RefCOCOg has two ways of splitting, which become part of the name. The other sets have "unc" alone.
         maker = file.stem.removeprefix("refs(").removesuffix(")")
         dataset = file.parent.name if maker == "unc" else f"{file.parent.name}-{maker}"
         for split, number in sorted(set(_refs(file))):
@@ -58,13 +58,13 @@ def refcoco_images(folder: Path, coco_images: Path | None) -> Iterator[Benchmark
 
 
 def docvqa_images(folder: Path) -> Iterator[BenchmarkImage]:
-    """Pages of val and test.
+    """Yield the pages of val and test, including pages without an image file.
 
-    The layouts of https://www.docvqa.org, task 1: val/val_v1.0.json beside val/documents/, and spdocvqa_qas/
-    val_v1.0_withQT.json with spdocvqa_images/. Pages that are not there are listed all the same.
+    Files are those of https://www.docvqa.org, task 1: val/val_v1.0.json with val/documents/, or
+    spdocvqa_qas/val_v1.0_withQT.json with spdocvqa_images/.
 
     Raises:
-        UserError: a split's file is not there, or not what it should be.
+        UserError: a split's file is missing or has another format.
     """
     for split in ("val", "test"):
         files = sorted(folder.rglob(f"{split}_v1.0*.json"))
@@ -74,21 +74,21 @@ def docvqa_images(folder: Path) -> Iterator[BenchmarkImage]:
             records = _json(file)
             data = records.get("data") if isinstance(records, dict) else None
             for name in sorted(set(_names(file, data, "image", "an object with a list `data`"))):
-                places = (file.parent / name, folder / "spdocvqa_images" / Path(name).name)
-                path = next((place for place in places if place.is_file()), places[0])
+                paths = (file.parent / name, folder / "spdocvqa_images" / Path(name).name)
+                path = next((path for path in paths if path.is_file()), paths[0])
                 yield BenchmarkImage(
                     benchmark=f"docvqa {split}", name=name, id=image_id_of(name, "docvqa") or "", path=path
                 )
 
 
 def chartqa_images(folder: Path) -> Iterator[BenchmarkImage]:
-    """Charts of val and test.
+    """Yield the charts of val and test, including charts without questions or without an image file.
 
-    The layout of https://github.com/vis-nlp/ChartQA: val/png/*.png, val/val_human.json, val/val_augmented.json and the
-    same for test, in the folder or in "ChartQA Dataset" there. Charts with or without questions, there or not.
+    Files are those of https://github.com/vis-nlp/ChartQA: val/png/*.png, val/val_human.json, val/val_augmented.json and
+    the same for test, in the folder or in its subfolder "ChartQA Dataset".
 
     Raises:
-        UserError: a split is not there, or a file is not what it should be.
+        UserError: a split is missing, or a file has another format.
     """
     root = folder / "ChartQA Dataset" if (folder / "ChartQA Dataset").is_dir() else folder
     for split in ("val", "test"):
@@ -104,10 +104,10 @@ def chartqa_images(folder: Path) -> Iterator[BenchmarkImage]:
 
 
 def folder_images(benchmark: str, folder: Path) -> Iterator[BenchmarkImage]:
-    """All images of a folder, at any depth. COCO's are known by their names, too.
+    """Yield all images of a folder at any depth. COCO file names become ids.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder has no images.
     """
     for file in list_files([str(folder)], *SUFFIXES):
         name = name_of(file, [str(folder)])
@@ -115,28 +115,28 @@ def folder_images(benchmark: str, folder: Path) -> Iterator[BenchmarkImage]:
 
 
 def _refs(file: Path) -> Iterator[tuple[str, int]]:
-    """(split, image number) of each reference."""
+    """Yield split and image number of each reference."""
     try:
         refs = _json(file) if file.suffix == ".json" else load_plain_pickle(file)
     except ValueError as error:
         raise UserError(f"{file}: {error}") from error
     if not isinstance(refs, list):
         raise UserError(f"{file}: expected a list of references, found {type(refs).__name__}")
-    for place, ref in enumerate(refs):
+    for index, ref in enumerate(refs):
         split, number = (ref.get("split"), ref.get("image_id")) if isinstance(ref, dict) else (None, None)
         if not isinstance(split, str) or not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise UserError(f"{file}: reference {place} has no split and image_id: a guard with holes is none")
+            raise UserError(f"{file}: reference {index} has no split and image_id; a guard must not miss images")
         yield split, number
 
 
 def _names(file: Path, records: Any, key: str, expected: str) -> Iterator[str]:
-    """The text that each record has as `key`."""
+    """Yield the text that each record has as `key`."""
     if not isinstance(records, list):
         raise UserError(f"{file}: expected {expected} of records with {key!r}")
-    for place, record in enumerate(records):
+    for index, record in enumerate(records):
         name = record.get(key) if isinstance(record, dict) else None
         if not isinstance(name, str) or not name:
-            raise UserError(f"{file}: record {place} has no {key!r}: a guard with holes is none")
+            raise UserError(f"{file}: record {index} has no {key!r}; a guard must not miss images")
         yield name
 
 

@@ -1,12 +1,13 @@
-"""What a picture looks like, in 4 kB: to know it again resized, re-encoded, cropped a little or made grey.
+"""Image fingerprints of 4 kB that recognise a picture after resizing, re-encoding, slight cropping or in grey.
 
-Two looks are compared in two steps. The first is one product of vectors: the lowest frequencies of the picture's
-cosine transform (as in pHash), weighted by their frequency because pictures have power falling with it. Guarded
-pictures are described without their outer 2.5 % a side, pictures asked about with it: half of `CROP`, so that what
-lost nothing and what lost 5 % of a side are equally far away. Few guarded pictures come near, and with these the second
-step lays the thumbnails over each other (four edges of a box, by Gauss-Newton as in Lucas and Kanade 1981, "An
-iterative image registration technique") and compares their details place by place: pages and charts that differ in one
-place look alike at large.
+Two fingerprints are compared in two steps. The first step is a product of vectors: the lowest frequencies of the
+picture's cosine transform (as in pHash), weighted by frequency because a picture's power falls with frequency. The
+vector of a guarded picture leaves out 2.5 % at each side, half of `CROP`, and that of a query leaves out nothing. So
+an uncropped query and a query cropped by 5 % are equally far away.
+
+The second step aligns the thumbnails of the few nearest pictures (the four edges of a box, by Gauss-Newton as in Lucas
+and Kanade 1981, "An iterative image registration technique") and compares their details tile by tile, because pages and
+charts that differ in one place look alike at large.
 """
 
 from __future__ import annotations
@@ -19,93 +20,93 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-Floats = npt.NDArray[np.floating[Any]]  # of 32 bits
+Floats = npt.NDArray[np.floating[Any]]  # float32
 Bytes = npt.NDArray[np.uint8]
 
-SIDE = 64  # pixels of a thumbnail, whatever the picture's form
-CROP = 0.05  # of a picture's width or height, that may be cut off at each side
-NEAR = 0.8  # vectors of one picture agree to more; see `benchmarks/guard.py`
-ALIKE = 0.8  # similarity of one picture's looks; of others hardly any reach it (the same place)
+SIDE = 64  # pixels of a thumbnail's side, for any aspect ratio
+CROP = 0.05  # share of a picture's width or height that may be cropped at each side
+NEAR = 0.8  # least product of two vectors of one picture (measured in benchmarks/guard.py)
+ALIKE = 0.8  # least similarity of one picture's fingerprints (measured there, too)
 
-_FREQUENCIES = 8  # a side of the cosine transform
-_FAINT = 3.0  # standard deviation in grey levels: a picture below has nothing to know it by
-_FLAT = 8  # grey levels between which a line of a bar or margin stays
-_LEAST = 8  # thumbnail pixels a side that remain between margins
+_FREQUENCIES = 8  # frequencies per side of the cosine transform
+_FAINT = 3.0  # least standard deviation of a recognisable picture, grey levels
+_FLAT = 8  # most grey levels between the pixels of a line in a bar or margin
+_LEAST = 8  # least side between margins, thumbnail pixels
 _WHOLE = np.array([[0, 0, 1, 1]], dtype=np.float32)
 
-_OUTER = 1.2 * CROP  # of a box a side, left out of comparisons: a crop may have cut it off from the other picture
-_POINTS = 24  # a side, at which two looks are laid over each other
-_STEPS = 4  # of Gauss-Newton
-_CLOSE = 0.6  # correlation after which comparing details is worth while
-_FINE = 48  # points a side at which details are compared
-_TILES = 6  # a side: the places that are compared one by one
-_WORST = 3  # tiles, whose mean is the similarity
+_OUTER = 1.2 * CROP  # share left out at each side in comparisons, where the other picture may be cropped
+_POINTS = 24  # sample points per side for the alignment
+_STEPS = 4  # Gauss-Newton steps
+_CLOSE = 0.6  # least correlation after alignment for a comparison of details
+_FINE = 48  # sample points per side for details
+_TILES = 6  # tiles per side whose details are compared
+_WORST = 3  # number of worst tiles whose mean is the similarity
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """A picture's thumbnail, and the box inside its flat margins or bars (letterbox, a page's white)."""
+class Fingerprint:
+    """The thumbnail of a picture, and the box inside flat margins or bars (letterbox, white of a page)."""
 
     thumbnail: Bytes  # (64, 64) grey
-    boxes: Floats  # (0, 1 or 2, 4) left, top, right, bottom in the unit square: all of it, what margins enclose
+    boxes: Floats  # (0, 1 or 2, 4) left, top, right, bottom in the unit square: the whole, the part inside margins
 
 
-def look_at(picture: PIL.Image.Image) -> Look:
-    """The look of a decoded picture (RGB or grey) as it is shown: upright, on white where it was transparent.
+def fingerprint_of(picture: PIL.Image.Image) -> Fingerprint:
+    """Return the fingerprint of a decoded, upright picture (RGB or grey, without transparency).
 
-    A picture of one colour has no boxes and is like no other.
+    The fingerprint of a picture of nearly one colour has no boxes and matches no other.
     """
-    small = picture.reduce(max(1, min(picture.size) // (3 * SIDE // 2)))  # means of whole squares, on all pixels
+    small = picture.reduce(max(1, min(picture.size) // (3 * SIDE // 2)))  # averages whole squares of pixels
     thumbnail = np.asarray(small.convert("L").resize((SIDE, SIDE), PIL.Image.Resampling.BILINEAR))
     if thumbnail.std() < _FAINT:
-        return Look(thumbnail, _WHOLE[:0])
+        return Fingerprint(thumbnail, _WHOLE[:0])
     inside = _inside_margins(thumbnail)
-    return Look(thumbnail, _WHOLE if inside is None else np.concatenate([_WHOLE, inside]))
+    return Fingerprint(thumbnail, _WHOLE if inside is None else np.concatenate([_WHOLE, inside]))
 
 
-def guarded_vectors(look: Look) -> Floats:
-    """(boxes, 51) vectors of unit length, to be kept; their products with `asked_vectors` say how near looks are."""
-    vectors = _vectors(look.thumbnail, _without(look.boxes, CROP / 2))
-    return np.rint(vectors * 1024) / 1024  # the same on every machine, whatever adds up there in which order
+def guarded_vectors(fingerprint: Fingerprint) -> Floats:
+    """Return (boxes, 51) unit vectors to store. Their products with `query_vectors` measure nearness."""
+    vectors = _vectors(fingerprint.thumbnail, _without(fingerprint.boxes, CROP / 2))
+    return np.rint(vectors * 1024) / 1024  # equal on every machine, in spite of other orders of summation
 
 
-def asked_vectors(look: Look) -> tuple[Floats, Floats]:
-    """(V, 51) vectors of a look that is asked about, and (V, 4) the boxes that they describe.
+def query_vectors(query: Fingerprint) -> tuple[Floats, Floats]:
+    """Return (V, 51) unit vectors of a query, and (V, 4) their boxes.
 
-    A bar's edge lies within a pixel of the thumbnail, which is part bar: what it encloses is described without, too.
+    The edge of a bar may lie inside a thumbnail pixel, so that the box inside bars is also taken one pixel smaller.
     """
     pixel = np.array([1, 1, -1, -1], dtype=np.float32) / SIDE
-    inner = look.boxes[1:] + pixel * (look.boxes[1:] != _WHOLE)
-    boxes = np.concatenate([look.boxes, inner])
-    return _vectors(look.thumbnail, boxes), boxes
+    inner = query.boxes[1:] + pixel * (query.boxes[1:] != _WHOLE)
+    boxes = np.concatenate([query.boxes, inner])
+    return _vectors(query.thumbnail, boxes), boxes
 
 
-def similarities(asked: Bytes, asked_boxes: Floats, guarded: Bytes, guarded_boxes: Floats) -> Floats:
-    """How alike a look is to each of K others, when laid over them as well as can be.
+def similarities(query: Bytes, query_boxes: Floats, guarded: Bytes, guarded_boxes: Floats) -> Floats:
+    """Return the similarity of a query with each of K ≥ 1 guarded pictures after alignment.
 
     Args:
-        asked: (64, 64), the thumbnail.
-        asked_boxes: (K, 4), what of it is near to what of each other.
-        guarded: (K, 64, 64), the others' thumbnails.
+        query: (64, 64), thumbnail.
+        query_boxes: (K, 4), the box of the query that is near to each guarded box.
+        guarded: (K, 64, 64), thumbnails.
         guarded_boxes: (K, 4).
 
     Returns:
-        (K,): 1 for the same picture, 0 or less for others. The mean agreement at the three places that agree least.
+        (K,): 1 for the same picture, 0 or less for another. It is the mean agreement of the three worst tiles.
     """
-    found = np.zeros(len(guarded), dtype=np.float32)
-    smooth = _SMOOTH @ np.concatenate([asked[None], guarded]).astype(np.float32) @ _SMOOTH.T
+    scores = np.zeros(len(guarded), dtype=np.float32)
+    smooth = _SMOOTH @ np.concatenate([query[None], guarded]).astype(np.float32) @ _SMOOTH.T
     one, others = smooth[:1], smooth[1:]
-    ours, theirs = _without(asked_boxes, _OUTER), _without(guarded_boxes, _OUTER)
-    ours, correlation = _laid_over(one, ours, others, theirs)
-    kept = np.flatnonzero(correlation >= _CLOSE)
-    if len(kept):
-        our_details = _details(_seen(one, ours[kept], _FINE))
-        found[kept] = _agreement(our_details, _details(_seen(others[kept], theirs[kept], _FINE)))
-    return found
+    ours, theirs = _without(query_boxes, _OUTER), _without(guarded_boxes, _OUTER)
+    ours, correlation = _align(one, ours, others, theirs)
+    close = np.flatnonzero(correlation >= _CLOSE)
+    if len(close):
+        our_details = _details(_sample(one, ours[close], _FINE))
+        scores[close] = _agreement(our_details, _details(_sample(others[close], theirs[close], _FINE)))
+    return scores
 
 
 def _inside_margins(thumbnail: Bytes) -> Floats | None:
-    """(1, 4) the box that lines of one grey enclose; None where no side has such lines, or all is such lines."""
+    """Return the (1, 4) box inside margins of flat lines, or None without such margins or such a box."""
     left, top, right, bottom = 0, 0, SIDE, SIDE
     while True:
         rows = np.flatnonzero(np.ptp(thumbnail[top:bottom, left:right], axis=1) > _FLAT)
@@ -124,61 +125,61 @@ def _inside_margins(thumbnail: Bytes) -> Floats | None:
 
 
 def _vectors(thumbnail: Bytes, boxes: Floats) -> Floats:
-    """(V, 51): the weighted low frequencies of what each of (V, 4) boxes shows, of unit length."""
+    """Return (V, 51) unit vectors: weighted low frequencies of the content of each of (V, 4) boxes."""
     grey = thumbnail.astype(np.float32)
     sides = _cosines(np.concatenate([boxes[:, 1], boxes[:, 0]]), np.concatenate([boxes[:, 3], boxes[:, 2]]))
     transform = sides[: len(boxes)] @ grey @ sides[len(boxes) :].transpose(0, 2, 1)
-    vectors = transform[:, _KEPT] * _WEIGHTS
+    vectors = transform[:, _MASK] * _WEIGHTS
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
 
 
 def _frequencies() -> tuple[npt.NDArray[np.bool_], Floats]:
-    """(8, 8) which frequencies make a vector, and (51,) their weights."""
+    """Return (8, 8) a mask of the frequencies in a vector, and (51,) their weights."""
     steps = np.arange(_FREQUENCIES)
     radius = np.hypot(steps[:, None], steps)
-    kept = (radius > 0) & (radius < _FREQUENCIES - 0.5)
-    return kept, radius[kept].astype(np.float32)
+    mask = (radius > 0) & (radius < _FREQUENCIES - 0.5)
+    return mask, radius[mask].astype(np.float32)
 
 
-_KEPT, _WEIGHTS = _frequencies()
+_MASK, _WEIGHTS = _frequencies()
 DIMENSIONS = len(_WEIGHTS)
 
 
 def _cosines(low: Floats, high: Floats) -> Floats:
-    """(V, 8, 64): cosines over [low, high] of a side; a pixel that is partly inside counts in part."""
+    """Return (V, 8, 64) cosines over [low, high] of a side. A pixel partly inside counts in part."""
     start = np.maximum(np.arange(SIDE) / SIDE, low[:, None])
     end = np.minimum(np.arange(1, SIDE + 1) / SIDE, high[:, None])
     share = np.maximum(end - start, 0) / (high - low)[:, None]
-    place = ((start + end) / 2 - low[:, None]) / (high - low)[:, None]
-    angles = np.pi * np.arange(_FREQUENCIES)[:, None] * place[:, None, :]
+    centre = ((start + end) / 2 - low[:, None]) / (high - low)[:, None]
+    angles = np.pi * np.arange(_FREQUENCIES)[:, None] * centre[:, None, :]
     return np.asarray(np.cos(angles) * share[:, None, :], dtype=np.float32)
 
 
-def _laid_over(asked: Floats, boxes: Floats, guarded: Floats, theirs: Floats) -> tuple[Floats, Floats]:
-    """Moves each box's edges until it shows what the other's box shows: (K, 4) the best found, (K,) correlation."""
-    target = _unit(_seen(guarded, theirs, _POINTS)).reshape(len(guarded), -1, 1)
+def _align(query: Floats, boxes: Floats, guarded: Floats, theirs: Floats) -> tuple[Floats, Floats]:
+    """Move the edges of the query's boxes to match the guarded boxes. Return (K, 4) boxes and (K,) correlations."""
+    target = _unit(_sample(guarded, theirs, _POINTS)).reshape(len(guarded), -1, 1)
     solve = _descent(target)
     best, correlation = boxes, np.full(len(boxes), -1, dtype=np.float32)
     for step in range(_STEPS + 1):
-        seen = _unit(_seen(asked, boxes, _POINTS)).reshape(target.shape)
+        seen = _unit(_sample(query, boxes, _POINTS)).reshape(target.shape)
         agreement = (target * seen).sum(axis=1)
         better = agreement[:, 0] > correlation
         best = np.where(better[:, None], boxes, best)
         correlation = np.maximum(correlation, agreement[:, 0])
         if step < _STEPS:
             moves = (solve @ (seen / np.maximum(agreement, 0.2)[:, :, None] - target))[:, :, 0]
-            boxes = boxes - np.clip(moves, -1.5, 1.5) * _sides(boxes) / _POINTS  # moves are in points
+            boxes = boxes - np.clip(moves, -1.5, 1.5) * _sides(boxes) / _POINTS  # moves are in sample points
     return best, correlation
 
 
 def _descent(target: Floats) -> Floats:
-    """(K, 4, points): from the difference at each point to how far the four edges are from where they belong."""
+    """Return (K, 4, points) matrices that map differences at the points to displacements of the four edges."""
     patches = target.reshape(-1, _POINTS, _POINTS)
     right, down = patches @ _SLOPE.T, _SLOPE @ patches
     share = ((np.arange(_POINTS) + 0.5) / _POINTS).astype(np.float32)
     moved = [right * (1 - share), down * (1 - share)[:, None], right * share, down * share[:, None]]
     slopes = np.stack(moved, axis=1).reshape(len(target), 4, -1)
-    slopes = slopes - slopes.mean(axis=2, keepdims=True)  # brightness and contrast are free
+    slopes = slopes - slopes.mean(axis=2, keepdims=True)  # any brightness and contrast
     slopes = slopes - (slopes @ target) * target.transpose(0, 2, 1)
     normal = slopes @ slopes.transpose(0, 2, 1)
     damping = np.trace(normal, axis1=1, axis2=2)[:, None, None] * 1e-3 + 1e-9
@@ -186,57 +187,57 @@ def _descent(target: Floats) -> Floats:
 
 
 def _sides(boxes: Floats) -> Floats:
-    """(K, 4): width, height, width, height."""
+    """Return (K, 4): width, height, width, height."""
     return np.tile(boxes[:, 2:] - boxes[:, :2], 2)
 
 
 def _without(boxes: Floats, share: float) -> Floats:
-    """Boxes without that share of their width or height at each side."""
+    """Return boxes reduced by `share` of their width or height at each side."""
     return np.asarray(boxes + _sides(boxes) * np.array([share, share, -share, -share], dtype=np.float32))
 
 
-def _seen(pictures: Floats, boxes: Floats, points: int) -> Floats:
-    """(K, points, points): what (K, 4) boxes show of (K or 1, 64, 64) pictures, linear between pixels."""
+def _sample(pictures: Floats, boxes: Floats, points: int) -> Floats:
+    """Return (K, points, points) samples of (K or 1, 64, 64) pictures in (K, 4) boxes, by linear interpolation."""
     weights = _between(boxes[:, :2].T.ravel(), boxes[:, 2:].T.ravel(), points)
     return np.asarray(weights[len(boxes) :] @ pictures @ weights[: len(boxes)].transpose(0, 2, 1))
 
 
 def _between(low: Floats, high: Floats, points: int) -> Floats:
-    """(K, points, 64): weights of pixels at evenly spaced points of [low, high]."""
-    places = low[:, None] + (high - low)[:, None] * ((np.arange(points, dtype=np.float32) + 0.5) / points)
-    places = np.clip(places * SIDE - 0.5, 0, SIDE - 1)  # beyond the edge lies more of it
-    return np.asarray(np.maximum(1 - np.abs(places[:, :, None] - np.arange(SIDE, dtype=np.float32)), 0))
+    """Return (K, points, 64) weights of pixels at evenly spaced points of [low, high]."""
+    positions = low[:, None] + (high - low)[:, None] * ((np.arange(points, dtype=np.float32) + 0.5) / points)
+    positions = np.clip(positions * SIDE - 0.5, 0, SIDE - 1)  # edge pixels continue beyond the edge
+    return np.asarray(np.maximum(1 - np.abs(positions[:, :, None] - np.arange(SIDE, dtype=np.float32)), 0))
 
 
 def _unit(patches: Floats) -> Floats:
-    """Patches of mean 0 and length 1."""
+    """Return patches scaled to mean 0 and length 1."""
     centred = patches - patches.mean(axis=(1, 2), keepdims=True)
     return np.asarray(centred / np.sqrt((centred * centred).sum(axis=(1, 2), keepdims=True) + 1e-6))
 
 
 def _details(patches: Floats) -> Floats:
-    """What differs from the mean of the neighbourhood, of length 1 over the patch."""
+    """Return the differences from the local mean, scaled to length 1 per patch."""
     return _unit(patches - _AROUND @ patches @ _AROUND.T)
 
 
 def _agreement(ours: Floats, theirs: Floats) -> Floats:
-    """(K,): mean correlation of details in the tiles where it is least; where both are faint it is near 1."""
+    """Return (K,) mean correlations of details in the worst tiles. Faint details in both pictures count as equal."""
     common, both = _TILED @ (ours * theirs) @ _TILED.T, _TILED @ (ours * ours + theirs * theirs) @ _TILED.T / 2
-    faint = 0.2 / _TILES**2  # a fifth of a tile's share, were all alike
+    faint = 0.2 / _TILES**2  # a fifth of a tile's share if details were spread evenly
     agreement = ((common + faint) / (both + faint)).reshape(len(ours), -1)
     return np.asarray(np.partition(agreement, _WORST, axis=1)[:, :_WORST].mean(axis=1))
 
 
 def _band(size: int, weights: Sequence[float]) -> Floats:
-    """(size, size): a filter along one side; beyond the edge lies more of it."""
-    made = np.zeros((size, size), dtype=np.float32)
+    """Return a (size, size) filter along one side, with edge values continued beyond the edge."""
+    band = np.zeros((size, size), dtype=np.float32)
     reach = len(weights) // 2
     for offset, weight in zip(range(-reach, reach + 1), weights, strict=True):
-        np.add.at(made, (np.arange(size), np.clip(np.arange(size) + offset, 0, size - 1)), weight)
-    return made
+        np.add.at(band, (np.arange(size), np.clip(np.arange(size) + offset, 0, size - 1)), weight)
+    return band
 
 
-_SMOOTH = _band(SIDE, (0.25, 0.5, 0.25))  # so that a fraction of a pixel matters less
+_SMOOTH = _band(SIDE, (0.25, 0.5, 0.25))  # reduces the effect of shifts below a pixel
 _SLOPE = _band(_POINTS, (-0.5, 0, 0.5))
 _AROUND = _band(_FINE, (1 / 9,) * 9)
-_TILED = np.repeat(np.eye(_TILES, dtype=np.float32), _FINE // _TILES, axis=1)  # sums up tiles
+_TILED = np.repeat(np.eye(_TILES, dtype=np.float32), _FINE // _TILES, axis=1)  # sums over tiles

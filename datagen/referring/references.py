@@ -1,6 +1,6 @@
-"""Phrases that refer to an object in an image, as they are published: RefCOCO's folders, and JSON Lines.
+"""The readers of referring expressions: RefCOCO's folders and JSON Lines.
 
-A wrong record costs itself, not the file: it comes out as `Failed`, in its place.
+A wrong record becomes a `Failed` at its position and leaves the rest of the file usable.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from varyforge.outcome import Failed
 from varyforge.sample import Scalar
 
 MAX_LINE_BYTES = 1 << 20
-"""A longer line is taken for something else than a record."""
+"""The most bytes of a record in JSON Lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """One object and what it is called."""
+    """One object and its phrases."""
 
     image: str  # file name
-    phrases: tuple[str, ...]  # as they are found
+    phrases: tuple[str, ...]  # as in the file
     box: Numbers
     convention: Convention  # of `box`
-    size: tuple[int, int] | None = None  # width and height of the image that was annotated, pixels
-    split: str = ""  # that the data set puts it in; "" where it says none
+    size: tuple[int, int] | None = None  # width and height of the annotated image, pixels
+    split: str = ""  # split in the data set; "": none
     origin: Mapping[str, Scalar] = field(default_factory=dict)  # ids, licence
 
 
 def read_refcoco(refs: object, instances: bytes) -> list[tuple[int, Reference | Failed]]:
-    """The references of RefCOCO, RefCOCO+ or RefCOCOg (github.com/lichengunc/refer), numbered as in the file.
+    """Return the references of RefCOCO, RefCOCO+ or RefCOCOg (github.com/lichengunc/refer), numbered as in the file.
 
-    They are in order of their images, so that what belongs to one document comes together. A phrase is what the set
-    calls `sent`: in small letters, without punctuation. The image's name and size are those of `instances`.
+    References are sorted by image, so that those of one document stand together. A phrase is the data set's `sent`, in
+    lower case and without punctuation. Name and size of an image are from `instances`.
 
     Args:
-        refs: what `refs(….p)` holds.
-        instances: `instances.json`, in COCO form.
+        refs: content of `refs(….p)`.
+        instances: `instances.json` in COCO format.
 
     Raises:
-        ValueError: one of them has another form.
+        ValueError: `refs` or `instances` has another format.
     """
     if not isinstance(refs, list):
         raise ValueError(f"the refs are a {type(refs).__name__}, expected a list")
@@ -53,10 +53,10 @@ def read_refcoco(refs: object, instances: bytes) -> list[tuple[int, Reference | 
 
 
 def read_lines(file: BinaryIO, convention: Convention) -> Iterator[tuple[int, Reference | Failed]]:
-    """The references in JSON Lines, numbered by their lines, from 1. Empty lines are none.
+    """Yield the references in JSON Lines with their line numbers, counted from 1. Empty lines are skipped.
 
-    A record has "image", "phrase" and "bbox" (four numbers); it may have "width" and "height" of the annotated image,
-    "id", "licence" (or "license") and "split".
+    A record has "image", "phrase" and "bbox" (four numbers). Optional keys are "width" and "height" of the annotated
+    image, "id", "licence" (or "license") and "split".
     """
     for number, line in _lines(file):
         if isinstance(line, Failed):
@@ -66,7 +66,7 @@ def read_lines(file: BinaryIO, convention: Convention) -> Iterator[tuple[int, Re
 
 
 class _Wrong(Exception):
-    """A record that cannot be used; `failure` says why."""
+    """An unusable record. `failure` has the reason."""
 
     def __init__(self, detail: str, reason: str = "wrong_form") -> None:
         super().__init__(detail)
@@ -144,7 +144,7 @@ def _line_reference(line: bytes, convention: Convention) -> Reference:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | Failed]]:
-    """Lines by number, from 1; one that is too long is read past, not kept."""
+    """Yield lines with their numbers, counted from 1. Too long a line becomes a `Failed`."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES):
         number += 1
@@ -159,7 +159,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | Failed]]:
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except (ValueError, RecursionError) as error:  # ValueError: also what is no UTF-8
+    except (ValueError, RecursionError) as error:  # ValueError includes invalid UTF-8
         raise _Wrong(f"not JSON: {error}"[:200]) from error
 
 
@@ -170,12 +170,12 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _value(record: Mapping[str, Any], key: str, kind: Any) -> Any:
-    """`record[key]`, which has to be a `kind`; true and false are no numbers."""
+    """Return `record[key]`, which must have the type `kind`. True and false do not count as numbers."""
     value = record.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
         expected = getattr(kind, "__name__", str(kind))
-        found = f"is a {type(value).__name__}" if key in record else "is missing"
-        raise _Wrong(f"key {key!r} {found}, expected {expected}")
+        fault = f"is a {type(value).__name__}" if key in record else "is missing"
+        raise _Wrong(f"key {key!r} {fault}, expected {expected}")
     return value
 
 

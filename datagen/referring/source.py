@@ -1,7 +1,4 @@
-"""Phrases and the objects they refer to → "Detect an object: the left woman." → its box, and the reverse.
-
-python -m datagen.referring --refs data/refcoco data/refcoco+ --images train2014/ --out shards/refcoco
-"""
+"""The source of referring samples: "Detect an object: the left woman." → its box, and the reverse."""
 
 from __future__ import annotations
 
@@ -12,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
+
+from typing_extensions import override
 
 from datagen.image_source import BoxedImageSource, exchange
 from datagen.inputs.image_ids import document_of_image
@@ -29,25 +28,25 @@ from varyforge.sample import Image, Sample, make_key
 from varyforge.storage import folder_at
 
 MAX_PHRASE_CHARS = 500
-"""A longer text is no phrase that names one thing."""
+"""The most characters of a phrase. A longer text hardly names one object."""
 
 _INSTANCES = "instances.json"
-_STOPS = ".。!！?？,，、;；:："  # wordings bring their own
+_STOPS = ".。!！?？,，、;；:："  # prompts end with their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferringSource(BoxedImageSource):
     """RefCOCO, RefCOCO+ and RefCOCOg, and own data as JSON Lines.
 
-    One object is one unit; each of its phrases is a sample (with `reverse=also`, two). A prompt is in the language of
-    its phrase; `language` is for phrases that do not tell.
+    An object is a unit, and each of its phrases is a sample (two with `reverse=also`). A prompt is in the language of
+    its phrase, or in `language` if the phrase's language is unknown.
     """
 
-    refs: list[str] = field(default_factory=list)  # folders as published: refs(….p) and instances.json
-    jsonl: list[str] = field(default_factory=list)  # files, or folders searched for *.jsonl
-    split_by: list[str] = field(default_factory=list)  # where a folder has several refs: "unc", "google", "umd"
-    splits: list[str] = field(default_factory=lambda: ["train"])  # of those that the data set names
-    convention: Literal[Convention, ""] = ""  # what the numbers of a bbox in JSON Lines are
+    refs: list[str] = field(default_factory=list)  # published folders with refs(….p) and instances.json
+    jsonl: list[str] = field(default_factory=list)  # files, or folders of *.jsonl files
+    split_by: list[str] = field(default_factory=list)  # choice if a folder has several refs: "unc", "google", "umd"
+    splits: list[str] = field(default_factory=lambda: ["train"])  # splits of the data set to take
+    convention: Literal[Convention, ""] = ""  # meaning of the numbers of a bbox in JSON Lines
     reverse: Literal["none", "also", "only"] = "none"  # box → phrase
 
     name = "referring"
@@ -58,10 +57,11 @@ class ReferringSource(BoxedImageSource):
         BoxedImageSource.__post_init__(self)
         if self.jsonl and not self.convention:
             known = ", ".join(get_args(Convention))
-            raise ValueError(f"--jsonl needs convention=… to say what the four numbers of a bbox are: one of {known}")
+            raise ValueError(f"--jsonl needs convention=…, the meaning of the four numbers of a bbox: one of {known}")
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Source`. instances.json is an input without units, so that a change of it is seen."""
+        """Yield the input files. instances.json is an input without units, so that a change is noticed."""
         if not self.refs and not self.jsonl:
             raise UserError("nothing to read; give --refs or --jsonl")
         self.check_folder()
@@ -71,28 +71,29 @@ class ReferringSource(BoxedImageSource):
         yield from list_files(self.jsonl, ".jsonl")
 
     def _refs_file(self, folder: str) -> str:
-        there = folder_at(folder)
-        found = [name for name in there.names(".p") if name.startswith("refs(")]
-        if not found or _INSTANCES not in there.names(".json"):
+        content = folder_at(folder)
+        names = [name for name in content.names(".p") if name.startswith("refs(")]
+        if not names or _INSTANCES not in content.names(".json"):
             raise UserError(f"{folder}: no folder with refs(….p) and {_INSTANCES} (--refs)")
-        wanted = [f"refs({name}).p" for name in self.split_by]
-        chosen = [name for name in found if name in wanted or not wanted]
+        allowed = [f"refs({name}).p" for name in self.split_by]
+        chosen = [name for name in names if name in allowed or not allowed]
         if len(chosen) != 1:
-            tag = found[0].removeprefix("refs(").removesuffix(").p")
-            raise UserError(f"{folder} has {', '.join(found)}: choose one, as in split_by=[{tag}]")
+            tag = names[0].removeprefix("refs(").removesuffix(").p")
+            raise UserError(f"{folder} has {', '.join(names)}: choose one with split_by, such as split_by=[{tag}]")
         return chosen[0]
 
+    @override
     def document(self, path: str) -> str:
-        """See `Source`."""
         return "/".join(path.split("/")[-2:]) if self._is_published(path) else name_of(path, self.jsonl)
 
     def _is_published(self, path: str) -> bool:
-        """Whether an input is one of RefCOCO's two, and not JSON Lines."""
-        ours = [within(folder, start) for folder in self.refs for start in ("refs(", _INSTANCES)]
-        return path.startswith(tuple(ours))
+        """Return whether an input is one of RefCOCO's two files rather than JSON Lines."""
+        prefixes = [within(folder, start) for folder in self.refs for start in ("refs(", _INSTANCES)]
+        return path.startswith(tuple(prefixes))
 
+    @override
     def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
-        """One unit per object of RefCOCO, or per line."""
+        """Return one unit per object of RefCOCO or per line."""
         if not self._is_published(path):
             return self._units_of_lines(path, file)
         folder, _, name = path.rpartition("/")
@@ -106,7 +107,7 @@ class ReferringSource(BoxedImageSource):
 
     def _units_of_lines(self, path: str, file: str) -> Iterator[Unit]:
         with Path(file).open("rb") as lines:
-            read = read_lines(lines, self.convention)  # type: ignore[arg-type]  # not "" where there are lines
+            read = read_lines(lines, self.convention)  # type: ignore[arg-type]  # checked to be set
             yield from (self._unit(f"{self.document(path)}#{number:06d}", reference) for number, reference in read)
 
     def _unit(self, name: str, reference: Reference | Failed) -> Unit:
@@ -119,19 +120,20 @@ class ReferringSource(BoxedImageSource):
         elif not phrases:
             verdict = Rejected(gate="phrases", value=0, threshold=1, detail=_listed(notes))
         document = document_of_image(reference.image)
-        said = [document, reference.box, reference.convention, reference.size, sorted(phrases)]
-        digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        content = [document, reference.box, reference.convention, reference.size, sorted(phrases)]
+        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return Unit(
             id=name,
             document=document,
-            content=f"{verdict.gate} {name}" if verdict else digest,  # what is refused makes nothing else a duplicate
+            content=f"{verdict.gate} {name}" if verdict else digest,  # a rejected unit makes no other unit a duplicate
             files=(self.location_of(reference.image),),
             payload=asdict(reference) | {"phrases": phrases, "notes": notes},
             verdict=verdict,
         )
 
+    @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Checks the image and pairs each phrase with the box."""
+        """Check the image and pair each phrase with the box."""
         about = unit.payload
         picture = self.read(unit, files)
         if not isinstance(picture, Picture):
@@ -179,8 +181,8 @@ class ReferringSource(BoxedImageSource):
 
 
 def _distinct(phrases: Iterable[str]) -> tuple[list[str], dict[str, int]]:
-    """Phrases to ask with, each once, in order; and counts of what was left out."""
-    kept: dict[str, None] = {}
+    """Return usable phrases in order, each once, and counts of dropped phrases by reason."""
+    distinct: dict[str, None] = {}
     notes: Counter[str] = Counter()
     for phrase in phrases:
         clean = clean_phrase(phrase)
@@ -188,15 +190,15 @@ def _distinct(phrases: Iterable[str]) -> tuple[list[str], dict[str, int]]:
             notes["empty_phrases"] += 1
         elif len(clean) > MAX_PHRASE_CHARS:
             notes["long_phrases"] += 1
-        elif clean in kept:
+        elif clean in distinct:
             notes["repeated_phrases"] += 1
         else:
-            kept[clean] = None
-    return list(kept), dict(notes)
+            distinct[clean] = None
+    return list(distinct), dict(notes)
 
 
 def clean_phrase(text: str) -> str:
-    """A phrase that fits into a sentence: on one line, without stops at its end."""
+    """Return a phrase that fits into a sentence, on one line and without punctuation at its end."""
     return " ".join(text.split()).rstrip(_STOPS + " ")
 
 

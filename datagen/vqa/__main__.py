@@ -1,4 +1,4 @@
-"""The command line of `datagen.vqa`."""
+"""The command line `python -m datagen.vqa`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from varyforge.errors import UserError, command
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = job_parser(
+    """Return the parser of the command line."""
+    arguments = job_parser(
         "datagen.vqa",
-        "Turns questions and conversations about images into VQA and SFT samples.",
+        "Turns questions and conversations about images into samples for VQA and instruction tuning (SFT).",
         VqaSource,
         examples="""
   python -m datagen.vqa --docvqa DocVQA/ --out shards/docvqa
@@ -22,24 +22,24 @@ def parser() -> argparse.ArgumentParser:
   python -m datagen.vqa --llava llava_instruct_80k.json --images train2017/ --out shards/llava
   python -m datagen.vqa --jsonl own.jsonl --images photos/ --out shards/own""",
     )
-    kinds = made.add_mutually_exclusive_group(required=True)
-    kinds.add_argument("--docvqa", metavar="DIR", help="folder of DocVQA, as it is published")
-    kinds.add_argument("--chartqa", metavar="DIR", help="folder of ChartQA, as it is published")
-    files = "conversations or questions, in JSON or JSON Lines files or folders (may be given several times)"
-    kinds.add_argument("--llava", "--jsonl", metavar="FILE", dest="records", action="append", help=files)
-    made.add_argument("--images", metavar="DIR", help="folder that the records' image names are relative to")
-    made.add_argument("settings", nargs="*", help="key=value")
-    return made
+    formats = arguments.add_mutually_exclusive_group(required=True)
+    formats.add_argument("--docvqa", metavar="DIR", help="folder of DocVQA as published")
+    formats.add_argument("--chartqa", metavar="DIR", help="folder of ChartQA as published")
+    files = "conversations or questions in JSON or JSON Lines files or folders (repeatable)"
+    formats.add_argument("--llava", "--jsonl", metavar="FILE", dest="records", action="append", help=files)
+    arguments.add_argument("--images", metavar="DIR", help="folder of the records' images")
+    arguments.add_argument("settings", nargs="*", help="key=value")
+    return arguments
 
 
 @command
 def main() -> int:
-    """Parses the command line and runs the job."""
+    """Parse the command line and run the data job."""
     arguments = parser().parse_intermixed_args()
     inputs: dict[str, Any] = {"form": "records", "records": arguments.records, "images": arguments.images}
-    for form in ("docvqa", "chartqa"):
-        if folder := getattr(arguments, form):
-            inputs = {"form": form, "images": folder}
+    for format in ("docvqa", "chartqa"):
+        if folder := getattr(arguments, format):
+            inputs = {"form": format, "images": folder}
     if not inputs["images"] or (arguments.images and inputs["form"] != "records"):
         raise UserError("--llava and --jsonl need --images, the folder of the images; --docvqa and --chartqa take none")
     return run_source(VqaSource, inputs, arguments.settings, arguments)

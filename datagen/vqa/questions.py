@@ -1,4 +1,4 @@
-"""Questions about images: how DocVQA, ChartQA and own files write them down, and where the two data sets keep them."""
+"""Questions about images in the formats of DocVQA, ChartQA and own files, and the folders of the two data sets."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from varyforge.errors import WrongFormat, kind_of
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Files below a data set's folder, as it is published; `{split}` is train, val or test."""
+class QuestionFile:
+    """A file of questions in the folder of a published data set. `{split}` stands for train, val or test."""
 
-    questions: str
+    questions: str  # path of the file
     images: str  # folder of the images
-    key: str = ""  # of the list of questions, where the file holds an object
+    key: str = ""  # key of the list of questions, if the file holds an object
     subset: str = ""
 
 
-LAYOUTS: Mapping[str, Sequence[Layout]] = {
+QUESTION_FILES: Mapping[str, Sequence[QuestionFile]] = {
     "docvqa": (
-        Layout("spdocvqa_qas/{split}_v1.0_withQT.json", "spdocvqa_images", key="data"),
-        Layout("spdocvqa_qas/{split}_v1.0.json", "spdocvqa_images", key="data"),  # of the test split, without answers
-        Layout("{split}/{split}_v1.0.json", "{split}/documents", key="data"),  # as it was first published
+        QuestionFile("spdocvqa_qas/{split}_v1.0_withQT.json", "spdocvqa_images", key="data"),
+        QuestionFile("spdocvqa_qas/{split}_v1.0.json", "spdocvqa_images", key="data"),  # test split, without answers
+        QuestionFile("{split}/{split}_v1.0.json", "{split}/documents", key="data"),  # first release
     ),
     "chartqa": tuple(
-        Layout(f"{above}{{split}}/{{split}}_{subset}.json", f"{above}{{split}}/png", subset=subset)
-        for above in ("", "ChartQA Dataset/")  # the folder that the archive holds
+        QuestionFile(f"{above}{{split}}/{{split}}_{subset}.json", f"{above}{{split}}/png", subset=subset)
+        for above in ("", "ChartQA Dataset/")  # folder in the archive
         for subset in ("human", "augmented")
     ),
 }
-"""By data set. All files that are there are read."""
+"""Files by data set. All that exist are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What a data set calls the parts of a question."""
+    """A data set's keys for the parts of a question."""
 
     image: str
     question: str
     answers: str  # text, a number, or a list of these
     id: str = ""
-    document: str = ""  # of which the image is a page
+    document: str = ""  # document of which the image is a page
 
 
 FIELDS = {
@@ -54,17 +54,17 @@ FIELDS = {
     "answer": Fields("image", "question", "answer", "id"),
     "answers": Fields("image", "question", "answers", "id"),
 }
-"""By data set; records of one's own have `answer` or `answers`."""
+"""Keys by data set. Own records have `answer` or `answers`."""
 
 
 def question_of(record: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """A question as a unit's payload holds it: question, answers (none where nobody answers), id.
+    """Return a question as in a unit's payload: `question`, `answers` (possibly empty) and `id`.
 
     Raises:
-        WrongFormat: the question is no text, or an answer neither text nor a number.
+        WrongFormat: the question is not text, or an answer is neither text nor a number.
     """
-    given = record.get(fields.answers)
-    answers = given if isinstance(given, list) else [] if given is None else [given]
+    value = record.get(fields.answers)
+    answers = value if isinstance(value, list) else [] if value is None else [value]
     name = record.get(fields.id)
     return {
         "question": _text(record, fields.question),
@@ -74,26 +74,26 @@ def question_of(record: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
 
 
 def image_question(record: Mapping[str, Any], fields: Fields) -> tuple[str, dict[str, Any]]:
-    """The name of the image that a data set's question is about, and the question with its document and split.
+    """Return the image name of a data set's question, and the question with its document and split.
 
     Raises:
-        WrongFormat: the image's name is no text, or as for `question_of`.
+        WrongFormat: the image name is not text, or as for `question_of`.
     """
     more = {"document": str(record.get(fields.document) or ""), "split": str(record.get("data_split") or "")}
     return _text(record, fields.image), {**question_of(record, fields), **more}
 
 
 def images_of(record: Mapping[str, Any]) -> list[str]:
-    """File names of the images that a record is about, under `image` or `images`; none where it is pure text.
+    """Return the image names under `image` or `images` of a record. A text record has none.
 
     Raises:
-        WrongFormat: both keys are used, or a name is no text.
+        WrongFormat: the record has both keys, or a name is not text.
     """
     one, several = record.get("image"), record.get("images")
     if one and several:
         raise WrongFormat("has both 'image' and 'images'")
-    found = one or several or []
-    names = found if isinstance(found, list) else [found]
+    value = one or several or []
+    names = value if isinstance(value, list) else [value]
     for name in names:
         if not isinstance(name, str) or not name:
             raise WrongFormat(f"an image is {kind_of(name)}, expected a file name")
@@ -101,11 +101,11 @@ def images_of(record: Mapping[str, Any]) -> list[str]:
 
 
 def usable(questions: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """The questions to ask, spaces cleaned, and counts of those left out: empty, unanswered, or asked before.
+    """Return usable questions with clean spaces, and counts of empty, unanswered and repeated questions.
 
-    Of several answers the first is the one to learn; all are kept, each once, in the order of the data set.
+    The first of several answers is the training target. Distinct answers stay in the order of the data set.
     """
-    kept: list[dict[str, Any]] = []
+    clean: list[dict[str, Any]] = []
     notes: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     for one in questions:
@@ -120,8 +120,8 @@ def usable(questions: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]]
         else:
             seen.add((question, answers[0]))
             notes["other_answers"] += len(answers) - 1
-            kept.append({**one, "question": question, "answers": answers})
-    return kept, +notes
+            clean.append({**one, "question": question, "answers": answers})
+    return clean, +notes
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:
@@ -132,8 +132,8 @@ def _text(record: Mapping[str, Any], key: str) -> str:
     return str(record[key])
 
 
-def _answer(found: Any, key: str) -> str:
-    if isinstance(found, str) or type(found) is int or (isinstance(found, float) and math.isfinite(found)):
-        return str(found)
-    shown = found if isinstance(found, float) else kind_of(found)
-    raise WrongFormat(f"key {key!r} holds {shown}, expected text or a number")
+def _answer(value: Any, key: str) -> str:
+    if isinstance(value, str) or type(value) is int or (isinstance(value, float) and math.isfinite(value)):
+        return str(value)
+    content = value if isinstance(value, float) else kind_of(value)
+    raise WrongFormat(f"key {key!r} holds {content}, expected text or a number")

@@ -1,7 +1,4 @@
-"""Questions and conversations about images → VQA and SFT samples.
-
-python -m datagen.vqa --docvqa DocVQA/ --out shards/docvqa
-"""
+"""The source of VQA and instruction samples from questions and conversations about images."""
 
 from __future__ import annotations
 
@@ -12,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from datagen.image_source import ImageSource
 from datagen.inputs.image_ids import document_of_image
 from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
 from datagen.inputs.listing import list_files, name_of, within
 from datagen.source import Unit
-from datagen.vqa.questions import FIELDS, LAYOUTS, Layout, image_question, images_of, question_of, usable
+from datagen.vqa.questions import FIELDS, QUESTION_FILES, QuestionFile, image_question, images_of, question_of, usable
 from varyforge.conversations import RawTurn, digest, read_turns, tidy
 from varyforge.errors import UserError, WrongFormat
 from varyforge.escape import escape
@@ -33,15 +32,16 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VqaSource(ImageSource):
-    """Questions with a short answer become samples of the task "vqa", asked in the wordings of that prompt list.
+    """Questions and conversations about images.
 
-    Conversations become samples of the task "instruct" as they are, an image where `<image>` stands in a question.
+    Questions with a short answer become samples of the task "vqa", worded by the prompt list of that name.
+    Conversations become samples of the task "instruct" unchanged, with an image at each `<image>` in a question.
     """
 
-    form: Literal["records", "docvqa", "chartqa"] = "records"  # the others: `images` is the data set's folder
-    records: list[str] = field(default_factory=list)  # JSON or JSON Lines files, or folders searched for them
-    splits: list[str] = field(default_factory=lambda: ["train"])  # of DocVQA and ChartQA; others are not read
-    turns: Literal["one", "all"] = "one"  # a sample per question; or all questions about an image in one conversation
+    form: Literal["records", "docvqa", "chartqa"] = "records"  # docvqa, chartqa: `images` is the data set's folder
+    records: list[str] = field(default_factory=list)  # JSON or JSON Lines files, or folders of them
+    splits: list[str] = field(default_factory=lambda: ["train"])  # splits of DocVQA and ChartQA to read
+    turns: Literal["one", "all"] = "one"  # one: a sample per question; all: one conversation per image
 
     name = "vqa"
     locations = ("records", "images", "guard")
@@ -53,32 +53,35 @@ class VqaSource(ImageSource):
             raise ValueError(f"needs splits of {', '.join(SPLITS)}")
 
     @property
+    @override
     def collection(self) -> str:
-        """See `ImageSource`."""
         return "" if self.form == "records" else self.form
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Source`."""
         if self.form == "records":
             self.check_folder()
             return list_files(self.records, *SUFFIXES)
         folder = folder_at(self.images)
-        found = [name for name in self._layouts() if folder.size(name) is not None]
-        if not found:
-            raise UserError(f"{self.images}: nothing of {self.form} here; looked for {', '.join(self._layouts())}")
-        return iter([within(self.images, name) for name in found])
+        names = [name for name in self._question_files() if folder.size(name) is not None]
+        if not names:
+            raise UserError(
+                f"{self.images}: nothing of {self.form} here; looked for {', '.join(self._question_files())}"
+            )
+        return iter([within(self.images, name) for name in names])
 
+    @override
     def document(self, path: str) -> str:
-        """See `Source`."""
         return name_of(path, self.records if self.form == "records" else [self.images])
 
-    def _layouts(self) -> dict[str, tuple[str, Layout]]:
-        """Split and layout of each file with questions, by its name below `images`."""
-        layouts = LAYOUTS[self.form]
-        return {one.questions.format(split=split): (split, one) for split in self.splits for one in layouts}
+    def _question_files(self) -> dict[str, tuple[str, QuestionFile]]:
+        """Return split and `QuestionFile` by file name in `images`."""
+        files = QUESTION_FILES[self.form]
+        return {one.questions.format(split=split): (split, one) for split in self.splits for one in files}
 
+    @override
     def units(self, path: str, file: str) -> Iterator[Unit]:
-        """One unit per record, or per image with all its questions (DocVQA, ChartQA)."""
+        """Return one unit per record or, for DocVQA and ChartQA, per image with all its questions."""
         name = self.document(path)
         if self.form == "records":
             return (self._record_unit(f"{name}#{record.number:06d}", record) for record in records(Path(file)))
@@ -93,35 +96,36 @@ class VqaSource(ImageSource):
         return Unit(
             id=name,
             document=document_of_image(images[0]) if images else name,
-            content=digest(images, payload["turns"] if "turns" in payload else _said(payload["questions"])),
+            content=digest(images, payload["turns"] if "turns" in payload else _texts(payload["questions"])),
             files=tuple(map(self.location_of, images)),
             payload={**payload, "image": images[0] if images else ""},
             verdict=verdict,
         )
 
     def _image_units(self, name: str, file: Path) -> Iterator[Unit]:
-        """Questions about an image need not stand together; the files (some ten thousand questions) can be held."""
-        split, layout = self._layouts()[name]
+        """Yield one unit per image. The questions, some ten thousand in any order, are held in memory."""
+        split, entry = self._question_files()[name]
         by_image: dict[str, list[dict[str, Any]]] = {}
-        for record in records(file, layout.key):
+        for record in records(file, entry.key):
             try:
                 image, question = image_question(record.fields, FIELDS[self.form])
                 by_image.setdefault(image, []).append(question)
             except WrongFormat as error:
                 yield failed_record(f"{name}#{record.number:06d}", error)
-        folder = layout.images.format(split=split)
+        folder = entry.images.format(split=split)
         for image, questions in by_image.items():
             yield Unit(
                 id=f"{name}#{image}",
                 document=f"{self.form}/{questions[0]['document'] or image}",
-                content=digest(self.form, image, _said(questions)),
+                content=digest(self.form, image, _texts(questions)),
                 files=(self.location_of(f"{folder}/{image.removeprefix('documents/')}"),),
-                payload={"questions": questions, "image": image, "subset": layout.subset},
-                verdict=_of_other_splits(questions, split),
+                payload={"questions": questions, "image": image, "subset": entry.subset},
+                verdict=_reject_other_splits(questions, split),
             )
 
+    @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """The samples of one image with its questions, or of one conversation."""
+        """Make the samples of one image with its questions, or of one conversation."""
         return self._questions(unit, files) if "questions" in unit.payload else self._conversation(unit, files)
 
     def _conversation(self, unit: Unit, files: Sequence[str]) -> Outcome:
@@ -175,47 +179,47 @@ class VqaSource(ImageSource):
         return Sample(key=key, task="vqa", turns=tuple(turns), images=images, source=self.name, origin=origin)
 
     def _pictures(self, unit: Unit, files: Sequence[str]) -> list[Picture] | Rejected | Failed:
-        """The images in `files`, each decoded once; or why one of them cannot be used."""
-        found: dict[str, Picture] = {}
+        """Return the images in `files`, each decoded once, or the outcome of the first unusable image."""
+        pictures: dict[str, Picture] = {}
         for number, file in enumerate(files):
-            if file not in found:
+            if file not in pictures:
                 picture = self.read(unit, files, number)
                 if not isinstance(picture, Picture):
                     return picture
-                found[file] = picture
-        return [found[file] for file in files]
+                pictures[file] = picture
+        return [pictures[file] for file in files]
 
 
 def _content(record: Mapping[str, Any], images: Sequence[str]) -> tuple[dict[str, Any], Rejected | None]:
-    """Payload of a record, and the verdict where its images do not fit what is said about them."""
+    """Return the payload of a record, and a rejection if its images do not match its text."""
     if "question" in record and (key := next((key for key in ("answer", "answers") if key in record), "")):
         none = Rejected(gate="images", value=0, threshold=1, detail="a question without an image")
         return {"questions": [question_of(record, FIELDS[key])]}, None if images else none
-    form, turns = read_turns(record, marked=True)
-    return {"form": form, "turns": turns}, _markers(turns, len(images))
+    format, turns = read_turns(record, marked=True)
+    return {"form": format, "turns": turns}, _reject_markers(turns, len(images))
 
 
-def _said(questions: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+def _texts(questions: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     return [[one["question"], one["answers"]] for one in questions]
 
 
-def _of_other_splits(questions: Sequence[Mapping[str, Any]], split: str) -> Rejected | None:
-    """The verdict where questions in a split's file say that they are of another."""
+def _reject_other_splits(questions: Sequence[Mapping[str, Any]], split: str) -> Rejected | None:
+    """Reject questions that name another split than their file."""
     others = [one["split"] for one in questions if one["split"] not in ("", split)]
     detail = f"in a file of the split {split!r}, of {others[0]!r}" if others else ""
     return Rejected(gate="splits", value=len(others), threshold=0, detail=detail) if others else None
 
 
-def _markers(turns: Sequence[RawTurn], images: int) -> Rejected | None:
-    """The verdict where the places for images are not as many as the images, or not in questions."""
-    asked = sum(len(pieces) - 1 for role, pieces in turns if role == "user")
-    elsewhere = sum(len(pieces) - 1 for _, pieces in turns) - asked
+def _reject_markers(turns: Sequence[RawTurn], images: int) -> Rejected | None:
+    """Reject turns with image markers outside questions, or with another number of markers than images."""
+    markers = sum(len(pieces) - 1 for role, pieces in turns if role == "user")
+    elsewhere = sum(len(pieces) - 1 for _, pieces in turns) - markers
     if elsewhere:
         detail = f"{IMAGE_MARKER} in a turn that is no question"
         return Rejected(gate="image_markers", value=elsewhere, threshold=0, detail=detail)
-    if asked != images:
-        detail = f"{asked} {IMAGE_MARKER} in questions for {images} images"
-        return Rejected(gate="image_markers", value=asked, threshold=images, detail=detail)
+    if markers != images:
+        detail = f"{markers} {IMAGE_MARKER} in questions for {images} images"
+        return Rejected(gate="image_markers", value=markers, threshold=images, detail=detail)
     return None
 
 
@@ -225,5 +229,5 @@ def _origin(unit: Unit, language: str, **more: Scalar) -> dict[str, Scalar]:
 
 
 def _changes(pictures: Sequence[Picture]) -> Counter[str]:
-    """What was done to the images, each counted once however often it stands."""
+    """Add up the changes of the distinct images."""
     return sum((picture.changes for picture in {id(one): one for one in pictures}.values()), Counter[str]())

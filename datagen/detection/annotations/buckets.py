@@ -1,4 +1,4 @@
-"""Rows that belong together but do not stand together: grouped on disk, so that memory holds few of them at a time."""
+"""Grouping of scattered rows by key on disk, so that memory holds a 64th of the rows at a time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _ROWS_PER_WRITE = 1000
 
 
 class Buckets(Generic[Row]):
-    """Rows by key (text or a whole number); all rows of a key are in one bucket. A context manager.
+    """Rows by key (text or whole number), with all rows of a key in one bucket. A context manager.
 
-    30 million boxes are 64 temporary files of half a million; a few thousand never touch the disk. To be read once.
+    30 million boxes take 64 temporary files of half a million rows. A few thousand rows stay in memory. The rows can be
+    read once.
     """
 
     def __init__(self) -> None:
@@ -33,8 +34,8 @@ class Buckets(Generic[Row]):
             file.close()
 
     def add(self, key: str | int, row: Row) -> None:
-        """Puts a row into its key's bucket."""
-        number = zlib.crc32(repr(key).encode()) % _BUCKETS  # not hash(), which differs from process to process
+        """Add a row to the bucket of its key."""
+        number = zlib.crc32(repr(key).encode()) % _BUCKETS  # hash() differs between processes
         self._waiting[number].append((key, row))
         if len(self._waiting[number]) == _ROWS_PER_WRITE:
             if number not in self._files:
@@ -43,7 +44,7 @@ class Buckets(Generic[Row]):
             self._waiting[number].clear()
 
     def __iter__(self) -> Iterator[dict[str | int, list[Row]]]:
-        """The rows of a bucket by key, keys and rows in the order of their coming; bucket after bucket."""
+        """Yield per bucket its rows by key. Keys and rows are in the order in which they were added."""
         for number, waiting in enumerate(self._waiting):
             rows: dict[str | int, list[Row]] = {}
             for key, row in chain(self._written(number), waiting):

@@ -1,4 +1,4 @@
-"""OpenImages V4 to V7: a CSV of boxes, one of class names, and optionally the one of image ids for the licences.
+"""The reader of OpenImages V4 to V7: CSV files of boxes, of class names and, for the licences, of image ids.
 
 Format: https://storage.googleapis.com/openimages/web/download_v7.html (Bounding boxes, class names, image ids).
 """
@@ -11,15 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+from typing_extensions import override
+
 from datagen.detection.annotations.buckets import Buckets
 from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
-from datagen.detection.annotations.reader import SIGN_OF_LIFE, Annotated, Reader, opened
+from datagen.detection.annotations.reader import SIGN_OF_LIFE, AnnotatedImage, Reader, open_binary
 from datagen.inputs.listing import list_files
 from varyforge.boxes import Convention
 from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed
 
-_CORNERS = ("XMin", "YMin", "XMax", "YMax")  # the file has them in another order
+_CORNERS = ("XMin", "YMin", "XMax", "YMax")  # in the file they have another order
 _FLAGS = {
     "IsGroupOf": "group",
     "IsDepiction": "depiction",
@@ -30,22 +32,22 @@ _FLAGS = {
 
 
 class OpenImagesReader(Reader):
-    """Images are those that the boxes name, and lie in ID.jpg, or train_I/ID.jpg as the tars unpack."""
+    """A reader for which an image is ID.jpg, or train_I/ID.jpg as the published tars unpack."""
 
     convention: ClassVar[Convention] = "xyxy"
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Reader`."""
         if not self.class_names:
-            raise UserError("OpenImages needs --classes class-descriptions-boxable.csv for the names of its classes")
+            raise UserError("OpenImages needs the names of its classes; give --classes class-descriptions-boxable.csv")
         return list_files([self.annotations], ".csv")
 
+    @override
     def companion_files(self, path: str) -> Sequence[str]:
-        """See `Reader`."""
-        return [place for place in (self.class_names, self.image_ids) if place]
+        return [file for file in (self.class_names, self.image_ids) if file]
 
-    def records(self, path: str, file: str) -> Iterator[Annotated | None]:
-        """See `Reader`."""
+    @override
+    def records(self, path: str, file: str) -> Iterator[AnnotatedImage | None]:
         with Buckets[tuple[RawBox | None, str]]() as boxes, Buckets[str]() as licences:
             try:
                 yield from self._spool(Path(file), boxes, licences)
@@ -59,8 +61,8 @@ class OpenImagesReader(Reader):
                     yield _record(str(image), rows, licence_of.get(image, [""])[0], parts)
 
     def _spool(self, file: Path, boxes: Buckets[tuple[RawBox | None, str]], licences: Buckets[str]) -> Iterator[None]:
-        """Fills the buckets: a row's box, or None and the note of what leaves it out; licences."""
-        names, marks = _class_names(self.class_names), self.leaving_out(_FLAGS)
+        """Fill the buckets with each image's licence and boxes (None and a note for a dropped box)."""
+        names, marks = _class_names(self.class_names), self.dropping_marks(_FLAGS)
         notes = list(marks.values())
         with file.open("rb") as binary:
             columns = _columns(binary, file.name, ("ImageID", "LabelName", *_CORNERS), list(marks))
@@ -75,19 +77,21 @@ class OpenImagesReader(Reader):
                 else:
                     boxes.add(image, (RawBox(name, numbers), ""))
         if self.image_ids:
-            with opened(self.image_ids) as binary:
+            with open_binary(self.image_ids) as binary:
                 for number, (image, licence) in enumerate(_columns(binary, self.image_ids, ("ImageID", "License"))):
                     if number % SIGN_OF_LIFE == 0:
                         yield None
                     licences.add(image, licence)
 
 
-def _record(image: str, rows: Sequence[tuple[RawBox | None, str]], licence: str, parts: Mapping[str, str]) -> Annotated:
+def _record(
+    image: str, rows: Sequence[tuple[RawBox | None, str]], licence: str, parts: Mapping[str, str]
+) -> AnnotatedImage:
     if not image:
         failed = Failed(reason="wrong_form", detail=f"{len(rows)} rows without an ImageID")
-        return Annotated(name="rows without an ImageID", failed=failed)
+        return AnnotatedImage(name="rows without an ImageID", failed=failed)
     part = parts.get(image[0])
-    return Annotated(
+    return AnnotatedImage(
         name=f"{part}/{image}.jpg" if part else f"{image}.jpg",
         boxes=[box for box, _ in rows if box is not None],
         left_out=Counter(note for _, note in rows if note),
@@ -95,26 +99,26 @@ def _record(image: str, rows: Sequence[tuple[RawBox | None, str]], licence: str,
     )
 
 
-def _columns(binary: BinaryIO, name: str, needed: Sequence[str], wanted: Sequence[str] = ()) -> Iterator[list[str]]:
-    """The cells of a CSV file's rows in the columns `needed` and `wanted`; "" where there is no such cell.
+def _columns(binary: BinaryIO, name: str, needed: Sequence[str], optional: Sequence[str] = ()) -> Iterator[list[str]]:
+    """Yield the cells of a CSV file's rows in the columns `needed` and `optional`. A missing cell is "".
 
     Raises:
-        ValueError: a column that is needed is not there.
+        ValueError: a needed column is missing.
     """
     reader = csv.reader(_lines(binary))
     header = next(reader, [])
     if absent := [column for column in needed if column not in header]:
         raise ValueError(f"{Path(name).name}: no column {absent[0]!r}; found {','.join(header)[:100]!r}")
-    places = [header.index(column) if column in header else len(header) for column in (*needed, *wanted)]
+    positions = [header.index(column) if column in header else len(header) for column in (*needed, *optional)]
     for cells in reader:
         if cells:
             row = cells + [""] * (len(header) + 1 - len(cells))
-            yield [row[place] for place in places]
+            yield [row[position] for position in positions]
 
 
-def _class_names(place: str) -> dict[str, str]:
-    """Class names by the ids that stand in the boxes. Files before V7 have no header."""
-    with opened(place) as binary:
+def _class_names(location: str) -> dict[str, str]:
+    """Return class names by label id. Files before V7 have no header."""
+    with open_binary(location) as binary:
         return {cells[0]: cells[1] for cells in csv.reader(_lines(binary)) if len(cells) >= 2}
 
 

@@ -1,4 +1,4 @@
-"""Boxes as data sets have them, and from there to those of an answer."""
+"""Boxes as in data sets, and their conversion to the boxes of an answer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from varyforge.boxes import Convention, LabelledBox, Numbers, clean_label, clipp
 
 
 class RawBox(NamedTuple):
-    """A box as a data set has it."""
+    """A box as in a data set."""
 
-    label: str  # class name, as the data set writes it
-    numbers: Numbers  # finite; what they mean, the reader's `Convention` says
+    label: str  # class name as in the data set
+    numbers: Numbers  # finite; the reader's `convention` defines their meaning
 
 
 def numbers_of(values: Sequence[object]) -> Numbers | None:
-    """Four finite numbers (and of a finite sum), given as numbers or text; None where they are not."""
+    """Convert four numbers or texts to floats. Return None where they are not four, or their sum is not finite."""
     try:
-        a, b, c, d = map(float, values)  # type: ignore[arg-type]  # TypeError is one of the answers
+        a, b, c, d = map(float, values)  # type: ignore[arg-type]  # TypeError is handled
     except (TypeError, ValueError, OverflowError):
         return None
     return (a, b, c, d) if math.isfinite(abs(a) + abs(b) + abs(c) + abs(d)) else None
@@ -34,46 +34,46 @@ def to_boxes(
     orientation: int = 1,
     classes: Mapping[str, str | None] | None = None,
 ) -> tuple[list[LabelledBox], Counter[str]]:
-    """Typed boxes in the order of an answer, and counts of what was left out or changed.
+    """Return boxes in the order of an answer, and counts of dropped and changed boxes by reason.
 
-    Classes stand in alphabetical order (by code point) and a class's boxes from top to bottom, then left to right.
+    Classes are in alphabetical order (by code point). The boxes of a class run from top to bottom, then left to right.
 
     Args:
         raw: boxes of one image.
-        convention: what the boxes' numbers mean.
-        size: width and height in pixels of the image that the boxes were drawn on.
-        orientation: EXIF's, where they were drawn on the image before it is turned.
-        classes: other names for classes; None leaves a class out.
+        convention: meaning of the boxes' numbers.
+        size: width and height in pixels of the annotated image.
+        orientation: EXIF orientation, if the image was annotated before EXIF turned it.
+        classes: new names of classes; None drops a class.
     """
     classes, (width, height) = classes or {}, size
     boxes: dict[tuple[str, tuple[int, int, int, int]], LabelledBox] = {}
     notes: Counter[str] = Counter()
     for label, numbers in raw:
         name = clean_label(label)
-        wanted = classes.get(name, name)
+        class_name = classes.get(name, name)
         box, clipped = clipped_box(numbers, convention, width=width, height=height)
-        if not name or not wanted:
+        if not name or not class_name:
             notes["boxes_of_dropped_classes" if name else "boxes_of_unknown_classes"] += 1
         elif box is None:
             notes[_flaw(corners_of(numbers, convention, width=width, height=height))] += 1
         else:
-            item = LabelledBox(label=wanted, box=box.upright(orientation))
-            again = (wanted, item.box.bins()) in boxes
-            boxes.setdefault((wanted, item.box.bins()), item)
-            notes["duplicate_boxes"] += again
-            notes["renamed_boxes"] += wanted != name and not again
-            notes["clipped_boxes"] += clipped and not again
-    return [boxes[key] for key in sorted(boxes, key=_place_in_answer)], +notes
+            item = LabelledBox(label=class_name, box=box.upright(orientation))
+            repeated = (class_name, item.box.bins()) in boxes
+            boxes.setdefault((class_name, item.box.bins()), item)
+            notes["duplicate_boxes"] += repeated
+            notes["renamed_boxes"] += class_name != name and not repeated
+            notes["clipped_boxes"] += clipped and not repeated
+    return [boxes[key] for key in sorted(boxes, key=_answer_order)], +notes
 
 
-def _place_in_answer(key: tuple[str, tuple[int, int, int, int]]) -> tuple[str, int, int, int, int]:
-    """By the numbers that are written: boxes that start in one row by these may not by a rounding of what was read."""
+def _answer_order(key: tuple[str, tuple[int, int, int, int]]) -> tuple[str, int, int, int, int]:
+    """Return the sort key of a box in whole bins, because unrounded top edges of one row may differ slightly."""
     label, (x1, y1, x2, y2) = key
     return label, y1, x1, y2, x2
 
 
 def _flaw(corners: Numbers) -> str:
-    """The note of a box that cannot be used."""
+    """Return the note of an unusable box."""
     x1, y1, x2, y2 = corners
     if x2 < x1 or y2 < y1:
         return "malformed_annotations"

@@ -1,4 +1,4 @@
-"""What the readers of annotation forms have in common: what they are told, and the record that each gives per image."""
+"""The interface of annotation readers, and the record that a reader yields per image."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from varyforge.outcome import Failed
 from varyforge.storage import folder_at, is_url
 
 FLAGS = ("crowd", "group", "difficult", "depiction", "reflection", "occluded", "truncated", "inside")
-"""What data sets say about single boxes.
+"""Properties of single boxes in data sets.
 
-crowd: one box around many objects (COCO, Objects365). group: one around more than five (OpenImages). difficult: hard to
-tell without the scene (VOC). depiction: a drawing or figure of the object (OpenImages; isfake of Objects365).
-reflection: in a mirror (Objects365). occluded, truncated: hidden in part, cut by the image's edge (VOC, OpenImages).
-inside: the image was taken inside the object (OpenImages).
+crowd: box around many objects (COCO, Objects365). group: box around more than five objects (OpenImages). difficult:
+hard to recognise without the scene (VOC). depiction: drawing or figure of the object (OpenImages, isfake of
+Objects365). reflection: mirror image (Objects365). occluded, truncated: partly hidden, cut by the image's edge (VOC,
+OpenImages). inside: image taken inside the object (OpenImages).
 """
 
 SIGN_OF_LIFE = 50_000
-"""So many annotations are read between two signs of life."""
+"""The number of annotations that are read between two signs of life."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Annotated:
-    """What a data set says about one image."""
+class AnnotatedImage:
+    """The annotations of one image."""
 
-    name: str  # the image's file, relative to the folder of the images
-    id: str | int = ""  # what the data set calls it besides
-    size: tuple[int, int] | None = None  # width and height as declared, pixels
+    name: str  # file of the image, relative to the folder of the images
+    id: str | int = ""  # the data set's id of the image
+    size: tuple[int, int] | None = None  # declared width and height, pixels
     boxes: Sequence[RawBox] = ()
-    left_out: Mapping[str, int] = field(default_factory=dict)  # boxes that are not among them, by the note's name
+    left_out: Mapping[str, int] = field(default_factory=dict)  # number of dropped boxes by reason
     licence: str = ""
-    failed: Failed | None = None  # what is wrong with the record as a whole
+    failed: Failed | None = None  # the record cannot be used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Reads one form of annotations. Settings are those of `DetectionSource` by the same names."""
+    """A reader of one annotation format. Its settings are those of `DetectionSource` with the same names."""
 
     annotations: str
     images: str
@@ -50,56 +50,60 @@ class Reader:
     leave_out: frozenset[str] = frozenset()
 
     convention: ClassVar[Convention]
-    """What the numbers of this form's boxes mean."""
+    """The meaning of a box's four numbers in this format."""
 
     @property
     def in_one_folder(self) -> bool:
-        """Whether images and annotations were given as one folder: where an image is, the form then says."""
+        """Whether images and annotations share one folder. Then the format defines where an image lies."""
         return self.images.rstrip("/") == self.annotations.rstrip("/")
 
-    def leaving_out(self, flags: Mapping[str, str]) -> dict[str, str]:
-        """Of a form's own marks ("iscrowd"), given with our flags, those that leave a box out, each with its note."""
+    def dropping_marks(self, flags: Mapping[str, str]) -> dict[str, str]:
+        """Return the marks of a format ("iscrowd") that drop a box, with the note of each.
+
+        Args:
+            flags: marks of the format → `FLAGS`.
+        """
         return {mark: f"{flag}_boxes" for mark, flag in flags.items() if flag in self.leave_out}
 
     def inputs(self) -> Iterator[str]:
-        """Paths or URLs of the annotation files, in a stable order.
+        """Yield paths or URLs of the annotation files, in a stable order.
 
         Raises:
-            UserError: a path does not exist, or one that this form needs was not given.
+            UserError: a path does not exist, or a file that the format needs is not set.
         """
         raise NotImplementedError
 
     def companion_files(self, path: str) -> Sequence[str]:
-        """Other files that reading `path` needs."""
+        """Return other files that reading `path` needs."""
         return ()
 
-    def records(self, path: str, file: str) -> Iterator[Annotated | None]:
-        """What an annotation file says, image by image. None is a sign of life.
+    def records(self, path: str, file: str) -> Iterator[AnnotatedImage | None]:
+        """Yield the images of an annotation file. None is a sign of life.
 
         Args:
-            path: the file, as `inputs` gave it.
-            file: a local copy of it (the same, where `path` is local).
+            path: the file, as in `inputs`.
+            file: a local copy of the file (`path` itself, where it is local).
 
         Raises:
-            WrongFormat: the file as a whole cannot be used; what came before counts for nothing.
+            WrongFormat: the file as a whole cannot be used. Records before the error are to be discarded.
         """
         raise NotImplementedError
 
 
-def opened(path: str) -> BinaryIO:
-    """A file beside the annotations, wherever it lies.
+def open_binary(path: str) -> BinaryIO:
+    """Open a local file or URL.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
+        OSError: the file is missing or cannot be read.
     """
     folder, _, name = (path if is_url(path) else str(Path(path).absolute())).rpartition("/")
     return folder_at(folder or "/").open(name)
 
 
 def counterpart(path: str, old: str, new: str) -> str:
-    """A path with its last folder called `old` called `new`; the same path, where there is none."""
+    """Return a path with its last folder named `old` renamed to `new`, if there is one."""
     folders = path.split("/")
-    for place in range(len(folders) - 2, -1, -1):
-        if folders[place] == old:
-            return "/".join([*folders[:place], new, *folders[place + 1 :]])
+    for index in range(len(folders) - 2, -1, -1):
+        if folders[index] == old:
+            return "/".join([*folders[:index], new, *folders[index + 1 :]])
     return path

@@ -1,8 +1,8 @@
-"""Pascal VOC: an XML file per image, in `Annotations` beside `JPEGImages`, or wherever a labelling tool put it.
+"""The reader of Pascal VOC: an XML file per image, in `Annotations` beside `JPEGImages` or in any other folder.
 
-Format: the development kit of VOC2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/). A box is the numbers of its
-first and last pixel, counted from 1. LabelImg, CVAT and others write points from 0 in the same form:
-`convention=xyxy_px` says so.
+Format: the development kit of VOC2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/). A box holds its first and last
+pixel, counted from 1. LabelImg, CVAT and other tools write points counted from 0, for which users set
+`convention=xyxy_px`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import ClassVar
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from typing_extensions import override
+
 from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
-from datagen.detection.annotations.reader import Annotated, Reader, counterpart, opened
+from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart, open_binary
 from datagen.inputs.listing import list_files, name_of, within
 from varyforge.boxes import Convention
 from varyforge.errors import UserError, WrongFormat
@@ -25,25 +27,26 @@ _FLAGS = {flag: flag for flag in ("difficult", "truncated", "occluded")}
 
 
 class VocReader(Reader):
-    """The image is the file that `<filename>` names; without one, the XML file's own name with .jpg."""
+    """A reader for which the image is the file in `<filename>` or, without that, the XML file's name with .jpg."""
 
     convention: ClassVar[Convention] = "xyxy_voc"
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Reader`. With `image_set`, those that ImageSets/Main/NAME.txt lists."""
+        """Yield the XML files. With `image_set`, only those listed in ImageSets/Main/NAME.txt."""
         listed = self._image_set()
         for path in list_files([self.annotations], ".xml"):
             if listed is None or Path(path).stem in listed:
                 yield path
 
-    def records(self, path: str, file: str) -> Iterator[Annotated | None]:
-        """See `Reader`."""
+    @override
+    def records(self, path: str, file: str) -> Iterator[AnnotatedImage | None]:
         root = _parse(Path(file).read_bytes())
         if root.tag != "annotation":
             raise WrongFormat(f"expected <annotation>, found <{root.tag[:40]}>")
         boxes: list[RawBox] = []
         left_out: Counter[str] = Counter()
-        for drawn in root.findall("object"):  # not the parts of one, which are below it
+        for drawn in root.findall("object"):  # direct children; the parts of an object are below it
             box, note = self._box(drawn)
             if box:
                 boxes.append(box)
@@ -51,22 +54,22 @@ class VocReader(Reader):
                 left_out[note] += 1
         size = numbers_of([_text(root, f"size/{side}") or "0" for side in ("width", "height")] + [0, 0])
         declared = (round(size[0]), round(size[1])) if size and size[0] >= 1 and size[1] >= 1 else None
-        yield Annotated(
+        yield AnnotatedImage(
             name=self._image_of(path, _text(root, "filename")), size=declared, boxes=boxes, left_out=left_out
         )
 
     def _box(self, drawn: Element) -> tuple[RawBox | None, str]:
-        """A box, or why it is left out."""
-        for mark, note in self.leaving_out(_FLAGS).items():
+        """Return an object's box, or None and the note of the dropped box."""
+        for mark, note in self.dropping_marks(_FLAGS).items():
             if _text(drawn, mark) in ("1", "true"):
                 return None, note
         numbers = numbers_of([_text(drawn, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")])
         name = _text(drawn, "name")
         return (RawBox(name, numbers), "") if numbers and name else (None, "malformed_annotations")
 
-    def _image_of(self, path: str, named: str) -> str:
-        """The image's name within the folder of the images, which is that of the annotations where none was given."""
-        name = named or f"{Path(path).stem}.jpg"
+    def _image_of(self, path: str, filename: str) -> str:
+        """Return the image's path in the folder of the images (by default the folder of the annotations)."""
+        name = filename or f"{Path(path).stem}.jpg"
         if not self.in_one_folder:
             return name
         folder = posixpath.dirname(counterpart(name_of(path, [self.annotations]), "Annotations", "JPEGImages"))
@@ -75,12 +78,12 @@ class VocReader(Reader):
     def _image_set(self) -> frozenset[str] | None:
         if not self.image_set:
             return None
-        place = within(self.annotations, f"ImageSets/Main/{self.image_set}.txt")
+        location = within(self.annotations, f"ImageSets/Main/{self.image_set}.txt")
         try:
-            with opened(place) as file:
+            with open_binary(location) as file:
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError as error:
-            raise UserError(f"{place}: no such file (image_set={self.image_set})") from error
+            raise UserError(f"{location}: no such file (image_set={self.image_set})") from error
         return frozenset(line.split()[0] for line in lines if line.strip())
 
 
@@ -89,10 +92,10 @@ def _text(element: Element, path: str) -> str:
 
 
 def _parse(data: bytes) -> Element:
-    """XML without a document type, which is where entities that grow without end are declared.
+    """Parse XML without a document type, because a document type could declare endlessly growing entities.
 
     Raises:
-        WrongFormat: it is none.
+        WrongFormat: the data are not XML, or declare a document type.
     """
     builder, parser = TreeBuilder(), expat.ParserCreate()
 

@@ -1,4 +1,4 @@
-"""YOLO folders: a text file per image, `labels/…/NAME.txt` beside `images/…/NAME.jpg`, or the two next to each other.
+"""The reader of YOLO folders: `labels/…/NAME.txt` for each `images/…/NAME.jpg`, or both files in one folder.
 
 Format: https://docs.ultralytics.com/datasets/detect (boxes), …/segment (polygons), …/pose (points behind a box).
 """
@@ -12,8 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import yaml
+from typing_extensions import override
+
 from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
-from datagen.detection.annotations.reader import Annotated, Reader, counterpart, opened
+from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart, open_binary
 from datagen.inputs.listing import list_files, name_of, within
 from varyforge.boxes import Convention, Numbers
 from varyforge.errors import UserError, WrongFormat
@@ -25,19 +28,20 @@ _NAME_FILES = ("data.yaml", "classes.txt", "obj.names")
 
 class _Classes(NamedTuple):
     names: Mapping[int, str]  # by class number
-    has_points: bool  # behind the box: `kpt_shape` in data.yaml
+    has_points: bool  # key points follow the box (`kpt_shape` in data.yaml)
 
 
 class YoloReader(Reader):
-    """An input is a label file, or an image that has none and so no objects."""
+    """A reader whose inputs are label files, and images without a label file, which have no objects."""
 
     convention: ClassVar[Convention] = "cxcywh"
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Reader`. A text file is a label file if it lies below `labels` or beside its image."""
+        """Yield label files and images. A text file is a label file if it lies below `labels` or beside its image."""
         if not self._class_file():
             raise UserError(
-                f"{self.annotations}: none of {', '.join(_NAME_FILES)} is there; --classes FILE names the classes"
+                f"{self.annotations}: no {', '.join(_NAME_FILES)} with the class names here; give --classes FILE"
             )
         pictures = [(_stem(name_of(path, [self.images])), path) for path in list_files([self.images], *_IMAGES)]
         named, labelled = Counter(stem for stem, _ in pictures), set()
@@ -51,17 +55,17 @@ class YoloReader(Reader):
             if stem not in labelled or (named[stem] > 1 and self._image_called(stem) != name_of(path, [self.images])):
                 yield path
 
+    @override
     def companion_files(self, path: str) -> Sequence[str]:
-        """See `Reader`."""
         return [self._class_file()]
 
-    def records(self, path: str, file: str) -> Iterator[Annotated | None]:
-        """See `Reader`."""
+    @override
+    def records(self, path: str, file: str) -> Iterator[AnnotatedImage | None]:
         if not path.lower().endswith(".txt"):
-            yield Annotated(name=name_of(path, [self.images]))
+            yield AnnotatedImage(name=name_of(path, [self.images]))
             return
-        place = self._class_file()
-        classes = _classes(place, signature(place))
+        class_file = self._class_file()
+        classes = _classes(class_file, signature(class_file))
         boxes: list[RawBox] = []
         left_out: Counter[str] = Counter()
         for line in Path(file).read_text(encoding="utf-8", errors="replace").splitlines():
@@ -71,21 +75,21 @@ class YoloReader(Reader):
                     boxes.append(box)
                 else:
                     left_out[note] += 1
-        yield Annotated(name=self._image_called(self._image_stem(path)), boxes=boxes, left_out=left_out)
+        yield AnnotatedImage(name=self._image_called(self._image_stem(path)), boxes=boxes, left_out=left_out)
 
     def _class_file(self) -> str:
-        """Where the names of the classes are; "" where that is not known."""
+        """Return the path of the file with the class names, "" if there is none."""
         folder = folder_at(self.annotations)
-        found = (name for name in _NAME_FILES if folder.size(name) is not None)
-        return self.class_names or next((within(self.annotations, name) for name in found), "")
+        present = (name for name in _NAME_FILES if folder.size(name) is not None)
+        return self.class_names or next((within(self.annotations, name) for name in present), "")
 
     def _image_stem(self, path: str) -> str:
-        """The name without ending, in the folder of the images, of the image that a label file is of."""
+        """Return the name without ending, in the folder of the images, of a label file's image."""
         stem = _stem(name_of(path, [self.annotations]))
         return counterpart(stem, "labels", "images") if self.in_one_folder else stem
 
     def _image_called(self, stem: str) -> str:
-        """An image's name with its ending: the first there is, or the one it would most likely have."""
+        """Return an image's name with the ending of the first such file, or with .jpg if there is none."""
         folder = folder_at(self.images)
         endings = (*_IMAGES, *(ending.upper() for ending in _IMAGES))
         return next((stem + ending for ending in endings if folder.size(stem + ending) is not None), stem + _IMAGES[0])
@@ -96,7 +100,7 @@ def _stem(name: str) -> str:
 
 
 def _box(words: Sequence[str], classes: _Classes) -> tuple[RawBox | None, str]:
-    """A line's box, or why it is left out. Of a polygon, it is the box around it."""
+    """Return a line's box (for a polygon its bounding box), or None and the note of the dropped box."""
     number, values = words[0], words[1:5] if classes.has_points else words[1:]
     numbers = numbers_of(values) if len(values) <= 4 else _around(values)
     if numbers is None or not number.isdecimal():
@@ -106,7 +110,7 @@ def _box(words: Sequence[str], classes: _Classes) -> tuple[RawBox | None, str]:
 
 
 def _around(values: Sequence[str]) -> Numbers | None:
-    """Centre and size of the box around a polygon's points; None where they are fewer than three or no numbers."""
+    """Return centre and size of a polygon's bounding box, or None for malformed or fewer than three points."""
     points = [numbers_of([x, y, 0, 0]) for x, y in zip(values[::2], values[1::2], strict=False)]
     if len(values) % 2 or len(points) < 3 or None in points:
         return None
@@ -114,21 +118,19 @@ def _around(values: Sequence[str]) -> Numbers | None:
     return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
 
 
-@lru_cache(maxsize=4)  # of many thousand label files, each asks
-def _classes(place: str, signature: str) -> _Classes:
-    with opened(place) as file:
+@lru_cache(maxsize=4)  # called for each of many thousand label files
+def _classes(location: str, signature: str) -> _Classes:
+    with open_binary(location) as file:
         text = file.read().decode("utf-8-sig", errors="replace")
-    if not place.lower().endswith((".yaml", ".yml")):
+    if not location.lower().endswith((".yaml", ".yml")):
         return _Classes({number: line.strip() for number, line in enumerate(text.splitlines())}, False)
-    import yaml  # noqa: PLC0415  # not for the other forms
-
     try:
         about = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise WrongFormat(f"{posixpath.basename(place)}: not YAML: {' '.join(str(error).split())}") from error
+        raise WrongFormat(f"{posixpath.basename(location)}: not YAML: {' '.join(str(error).split())}") from error
     names: Any = about.get("names") if isinstance(about, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(isinstance(number, int) for number in names):
-        raise WrongFormat(f"{posixpath.basename(place)}: key 'names' is no list of class names, nor names by number")
+        raise WrongFormat(f"{posixpath.basename(location)}: key 'names' is no list of class names, nor names by number")
     return _Classes({number: str(name) for number, name in names.items()}, bool(about.get("kpt_shape")))

@@ -511,7 +511,7 @@ def test_user_mistakes(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "0.tar", *sample("a"))
     with pytest.raises(UserError, match="leave out --images"):
         list(tars(path, images=str(tmp_path)).inputs())
-    with pytest.raises(UserError, match="need the folder of the images"):
+    with pytest.raises(UserError, match="give --images FOLDER"):
         list(tars(path, form="coco").inputs())
     with pytest.raises(UserError, match=r"no \*\.parquet or \*\.csv or \*\.tsv or \*\.jsonl in this folder"):
         list(tars(tmp_path, form="table", images=str(tmp_path)).inputs())

@@ -23,10 +23,10 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
 from datagen.chart.data import READABLE, Chart, Numbers, Panel, Scale, Series, as_literal, linear_ticks
-from datagen.chart.draw import Drawing, PanelDrawing, draw
-from datagen.chart.legibility import Label, Layout, Slab, faults
+from datagen.chart.draw import ChartDrawing, PanelDrawing, draw
+from datagen.chart.legibility import ChartLayout, Label, OrientedBox, layout_faults
 from datagen.chart.source import ChartSource
-from datagen.chart.style import TRIES, choose_look
+from datagen.chart.style import TRIES, choose_style
 from datagen.chart.topics import make_chart
 from datagen.chart.values import shares
 from datagen.job.isolate import Limits
@@ -42,21 +42,21 @@ KINDS = {"bar", "grouped_bar", "stacked_bar", "line", "pie", "donut", "composite
 
 
 @cache
-def drawn(number: int) -> tuple[Chart, Drawing] | None:
+def drawn(number: int) -> tuple[Chart, ChartDrawing] | None:
     """Chart `number` as the source draws it; None where the gate refuses it."""
     source = ChartSource(charts=1000)
     (unit,) = (unit for unit in source.units("0-999", "") if unit.payload["number"] == number)
     rng = random.Random(unit.content)
     chart = make_chart(rng, unit.payload["language"])
-    look = choose_look(rng, chart, source.long_side_px)
+    style = choose_style(rng, chart, source.long_side_px)
     for attempt in range(TRIES):
-        drawing = draw(chart, look.tighter(attempt), unit.payload["language"])
-        if not faults(drawing.layout, 3):
+        drawing = draw(chart, style.tighter(attempt), unit.payload["language"])
+        if not layout_faults(drawing.layout, 3):
             return chart, drawing
     return None
 
 
-def some() -> list[tuple[Chart, Drawing]]:
+def some() -> list[tuple[Chart, ChartDrawing]]:
     return [found for number in range(24) if (found := drawn(number))]
 
 
@@ -164,8 +164,10 @@ def test_a_legend_of_several_rows_is_in_the_dicts_order() -> None:
     series = tuple(Series(name=name, values=(3.0, 17.0)) for name in names)
     panel = Panel(kind="grouped_bar", categories=("a", "b"), series=series, scales=(scale,))
     chart = Chart(panels=(panel,))
-    look = replace(choose_look(random.Random(0), chart, 1024), width_px=800, height_px=700, font_px=18, legend="below")
-    (drawing,) = draw(chart, look, "en").panels
+    style = replace(
+        choose_style(random.Random(0), chart, 1024), width_px=800, height_px=700, font_px=18, legend="below"
+    )
+    (drawing,) = draw(chart, style, "en").panels
     (legend,) = drawing.axes[0].figure.legends
     assert [text.get_text() for text in legend.get_texts()] != names  # matplotlib fills columns
     assert names_in_legend(drawing) == names == list(chart.truth()["data"])
@@ -246,34 +248,36 @@ def hidden_axes(text: Text) -> list[Any]:
     return [axis for axis in (text.axes.xaxis, text.axes.yaxis) if not axis.get_visible()]
 
 
-def layout(**changed: Any) -> Layout:
+def layout(**changed: Any) -> ChartLayout:
     nothing: dict[str, Any] = {"texts": [], "labels": [], "legends": [], "bars": [], "lines": [], "finest_px": math.inf}
-    return Layout(size=(200, 100), **(nothing | changed))
+    return ChartLayout(size=(200, 100), **(nothing | changed))
 
 
 @pytest.mark.parametrize(
     ("fault", "bad", "good"),
     [
-        ("clipped", {"texts": [Slab((195, 50), 20, 10)]}, {"texts": [Slab((185, 50), 20, 10)]}),
+        ("clipped", {"texts": [OrientedBox((195, 50), 20, 10)]}, {"texts": [OrientedBox((185, 50), 20, 10)]}),
         (
             "overlapping",
-            {"texts": [Slab((50, 50), 40, 10), Slab((80, 52), 30, 10)]},
-            {"texts": [Slab((50, 50), 40, 10, 45), Slab((70, 50), 40, 10, 45)]},  # parallel, though their bounds meet
+            {"texts": [OrientedBox((50, 50), 40, 10), OrientedBox((80, 52), 30, 10)]},
+            {
+                "texts": [OrientedBox((50, 50), 40, 10, 45), OrientedBox((70, 50), 40, 10, 45)]
+            },  # parallel, though their bounds meet
         ),
         (
             "label_on_bar",
-            {"bars": [(0, 0, 10, 50), (10, 0, 20, 70)], "labels": [Label(slab=Slab((5, 56), 16, 8), bar=0)]},
-            {"bars": [(0, 0, 10, 50), (10, 0, 20, 70)], "labels": [Label(slab=Slab((5, 56), 8, 8), bar=0)]},
+            {"bars": [(0, 0, 10, 50), (10, 0, 20, 70)], "labels": [Label(box=OrientedBox((5, 56), 16, 8), bar=0)]},
+            {"bars": [(0, 0, 10, 50), (10, 0, 20, 70)], "labels": [Label(box=OrientedBox((5, 56), 8, 8), bar=0)]},
         ),
         (
             "label_on_bar",
-            {"bars": [(0, 0, 10, 6)], "labels": [Label(slab=Slab((5, 3), 8, 8), bar=0, inside=True)]},
-            {"bars": [(0, 0, 10, 9)], "labels": [Label(slab=Slab((5, 4.5), 8, 8), bar=0, inside=True)]},
+            {"bars": [(0, 0, 10, 6)], "labels": [Label(box=OrientedBox((5, 3), 8, 8), bar=0, inside=True)]},
+            {"bars": [(0, 0, 10, 9)], "labels": [Label(box=OrientedBox((5, 4.5), 8, 8), bar=0, inside=True)]},
         ),
         (
             "label_on_line",
-            {"lines": [[(0, 0), (100, 100)]], "labels": [Label(slab=Slab((50, 55), 20, 8))]},
-            {"lines": [[(0, 0), (100, 100)]], "labels": [Label(slab=Slab((50, 55), 20, 8), line=0)]},
+            {"lines": [[(0, 0), (100, 100)]], "labels": [Label(box=OrientedBox((50, 55), 20, 8))]},
+            {"lines": [[(0, 0), (100, 100)]], "labels": [Label(box=OrientedBox((50, 55), 20, 8), line=0)]},
         ),
         (
             "legend_on_data",
@@ -284,15 +288,15 @@ def layout(**changed: Any) -> Layout:
     ],
 )
 def test_each_fault_is_found(fault: str, bad: dict[str, Any], good: dict[str, Any]) -> None:
-    assert faults(layout(**bad), 3) == {fault: 1}
-    assert not faults(layout(**good), 3)
+    assert layout_faults(layout(**bad), 3) == {fault: 1}
+    assert not layout_faults(layout(**good), 3)
 
 
 @given(st.floats(0, 90), st.floats(0, 90), st.floats(20, 80), st.floats(0, 360))
-def test_slabs_meet_where_they_share_points(turn: float, other_turn: float, far: float, way: float) -> None:
-    one = Slab((0, 0), 60, 20, turn)
-    other = Slab((far * math.cos(way), far * math.sin(way)), 50, 16, other_turn)
-    assert one.meets(other) == other.meets(one)
+def test_boxes_overlap_where_they_share_points(turn: float, other_turn: float, far: float, way: float) -> None:
+    one = OrientedBox((0, 0), 60, 20, turn)
+    other = OrientedBox((far * math.cos(way), far * math.sin(way)), 50, 16, other_turn)
+    assert one.overlaps(other) == other.overlaps(one)
     samples = [
         (x + a * (b_x - x), y + a * (b_y - y))
         for a in (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -300,13 +304,13 @@ def test_slabs_meet_where_they_share_points(turn: float, other_turn: float, far:
         for b_x, b_y in other.corners
     ]
     if any(is_inside(one, point) for point in samples):
-        assert one.meets(other)
+        assert one.overlaps(other)
 
 
-def is_inside(slab: Slab, point: tuple[float, float]) -> bool:
-    c, s = math.cos(math.radians(slab.turn)), math.sin(math.radians(slab.turn))
+def is_inside(box: OrientedBox, point: tuple[float, float]) -> bool:
+    c, s = math.cos(math.radians(box.turn)), math.sin(math.radians(box.turn))
     along, across = c * point[0] + s * point[1], -s * point[0] + c * point[1]
-    return abs(along) < slab.width / 2 and abs(across) < slab.height / 2
+    return abs(along) < box.width / 2 and abs(across) < box.height / 2
 
 
 def test_a_chart_whose_text_has_no_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +335,7 @@ def read_from_axis(*, category: str = "b") -> Chart:
 def test_a_character_without_a_glyph_is_an_error() -> None:
     chart = read_from_axis(category="\U0001f600")
     with pytest.raises(UserWarning, match="missing from font"):
-        draw(chart, choose_look(random.Random(0), chart, 1024), "zh")
+        draw(chart, choose_style(random.Random(0), chart, 1024), "zh")
 
 
 def test_every_font_has_every_character() -> None:
@@ -357,10 +361,10 @@ def strings(data: Any) -> list[str]:
 
 def test_settings_of_matplotlib_do_not_matter() -> None:
     chart = read_from_axis()
-    look = choose_look(random.Random(0), chart, 1024)
-    before = draw(chart, look, "en").picture
+    style = choose_style(random.Random(0), chart, 1024)
+    before = draw(chart, style, "en").picture
     with matplotlib.rc_context({"font.size": 30, "axes.grid": True, "xtick.labelsize": 4, "axes.linewidth": 9}):
-        assert draw(chart, look, "en").picture.tobytes() == before.tobytes()
+        assert draw(chart, style, "en").picture.tobytes() == before.tobytes()
         assert matplotlib.rcParams["font.size"] == 30
 
 
@@ -433,7 +437,7 @@ def test_a_sample() -> None:
 
 _DIGESTS = """
 import hashlib, sys
-from datagen.chart import ChartSource
+from datagen.chart.source import ChartSource
 source = ChartSource(charts=3)
 found = {}
 for unit in sorted(source.units("0-2", ""), key=lambda unit: unit.id, reverse=sys.argv[1] == "backwards"):

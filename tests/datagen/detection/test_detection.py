@@ -10,7 +10,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from datagen.detection.__main__ import _class_map, main
+from datagen.detection.__main__ import _read_class_map, main
 from datagen.detection.source import DetectionGates, DetectionSource
 from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
@@ -266,9 +266,9 @@ def test_class_names_are_mapped_from_a_file(tmp_path: Path, capsys: pytest.Captu
 def test_a_wrong_map_of_classes(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "map.yaml").write_text(text)
     with pytest.raises(UserError, match=said):
-        _class_map(tmp_path / "map.yaml")
+        _read_class_map(tmp_path / "map.yaml")
     with pytest.raises(UserError, match="No such file"):
-        _class_map(tmp_path / "gone.yaml")
+        _read_class_map(tmp_path / "gone.yaml")
 
 
 def test_a_file_that_ends_early_fails_whole_and_others_go_on(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_by_name_with_every_benchmark_that_has_it(guard: Guard) -> None:
 def test_by_look_whatever_its_name(guard: Guard, picture: PIL.Image.Image, expected: str) -> None:
     match = guard.find(["coco/000000777777"], picture)
     assert match is not None
-    assert (str(match), match.by) == (expected, "look")
+    assert (str(match), match.by) == (expected, "appearance")
     assert ALIKE <= match.similarity <= 1
 
 
@@ -155,9 +155,9 @@ def test_images_that_cannot_be_read_are_named_and_guarded_by_name(
         *folder_images("exam", tmp_path / "exam"),
     ]
     report = build_guard(images, tmp_path / "guard.arrow")
-    assert report.images["refcoco val"] == report.by_id["refcoco val"] == report.by_look["refcoco val"] == 1
-    assert (report.by_id["refcoco testA"], report.by_look["refcoco testA"]) == (1, 0)
-    lines = sorted(report.without_look)
+    assert report.images["refcoco val"] == report.by_id["refcoco val"] == report.by_appearance["refcoco val"] == 1
+    assert (report.by_id["refcoco testA"], report.by_appearance["refcoco testA"]) == (1, 0)
+    lines = sorted(report.without_fingerprint)
     assert [line.split(": ", 2)[0] for line in lines] == [
         "exam",
         "refcoco testA",
@@ -176,7 +176,7 @@ def test_images_that_cannot_be_read_are_named_and_guarded_by_name(
 
 def test_without_images_names_are_guarded(tmp_path: Path) -> None:
     report = build_guard(refcoco_images(write_refcoco(tmp_path), None), tmp_path / "guard.arrow")
-    assert not report.without_look and not any(report.by_look.values())
+    assert not report.without_fingerprint and not any(report.by_appearance.values())
     guard = Guard.read(str(tmp_path / "guard.arrow"))
     assert len(guard) == 4
     assert guard.find([coco_id(4)], NOTHING) and not guard.find([coco_id(9)], scene(1))
@@ -250,9 +250,9 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 def test_what_is_no_guard_is_said(tmp_path: Path) -> None:
     for data in (b"", b"prose", b"PAR1" * 100):
         (tmp_path / "guard.arrow").write_bytes(data)
-        with pytest.raises(UserError, match=r"guard.arrow: no guard"):
+        with pytest.raises(UserError, match=r"guard.arrow: not a guard"):
             Guard.read(str(tmp_path / "guard.arrow"))
-    with pytest.raises(UserError, match=r"gone.arrow: no guard can be read there"):
+    with pytest.raises(UserError, match=r"gone.arrow: cannot read the guard"):
         Guard.read(str(tmp_path / "gone.arrow"))
     other = pa.record_batch({"a": [1]})
     with pa.ipc.new_file(str(tmp_path / "guard.arrow"), other.schema) as writer:
@@ -265,7 +265,7 @@ def test_a_guard_behind_a_url(tmp_path: Path) -> None:
     build_guard(refcoco_images(write_refcoco(tmp_path), None), tmp_path / "guard.arrow")
     fsspec.filesystem("memory").pipe("/guards/guard.arrow", (tmp_path / "guard.arrow").read_bytes())
     assert Guard.read("memory://guards/guard.arrow").digest == Guard.read(str(tmp_path / "guard.arrow")).digest
-    with pytest.raises(UserError, match="no guard can be read there"):
+    with pytest.raises(UserError, match="cannot read the guard"):
         Guard.read("memory://guards/gone.arrow")
 
 
@@ -281,7 +281,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
     given: list[Any] = ["--refcoco", refer, "--coco-images", coco, "--folder", f"exam={coco}"]
     assert run(monkeypatch, "--out", str(tmp_path / "guard.arrow"), *map(str, given)) == 0
     shown = capfd.readouterr().err
-    assert "not known by look: refcocog-umd test: COCO_train2014_000000000004.jpg: no such file" in shown
+    assert "not known by appearance: refcocog-umd test: COCO_train2014_000000000004.jpg: no such file" in shown
     rows = {line.split("│")[1].strip(): line.split("│")[2:5] for line in shown.splitlines() if line.startswith("│")}
     assert [cell.strip() for cell in rows["refcoco testA"]] == ["1", "1", "1"]
     assert [cell.strip() for cell in rows["refcocog-umd test"]] == ["1", "1", "0"]
@@ -294,7 +294,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
     ("arguments", "message"),
     [
         ((), "nothing to guard"),
-        (("--coco-images", "."), "--coco-images are the images of --refcoco"),
+        (("--coco-images", "."), "--coco-images needs --refcoco"),
         (("--folder", "exam"), "expected NAME=PATH"),
         (("--folder", "exam=gone"), "gone: no such folder"),
         (("--refcoco", "gone"), "gone: no such folder"),

@@ -113,5 +113,5 @@ def test_pages_of_benchmarks_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_guard_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no guard can be read there"):
+    with pytest.raises(UserError, match="cannot read the guard"):
         run_job(detection(tmp_path, str(tmp_path / "gone")), tmp_path / "out", JobSettings(), LocalRunner())

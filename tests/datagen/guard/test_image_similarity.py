@@ -13,10 +13,10 @@ from datagen.guard.image_similarity import (
     ALIKE,
     DIMENSIONS,
     NEAR,
-    Look,
-    asked_vectors,
+    Fingerprint,
+    fingerprint_of,
     guarded_vectors,
-    look_at,
+    query_vectors,
     similarities,
 )
 from tests.datagen.made_pictures import Picture, barred, chart, cropped, jpeg, page, scene
@@ -43,10 +43,10 @@ DISGUISES: dict[str, Callable[[Picture], Picture]] = {
 }
 
 
-def compare(guarded: Look, asked: Look) -> tuple[float, float]:
+def compare(guarded: Fingerprint, asked: Fingerprint) -> tuple[float, float]:
     """How near, and how alike: the best of their boxes."""
     kept = guarded_vectors(guarded)
-    vectors, boxes = asked_vectors(asked)
+    vectors, boxes = query_vectors(asked)
     products = kept @ vectors.T
     ours, theirs = np.indices(products.shape).reshape(2, -1)
     thumbnails = np.repeat(guarded.thumbnail[None], len(ours), axis=0)
@@ -59,14 +59,14 @@ def compare(guarded: Look, asked: Look) -> tuple[float, float]:
 def test_a_picture_is_known_again(kind: str, disguise: str) -> None:
     for seed in range(3):
         picture = KINDS[kind](seed)
-        near, alike = compare(look_at(picture), look_at(DISGUISES[disguise](picture)))
+        near, alike = compare(fingerprint_of(picture), fingerprint_of(DISGUISES[disguise](picture)))
         assert near >= NEAR
         assert alike >= ALIKE
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_of_one_kind_are_told_apart(kind: str) -> None:
-    looks = [look_at(KINDS[kind](seed)) for seed in range(12)]
+    looks = [fingerprint_of(KINDS[kind](seed)) for seed in range(12)]
     for number, look in enumerate(looks):
         for other in looks[:number]:
             assert compare(look, other)[1] < ALIKE
@@ -76,28 +76,28 @@ def test_a_changed_place_is_another_page() -> None:
     form = page(1)
     filled = form.copy()
     filled.paste(page(2).crop((60, 300, 700, 480)), (60, 300))
-    near, alike = compare(look_at(form), look_at(filled))
+    near, alike = compare(fingerprint_of(form), fingerprint_of(filled))
     assert near > NEAR  # alike at large, which is why details are compared place by place
     assert alike < ALIKE
 
 
 def test_what_shows_nothing_is_like_nothing() -> None:
-    assert len(look_at(PIL.Image.new("RGB", (300, 200), "white")).boxes) == 0
-    blank = look_at(PIL.Image.new("RGB", (300, 200), "white"))
+    assert len(fingerprint_of(PIL.Image.new("RGB", (300, 200), "white")).boxes) == 0
+    blank = fingerprint_of(PIL.Image.new("RGB", (300, 200), "white"))
     assert guarded_vectors(blank).shape == (0, DIMENSIONS)
 
 
 def test_margins_are_found() -> None:
     made = PIL.Image.new("RGB", (640, 640), "black")
     made.paste(scene(1).resize((640, 320)), (0, 160))
-    boxes = look_at(made).boxes
+    boxes = fingerprint_of(made).boxes
     assert boxes[0].tolist() == [0, 0, 1, 1]
     assert np.abs(boxes[1] - [0, 0.25, 1, 0.75]).max() <= 1 / 64
-    assert len(look_at(scene(1)).boxes) == 1
+    assert len(fingerprint_of(scene(1)).boxes) == 1
 
 
 def test_vectors_are_the_same_whatever_rounding_the_machine_does() -> None:
-    vectors = guarded_vectors(look_at(page(1)))
+    vectors = guarded_vectors(fingerprint_of(page(1)))
     assert np.array_equal(vectors * 1024, np.rint(vectors * 1024))
     assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 0.01
 
@@ -106,7 +106,7 @@ def test_vectors_are_the_same_whatever_rounding_the_machine_does() -> None:
 def test_any_form_has_a_look(long: int, short: int, upright: bool, seed: int) -> None:
     size = (short, long) if upright else (long, short)
     noise = np.random.default_rng(seed).integers(0, 255, size=(size[1], size[0]), dtype=np.uint8)
-    look = look_at(PIL.Image.fromarray(noise).convert("RGB"))
+    look = fingerprint_of(PIL.Image.fromarray(noise).convert("RGB"))
     assert look.thumbnail.shape == (64, 64)
     if len(look.boxes):
         near, alike = compare(look, look)

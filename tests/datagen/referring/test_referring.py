@@ -410,7 +410,7 @@ def test_user_mistakes(tmp_path: Path) -> None:
     assert "convention" in refused(refs=source.refs, convention="corners")
     (folder / "refs(google).p").write_bytes(b"].")
     said = refused(refs=source.refs)
-    assert "refs(google).p, refs(unc).p: choose one, as in split_by=[google]" in said
+    assert "refs(google).p, refs(unc).p: choose one with split_by, such as split_by=[google]" in said
     assert "refs(google).p, refs(unc).p" in refused(refs=source.refs, split_by=["umd"])
     chosen = ReferringSource(refs=source.refs, images=images, split_by=["unc", "umd"])
     assert [Path(path).name for path in chosen.inputs()] == ["refs(unc).p", "instances.json"]
