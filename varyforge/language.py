@@ -10,7 +10,7 @@ import tomllib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -87,7 +87,6 @@ def known_languages() -> tuple[str, ...]:
     return tuple(sorted(paired | set(_LANGUAGE_OF_SCRIPT.values()) | {"zh", "ja", "ko"}))
 
 
-@lru_cache(maxsize=1)  # a page's text is read for its language, then for its measures
 def read(text: str) -> Reading:
     """Reads a text. Takes about a tenth of a millisecond per page."""
     symbols, scripts = symbols_of(text)

@@ -18,7 +18,7 @@ from datagen.source import SourceSettings, Unit
 from varyforge.escape import escape
 from varyforge.files import sha256_file
 from varyforge.images import encode_jpeg
-from varyforge.language import language_of
+from varyforge.language import read
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
@@ -100,8 +100,9 @@ class PdfSource(SourceSettings):
             page = self._page(unit, files)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
-        read = read_text(page, self.text)
-        language, measures = language_of(read.text), measure(page, read.text)
+        label = read_text(page, self.text)
+        reading = read(label.text)
+        language, measures = reading.language, measure(page, label.text, reading)
         refused = self.judge(measures, language)
         if refused:
             return replace(refused, language=language, measures=measures)
@@ -114,12 +115,12 @@ class PdfSource(SourceSettings):
         sample = Sample(
             key=key,
             task="ocr",
-            turns=(Turn(role="user", text=IMAGE_MARKER + prompt.text), Turn(role="assistant", text=escape(read.text))),
+            turns=(Turn(role="user", text=IMAGE_MARKER + prompt.text), Turn(role="assistant", text=escape(label.text))),
             images=(encode_jpeg(page.picture, self.jpeg_quality),),
             source=self.name,
             origin=origin,
         )
-        return Written(samples=(sample,), notes=read.notes, language=language, measures=measures)
+        return Written(samples=(sample,), notes=label.notes, language=language, measures=measures)
 
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
         """See `Source`."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from datagen.pdf.audit.ink import Words, doubled_share, ink_measures, share_of, words_of
 from datagen.pdf.page import Page
-from varyforge.language import known_languages, read
+from varyforge.language import Reading, known_languages
 from varyforge.outcome import Rejected
 
 MEASURES = (
@@ -121,15 +121,16 @@ _GATES = {  # measure, and what its value means when it is refused
 }
 
 
-def measure(page: Page, text: str) -> dict[str, float]:
+def measure(page: Page, text: str, reading: Reading) -> dict[str, float]:
     """The measures of a page.
 
     Args:
         page: picture and text layer.
         text: the answer made from the page, in reading order.
+        reading: of `varyforge.language.read` for `text`.
     """
     printed = _printed(text)
-    reading, words = read(text), words_of(page)
+    words = words_of(page)
     return (
         dict.fromkeys(MEASURES, 0.0)
         | {
