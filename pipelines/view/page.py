@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from datagen.card.html import render_page
-from datagen.card.pictures import Drawing, data_url, draw_answer, shrunk
+from datagen.card.pictures import AnswerDrawing, data_url, draw_answer, shrunk
 from datagen.job.ledger import LedgerRow
 from pipelines.view.data import Item, Library, Place
 from pipelines.view.filters import OUTCOMES, SPLITS, UNKNOWN, Filters, number_in
@@ -135,7 +135,7 @@ class Card:
     outcome: str
     cause: str  # gate or reason of a unit without samples
     pictures: list[Picture]
-    drawing: Drawing
+    drawing: AnswerDrawing
     measures: dict[str, float]
     numbers: dict[str, float]  # measures, and what else a range can be asked of
     links: dict[str, str]  # what a name on the card leads to; "" where there is nothing
