@@ -147,8 +147,8 @@ def _part(block: Block, keep: Keep) -> Block | None:  # noqa: PLR0911  # a case 
             left = tuple(line for line in lines if keep(line.id))
             return replace(block, lines=left) if left else None
         case Items(items=items):
-            left = tuple(item for old in items if (item := _part_of_item(old, keep)) is not None)
-            return replace(block, items=left) if left else None
+            parts = tuple(item for old in items if (item := _part_of_item(old, keep)) is not None)
+            return replace(block, items=parts) if parts else None
         case Quote(blocks=blocks) | Front(blocks=blocks):
             inside = keep_blocks(blocks, keep)
             return replace(block, blocks=inside) if inside else None

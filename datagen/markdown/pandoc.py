@@ -46,12 +46,12 @@ class Tree:
     notes: Mapping[str, int]
 
 
-def read(text: str, form: Literal["latex", "markdown"], *, bibliography: str = "", seconds: float) -> Tree:
+def read(text: str, format: Literal["latex", "markdown"], *, bibliography: str = "", seconds: float) -> Tree:
     """Run pandoc on a document.
 
     Args:
         text: the document in one piece.
-        form: its language.
+        format: its language.
         bibliography: BibTeX entries for the citations.
         seconds: wall clock for pandoc.
 
@@ -59,16 +59,16 @@ def read(text: str, form: Literal["latex", "markdown"], *, bibliography: str = "
         ConvertError: `macro_loop`, `memory`, `timeout`, or `converter` for a document that pandoc cannot read.
     """
     if not bibliography:
-        return _read(text, form, [], seconds)
+        return _read(text, format, [], seconds)
     with tempfile.NamedTemporaryFile(suffix=".bib") as file:
         file.write(bibliography.encode(errors="replace"))
         file.flush()
         try:
-            return _read(text, form, ["--citeproc", f"--bibliography={file.name}"], seconds)
+            return _read(text, format, ["--citeproc", f"--bibliography={file.name}"], seconds)
         except ConvertError as error:
             if error.reason != "converter":
                 raise
-    tree = _read(text, form, [], seconds)  # perhaps the bibliography is at fault; BibTeX accepts more
+    tree = _read(text, format, [], seconds)  # perhaps the bibliography is at fault; BibTeX accepts more
     return Tree(
         meta=tree.meta,
         blocks=tree.blocks,
@@ -90,8 +90,8 @@ def bare(tex: str) -> str:
     return re.sub(r"\\(?:begin|end) ?\{(?:equation|displaymath)\*?\}", "", plain).strip()
 
 
-def _read(text: str, form: str, options: list[str], seconds: float) -> Tree:
-    command = [_program(), "--sandbox", f"--from={_FORMATS[form]}", "--to=json", "--verbose", *options]
+def _read(text: str, format: str, options: list[str], seconds: float) -> Tree:
+    command = [_program(), "--sandbox", f"--from={_FORMATS[format]}", "--to=json", "--verbose", *options]
     with as_file(files("datagen.markdown") / "data" / "formulas.lua") as script:
         command += [f"--lua-filter={script}", f"--data-dir={script.parent}"]  # without a user's own defaults
         command += ["+RTS", f"-M{_HEAP_MB}m", "-RTS"]

@@ -68,7 +68,7 @@ class RenderedDocument:
 
 def make(
     flat: Flat,
-    form: Literal["latex", "markdown"],
+    format: Literal["latex", "markdown"],
     *,
     content: str,
     max_pages: int,
@@ -82,7 +82,7 @@ def make(
 
     Args:
         flat: the document.
-        form: its language.
+        format: its language.
         content: a digest of the document, which chooses its template.
         max_pages: the most pages; further ones are left out.
         short_side_px: of the pictures.
@@ -92,35 +92,35 @@ def make(
         ConvertError, TypesetError: there is no page; `reason` tells why.
     """
     try:
-        return _rendered_document(flat, form, content, max_pages, short_side_px, converter_s)
+        return _rendered_document(flat, format, content, max_pages, short_side_px, converter_s)
     except RecursionError:
         raise ConvertError("too_deep", "lists, quotes or brackets are nested too deeply") from None
 
 
-def _tree(flat: Flat, form: Literal["latex", "markdown"], seconds: float, notes: Counter[str]) -> Tree:
+def _tree(flat: Flat, format: Literal["latex", "markdown"], seconds: float, notes: Counter[str]) -> Tree:
     """Return pandoc's tree of a document. If pandoc cannot read the preamble, a plain one replaces it."""
     try:
-        return read(flat.text, form, bibliography=flat.bibliography, seconds=seconds)
+        return read(flat.text, format, bibliography=flat.bibliography, seconds=seconds)
     except ConvertError as error:
         text = with_plain_preamble(flat.text)
-        if error.reason != "converter" or form == "markdown" or text == flat.text:
+        if error.reason != "converter" or format == "markdown" or text == flat.text:
             raise
         notes["simplified_preambles"] += 1
-        return read(text, form, bibliography=flat.bibliography, seconds=seconds)
+        return read(text, format, bibliography=flat.bibliography, seconds=seconds)
 
 
 def _rendered_document(
     flat: Flat,
-    form: Literal["latex", "markdown"],
+    format: Literal["latex", "markdown"],
     content: str,
     max_pages: int,
     short_side_px: int,
     converter_s: float,
 ) -> RenderedDocument:
     notes = Counter(flat.notes)
-    tree = _tree(flat, form, converter_s, notes)
+    tree = _tree(flat, format, converter_s, notes)
     language = language_of(words(tree))
-    text = build(tree, numbered=form == "latex", language=language)
+    text = build(tree, numbered=format == "latex", language=language)
     notes.update(text.notes)
     if not text.blocks:
         left_out = ", ".join(f"{count} {name}" for name, count in sorted(notes.items()))
