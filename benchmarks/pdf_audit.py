@@ -23,7 +23,7 @@ from pathlib import Path
 from datagen.pdf.audit.gates import PageGates, judge, measure
 from datagen.pdf.backends.mupdf import open_document
 from datagen.pdf.page import Line, Page, PdfError
-from varyforge.language import language_of
+from varyforge.language import language_of, read
 from varyforge.outcome import Rejected
 
 WRONG = 0.6  # similarity; tesseract itself reads about 0.9 of a clean page at this size, and tables worse
@@ -64,7 +64,8 @@ def text_of(lines: tuple[Line, ...]) -> str:
 def verdict(page: Page) -> Rejected | None:
     """What the data job would say."""
     text = text_of(page.lines)
-    return judge(measure(page, text), language_of(text), GATES)
+    reading = read(text)
+    return judge(measure(page, text, reading), reading.language, GATES)
 
 
 def bag(text: str) -> Counter[str]:
@@ -111,9 +112,10 @@ def judged_pages(folder: Path) -> list[Judged]:
                     continue
                 text = text_of(page.lines)
                 before = time.process_time()
-                measures = measure(page, text)
+                reading = read(text)
+                measures = measure(page, text, reading)
                 spent += time.process_time() - before
-                pages.append(Judged(path, number, text, judge(measures, language_of(text), GATES)))
+                pages.append(Judged(path, number, text, judge(measures, reading.language, GATES)))
     print(f"{len(pages)} pages, measure takes {1000 * spent / max(len(pages), 1):.2f} ms of CPU each")
     return pages
 

@@ -45,7 +45,7 @@ from datagen.pdf.text.reading_order import read_text
 from varyforge.console import say, show_table
 from varyforge.errors import command
 from varyforge.images import encode_jpeg
-from varyforge.language import language_of
+from varyforge.language import read
 from varyforge.lengths import estimate_tokens
 from varyforge.shards import ShardSet
 
@@ -106,9 +106,9 @@ def parts(pages: list[tuple[str, int]], source: PdfSource) -> dict[str, float]:
             opened, document = path, timed("open", open_document, path)
         page = timed("render, glyph runs, shapes", document.page, number, **size)  # type: ignore[union-attr]
         text = timed("reading order", read_text, page, source.text).text
-        language = timed("language", language_of, text)
-        measures = timed("audit", measure, page, text)
-        if judge(measures, language, source.gates):
+        reading = timed("language", read, text)
+        measures = timed("audit", measure, page, text, reading)
+        if judge(measures, reading.language, source.gates):
             continue
         image = timed("JPEG", encode_jpeg, page.picture, source.jpeg_quality)
         timed("pickle both ways", lambda data: pickle.loads(pickle.dumps(data)), image)

@@ -68,7 +68,7 @@ def test_help_has_an_example(words: tuple[str, ...]) -> None:
         (("-m", "datagen.detection", "--coco", "x.json", "--images", ".", "--out", "OUT"), ["x.json: no such file"]),
         (("-m", "datagen.chat", "gone.json", "--out", "OUT"), ["gone.json: no such file"]),
         (("-m", "datagen.pdf", "memory://gone/date=2024", "--out", "OUT"), ["memory://gone/date=2024: no such file"]),
-        (("-m", "datagen.pdf", "recipes", "--languages", "english", "--out", "OUT"), ["'english' is never told"]),
+        (("-m", "datagen.pdf", "recipes", "--languages", "english", "--out", "OUT"), ["'english' is not recognised"]),
         (("-m", "pipelines.verify", "check", "gone"), ["gone: no such shard set"]),
         (("-m", "pipelines.mix", "show", "gone.yaml"), ["gone.yaml: no such recipe"]),
         (

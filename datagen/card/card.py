@@ -1,7 +1,7 @@
-"""The data card of a shard set: what is in it, what was left out and why, and a few of its samples.
+"""The data card of a shard set: its contents, the units left out with reasons, and a few samples.
 
-A job leaves it beside the shards, as card.json for programs and card.html for people. Everything on it is read from
-index, ledger and shards; equal sets have equal cards.
+A job writes card.json for programs and card.html for people beside the shards. Both are computed from index, ledger and
+shards alone, so that equal sets have equal cards.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from varyforge.storage import folder_at, write
 
 CARD_JSON, CARD_HTML = "card.json", "card.html"
 _TEMPLATE = Path(__file__).with_name("card.html.jinja")
-SHOWN_CHARS = 600  # of a text
-_SAMPLES_SHOWN = 8
-_UNITS_SHOWN = 10
+TEXT_CHARS = 600  # of a text on a page
+_SAMPLES = 8
+_UNITS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleCard:
-    """A sample as the page shows it."""
+    """A sample as a page of HTML shows it."""
 
     key: str
     task: str
@@ -47,24 +47,24 @@ class SampleCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataCard:
-    """A shard set in numbers and samples."""
+    """The data card: a shard set in numbers and samples."""
 
     folder: str  # path or URL
     source: str  # name of the source that made it
     settings: dict[str, Any]  # of the source
-    versions: dict[str, str]  # that the bytes depend on
+    versions: dict[str, str]  # of the rules and libraries that the bytes depend on
     tar_bytes: int
     ledger: LedgerSummary
     contents: Contents
-    unwritten: list[dict[str, Any]]  # the first ledger rows that gave no sample
+    unwritten: list[dict[str, Any]]  # the first ledger rows without a sample
     samples: list[SampleCard]  # spread evenly over the index
 
 
 def read_data_card(folder: str | Path) -> DataCard:
-    """Reads the ledger, the index and a few samples of a shard set.
+    """Read ledger, index and a few samples of a shard set.
 
     Raises:
-        UserError: the folder is missing, is no finished shard set, or a file of it is broken.
+        UserError: the folder is missing, is not a finished shard set, or has a broken file.
     """
     shards = ShardSet(folder)
     try:
@@ -84,19 +84,19 @@ def read_data_card(folder: str | Path) -> DataCard:
 
 
 def write_card(folder: str | Path) -> DataCard:
-    """Writes card.json and card.html into a finished shard set.
+    """Write card.json and card.html into a finished shard set.
 
     Raises:
-        UserError: as for `read_data_card`.
+        UserError: as `read_data_card` does.
     """
     card, out = read_data_card(folder), folder_at(folder)
     write(out, CARD_JSON, (json.dumps(card_to_json(card), indent=2, ensure_ascii=False) + "\n").encode())
-    write(out, CARD_HTML, render_page(_TEMPLATE, card=card, shown=SHOWN_CHARS).encode())
+    write(out, CARD_HTML, render_page(_TEMPLATE, card=card, shown=TEXT_CHARS).encode())
     return card
 
 
 def card_to_json(card: DataCard) -> dict[str, Any]:
-    """The card without its pictures, and without where it lies: equal sets have equal cards."""
+    """Return the card without pictures and without the set's location, so that equal sets have equal cards."""
     plain = asdict(card)
     del plain["folder"]
     plain["ledger"]["by_cause"] = {": ".join(cause): count for cause, count in card.ledger.by_cause.items()}
@@ -111,17 +111,17 @@ def card_to_json(card: DataCard) -> dict[str, Any]:
 
 
 def spread(total: int, most: int) -> list[int]:
-    """At most `most` of the numbers below `total`, in the middle of equal stretches.
+    """Return at most `most` numbers below `total`, each in the middle of one of equal ranges.
 
     >>> spread(100, 4)
     [12, 37, 62, 87]
     """
-    shown = min(total, most)
-    return [(2 * number + 1) * total // (2 * shown) for number in range(shown)]
+    count = min(total, most)
+    return [(2 * number + 1) * total // (2 * count) for number in range(count)]
 
 
 def sample_card(sample: Sample) -> SampleCard:
-    """A sample with the boxes of its answer, read back from the text, drawn in its picture."""
+    """Return the card of a sample. The boxes of its answer, read from the text, are drawn in its picture."""
     drawing = draw_answer(sample.task, sample.answer, sample.turns[-2].text)
     return SampleCard(
         key=sample.key,
@@ -135,36 +135,36 @@ def sample_card(sample: Sample) -> SampleCard:
     )
 
 
-def read_sample(shards: ShardSet, place: dict[str, Any]) -> Sample:
-    """The sample of an index row.
+def read_sample(shards: ShardSet, row: dict[str, Any]) -> Sample:
+    """Return the sample of an index row.
 
     Raises:
         UserError: the shard is damaged.
     """
     try:
-        return shards.read(place["shard"], place["offset"], place["size"])
+        return shards.read(row["shard"], row["offset"], row["size"])
     except (OSError, ValueError) as error:
         raise UserError(f"{error}; the shard set is damaged: delete {shards.folder} and make it again") from error
 
 
 def _some(shards: ShardSet) -> list[Sample]:
-    """Samples spread evenly over the set; opens only the tables that they stand in."""
-    wanted: Sequence[int] = spread(sum(record.samples for record in shards.records), _SAMPLES_SHOWN)
-    found: list[Sample] = []
+    """Return samples spread evenly over the set. Reads rows of one index table at a time."""
+    numbers: Sequence[int] = spread(sum(record.samples for record in shards.records), _SAMPLES)
+    samples: list[Sample] = []
     before = 0
     for table in shards.tables(["shard", "offset", "size"]):
-        here = [number - before for number in wanted if before <= number < before + table.num_rows]
-        found += [read_sample(shards, table.slice(number, 1).to_pylist()[0]) for number in here]
+        here = [number - before for number in numbers if before <= number < before + table.num_rows]
+        samples += [read_sample(shards, table.slice(number, 1).to_pylist()[0]) for number in here]
         before += table.num_rows
-    return found
+    return samples
 
 
 def _unwritten(ledgers: Iterable[pa.Table]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    unwritten: list[dict[str, Any]] = []
     for ledger in ledgers:
         rows = ledger.filter(pc.not_equal(ledger.column("outcome"), "written"))
         columns = ["unit", "outcome", "gate", "value", "threshold", "reason", "detail"]
-        found += rows.select(columns).slice(0, _UNITS_SHOWN - len(found)).to_pylist()
-        if len(found) == _UNITS_SHOWN:
+        unwritten += rows.select(columns).slice(0, _UNITS - len(unwritten)).to_pylist()
+        if len(unwritten) == _UNITS:
             break
-    return found
+    return unwritten

@@ -1,4 +1,4 @@
-"""What a shard set holds: its index in numbers."""
+"""The contents of a shard set: its index in numbers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _BOX_EDGES = (1, 2, 4, 8, 16, 31)
 
 
 class Bar(NamedTuple):
-    """Samples with a number of `low` to less than `high`."""
+    """A bar of a histogram: the samples with a number from `low` to less than `high`."""
 
     low: int
-    high: int | None  # None: any number
+    high: int | None  # None: no upper bound
     samples: int
 
 
 class Spread(NamedTuple):
-    """How a number is spread over the samples that have it."""
+    """The distribution of a number over the samples that have it."""
 
     samples: int
     median: float
@@ -38,24 +38,24 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """Counts over the samples of a set, each the most frequent first; "" stands for unknown."""
+    """The counts over the samples of a set, most frequent first. "" stands for unknown."""
 
     tasks: dict[str, int]
     languages: dict[str, int]
     splits: dict[str, int]
     licences: dict[str, int]
-    prompts: dict[str, int]  # by wording; "" for samples that bring their own words
-    documents: int  # that gave samples, counted shard by shard: one in two shards is two
-    twins: int  # samples that are near duplicates of another
+    prompts: dict[str, int]  # by wording; "" for samples with words of their own
+    documents: int  # with samples, counted shard by shard: a document in two shards counts twice
+    twins: int  # samples that are near duplicates of another sample
     images: int
     lengths: Lengths  # by estimated tokens
     answers: Spread  # characters of all assistant turns
     sides: Spread  # longer side of the first image, pixels
-    boxes: Spread  # of samples with boxes
+    boxes: Spread  # boxes of the samples that have some
 
 
 def contents_of(shards: ShardSet) -> Contents:
-    """Counts the samples of a set, shard by shard. Holds 24 bytes a sample."""
+    """Count the samples of a set, shard by shard. Needs 24 bytes of memory per sample."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in _COUNTED}
     twins = documents = 0
     parts: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.int32)] for name in _MEASURED}
@@ -64,9 +64,9 @@ def contents_of(shards: ShardSet) -> Contents:
             counter.update({row["values"]: row["counts"] for row in pc.value_counts(table.column(name)).to_pylist()})
         twins += pc.sum(pc.not_equal(table.column("twins"), "")).as_py() or 0
         documents += pc.count_distinct(table.column("document")).as_py()
-        for name, found in parts.items():
-            found.append(table.column(name).to_numpy().astype(np.int32))
-    numbers = {name: np.concatenate(found) for name, found in parts.items()}
+        for name, columns in parts.items():
+            columns.append(table.column(name).to_numpy().astype(np.int32))
+    numbers = {name: np.concatenate(columns) for name, columns in parts.items()}
     ordered = {name: dict(sorted(one.items(), key=lambda item: (-item[1], item[0]))) for name, one in counts.items()}
     sides = np.maximum(numbers["width"], numbers["height"])
     return Contents(

@@ -1,4 +1,4 @@
-"""Pages of HTML from templates. What comes from documents and models is escaped."""
+"""Pages of HTML from templates. Text of documents and models is escaped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def render_page(template: Path, **values: object) -> str:
-    """The page that a template makes of `values`; a value it asks for and does not get is an error.
+    """Return the page of a template. It may include templates of its own folder and of this module's.
 
-    What the template includes lies beside it or beside this module.
+    Raises:
+        jinja2.UndefinedError: the template uses a name that `values` lacks.
     """
     return _environment(template.parent).get_template(template.name).render(**values)
 
@@ -31,7 +32,7 @@ def _environment(folder: Path) -> Environment:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds for a person.
+    """Return seconds as text.
 
     >>> _duration(95), _duration(7260)
     ('1 min 35 s', '2 h 01 min')

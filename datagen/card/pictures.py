@@ -1,4 +1,4 @@
-"""Pictures that stand inside a page of HTML, and the boxes in them. Equal input gives equal bytes."""
+"""Pictures inside a page of HTML, with boxes. Equal input gives equal bytes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import PIL.ImageFont
 from varyforge.boxes import Box, LabelledBox, boxes_within, parse_boxes
 
 BOX_TASKS = ("detection", "referring")
-"""Tasks whose answers are boxes."""
+"""Tasks with boxes in question or answer."""
 
 COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#e07b00", "#17becf", "#8c564b", "#e377c2")
-"""Told apart on photographs and on white; used in this order."""
+"""Colours of classes, in order of use. They differ on photographs and on white."""
 
 THUMBNAIL_PX = 420  # longer side
 _LABEL_CHARS = 24
@@ -31,12 +31,12 @@ class Outline:
     box: Box
     colour: str  # "#rrggbb"
     width_px: int = 2
-    label: str = ""  # drawn where it is ASCII, which is what the built-in font has
+    label: str = ""  # drawn if it is ASCII, as the built-in font has no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegendEntry:
-    """A colour in a picture and what it stands for."""
+    """A colour in a picture, with the class that it stands for."""
 
     name: str
     colour: str  # "#rrggbb"
@@ -44,25 +44,25 @@ class LegendEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """What is drawn of an answer, and what of it could not be."""
+class AnswerDrawing:
+    """The boxes of an answer to draw, and the parts that are not boxes."""
 
     outlines: list[Outline]
     legend: list[LegendEntry]
     not_boxes: list[str]  # pieces of a detection answer that cannot be read as boxes
 
 
-def draw_answer(task: str, answer: str, question: str) -> Drawing:
-    """The boxes of an answer, read back from the text, a colour per class; nothing where the task has no boxes.
+def draw_answer(task: str, answer: str, question: str) -> AnswerDrawing:
+    """Return the boxes of an answer, read from the text, with a colour per class; none for a task without boxes.
 
-    Where the question gives the box and asks for words, that box, called by the answer.
+    Where the question has the box and the answer the words, the question's box is drawn with the answer as label.
     """
-    asked = boxes_within(question) if task in BOX_TASKS else []
-    boxes, not_boxes = parse_boxes(answer) if task in BOX_TASKS and not asked else ([], [])
-    boxes += [LabelledBox(label=answer, box=box) for box in asked]
+    question_boxes = boxes_within(question) if task in BOX_TASKS else []
+    boxes, not_boxes = parse_boxes(answer) if task in BOX_TASKS and not question_boxes else ([], [])
+    boxes += [LabelledBox(label=answer, box=box) for box in question_boxes]
     counts = Counter(item.label for item in boxes)
     colour_of = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(counts)}
-    return Drawing(
+    return AnswerDrawing(
         outlines=[Outline(box=item.box, colour=colour_of[item.label], label=item.label) for item in boxes],
         legend=[
             LegendEntry(name=label or "the object", colour=colour_of[label], count=count)
@@ -73,7 +73,7 @@ def draw_answer(task: str, answer: str, question: str) -> Drawing:
 
 
 def thumbnail(data: bytes, outlines: Sequence[Outline] = ()) -> str:
-    """An encoded RGB image as a `data:` URL: a JPEG of at most `THUMBNAIL_PX` pixels, with boxes."""
+    """Return an encoded RGB image as the `data:` URL of a JPEG of at most `THUMBNAIL_PX` pixels, with boxes."""
     picture = _opened(data, THUMBNAIL_PX)
     draw = PIL.ImageDraw.Draw(picture)
     for outline in outlines:
@@ -85,29 +85,29 @@ def thumbnail(data: bytes, outlines: Sequence[Outline] = ()) -> str:
 
 
 def shrunk(data: bytes, longest_px: int) -> bytes:
-    """An encoded RGB image as a JPEG whose sides have at most `longest_px` pixels."""
+    """Return an encoded RGB image as a JPEG whose sides have at most `longest_px` pixels."""
     return _jpeg(_opened(data, longest_px))
 
 
 def data_url(kind: str, data: bytes) -> str:
-    """Bytes of a media type as a URL that holds them."""
+    """Return a `data:` URL of bytes of a media type."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _opened(data: bytes, longest_px: int) -> PIL.Image.Image:
     encoded = PIL.Image.open(io.BytesIO(data))
-    encoded.thumbnail((longest_px, longest_px))  # first of all: a JPEG is then decoded at a fraction of its size
+    encoded.thumbnail((longest_px, longest_px))  # first: a JPEG is then decoded at a fraction of its size
     return encoded.convert("RGB")
 
 
 def _jpeg(picture: PIL.Image.Image) -> bytes:
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=80, subsampling=0)  # thin coloured lines smear when colour is subsampled
+    picture.save(out, "JPEG", quality=80, subsampling=0)  # subsampled colour would smear thin lines
     return out.getvalue()
 
 
 def _write_label(draw: PIL.ImageDraw.ImageDraw, x: int, y: int, text: str, colour: str) -> None:
-    """`text` in white on `colour` at a box's top left corner, inside the box."""
+    """Write `text` in white on `colour` at the top left corner of a box, inside it."""
     if text:
         font = PIL.ImageFont.load_default(11)
         draw.rectangle(draw.textbbox((x + 3, y + 2), text, font=font), fill=colour, outline=colour, width=2)

@@ -1,7 +1,7 @@
-"""What is typeset and what is written as Markdown are made from the same blocks.
+"""The blocks of a document, from which both its pages and its Markdown are made.
 
-A document's text is cut into `Piece`s, each so small that it lies on one page. Their ids, and those of rules and of
-rows of tables, are what is marked on the page, and what the Markdown of a page is chosen by.
+The text is cut into `Piece`s, each so small that it lies on one page. The typeset page has a mark for the id of every
+piece, rule and table row. These marks tell which Markdown belongs to a page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UNSPACED = re.compile(f"[{UNSPACED}]")
 Style = Literal["strong", "emph", "strike", "sup", "sub", "code"]
 Align = Literal["left", "center", "right"]
 Keep = Callable[[int], bool]
-"""Whether what has this id is wanted."""
+"""Tells whether a piece, rule or table row, by its id, is part of the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +27,16 @@ class Piece:
 
     id: int
     kind: Literal["text", "math", "note", "break"]
-    text: str = ""  # of a formula its TeX, of a note its number
+    text: str = ""  # TeX of a formula, number of a note
     styles: tuple[Style, ...] = ()  # outermost first
-    space: bool = False  # whether a space stands before it
+    space: bool = False  # whether a space is before it
     typst: str = ""  # of a formula
-    note: tuple[Block, ...] = ()  # what the footnote says
+    note: tuple[Block, ...] = ()  # text of the footnote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paragraph:
-    """Running text."""
+    """A paragraph of running text."""
 
     pieces: tuple[Piece, ...]
     role: Literal["text", "caption", "author", "entry"] = "text"
@@ -44,7 +44,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """A heading; its number, if it has one, is part of its text."""
+    """A heading. Its number, if any, is part of the text."""
 
     level: int  # from 1
     pieces: tuple[Piece, ...]
@@ -59,7 +59,7 @@ class Display:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """Lines of code."""
+    """A block of code lines."""
 
     lines: tuple[Piece, ...]
 
@@ -89,14 +89,14 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """Title, authors and abstract: over all columns of the page."""
+    """The title, authors and abstract, which span all columns of the page."""
 
     blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A cell of a table. Its pieces have the id of its row."""
+    """A cell of a table. Its pieces have the id of the row."""
 
     pieces: tuple[Piece, ...]
     align: Align = "left"
@@ -105,8 +105,8 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row of a table; never broken over pages. A cell that reaches down from an earlier row is not in it."""
+class TableRow:
+    """A row of a table, never broken across pages. A cell that an earlier row reaches down with is not repeated."""
 
     id: int
     cells: tuple[Cell, ...]
@@ -114,11 +114,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table. Its head stands again on every page that it goes on to."""
+    """A table. Its head is repeated on every page of it."""
 
     aligns: tuple[Align, ...]
-    head: tuple[Row, ...]
-    body: tuple[Row, ...]
+    head: tuple[TableRow, ...]
+    body: tuple[TableRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,23 +132,23 @@ Block = Paragraph | Heading | Display | Code | Items | Quote | Front | Table | R
 
 
 def keep_blocks(blocks: Sequence[Block], keep: Keep) -> tuple[Block, ...]:
-    """The blocks, less what is not wanted of them. What goes on from before has no marker of its own."""
-    return tuple(kept for block in blocks if (kept := _kept(block, keep)) is not None)
+    """Return the parts of the blocks that `keep` accepts. A list item that loses its beginning loses its marker."""
+    return tuple(part for block in blocks if (part := _part(block, keep)) is not None)
 
 
-def _kept(block: Block, keep: Keep) -> Block | None:  # noqa: PLR0911  # a case per kind
+def _part(block: Block, keep: Keep) -> Block | None:  # noqa: PLR0911  # a case per kind
     match block:
         case Paragraph(pieces=pieces) | Heading(pieces=pieces):
-            wanted = tuple(piece for piece in pieces if keep(piece.id))
-            return replace(block, pieces=wanted) if wanted else None
+            left = tuple(piece for piece in pieces if keep(piece.id))
+            return replace(block, pieces=left) if left else None
         case Display(formula=formula):
             return block if keep(formula.id) else None
         case Code(lines=lines):
-            wanted = tuple(line for line in lines if keep(line.id))
-            return replace(block, lines=wanted) if wanted else None
+            left = tuple(line for line in lines if keep(line.id))
+            return replace(block, lines=left) if left else None
         case Items(items=items):
-            kept = tuple(item for old in items if (item := _kept_item(old, keep)) is not None)
-            return replace(block, items=kept) if kept else None
+            parts = tuple(item for old in items if (item := _part_of_item(old, keep)) is not None)
+            return replace(block, items=parts) if parts else None
         case Quote(blocks=blocks) | Front(blocks=blocks):
             inside = keep_blocks(blocks, keep)
             return replace(block, blocks=inside) if inside else None
@@ -159,7 +159,7 @@ def _kept(block: Block, keep: Keep) -> Block | None:  # noqa: PLR0911  # a case 
             return block if keep(number) else None
 
 
-def _kept_item(item: Item, keep: Keep) -> Item | None:
+def _part_of_item(item: Item, keep: Keep) -> Item | None:
     blocks = keep_blocks(item.blocks, keep)
     first = next(ids_of(item.blocks), None)
     if not blocks:
@@ -168,7 +168,7 @@ def _kept_item(item: Item, keep: Keep) -> Item | None:
 
 
 def pieces_of(blocks: Sequence[Block]) -> Iterator[Piece]:
-    """All pieces in order; those of a footnote follow its mark."""
+    """Yield all pieces in order. The pieces of a footnote follow its mark."""
     for block in blocks:
         for piece in _own_pieces(block):
             yield piece
@@ -176,7 +176,7 @@ def pieces_of(blocks: Sequence[Block]) -> Iterator[Piece]:
 
 
 def ids_of(blocks: Sequence[Block]) -> Iterator[int]:
-    """All ids in order, but for those inside footnotes."""
+    """Yield all ids in order, without those inside footnotes."""
     for block in blocks:
         match block:
             case Rule(id=number):
@@ -192,31 +192,31 @@ def ids_of(blocks: Sequence[Block]) -> Iterator[int]:
 
 
 def heads_of(blocks: Sequence[Block]) -> frozenset[int]:
-    """Ids of the rows that stand on every page of their table."""
-    found: set[int] = set()
+    """Return the ids of the rows that are repeated on every page of their table."""
+    rows: set[int] = set()
     for block in blocks:
         match block:
             case Table(head=head):
-                found.update(row.id for row in head)
+                rows.update(row.id for row in head)
             case Items(items=items):
-                found |= heads_of([inside for item in items for inside in item.blocks])
+                rows |= heads_of([inside for item in items for inside in item.blocks])
             case Quote(blocks=inside) | Front(blocks=inside):
-                found |= heads_of(inside)
-    return frozenset(found)
+                rows |= heads_of(inside)
+    return frozenset(rows)
 
 
-def texts_of(block: Block) -> Iterator[str]:
-    """What is printed of a block but for formulas and footnotes: words, numbers of items, marks of footnotes.
+def block_texts(block: Block) -> Iterator[str]:
+    """Yield the printed text of a block: words, numbers of items, marks of footnotes.
 
-    Of formulas, the words in scripts that fonts for formulas do not have.
+    A formula gives only its characters of scripts that fonts for formulas lack. The text of footnotes is left out.
     """
     match block:
         case Items(items=items):
             for item in items:
                 yield item.marker
-                yield from (text for inside in item.blocks for text in texts_of(inside))
+                yield from (text for inside in item.blocks for text in block_texts(inside))
         case Quote(blocks=blocks) | Front(blocks=blocks):
-            yield from (text for inside in blocks for text in texts_of(inside))
+            yield from (text for inside in blocks for text in block_texts(inside))
         case _:
             for piece in _own_pieces(block):
                 yield "".join(_UNSPACED.findall(piece.text)) if piece.kind == "math" else piece.text
@@ -237,20 +237,20 @@ def _own_pieces(block: Block) -> Iterator[Piece]:
 
 
 def drop_blocks(blocks: Sequence[Block], bad: Callable[[Piece], bool]) -> tuple[Block, ...]:
-    """The blocks without the innermost ones (paragraph, table, code …) that hold a bad piece, footnotes included."""
+    """Return the blocks without the innermost ones (paragraph, table, code …) that hold a bad piece, also in a note."""
 
     def is_bad(block: Block) -> bool:
         return any(bad(piece) or any(map(bad, pieces_of(piece.note))) for piece in _own_pieces(block))
 
-    kept: list[Block] = []
+    good: list[Block] = []
     for block in blocks:
         if not is_bad(block):
-            kept.append(block)
+            good.append(block)
         elif isinstance(block, Quote | Front):
             inside = drop_blocks(block.blocks, bad)
-            kept += [replace(block, blocks=inside)] if inside else []
+            good += [replace(block, blocks=inside)] if inside else []
         elif isinstance(block, Items):
             items = [replace(item, blocks=drop_blocks(item.blocks, bad)) for item in block.items]
             left = tuple(item for item in items if item.blocks)
-            kept += [replace(block, items=left)] if left else []
-    return tuple(kept)
+            good += [replace(block, items=left)] if left else []
+    return tuple(good)

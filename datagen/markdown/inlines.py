@@ -1,4 +1,4 @@
-"""Pandoc's inlines → the words of running text and how they are set; numbers of items."""
+"""Pandoc's inlines → words of running text with their styles; numbers of list items."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from datagen.pdf.text.glyphs import UNSPACED, cleaner
 Node = dict[str, Any]
 
 CHUNK = 12
-"""Characters of the pieces of a long word, such as an address: between them a line may break."""
+"""Characters of a piece of a long word, such as an address. A line may break between two pieces."""
 
-_LONGEST = 24  # characters of a word that is not cut
+_LONGEST = 24  # characters of the longest word that is not cut
 # Lines break between characters of scripts without spaces, and after hyphens, dashes and slashes.
 _TOKEN = re.compile(rf"[{UNSPACED}]|[^{UNSPACED}\-‐–—/]+[\-‐–—/]*|[\-‐–—/]+")
-_ADDRESS_TOKEN = re.compile(r"[^\W\d_]+|\d+|.", re.DOTALL)  # Typst breaks addresses there too
+_ADDRESS_TOKEN = re.compile(r"[^\W\d_]+|\d+|.", re.DOTALL)  # where Typst breaks addresses
 UNSEEN = re.compile("[\u00ad\u0000-\u0008\u000b-\u001f\u007f-\u009f]")
 """Soft hyphens and control characters."""
 _BLANK = re.compile(r"(?:\\[!,;:> ]|\\q?quad(?![A-Za-z])|[~{}\s])*")
@@ -30,36 +30,36 @@ _STYLES: dict[str, Style] = {
     "Superscript": "sup",
     "Subscript": "sub",
 }
-_PLAIN = ("Span", "Link", "Cite", "SmallCaps", "Underline")  # inlines of which the content alone is shown
+_PLAIN = ("Span", "Link", "Cite", "SmallCaps", "Underline")  # inlines without a style of their own
 _QUOTES = {"DoubleQuote": "“”", "SingleQuote": "‘’"}
 
 
-def leaves(nodes: Iterable[Node], styles: tuple[Style, ...]) -> Iterator[tuple[Node, tuple[Style, ...]]]:
-    """Inlines without inlines in them, with the styles they stand in."""
+def styled_leaves(nodes: Iterable[Node], styles: tuple[Style, ...]) -> Iterator[tuple[Node, tuple[Style, ...]]]:
+    """Yield the innermost inlines, each with the styles around it."""
     for node in nodes:
         kind, content = node["t"], node.get("c", [])
         if kind in _STYLES:
             own = _STYLES[kind]
-            yield from leaves(content, styles if own in styles else (*styles, own))
+            yield from styled_leaves(content, styles if own in styles else (*styles, own))
         elif kind == "Quoted":
             quotes = _QUOTES[content[0]["t"]]
             yield {"t": "Str", "c": quotes[0]}, styles
-            yield from leaves(content[1], styles)
+            yield from styled_leaves(content[1], styles)
             yield {"t": "Str", "c": quotes[1]}, styles
         elif kind == "Link" and _unresolved(content):
             yield {"t": "Str", "c": "??"}, styles  # as LaTeX prints it
         elif kind == "Cite" and any(inside["t"] == "RawInline" for inside in content[1]):
             yield {"t": "Str", "c": "[?]"}, styles
-        elif kind == "Math" and _BLANK.fullmatch(content[1]):  # nothing to see: "$~$", "$\\!$"
+        elif kind == "Math" and _BLANK.fullmatch(content[1]):  # an invisible formula: "$~$", "$\\!$"
             yield {"t": "Space"} if _GAP.search(content[1]) else {"t": "Str", "c": ""}, styles
         elif kind in _PLAIN:
-            yield from leaves(content if kind in ("SmallCaps", "Underline") else content[1], styles)
+            yield from styled_leaves(content if kind in ("SmallCaps", "Underline") else content[1], styles)
         else:
             yield node, styles
 
 
 def tokens(text: str, space: bool) -> Iterator[tuple[str, bool]]:
-    """Pieces of a text and whether a space stands before each."""
+    """Yield the pieces of a text, each with whether a space is before it."""
     clean = cleaner("letters", "keep")(UNSEEN.sub("", text))
     space = space or clean.startswith(" ")
     for word in clean.split():
@@ -77,14 +77,14 @@ def is_unspaced(text: str) -> bool:
 
 
 def plain(nodes: Iterable[Node]) -> str:
-    """The words of inlines, in one line."""
-    said = {"Space": " ", "SoftBreak": " ", "LineBreak": " "}
-    texts = (said.get(node["t"], node["c"] if node["t"] == "Str" else "") for node, _ in leaves(nodes, ()))
+    """Return the words of inlines on one line."""
+    spaces = {"Space": " ", "SoftBreak": " ", "LineBreak": " "}
+    texts = (spaces.get(node["t"], node["c"] if node["t"] == "Str" else "") for node, _ in styled_leaves(nodes, ()))
     return " ".join("".join(texts).split())
 
 
 def item_marker(attributes: Any, number: int) -> str:
-    """The number of an item as it is printed."""
+    """Return an item's number as printed, such as "(iv)"."""
     start, style, delimiter = attributes[0], attributes[1]["t"], attributes[2]["t"]
     value = start + number
     text = {
@@ -117,6 +117,6 @@ def _roman(value: int) -> str:
 
 
 def _unresolved(link: Any) -> bool:
-    """Whether a link is a reference to what pandoc has no number for."""
+    """Whether a link is a reference that pandoc has no number for."""
     attributes, inside = dict(link[0][2]), link[1]
     return "reference-type" in attributes and len(inside) == 1 and inside[0].get("c") == f"[{attributes['reference']}]"

@@ -1,4 +1,4 @@
-r"""LaTeX projects → one text that pandoc can read by itself: \input, \include, .bbl and numbered citations resolved."""
+r"""LaTeX projects → one text for pandoc, with \input, \include, .bbl and numbered citations resolved."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from datagen.markdown.project import Project, ProjectError
 
-_DEEPEST = 16  # files that input files
-_CHARS = 16 << 20  # of a whole document
+_DEEPEST = 16  # levels of files that input files
+_CHARS = 16 << 20  # of a document
 
 _SKIPPED = r"""
     (?P<verbatim>\\begin\s*\{(?P<kind>verbatim\*?|Verbatim|lstlisting|minted|comment)\}.*?(?:\\end\s*\{(?P=kind)\}|\Z))
@@ -56,7 +56,7 @@ _PARTIAL_RULE = re.compile(
 _BIBITEM = re.compile(r"\\bibitem\s*(?:\[(?:[^\[\]{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\])?\s*\{([^{}]*)\}")
 _CLASS = re.compile(r"^[^%\n]*\\document(?:class|style)\s*(?:\[[^\]]*\])?\s*\{\s*(\w[^{}]*?)\s*\}", re.MULTILINE)
 _FILE_NAME = re.compile(r"[\w./][\w .,+=~@/-]*")
-_PART_CLASSES = ("subfiles", "standalone")  # documents of their own only in name
+_PART_CLASSES = ("subfiles", "standalone")  # parts of a document
 _BODY = re.compile(r"\\begin\s*\{document\}(.*?)(?:\\end\s*\{document\}|\Z)", re.DOTALL)
 _DEFINITION = re.compile(
     r"\\(?:(?:re|provide)?newcommand|providecommand|DeclareMathOperator|newtheorem|def)\*?\s*(?:\{\\?\w+\}|\\[A-Za-z]+)"
@@ -70,21 +70,21 @@ class Flat:
     """A document in one piece."""
 
     text: str
-    bibliography: str = ""  # BibTeX entries, where the document has no bibliography of its own
+    bibliography: str = ""  # BibTeX entries, for a document without a bibliography of its own
     notes: Mapping[str, int] = field(default_factory=dict)
 
 
 def is_root(text: str) -> bool:
-    r"""Whether a file is the main file of a document: it has a \documentclass, and not one for parts of documents."""
-    found = _CLASS.search(text)
-    return found is not None and found[1] not in _PART_CLASSES
+    r"""Whether a file is a main file: it has a \documentclass that is not one for parts of documents."""
+    match = _CLASS.search(text)
+    return match is not None and match[1] not in _PART_CLASSES
 
 
 def flatten(project: Project, root: str) -> Flat:
-    r"""The document whose main file is `root`.
+    r"""Return the document whose main file is `root`.
 
-    A file that is input before \begin{document} and not in the project is counted: it is TeX's own, with macros. Later
-    it is missing. Citations of a \bibitem become its number in brackets, as LaTeX prints them without a style.
+    A file that the project lacks is counted before \begin{document}, where it is TeX's own with macros, and is an error
+    after it. Citations of a \bibitem become its number in brackets, as LaTeX prints them without a style.
 
     Raises:
         ProjectError: `missing_file`, `input_loop`, `outside`, `too_large`.
@@ -95,12 +95,12 @@ def flatten(project: Project, root: str) -> Flat:
     text, bibliography = _with_bibliography(text, stem, project, flattener.notes)
     if "\\bibitem" in text:
         text, bibliography = _numbered(text), ""
-    text = _PARTIAL_RULE.sub(lambda found: "" if found["rule"] else found[0], text)  # pandoc takes "2-3" for a cell
+    text = _PARTIAL_RULE.sub(lambda match: "" if match["rule"] else match[0], text)  # pandoc reads "2-3" as a cell
     return Flat(text=text, bibliography=bibliography, notes=dict(flattener.notes))
 
 
 class _Flattener:
-    """One walk through a document's files."""
+    """A walk through the files of one document."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
@@ -109,7 +109,7 @@ class _Flattener:
         self.notes: Counter[str] = Counter()
 
     def file(self, name: str, base: str, above: tuple[str, ...]) -> str:
-        """The text of a file with what it inputs. `base` is the folder that `import` set, `above` who inputs it."""
+        """Return the text of a file and of its inputs. `base` is the folder of `import`, `above` the files above."""
         if name in above or len(above) > _DEEPEST:
             raise ProjectError("input_loop", " inputs ".join([*above[-3:], name]))
         text = self._project.read(name)
@@ -119,51 +119,51 @@ class _Flattener:
         if self._chars > _CHARS:
             raise ProjectError("too_large", f"more than {_CHARS} characters of text")
         if above:
-            body = _BODY.search(text)  # of a part that can stand alone
+            body = _BODY.search(text)  # of a part that compiles by itself
             text = _with_end(body[1] if body else text)
-        return _INPUT.sub(lambda found: self._resolved(found, base, (*above, name)), text)
+        return _INPUT.sub(lambda match: self._resolved(match, base, (*above, name)), text)
 
-    def _resolved(self, found: re.Match[str], base: str, above: tuple[str, ...]) -> str:
-        if found["end"]:
+    def _resolved(self, match: re.Match[str], base: str, above: tuple[str, ...]) -> str:
+        if match["end"]:
             return ""
-        if found["body"]:
+        if match["body"]:
             self._in_body = True
-        elif found["packages"]:
-            return found[0] + "".join(map(self._macros, found["packages"].split(",")))
-        elif found["import"]:
-            inside = posixpath.join(base if found["import"] == "subimport" else "", found["folder"].strip())
-            return self._input(found["part"], inside, above)
-        elif found["file"] is not None or found["word"]:
-            wanted = (found["file"] or found["word"] or "").strip().strip('"')
-            if _FILE_NAME.fullmatch(wanted):  # else a manual speaks about it
-                return self._input(wanted, base, above)
-        return found[0]
+        elif match["packages"]:
+            return match[0] + "".join(map(self._macros, match["packages"].split(",")))
+        elif match["import"]:
+            inside = posixpath.join(base if match["import"] == "subimport" else "", match["folder"].strip())
+            return self._input(match["part"], inside, above)
+        elif match["file"] is not None or match["word"]:
+            name = (match["file"] or match["word"] or "").strip().strip('"')
+            if _FILE_NAME.fullmatch(name):  # else a manual explains the command
+                return self._input(name, base, above)
+        return match[0]
 
-    def _input(self, wanted: str, base: str, above: tuple[str, ...]) -> str:
-        place = posixpath.join(base, wanted.strip())
-        for name in (place, f"{place}.tex"):
+    def _input(self, part: str, base: str, above: tuple[str, ...]) -> str:
+        path = posixpath.join(base, part.strip())
+        for name in (path, f"{path}.tex"):
             if self._project.read(name) is not None:
                 return self.file(posixpath.normpath(name), base, above)
         if self._in_body:
-            raise ProjectError("missing_file", f"{place} (input by {above[-1]})")
+            raise ProjectError("missing_file", f"{path} (input by {above[-1]})")
         self.notes["missing_macro_files"] += 1
         return ""
 
     def _macros(self, package: str) -> str:
-        """The macros that a package of the project's own defines; the rest of it is for TeX alone."""
+        """Return the macros that a package of the project defines. The rest of a package is for TeX alone."""
         name = package.strip()
         text = self._project.read(f"{name}.sty") if name and ".." not in name and not name.startswith("/") else None
         return "\n" + "\n".join(_definitions(text)) + "\n" if text else ""
 
 
 def _with_end(text: str) -> str:
-    """A file's text as TeX goes on after it: its last line ends there, comment or not, and a blank one is kept."""
+    """Return a file's text with its end as TeX reads it: the last line ends, with or without a comment."""
     ended = re.sub(r"(?<!\\)%[^\n]*\Z", "", text.rstrip()).rstrip()
     return ended + ("\n\n" if re.search(r"\n[ \t]*\n[ \t]*\Z", text) else " ")
 
 
 def with_plain_preamble(text: str) -> str:
-    """The document with nothing before its body but title, authors and simple macros: the rest is for TeX alone."""
+    """Return the document with title, authors and simple macros as its whole preamble."""
     body = re.search(r"\\begin\s*\{document\}", text)
     if body is None:
         return text
@@ -172,39 +172,39 @@ def with_plain_preamble(text: str) -> str:
 
 
 def _definitions(text: str) -> list[str]:
-    """Definitions of macros; internal ones, with an @ in them, are left out."""
-    return [found for found in _commands(_DEFINITION, text) if "@" not in found]
+    """Return the definitions of macros, without internal ones, which have an @."""
+    return [command for command in _commands(_DEFINITION, text) if "@" not in command]
 
 
 def _commands(kind: re.Pattern[str], text: str) -> list[str]:
-    """Commands that a pattern, which ends with their last argument's brace, finds: with that whole argument."""
+    """Return the commands that match a pattern, which ends with the brace of the last argument, with that argument."""
     text = re.sub(r"(?<!\\)%[^\n]*", "", text)
-    found = []
+    commands = []
     for start in kind.finditer(text):
         depth = 0
         for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start.end() - 1):
             depth += {"{": 1, "}": -1}.get(brace[0], 0)
             if depth == 0:
-                found.append(text[start.start() : brace.end()])
+                commands.append(text[start.start() : brace.end()])
                 break
-    return found
+    return commands
 
 
 def _with_bibliography(text: str, stem: str, project: Project, notes: Counter[str]) -> tuple[str, str]:
-    """The text with its .bbl in place, or else the BibTeX entries that it cites from."""
+    """Return the text with its .bbl in place, and the BibTeX entries of a text without .bbl."""
     printed = project.read(f"{stem}.bbl")
     if printed is not None and "\\bibitem" not in printed:
-        printed = None  # of biblatex, which keeps its data there
+        printed = None  # of biblatex, which stores data there
     entries: list[str] = []
 
-    def resolved(found: re.Match[str]) -> str:
+    def resolved(match: re.Match[str]) -> str:
         nonlocal printed
-        if not (found["command"] or found["print"]):
-            return found[0]
+        if not (match["command"] or match["print"]):
+            return match[0]
         if printed is not None:
             once, printed = printed, ""
-            return once if found["command"] == "bibliography" or found["print"] else ""
-        for name in (found["files"] or "").split(","):
+            return once if match["command"] == "bibliography" or match["print"] else ""
+        for name in (match["files"] or "").split(","):
             bib = project.read(f"{name.strip().removesuffix('.bib')}.bib")
             notes["missing_bibliographies"] += bib is None
             entries.append(bib or "")
@@ -216,26 +216,26 @@ def _with_bibliography(text: str, stem: str, project: Project, notes: Counter[st
 
 
 def _numbered(text: str) -> str:
-    """Bibliography and citations with the numbers that LaTeX gives them."""
+    """Return the text with LaTeX's numbers in bibliography and citations."""
     numbers: dict[str, int] = {}
     for key in _BIBITEM.findall(text):
         numbers.setdefault(key.strip(), len(numbers) + 1)
 
-    def cited(found: re.Match[str]) -> str:
-        keys = [str(numbers.get(key.strip(), "?")) for key in found["keys"].split(",")]
-        before, after = (found["one"], found["two"]) if found["two"] else (None, found["one"])
+    def cited(match: re.Match[str]) -> str:
+        keys = [str(numbers.get(key.strip(), "?")) for key in match["keys"].split(",")]
+        before, after = (match["one"], match["two"]) if match["two"] else (None, match["one"])
         note = f", {after[1:-1]}" if after and after[1:-1].strip() else ""
         return f"{{[{before[1:-1] + ' ' if before and before[1:-1].strip() else ''}{', '.join(keys)}{note}]}}"
 
     rules: Mapping[str, Callable[[re.Match[str]], str]] = {
         "keys": cited,
-        "item": lambda found: f"\n\n{{[{numbers[found['item'].strip()]}]}} ",
+        "item": lambda match: f"\n\n{{[{numbers[match['item'].strip()]}]}} ",
         "begin": lambda _: "\n\n\\begin{references}\n\n",
         "finish": lambda _: "\n\n\\end{references}\n\n",
     }
 
-    def resolved(found: re.Match[str]) -> str:
-        rule = next((rule for name, rule in rules.items() if found[name] is not None), None)
-        return rule(found) if rule else found[0]
+    def resolved(match: re.Match[str]) -> str:
+        rule = next((rule for name, rule in rules.items() if match[name] is not None), None)
+        return rule(match) if rule else match[0]
 
     return _CITE.sub(resolved, text)

@@ -1,4 +1,4 @@
-"""What pages look like (`data/templates.toml`), which document looks how, and what has to give where room is short."""
+"""The templates of pages (`data/templates.toml`): the choice for a document, and the fitting of code and tables."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from datagen.markdown.blocks import Block, Code, Front, Items, Paragraph, Piece,
 
 Side = Literal["left", "center", "right"]
 
-CODE_EM = 0.85  # size of code relative to the text
+CODE_EM = 0.85  # size of code, relative to the text
 _CODE_CHAR = 0.602  # em; DejaVu Sans Mono
-_TEXT_CHAR = 0.55  # em, generously
-_CELL_PT = 11.0  # between the texts of two columns
-_SMALLEST = 0.7  # of the usual size, for tables and code that do not fit
+_TEXT_CHAR = 0.55  # em, an upper estimate
+_CELL_PT = 11.0  # between two columns of a table
+_SMALLEST = 0.7  # of the usual size, for wide tables and code
 _TITLE_CHARS = 60  # of a title in a header
-_MARGIN_EM = 2.5  # what lists and fills take from a line of code
+_MARGIN_EM = 2.5  # of a line of code, for lists and fills
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """See `data/templates.toml` for the meaning of each and its unit."""
+    """A template. `data/templates.toml` has the meaning and unit of each field."""
 
     name: str
     language: str
@@ -57,20 +57,20 @@ class Template:
 
     @property
     def column_pt(self) -> float:
-        """Width of a column of text in points."""
+        """Return the width of a column of text in points."""
         inner = self.width - self.margin[0] - self.margin[2]
         return (inner - self.gutter * (self.columns - 1)) / self.columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What stands above and below the text of each page, with {page} and {pages} in it."""
+    """The header and footer of every page, with {page} and {pages} as placeholders."""
 
-    header: tuple[str, ...] = ()  # one part, or those at the two sides
+    header: tuple[str, ...] = ()  # one part, or a part at each side
     footer: str = ""
 
     def printed(self, page: int, pages: int) -> tuple[str, str]:
-        """Header and footer of page `page`, from 1."""
+        """Return header and footer of page `page`, from 1."""
         header, footer = (
             text.replace("{page}", str(page)).replace("{pages}", str(pages))
             for text in (" ".join(filter(None, self.header)), self.footer)
@@ -79,20 +79,20 @@ class Running:
 
 
 def all_templates() -> tuple[Template, ...]:
-    """All templates, in the file's order."""
+    """Return all templates in the file's order."""
     return tuple(_templates())
 
 
 def template_for(content: str, language: str) -> Template:
-    """The template of a document: chosen by its content, among those of its language."""
-    wanted = "zh" if language == "zh" else "en"
-    among = [template for template in _templates() if template.language == wanted]
+    """Return the template of a document: its content chooses one among those of its language."""
+    group = "zh" if language == "zh" else "en"
+    among = [template for template in _templates() if template.language == group]
     digest = hashlib.sha256(f"template\x1f{content}".encode()).digest()
     return among[int.from_bytes(digest[:8]) % len(among)]
 
 
 def digest() -> str:
-    """Changes with whatever templates consist of."""
+    """Return a digest of all files that templates consist of."""
     data = (
         files("datagen.markdown") / "data" / name
         for name in ("templates.toml", "template.typ", "formulas.lua", "symbols.toml")
@@ -101,7 +101,7 @@ def digest() -> str:
 
 
 def running(template: Template, title: str) -> Running:
-    """Header and footer of a document."""
+    """Return header and footer of a document."""
     short = title if len(title) <= _TITLE_CHARS else title[:_TITLE_CHARS].rpartition(" ")[0] or title[:_TITLE_CHARS]
     short = short.replace("{", "(").replace("}", ")")
     parts = tuple(part.replace("{title}", short) for part in template.header.split("|")) if template.header else ()
@@ -109,7 +109,7 @@ def running(template: Template, title: str) -> Running:
 
 
 def fit(blocks: Sequence[Block], template: Template, notes: Counter[str]) -> tuple[Block, ...]:
-    """Wraps lines of code that do not fit into a column, as they are then seen; leaves out tables that never will."""
+    """Wrap lines of code that are wider than a column, and leave out tables that cannot fit."""
     every = [*ids_of(blocks), *(piece.id for piece in pieces_of(blocks)), -1]
     fresh = count(max(every) + 1)
     return tuple(_fitted(blocks, template, notes, fresh))
@@ -124,12 +124,12 @@ def _fitted(blocks: Iterable[Block], template: Template, notes: Counter[str], fr
                 room = int(_code_chars(template) / _SMALLEST)
                 yield Code(lines=tuple(part for line in lines for part in _wrapped(line, room, fresh)))
             case Quote(blocks=inside) | Front(blocks=inside):
-                kept = tuple(_fitted(inside, template, notes, fresh))
-                if kept:
-                    yield replace(block, blocks=kept)
+                fitted = tuple(_fitted(inside, template, notes, fresh))
+                if fitted:
+                    yield replace(block, blocks=fitted)
             case Items(items=items):
-                made = [replace(item, blocks=tuple(_fitted(item.blocks, template, notes, fresh))) for item in items]
-                left = tuple(item for item in made if item.blocks)
+                parts = [replace(item, blocks=tuple(_fitted(item.blocks, template, notes, fresh))) for item in items]
+                left = tuple(item for item in parts if item.blocks)
                 if left:
                     yield replace(block, items=left)
             case Paragraph(pieces=pieces):
@@ -146,44 +146,44 @@ def _with_fitting_notes(
 
 
 def _wrapped(line: Piece, room: int, fresh: Iterator[int]) -> Iterator[Piece]:
-    """A line of code in parts of at most `room` columns."""
+    """Yield a line of code in parts of at most `room` characters' width."""
     start = used = 0
     number = line.id
-    for place, char in enumerate(line.text):
+    for position, char in enumerate(line.text):
         wide = 2 if unicodedata.east_asian_width(char) in "WF" else 1
         if used + wide > room:
-            yield replace(line, id=number, text=line.text[start:place])
-            start, used, number = place, 0, next(fresh)
+            yield replace(line, id=number, text=line.text[start:position])
+            start, used, number = position, 0, next(fresh)
         used += wide
     yield replace(line, id=number, text=line.text[start:])
 
 
 def code_size(code: Code, template: Template) -> float:
-    """Font size of a block of code, relative to what code usually has."""
+    """Return the font size of a block of code, relative to the usual size of code."""
     longest = max(_columns(line.text) for line in code.lines)
     return min(1.0, max(_SMALLEST, _code_chars(template) / max(longest, 1)))
 
 
 def table_size(table: Table, template: Template) -> float:
-    """Font size of a table, relative to that of the text: 1, or less where it would not fit; 0 where it cannot."""
+    """Return the font size of a table, relative to the text: 1, or less for a wide table; 0 if it cannot fit."""
     number = len(table.aligns)
-    words, wholes = [0] * number, [0] * number  # of each column, characters of the longest word and of all
+    words, wholes = [0] * number, [0] * number  # of each column: characters of the longest word, and of all
     for row in (*table.head, *table.body):
-        place = 0
+        column = 0
         for cell in row.cells:
-            if cell.columns == 1 and place < number:
-                words[place] = max(words[place], max(map(len, _unbroken(cell.pieces)), default=0))
-                wholes[place] = max(wholes[place], sum(len(piece.text) + piece.space for piece in cell.pieces))
-            place += cell.columns
+            if cell.columns == 1 and column < number:
+                words[column] = max(words[column], max(map(len, _unbroken(cell.pieces)), default=0))
+                wholes[column] = max(wholes[column], sum(len(piece.text) + piece.space for piece in cell.pieces))
+            column += cell.columns
     room = (template.column_pt - _CELL_PT * number) / (template.size * _TEXT_CHAR)
     if room <= 0 or sum(words) > room / _SMALLEST:
         return 0.0
-    wanted = sum(max(word, min(whole, 30)) for word, whole in zip(words, wholes, strict=True))
-    return round(min(1.0, max(_SMALLEST, room / max(wanted, 1))), 2)
+    width = sum(max(word, min(whole, 30)) for word, whole in zip(words, wholes, strict=True))
+    return round(min(1.0, max(_SMALLEST, room / max(width, 1))), 2)
 
 
 def _unbroken(pieces: Iterable[Piece]) -> Iterator[str]:
-    """Texts that no line break divides."""
+    """Yield the stretches of text without a possible line break."""
     word = ""
     for piece in pieces:
         if piece.space or piece.kind == "break":

@@ -1,7 +1,4 @@
-"""Pandoc, as an external program with a deadline and a memory cap: LaTeX and Markdown → its syntax tree (JSON).
-
-The only module that knows where pandoc is.
-"""
+"""Pandoc as an external program with a deadline and a memory cap: LaTeX or Markdown → pandoc's syntax tree (JSON)."""
 
 from __future__ import annotations
 
@@ -20,19 +17,19 @@ from typing import Any, Literal
 
 _FORMATS = {
     "latex": "latex",
-    "markdown": "gfm+yaml_metadata_block+footnotes-emoji",  # as READMEs are written: formulas, tables, task lists
+    "markdown": "gfm+yaml_metadata_block+footnotes-emoji",  # GitHub's: formulas, tables, task lists
 }
 _HEAP_MB = 1024
 _MARK = "\nformula-ends-here"  # of data/formulas.lua
 _LABEL = re.compile(r"\\(?:label|tag\*?)\s*\{(?:[^{}]|\{[^{}]*\})*\}|\\(?:nonumber|notag)\b")
 _COMMENT = re.compile(r"(\\.)|%[^\n]*(?:\n[ \t]*)?", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(begin|end) ?\{(align|flalign|eqnarray|gather|multline|alignat)\*?\} ?")
-_INNER = {"gather": "gathered", "multline": "gathered", "alignat": "alignedat"}  # amsmath's forms between dollars
-_REASONS = {91: "macro_loop", 251: "memory"}  # pandoc's exit statuses; 251 is its runtime's "heap exhausted"
+_INNER = {"gather": "gathered", "multline": "gathered", "alignat": "alignedat"}  # the forms of amsmath between dollars
+_REASONS = {91: "macro_loop", 251: "memory"}  # pandoc's exit statuses; 251 is "heap exhausted"
 
 
 class ConvertError(ValueError):
-    """Pandoc gave nothing. `reason` is the ledger's word for it."""
+    """A document without a result of pandoc. `reason` is the ledger's word for it."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -41,7 +38,7 @@ class ConvertError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """A document as pandoc read it (https://hackage.haskell.org/package/pandoc-types)."""
+    """A document as pandoc reads it (https://hackage.haskell.org/package/pandoc-types)."""
 
     meta: Mapping[str, Any]
     blocks: list[Any]
@@ -49,29 +46,29 @@ class Tree:
     notes: Mapping[str, int]
 
 
-def read(text: str, form: Literal["latex", "markdown"], *, bibliography: str = "", seconds: float) -> Tree:
-    """Runs pandoc.
+def read(text: str, format: Literal["latex", "markdown"], *, bibliography: str = "", seconds: float) -> Tree:
+    """Run pandoc on a document.
 
     Args:
         text: the document in one piece.
-        form: what it is written in.
-        bibliography: BibTeX entries to resolve citations with.
-        seconds: wall clock that pandoc may take.
+        format: its language.
+        bibliography: BibTeX entries for the citations.
+        seconds: wall clock for pandoc.
 
     Raises:
-        ConvertError: `macro_loop`, `memory`, `timeout`, or `converter` for what pandoc cannot read.
+        ConvertError: `macro_loop`, `memory`, `timeout`, or `converter` for a document that pandoc cannot read.
     """
     if not bibliography:
-        return _read(text, form, [], seconds)
+        return _read(text, format, [], seconds)
     with tempfile.NamedTemporaryFile(suffix=".bib") as file:
         file.write(bibliography.encode(errors="replace"))
         file.flush()
         try:
-            return _read(text, form, ["--citeproc", f"--bibliography={file.name}"], seconds)
+            return _read(text, format, ["--citeproc", f"--bibliography={file.name}"], seconds)
         except ConvertError as error:
             if error.reason != "converter":
                 raise
-    tree = _read(text, form, [], seconds)  # what is wrong may be the bibliography, of which BibTeX forgives more
+    tree = _read(text, format, [], seconds)  # perhaps the bibliography is at fault; BibTeX accepts more
     return Tree(
         meta=tree.meta,
         blocks=tree.blocks,
@@ -81,22 +78,22 @@ def read(text: str, form: Literal["latex", "markdown"], *, bibliography: str = "
 
 
 def bare(tex: str) -> str:
-    r"""A formula as it stands between dollars: without comments, labels and numbers, which are not typeset.
+    r"""Return a formula for use between dollars, on one line, without comments, labels and numbers.
 
-    It is one line without needless space. An `equation` is what is in it; an `align` between dollars is an `aligned`.
+    An `equation` loses its environment; an `align` becomes an `aligned`.
     """
-    said = _COMMENT.sub(lambda found: found[1] or "", tex)  # one would swallow the rest of the line
-    plain = re.sub(r"\s+", " ", _LABEL.sub("", said)).strip()
+    code = _COMMENT.sub(lambda match: match[1] or "", tex)  # on one line a comment would hide the rest
+    plain = re.sub(r"\s+", " ", _LABEL.sub("", code)).strip()
     plain = _ENVIRONMENT.sub(
-        lambda found: f"\\{found[1]}{{{_INNER.get(found[2], 'aligned')}}}" + " " * (found[2] != "alignat"), plain
+        lambda match: f"\\{match[1]}{{{_INNER.get(match[2], 'aligned')}}}" + " " * (match[2] != "alignat"), plain
     ).strip()
     return re.sub(r"\\(?:begin|end) ?\{(?:equation|displaymath)\*?\}", "", plain).strip()
 
 
-def _read(text: str, form: str, options: list[str], seconds: float) -> Tree:
-    command = [_program(), "--sandbox", f"--from={_FORMATS[form]}", "--to=json", "--verbose", *options]
+def _read(text: str, format: str, options: list[str], seconds: float) -> Tree:
+    command = [_program(), "--sandbox", f"--from={_FORMATS[format]}", "--to=json", "--verbose", *options]
     with as_file(files("datagen.markdown") / "data" / "formulas.lua") as script:
-        command += [f"--lua-filter={script}", f"--data-dir={script.parent}"]  # a user's own may change what it does
+        command += [f"--lua-filter={script}", f"--data-dir={script.parent}"]  # without a user's own defaults
         command += ["+RTS", f"-M{_HEAP_MB}m", "-RTS"]
         try:
             done = subprocess.run(
@@ -124,18 +121,18 @@ def _formulas(keys: Mapping[str, Any], written: Mapping[str, Any]) -> dict[tuple
     texts = written["c"].split(_MARK)[:-1]
     if len(texts) != len(keys["c"]):
         raise ConvertError("converter", "a formula holds the mark that ends formulas")
-    found = {}
+    formulas = {}
     for key, text in zip(keys["c"], texts, strict=True):
         kind, _, tex = key["c"].partition(" ")
         line = _current(" ".join(text.split()))
-        found[kind, tex] = line if line.startswith("$") and line.endswith("$") and len(line) > 2 else ""
-    return found
+        formulas[kind, tex] = line if line.startswith("$") and line.endswith("$") and len(line) > 2 else ""
+    return formulas
 
 
 def _current(formula: str) -> str:
-    """A formula without the names of symbols that this Typst no longer knows."""
+    """Return a formula with the current names of symbols that this version of Typst has renamed."""
     symbols, pattern = _symbols()
-    return pattern.sub(lambda found: symbols.get(found[0], found[0]), formula)
+    return pattern.sub(lambda match: symbols.get(match[0], match[0]), formula)
 
 
 @cache
@@ -146,12 +143,12 @@ def _symbols() -> tuple[dict[str, str], re.Pattern[str]]:
 
 
 def _kind(skipped: str) -> str:
-    """How notes call what pandoc left out of a document."""
+    """Return the note that counts something pandoc left out."""
     return "skipped_pictures" if "tikzpicture" in skipped or "pspicture" in skipped else "skipped_commands"
 
 
 @cache
 def _program() -> str:
-    import pypandoc  # noqa: PLC0415  # where its wheel has put the program
+    import pypandoc  # noqa: PLC0415  # its wheel brings the program
 
     return str(Path(pypandoc.get_pandoc_path()))

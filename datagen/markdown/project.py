@@ -1,4 +1,4 @@
-"""The files of a LaTeX project: in a folder or packed as arXiv packs them. Nothing outside a project is ever read."""
+"""The files of a LaTeX project, in a folder or in arXiv's archive. Nothing outside the project is ever read."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from typing_extensions import override
+
 from datagen.inputs.listing import is_outside
 
 TEXT = (".tex", ".ltx", ".bbl", ".bib", ".sty")
-"""Endings of the files that a project is read from; pictures and the rest of an archive stay packed."""
+"""Endings of the files that are read. Pictures and other members of an archive stay packed."""
 
-_FILE_BYTES = 16 << 20  # a longer text is none that people wrote
-_ARCHIVE_BYTES = 512 << 20  # unpacked; arXiv takes 50 MB, and its papers unpack to a few times that
+_FILE_BYTES = 16 << 20  # nobody writes a longer text
+_ARCHIVE_BYTES = 512 << 20  # unpacked; arXiv accepts 50 MB, which unpack to a few times that
 _MEMBERS = 20_000
-_LISTED = 1000  # files and folders of a folder that is one project
+_LISTED = 1000  # the most files and folders of one project
 _ACCENT = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
 
 
 class ProjectError(ValueError):
-    """A project that cannot be read. `reason` is the ledger's word for it."""
+    """An unreadable project. `reason` is the ledger's word for it."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -36,10 +38,10 @@ class ProjectError(ValueError):
 
 
 class Project(Protocol):
-    """Text files by their names relative to the project, with "/"."""
+    """A project: text files by their names relative to it, with "/"."""
 
     def read(self, name: str) -> str | None:
-        """The text of a file, None where there is none.
+        """Return the text of a file; None for a missing file.
 
         Raises:
             ProjectError: `outside` for a name that leads out of the project, `too_large`.
@@ -48,14 +50,14 @@ class Project(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """A project that lies in a folder."""
+class Folder(Project):
+    """A project in a folder."""
 
     path: Path
 
     def texts(self) -> list[str]:
-        """Paths of its text files, sorted; none where so much lies there that it is hardly one project."""
-        found: list[str] = []
+        """Return the sorted paths of the text files; none for a folder with too many entries to be one project."""
+        paths: list[str] = []
         folders, seen = [str(self.path)], 0
         while folders:
             with suppress(OSError), os.scandir(folders.pop()) as entries:
@@ -66,45 +68,46 @@ class Folder:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
                     elif entry.name.lower().endswith(TEXT):
-                        found.append(entry.path)
-        return sorted(found)
+                        paths.append(entry.path)
+        return sorted(paths)
 
+    @override
     def read(self, name: str) -> str | None:
-        """See `Project`. A link that leads out of the folder is `outside` too."""
+        """Return the text of a file. A link that leads out of the folder is `outside` too."""
         path = self.path / _inside(name)
         if is_outside(str(path), str(self.path)):
             raise ProjectError("outside", f"{name} is a link that leads out of the project")
         if not path.is_file():
             return None
-        return read_text(path)
+        return read_file(path)
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
-    """A project that was packed. Names are looked for in `folder`, where its main file lies, then at the top."""
+class Archive(Project):
+    """A packed project. A name is looked up in `folder`, the main file's, and then at the top."""
 
     files: Mapping[str, bytes]
     folder: str = ""
 
     def names(self) -> list[str]:
-        """Names of all text files, sorted."""
+        """Return the sorted names of all text files."""
         return sorted(self.files)
 
+    @override
     def read(self, name: str) -> str | None:
-        """See `Project`."""
-        for place in (posixpath.join(self.folder, name), name):
-            data = self.files.get(_inside(place))
+        for path in (posixpath.join(self.folder, name), name):
+            data = self.files.get(_inside(path))
             if data is not None:
                 return _decoded(name, data)
         return None
 
 
 def open_archive(path: Path) -> Archive:
-    """A .tar.gz, a .tgz, or one gzipped file, which arXiv gives for a paper of one file.
+    """Open a .tar.gz, a .tgz, or a single gzipped file, which is arXiv's form of a paper of one file.
 
     Raises:
-        ProjectError: `unreadable`; `too_large` for what unpacks to more than half a GiB or 20,000 members;
-            `unsafe_archive` for members with names that lead out of it, links and devices.
+        ProjectError: `unreadable`; `too_large` for more than 512 MiB or 20,000 members after unpacking;
+            `unsafe_archive` for links, devices and names that lead out of the archive.
     """
     try:
         with gzip.open(path) as packed:
@@ -114,7 +117,7 @@ def open_archive(path: Path) -> Archive:
     if len(data) > _ARCHIVE_BYTES:
         raise ProjectError("too_large", f"unpacks to more than {_ARCHIVE_BYTES >> 20} MiB")
     try:
-        tar = tarfile.open(fileobj=io.BytesIO(data), mode="r:")  # not what is packed once more: it may be a bomb
+        tar = tarfile.open(fileobj=io.BytesIO(data), mode="r:")  # without compression: a second layer may be a bomb
     except tarfile.ReadError:
         return Archive({f"{path.name.removesuffix('.gz').removesuffix('.tex')}.tex": data})
     try:
@@ -147,20 +150,24 @@ def _inside(name: str) -> str:
     return inside
 
 
-def read_text(path: Path) -> str:
-    """The text of a file that stands alone; see `Project.read`."""
+def read_file(path: Path) -> str:
+    """Return the text of a file that belongs to no project.
+
+    Raises:
+        ProjectError: `too_large`.
+    """
     with open(path, "rb") as file:
         return _decoded(path.name, file.read(_FILE_BYTES + 1))
 
 
 def _decoded(name: str, data: bytes) -> str:
-    """Text in the encodings that sources come in: UTF-8, GB 18030 for old Chinese ones, else Latin-1."""
+    """Decode UTF-8, GB 18030 (old Chinese files) or Windows' Latin-1."""
     if len(data) > _FILE_BYTES:
         raise ProjectError("too_large", f"{name} has more than {_FILE_BYTES >> 20} MiB")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        accents = len(_ACCENT.findall(data))  # Chinese characters are pairs of such bytes
+        accents = len(_ACCENT.findall(data))  # in GB 18030 such bytes come in pairs
         high = len(data.translate(None, bytes(range(128))))
         text = data.decode("cp1252" if accents > high / 4 else "gb18030", errors="replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,7 +1,4 @@
-"""LaTeX projects and Markdown files → typeset pages and their Markdown.
-
-python -m datagen.markdown papers/ notes.md --out shards/markdown
-"""
+"""The source of LaTeX projects and Markdown files: each document becomes typeset pages with their Markdown."""
 
 from __future__ import annotations
 
@@ -12,23 +9,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from datagen.image_source import exchange
 from datagen.inputs.listing import list_files, name_of
 from datagen.markdown.latex import Flat, flatten, is_root
-from datagen.markdown.project import Archive, Folder, Project, ProjectError, open_archive, read_text
+from datagen.markdown.project import Archive, Folder, Project, ProjectError, open_archive, read_file
 from datagen.source import SourceSettings, Unit
 from varyforge.images import check_jpeg_quality, encode_jpeg
-from varyforge.language import language_of
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
 from varyforge.sample import Sample, Scalar, make_key
 from varyforge.storage import is_url
 
 if TYPE_CHECKING:
-    from datagen.markdown.render import Sheet
+    from datagen.markdown.render import RenderedPage
 
 POLICY_VERSION = 2
-"""Of the rules by which a document becomes pages and Markdown; templates have a digest of their own."""
+"""Raised when the rules for pages and Markdown change. Templates have a digest of their own."""
 
 _MARKDOWN = (".md", ".markdown")
 _ARCHIVES = (".tar.gz", ".tgz", ".gz")
@@ -36,16 +34,16 @@ _ARCHIVES = (".tar.gz", ".tgz", ".gz")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkdownSource(SourceSettings):
-    """Documents, typeset anew: each page's picture and, as the answer, the Markdown of just what is on it.
+    """A source of documents that are typeset anew. A sample is a page's picture and, as the answer, its Markdown.
 
-    A unit is a document; it gives a sample per page.
+    A unit is a document, with a sample per page.
     """
 
-    paths: list[str]  # folders or URLs searched for *.tex, *.tar.gz, *.tgz, *.gz, *.md and *.markdown, or such files
+    paths: list[str]  # such files, or folders and URLs searched for *.tex, *.tar.gz, *.tgz, *.gz, *.md, *.markdown
     short_side_px: int = 1024  # the model sees 1024 x 1024
     jpeg_quality: int = 90
-    max_pages: int = 100  # of a document; the rest is counted
-    converter_s: float = 30.0  # wall clock of pandoc; below the unit's deadline
+    max_pages: int = 100  # of a document; further pages are counted
+    converter_s: float = 30.0  # wall clock for pandoc; must be below the unit's deadline
 
     name = "markdown"
     prompt_lists = ("markdown",)
@@ -60,9 +58,9 @@ class MarkdownSource(SourceSettings):
             raise ValueError("needs max_pages of 1 or more and converter_s above 0")
 
     @property
+    @override
     def versions(self) -> dict[str, str]:
-        """See `Source`."""
-        from importlib.metadata import version  # noqa: PLC0415  # not for the children that import this module
+        from importlib.metadata import version  # noqa: PLC0415  # children import this module and need no versions
 
         from datagen.markdown.page_templates import digest  # noqa: PLC0415
 
@@ -73,27 +71,30 @@ class MarkdownSource(SourceSettings):
             **{name: version(name) for name in packages},
         }
 
+    @override
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
-        """See `Source`."""
         if measures["pages"] < 1:
             return Rejected(gate="pages", value=measures["pages"], threshold=1, detail="no page passed the audit")
         return None
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Source`. All *.tex are listed; those that are no main file give no unit."""
+        """List all *.tex; a file that is not a main file gives no unit."""
         return list_files(self.paths, ".tex", *_ARCHIVES, *_MARKDOWN)
 
+    @override
     def document(self, path: str) -> str:
-        """See `Source`."""
         return name_of(path, self.paths)
 
+    @override
     def companion_files(self, path: str) -> Sequence[str]:
-        """See `Source`. The text files of the project that a LaTeX file belongs to."""
+        """Return the text files of the project that a LaTeX file belongs to."""
         is_local_tex = path.lower().endswith(".tex") and not is_url(path)
         return [other for other in Folder(Path(path).parent).texts() if other != path] if is_local_tex else ()
 
+    @override
     def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
-        """One unit per document: a Markdown file, a main file of LaTeX, or each main file of an archive."""
+        """Return one unit per document: a Markdown file, a main file of LaTeX, or each main file of an archive."""
         name = self.document(path)
         if path.lower().endswith(_MARKDOWN):
             with open(file, "rb") as opened:
@@ -115,12 +116,13 @@ class MarkdownSource(SourceSettings):
             for root, flat in flats
         ]
 
+    @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Typesets a document and gives its pages."""
-        from datagen.markdown import render as sheets  # noqa: PLC0415  # compiler and PDF library: for the child alone
+        """Typeset a document and return its pages as samples."""
+        from datagen.markdown import render  # noqa: PLC0415  # only children load the compiler and the PDF library
 
         try:
-            made = sheets.make(
+            document = render.make(
                 _flat(unit, files[0]),
                 unit.payload["form"],
                 content=unit.content,
@@ -130,32 +132,32 @@ class MarkdownSource(SourceSettings):
             )
         except ProjectError as error:
             return Failed(reason=error.reason, detail=str(error))
-        except sheets.ERRORS as error:
+        except render.ERRORS as error:
             return Failed(reason=error.reason, detail=str(error))
-        refused = self.judge(made.measures, made.language)
-        if refused:
-            return replace(refused, language=made.language, measures=made.measures)
-        samples = tuple(self._sample(unit, sheet, made.template) for sheet in made.sheets)
-        return Written(samples=samples, notes=made.notes, language=made.language, measures=made.measures)
+        language, measures = document.language, document.measures
+        rejected = self.judge(measures, language)
+        if rejected:
+            return replace(rejected, language=language, measures=measures)
+        samples = tuple(self._sample(unit, page, document.template) for page in document.pages)
+        return Written(samples=samples, notes=document.notes, language=language, measures=measures)
 
-    def _sample(self, unit: Unit, sheet: Sheet, template: str) -> Sample:
-        key = make_key(self.name, unit.content, sheet.page)
-        language = language_of(sheet.markdown)
-        prompt = choose("markdown", language, key)
-        origin: dict[str, Scalar] = {"document": unit.document, "page": sheet.page, "template": template}
+    def _sample(self, unit: Unit, page: RenderedPage, template: str) -> Sample:
+        key = make_key(self.name, unit.content, page.number)
+        prompt = choose("markdown", page.language, key)
+        origin: dict[str, Scalar] = {"document": unit.document, "page": page.number, "template": template}
         return exchange(
             key=key,
             task="markdown",
             question=prompt.text,
-            answer=sheet.markdown,
-            image=encode_jpeg(sheet.picture, self.jpeg_quality),
+            answer=page.markdown,
+            image=encode_jpeg(page.picture, self.jpeg_quality),
             source=self.name,
-            origin=origin | {"language": language, "prompt": prompt.name},
+            origin=origin | {"language": page.language, "prompt": prompt.name},
         )
 
 
 def _project(path: str, file: str) -> tuple[Project, list[str]]:
-    """What an input belongs to, and the main files in it."""
+    """Return the project that an input belongs to, and the names of its main files."""
     if path.lower().endswith(".tex"):
         folder, name = Folder(Path(file).parent), Path(file).name
         return folder, [name] if is_root(folder.read(name) or "") else []
@@ -169,11 +171,11 @@ def _project(path: str, file: str) -> tuple[Project, list[str]]:
 
 def _flat(unit: Unit, file: str) -> Flat:
     if unit.payload["form"] == "markdown":
-        return Flat(text=read_text(Path(file)))
+        return Flat(text=read_file(Path(file)))
     project, _ = _project(unit.files[0], file)
     return flatten(_around(project, unit.payload["root"]), unit.payload["root"])
 
 
 def _around(project: Project, root: str) -> Project:
-    """The project as its main file sees it, whose names are relative to its own folder."""
+    """Return the project as its main file sees it: names are relative to the main file's folder."""
     return replace(project, folder=posixpath.dirname(root)) if isinstance(project, Archive) else project

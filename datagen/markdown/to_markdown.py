@@ -1,4 +1,4 @@
-r"""Blocks → Markdown in the manner of Mathpix: `$…$`, `$$…$$`, pipe tables, and `tabular` for what these cannot say."""
+r"""Blocks → Markdown in the manner of Mathpix: `$…$`, `$$…$$`, pipe tables, and `tabular` for complex tables."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from datagen.markdown.blocks import (
     Paragraph,
     Piece,
     Quote,
-    Row,
     Rule,
     Style,
     Table,
+    TableRow,
 )
-from datagen.markdown.page_content import Shown
+from datagen.markdown.page_content import PageContent
 from datagen.pdf.text.glyphs import UNSPACED
 
 _OPEN: dict[Style, str] = {"strong": "**", "emph": "*", "strike": "~~", "sup": "<sup>", "sub": "<sub>"}
@@ -34,16 +34,16 @@ _LETTERS: dict[Align, str] = {"left": "l", "center": "c", "right": "r"}
 _RULES: dict[Align, str] = {"left": "---", "center": ":---:", "right": "---:"}
 
 
-def to_markdown(shown: Shown, *, grid: bool) -> str:
-    """The Markdown of a page: header first, footnotes behind the text, footer last.
+def to_markdown(content: PageContent, *, grid: bool) -> str:
+    """Return the Markdown of a page: header, text, footnotes, footer.
 
     Args:
-        shown: the page.
+        content: of the page.
         grid: whether tables have all rules.
     """
-    parts = [*_blocks(shown.blocks, grid), *_blocks(shown.rest, grid)]
-    notes = [_note(number, blocks, grid) for number, blocks in shown.notes]
-    return "\n\n".join(filter(None, [_escaped(shown.header), *parts, *notes, _escaped(shown.footer)]))
+    parts = [*_blocks(content.blocks, grid), *_blocks(content.rest, grid)]
+    notes = [_note(number, blocks, grid) for number, blocks in content.notes]
+    return "\n\n".join(filter(None, [_escaped(content.header), *parts, *notes, _escaped(content.footer)]))
 
 
 def _note(number: str, blocks: Sequence[Block], grid: bool) -> str:
@@ -58,19 +58,17 @@ def _blocks(blocks: Iterable[Block], grid: bool) -> Iterator[str]:
 def _block(block: Block, grid: bool) -> Iterator[str]:
     match block:
         case Paragraph(pieces=pieces):
-            yield (
-                _STARTS_BLOCK.sub(lambda found: (found[1] or "") + "\\", _inline(pieces), count=1)
-                if (_STARTS_BLOCK.match(_inline(pieces)))
-                else _inline(pieces)
-            )
+            text = _inline(pieces)
+            start = _STARTS_BLOCK.match(text)
+            yield f"{start[0]}\\{text[start.end() :]}" if start else text
         case Heading(level=level, pieces=pieces):
             yield f"{'#' * level} {_inline(pieces)}"
         case Display(formula=formula):
             yield f"$$\n{formula.text}\n$$"
         case Code(lines=lines):
-            text = [line.text for line in lines]
-            fence = _fence("\n".join(text), 3)
-            yield "\n".join([fence, *text, fence])
+            code = [line.text for line in lines]
+            fence = _fence("\n".join(code), 3)
+            yield "\n".join([fence, *code, fence])
         case Items():
             yield _items(block, grid)
         case Quote(blocks=blocks):
@@ -84,34 +82,34 @@ def _block(block: Block, grid: bool) -> Iterator[str]:
 
 
 def _items(block: Items, grid: bool) -> str:
-    made = []
+    texts = []
     for item in block.items:
         text = ("\n" if block.tight else "\n\n").join(_blocks(item.blocks, grid))
-        made.append(f"{item.marker} " + _indented(text, " " * (len(item.marker) + 1)) if item.marker else text)
-    return ("\n" if block.tight else "\n\n").join(made)
+        texts.append(f"{item.marker} " + _indented(text, " " * (len(item.marker) + 1)) if item.marker else text)
+    return ("\n" if block.tight else "\n\n").join(texts)
 
 
 def _indented(text: str, by: str) -> str:
-    """All lines but the first behind `by`."""
+    """Return the text with `by` before each line but the first."""
     return "\n".join(f"{by}{line}".rstrip() if number else line for number, line in enumerate(text.split("\n")))
 
 
 def _inline(pieces: Iterable[Piece]) -> str:
-    """Running text. Marks of emphasis go round whole runs, and close before a space."""
+    """Return running text. Marks of emphasis surround whole runs and close before a space."""
     line = list(pieces)
     while line and line[-1].kind == "break":
         line.pop()
     out: list[str] = []
     open_: tuple[Style, ...] = ()
     opening = closing = "`"
-    for place, piece in enumerate(line):
-        styles = _shown(piece)
+    for position, piece in enumerate(line):
+        styles = _visible_styles(piece)
         common = next((n for n, (a, b) in enumerate(zip(open_, styles, strict=False)) if a != b), None)
         common = min(len(open_), len(styles)) if common is None else common
         out += [_CLOSE.get(style, closing) for style in reversed(open_[common:])]
         out += [" "] if piece.space and out else []
         if "code" in styles[common:]:
-            opening, closing = _marks_of_code(takewhile(lambda one: "code" in one.styles, line[place:]))
+            opening, closing = _marks_of_code(takewhile(lambda one: "code" in one.styles, line[position:]))
         out += [_OPEN.get(style, opening) for style in styles[common:]]
         out.append(_text(piece))
         open_ = styles
@@ -120,7 +118,7 @@ def _inline(pieces: Iterable[Piece]) -> str:
 
 
 def _marks_of_code(run: Iterable[Piece]) -> tuple[str, str]:
-    """What stands before and behind code within a line, which may itself have such marks."""
+    """Return the marks before and after inline code, longer than any marks inside the code."""
     text = "".join(piece.text for piece in run)
     fence = _fence(text, 1)
     gap = " " if text.startswith("`") or text.endswith("`") else ""
@@ -128,12 +126,12 @@ def _marks_of_code(run: Iterable[Piece]) -> tuple[str, str]:
 
 
 def _fence(code: str, least: int) -> str:
-    """More backticks than the code has in a row, and at least so many."""
+    """Return more backticks than the code has in a row, and at least `least`."""
     return "`" * max([least, *(len(run) + 1 for run in re.findall("`+", code))])
 
 
-def _shown(piece: Piece) -> tuple[Style, ...]:
-    """Styles that can be seen: the Chinese font has no italics."""
+def _visible_styles(piece: Piece) -> tuple[Style, ...]:
+    """Return the styles that are visible. The Chinese font has no italics."""
     if piece.kind in ("break", "math", "note"):
         return ()
     slanted = not _HAS_HAN.search(piece.text)
@@ -157,7 +155,7 @@ def _escaped(text: str) -> str:
 
 
 def _is_plain(table: Table) -> bool:
-    """Whether a pipe table can say it: one row of heads, a cell in each place, no line breaks, no bars."""
+    """Whether a pipe table can express it: one head row, a cell in each place, no line breaks, no bars."""
     rows = (*table.head, *table.body)
     cells = [cell for row in rows for cell in row.cells]
     return (
@@ -175,7 +173,7 @@ def _pipe_table(table: Table) -> str:
 
 
 def _tabular(table: Table, grid: bool) -> str:
-    """The table in LaTeX, with the rules that are on the page; the text of a cell is Markdown, as with Mathpix."""
+    """Return the table in LaTeX, with the rules of the page. The text of a cell is Markdown, as in Mathpix."""
     bar = "|" if grid else ""
     columns = bar + bar.join(_LETTERS[align] for align in table.aligns) + bar
     head, body = _rows(table.head, len(table.aligns), bar), _rows(table.body, len(table.aligns), bar)
@@ -185,19 +183,19 @@ def _tabular(table: Table, grid: bool) -> str:
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *lines, r"\end{tabular}"])
 
 
-def _rows(rows: Sequence[Row], columns: int, bar: str) -> list[str]:
-    """Rows of a tabular. Below a cell of several rows the place stays empty."""
-    made = []
-    covered: dict[int, tuple[int, int]] = {}  # column → rows still to come, width
+def _rows(rows: Sequence[TableRow], columns: int, bar: str) -> list[str]:
+    """Return the rows of a tabular. The place below a cell of several rows stays empty."""
+    lines = []
+    covered: dict[int, tuple[int, int]] = {}  # column → further rows, width
     for row in rows:
-        cells, texts, place = iter(row.cells), [], 0
-        while place < columns:
-            if place in covered:
-                left, width = covered.pop(place)
+        cells, texts, column = iter(row.cells), [], 0
+        while column < columns:
+            if column in covered:
+                left, width = covered.pop(column)
                 if left > 1:
-                    covered[place] = (left - 1, width)
+                    covered[column] = (left - 1, width)
                 texts.append(rf"\multicolumn{{{width}}}{{{bar}c{bar}}}{{}}" if width > 1 else "")
-                place += width
+                column += width
                 continue
             cell = next(cells, None)
             if cell is None:
@@ -208,7 +206,7 @@ def _rows(rows: Sequence[Row], columns: int, bar: str) -> list[str]:
                 text = rf"\multicolumn{{{cell.columns}}}{{{bar}{_LETTERS[cell.align]}{bar}}}{{{text}}}"
             texts.append(text)
             if cell.rows > 1:
-                covered[place] = (cell.rows - 1, cell.columns)
-            place += cell.columns
-        made.append(" & ".join(texts) + r" \\")
-    return made
+                covered[column] = (cell.rows - 1, cell.columns)
+            column += cell.columns
+        lines.append(" & ".join(texts) + r" \\")
+    return lines

@@ -1,4 +1,4 @@
-"""Blocks → Typst source, each top-level block on a line of its own, every piece marked (see `data/template.typ`)."""
+"""Blocks → Typst source for `data/template.typ`: a line per top-level block, a mark per piece."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from datagen.markdown.blocks import (
     Paragraph,
     Piece,
     Quote,
-    Row,
     Rule,
     Table,
+    TableRow,
     pieces_of,
 )
 from datagen.markdown.inlines import CHUNK
 from datagen.markdown.page_templates import Template, code_size, table_size
 from datagen.pdf.text.glyphs import UNSPACED
 
-_LONG_FORMULA = 60  # characters of Typst; a shorter one within a line is not broken
+_LONG_FORMULA = 60  # characters of Typst; a shorter inline formula is not broken
 _HAS_HAN = re.compile(f"[{UNSPACED}]")
 _WRAPPERS = {
     "strong": "#strong[{}]",
@@ -38,20 +38,20 @@ _WRAPPERS = {
 
 
 def formulas_of(blocks: Sequence[Block]) -> dict[str, str]:
-    """Name of each different formula: what stands in its place in the source."""
-    found = dict.fromkeys(piece.typst for piece in pieces_of(blocks) if piece.kind == "math")
-    return {typst: f"f{number}" for number, typst in enumerate(found)}
+    """Return Typst formula → the name that replaces it in the source."""
+    formulas = dict.fromkeys(piece.typst for piece in pieces_of(blocks) if piece.kind == "math")
+    return {typst: f"f{number}" for number, typst in enumerate(formulas)}
 
 
 class TypstWriter:
-    """Writes the blocks of one document for one template."""
+    """A writer of the blocks of one document for one template."""
 
     def __init__(self, template: Template, formulas: Mapping[str, str]) -> None:
         self._template = template
         self._formulas = formulas
 
     def line(self, block: Block) -> str:  # noqa: PLR0911  # a case per kind
-        """A block on one line. Its pieces lie in strings, so that nothing in a document is taken for markup."""
+        """Return a block on one line. Its text is in strings, so that no text of a document is read as markup."""
         match block:
             case Paragraph(pieces=pieces, role=role):
                 text = self._pieces(pieces)
@@ -78,11 +78,11 @@ class TypstWriter:
         return "".join(map(self.line, blocks))
 
     def _front(self, blocks: Sequence[Block]) -> str:
-        """What spans two columns floats, and Typst forgets footnotes of what floats: they hang on the text below."""
+        """Return the front. On two columns it floats. Typst drops a float's footnotes, so the text below has them."""
         if self._template.columns == 1:
             return f"#front[{self._lines(blocks)}]"
         notes = [piece for piece in pieces_of(blocks) if piece.kind == "note"]
-        inner = {piece.id for note in notes for piece in pieces_of(note.note)}  # those come with their note
+        inner = {piece.id for note in notes for piece in pieces_of(note.note)}  # these come with their note
         hanging = "".join(f"#place(hide[{self._note(note)}])" for note in notes if note.id not in inner)
         return f"#front[{_FloatingWriter(self._template, self._formulas)._lines(blocks)}]{hanging}"
 
@@ -104,8 +104,8 @@ class TypstWriter:
         size, columns = table_size(table, self._template), len(table.aligns)
         return f"#grid-table({size}, {columns}, {header}, {body}{rules})"
 
-    def _row(self, row: Row) -> str:
-        """A mark at its start and one at its end: where they are on two pages, the row was broken."""
+    def _row(self, row: TableRow) -> str:
+        """Return a row with a mark at its start and its end. Marks on two pages tell that the row was broken."""
         cells = []
         for number, cell in enumerate(row.cells):
             start = f"#m({row.id})" if number == 0 else ""
@@ -116,13 +116,13 @@ class TypstWriter:
     def _pieces(self, pieces: Iterable[Piece], *, marked: bool = True, bold: bool = False) -> str:
         parts, last = [], ""
         for piece in pieces:
-            if piece.kind == "break":  # its mark would already stand on the next line
+            if piece.kind == "break":  # a mark after it would be on the next line
                 parts.append((f"#m({piece.id})" if marked else "") + "#linebreak()")
                 continue
             gap = " " if piece.space else "#sym.zws" if len(last) >= CHUNK else ""  # where a line may break
             parts.append(gap + self._piece(piece, bold) + (f"#m({piece.id})" if marked else ""))
             last = piece.text if piece.kind == "text" else ""
-        # What ends with a mark would lose it to whatever comes next, perhaps on the next page: marks do not end a line.
+        # A mark at the end would move to the text that comes next, perhaps on the next page.
         return "".join(parts) + ("#h(0pt)" if marked else "")
 
     def _piece(self, piece: Piece, bold: bool) -> str:
@@ -143,14 +143,14 @@ class TypstWriter:
 
 
 class _FloatingWriter(TypstWriter):
-    """Leaves of a footnote its mark."""
+    """A writer that leaves only the mark of a footnote."""
 
     def _note(self, piece: Piece) -> str:
         return f"#super[#{quoted(piece.text)}]"
 
 
 def quoted(text: str) -> str:
-    """A string of Typst."""
+    """Return text as a string literal of Typst."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 

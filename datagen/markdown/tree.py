@@ -1,4 +1,4 @@
-"""Pandoc's syntax tree → the blocks of pages, with the numbers that LaTeX prints: of sections, captions, notes."""
+"""Pandoc's syntax tree → the blocks of pages, with LaTeX's numbers of sections, captions and notes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from datagen.markdown.blocks import (
     Paragraph,
     Piece,
     Quote,
-    Row,
     Rule,
     Style,
     Table,
+    TableRow,
 )
-from datagen.markdown.inlines import UNSEEN, Node, is_unspaced, item_marker, leaves, plain, tokens
+from datagen.markdown.inlines import UNSEEN, Node, is_unspaced, item_marker, plain, styled_leaves, tokens
 from datagen.markdown.pandoc import Tree, bare
 
 _TAB = 4
-_MOST_PIECES = 10_000  # of a paragraph; more are no text that people wrote, and the compiler's stack has an end
-_MOST_NODES = 10 * _MOST_PIECES  # of pandoc's in a paragraph; of more, not even the pieces are made
-_NUMBERED_LEVELS = 3  # of headings: LaTeX numbers sections down to \subsubsection
+_MOST_PIECES = 10_000  # of a paragraph; nobody writes more, and the compiler's stack is limited
+_MOST_NODES = 10 * _MOST_PIECES  # of pandoc's in a paragraph; a longer one is not cut into pieces
+_NUMBERED_LEVELS = 3  # of headings; LaTeX numbers down to \subsubsection
 _ALIGNS: dict[str, Align] = {"AlignRight": "right", "AlignCenter": "center"}
 _WORDS = {
     "en": {"Figure": "Figure ", "Table": "Table ", "Abstract": "Abstract", "References": "References", "colon": ": "},
@@ -43,18 +43,18 @@ _WORDS = {
 class Text:
     """A document as blocks."""
 
-    title: str  # plain, for the header of pages; "" where there is none
+    title: str  # plain, for the header of pages; "" for none
     blocks: tuple[Block, ...]
     notes: Counter[str]
 
 
 def build(tree: Tree, *, numbered: bool, language: str) -> Text:
-    """The blocks of a document.
+    """Return the blocks of a document.
 
     Args:
         tree: from pandoc.
         numbered: whether sections have numbers, as in LaTeX.
-        language: of the words that LaTeX adds ("Figure"): "zh", or English for all others.
+        language: of LaTeX's own words, such as "Figure": Chinese for "zh", else English.
     """
     builder = _Builder(tree, numbered, _WORDS.get(language, _WORDS["en"]))
     front = builder.front()
@@ -64,22 +64,22 @@ def build(tree: Tree, *, numbered: bool, language: str) -> Text:
 
 
 def words(tree: Tree) -> str:
-    """All words of a document, to tell its language by."""
+    """Return all words of a document, which tell its language."""
 
-    def found(node: Any) -> Iterator[str]:
+    def strings(node: Any) -> Iterator[str]:
         if isinstance(node, dict):
             if node.get("t") == "Str":
                 yield node["c"]
             else:
-                yield from (word for inside in node.values() for word in found(inside))
+                yield from (word for inside in node.values() for word in strings(inside))
         elif isinstance(node, list):
-            yield from (word for inside in node for word in found(inside))
+            yield from (word for inside in node for word in strings(inside))
 
-    return " ".join(found([tree.meta, tree.blocks]))
+    return " ".join(strings([tree.meta, tree.blocks]))
 
 
 class _Builder:
-    """Walks the tree once, in order; the counters are what LaTeX's are."""
+    """A walk through the tree, once and in order, with LaTeX's counters."""
 
     def __init__(self, tree: Tree, numbered: bool, words: dict[str, str]) -> None:
         self._tree, self._numbered, self._words = tree, numbered, words
@@ -94,23 +94,23 @@ class _Builder:
         return self._next_id - 1
 
     def front(self) -> tuple[Block, ...]:
-        """Title, authors, date and abstract, from the document's metadata."""
+        """Return title, authors, date and abstract from the document's metadata."""
         meta = self._tree.meta
-        made: list[Block] = []
+        blocks: list[Block] = []
         if title := self._pieces(_inlines(meta.get("title"))):
             self._shift = 1
-            made.append(Heading(level=1, pieces=title))
+            blocks.append(Heading(level=1, pieces=title))
             authors = meta.get("author", {"t": "MetaList", "c": []})
             for about in (*(authors["c"] if authors["t"] == "MetaList" else [authors]), meta.get("date")):
-                made += [Paragraph(pieces=line, role="author") for line in self._lines(_inlines(about))]
+                blocks += [Paragraph(pieces=line, role="author") for line in self._lines(_inlines(about))]
         if abstract := meta.get("abstract"):
             inside = self.blocks(_blocks(abstract))
-            head = Heading(level=1 + self._shift, pieces=self._said(self._words["Abstract"]))
-            made += [head, *inside] if inside else []
-        return (Front(blocks=tuple(made)),) if title else tuple(made)
+            head = Heading(level=1 + self._shift, pieces=self._added(self._words["Abstract"]))
+            blocks += [head, *inside] if inside else []
+        return (Front(blocks=tuple(blocks)),) if title else tuple(blocks)
 
     def blocks(self, nodes: Iterable[Node]) -> tuple[Block, ...]:
-        """Blocks of a list of pandoc's blocks."""
+        """Return the blocks of a list of pandoc's blocks."""
         return tuple(block for node in nodes for block in self._block(node))
 
     def _block(self, node: Node) -> Iterator[Block]:  # noqa: C901, PLR0912  # a case per kind
@@ -148,7 +148,7 @@ class _Builder:
                 self.notes["raw_blocks"] += 1
 
     def _paragraph(self, nodes: Sequence[Node]) -> Iterator[Block]:
-        """Running text, cut at the formulas that stand on lines of their own."""
+        """Yield running text, cut at display formulas."""
         if len(nodes) > _MOST_NODES:
             self.notes["endless_paragraphs"] += 1
             return
@@ -176,7 +176,7 @@ class _Builder:
             before = (self._sections + [0] * level)[:level]
             self._sections = [*before[:-1], before[-1] + 1]
             number = ".".join(map(str, self._sections))
-        prefix = self._said(number)
+        prefix = self._added(number)
         pieces = tuple(piece for piece, display in self._pieces_and_displays(nodes) if not display)
         if pieces:
             gap = (replace(pieces[0], space=bool(prefix)), *pieces[1:])
@@ -184,15 +184,15 @@ class _Builder:
 
     def _list(self, kind: str, content: Any) -> Iterator[Block]:
         items = content[1] if kind == "OrderedList" else content
-        made = []
+        parts = []
         for number, nodes in enumerate(items):
             blocks = self.blocks(nodes)
             if blocks:
                 marker = item_marker(content[0], number) if kind == "OrderedList" else "-"
-                made.append(Item(marker=marker, blocks=blocks))
+                parts.append(Item(marker=marker, blocks=blocks))
         tight = all(nodes and nodes[0]["t"] == "Plain" for nodes in items)
-        if made:
-            yield Items(items=tuple(made), tight=tight)
+        if parts:
+            yield Items(items=tuple(parts), tight=tight)
 
     def _div(self, attributes: list[Any], nodes: list[Node]) -> Iterator[Block]:
         classes = attributes[1]
@@ -203,7 +203,7 @@ class _Builder:
             replace(block, role="entry") if isinstance(block, Paragraph) else block for block in self.blocks(nodes)
         ]
         if entries:
-            yield Heading(level=1 + self._shift, pieces=self._said(self._words["References"]))
+            yield Heading(level=1 + self._shift, pieces=self._added(self._words["References"]))
             yield from entries
 
     def _figure(self, _: object, caption: list[Any], nodes: list[Node]) -> Iterator[Block]:
@@ -214,7 +214,7 @@ class _Builder:
         if not caption[1]:
             return
         self._counts[kind] += 1
-        prefix = self._said(f"{self._words[kind]}{self._counts[kind]}{self._words['colon'].strip()}")
+        prefix = self._added(f"{self._words[kind]}{self._counts[kind]}{self._words['colon'].strip()}")
         for block in self.blocks(caption[1]):
             if isinstance(block, Paragraph):
                 first = replace(block.pieces[0], space=self._words["colon"].endswith(" ") and bool(prefix))
@@ -230,29 +230,30 @@ class _Builder:
         if any(_is_complex(row) for row in (*head[1], *rows)):
             self.notes["complex_tables"] += 1
             return
-        made = tuple(self._row(row, aligns) for row in head[1]), tuple(self._row(row, aligns) for row in rows)
-        if any(cell.pieces for row in made[1] for cell in row.cells):
-            yield Table(aligns=aligns, head=made[0], body=made[1])
+        top = tuple(self._row(row, aligns) for row in head[1])
+        body = tuple(self._row(row, aligns) for row in rows)
+        if any(cell.pieces for row in body for cell in row.cells):
+            yield Table(aligns=aligns, head=top, body=body)
 
-    def _row(self, row: Any, aligns: Sequence[Align]) -> Row:
-        number, place, cells = self.id(), 0, []
+    def _row(self, row: Any, aligns: Sequence[Align]) -> TableRow:
+        number, column, cells = self.id(), 0, []
         for _, align, rows, columns, blocks in row[1]:
             nodes = [one for block in blocks for one in (*block["c"], {"t": "LineBreak"})][:-1]
             pieces = tuple(replace(piece, id=number) for piece in self._pieces(nodes))
-            own = _ALIGNS.get(align["t"], "left" if align["t"] == "AlignLeft" else aligns[min(place, len(aligns) - 1)])
+            own = _ALIGNS.get(align["t"], "left" if align["t"] == "AlignLeft" else aligns[min(column, len(aligns) - 1)])
             cells.append(Cell(pieces=pieces, align=own, rows=rows, columns=columns))
-            place += columns
-        return Row(id=number, cells=tuple(cells))
+            column += columns
+        return TableRow(id=number, cells=tuple(cells))
 
-    def _said(self, text: str) -> tuple[Piece, ...]:
-        """Pieces of words that are none of the document's."""
+    def _added(self, text: str) -> tuple[Piece, ...]:
+        """Return the pieces of words that LaTeX adds."""
         return self._pieces([{"t": "Str", "c": text}]) if text else ()
 
     def _pieces(self, nodes: Iterable[Node]) -> tuple[Piece, ...]:
         return tuple(piece for piece, _ in self._pieces_and_displays(nodes))
 
     def _lines(self, nodes: Iterable[Node]) -> Iterator[tuple[Piece, ...]]:
-        """Pieces by printed lines."""
+        """Yield the pieces of each printed line."""
         line: list[Piece] = []
         for piece in self._pieces(nodes):
             if piece.kind == "break":
@@ -263,18 +264,16 @@ class _Builder:
         yield from [tuple(line)] if line else []
 
     def _pieces_and_displays(self, nodes: Iterable[Node]) -> Iterator[tuple[Piece, bool]]:
-        """Pieces of inlines, and whether each is a formula on lines of its own."""
+        """Yield the pieces of inlines, each with whether it is a display formula."""
         last, soft, space = "", False, False
-        for node, styles in leaves(nodes, ()):
+        for node, styles in styled_leaves(nodes, ()):
             if node["t"] in ("Space", "SoftBreak"):
                 space, soft = bool(last), node["t"] == "SoftBreak"
                 continue
             for piece, display in self._leaf(node, styles, space):
                 if piece.kind == "break" and not last:
-                    continue  # nothing before it
-                joined = (
-                    soft and is_unspaced(last) and is_unspaced(piece.text)
-                )  # Chinese goes on in the source's next line
+                    continue  # a break with nothing before it
+                joined = soft and is_unspaced(last) and is_unspaced(piece.text)  # Chinese over two source lines
                 yield replace(piece, id=self.id(), space=piece.space and bool(last) and not joined), display
                 last = "" if display or piece.kind == "break" else piece.text or "x"
                 space = soft = False
@@ -306,19 +305,19 @@ class _Builder:
 
 
 def _is_complex(row: Any) -> bool:
-    """Whether a cell holds more than running text: lists, code, tables."""
+    """Whether a cell of the row holds more than running text: a list, code or a table."""
     return any(block["t"] not in ("Plain", "Para") for cell in row[1] for block in cell[4])
 
 
 def _inlines(meta: Any) -> list[Node]:
-    """Inlines of a value in a document's metadata."""
+    """Return the inlines of a value in a document's metadata."""
     if meta is None:
         return []
     if meta["t"] == "MetaInlines":
         return cast(list[Node], meta["c"])
     if meta["t"] == "MetaBlocks":
-        found = [[*block["c"], {"t": "LineBreak"}] for block in meta["c"] if block["t"] in ("Para", "Plain")]
-        return [node for nodes in found for node in nodes][:-1]
+        lines = [[*block["c"], {"t": "LineBreak"}] for block in meta["c"] if block["t"] in ("Para", "Plain")]
+        return [node for nodes in lines for node in nodes][:-1]
     return [{"t": "Str", "c": str(meta["c"])}] if meta["t"] == "MetaString" else []
 
 

@@ -1,4 +1,4 @@
-"""Typst: blocks → a PDF, and the pages that every mark is on. The only module that knows the compiler."""
+"""Blocks → a PDF by the Typst compiler, and the pages that every mark is on."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from datagen.markdown.to_typst import TypstWriter, formulas_of
 from datagen.pdf.backends.mupdf import cjk_font
 from varyforge.files import atomic_file
 
-_TRIES = 8  # each leaves out all that the one before complained about
+_TRIES = 8  # a try leaves out everything that the try before reported
 _MARKS = "(query(<m>).map(mark => (mark.value, mark.location().page())), query(<wide>).map(mark => mark.value))"
 _PLACE = re.compile(r"┌─ .*?main\.typ:(\d+):\d+")
 _NO_GLYPH = re.compile(r'the text `"(.*?)"` could not be displayed')
 
 
 class TypesetError(ValueError):
-    """Nothing could be typeset."""
+    """A document of which nothing can be typeset."""
 
     reason = "typesetting"  # the ledger's word
 
@@ -41,21 +41,21 @@ class Typeset:
     """A typeset document."""
 
     pdf: bytes
-    blocks: tuple[Block, ...]  # those that are on the pages
-    pages: Mapping[int, frozenset[int]]  # id → pages it is on, from 1
-    count: int  # pages; the last one has a mark as each has
+    blocks: tuple[Block, ...]  # the blocks on the pages
+    pages: Mapping[int, frozenset[int]]  # id of a piece, row or rule → pages, from 1
+    count: int  # number of pages
     running: Running
     notes: Mapping[str, int]  # blocks left out, by reason
 
 
 def typeset(blocks: Sequence[Block], template: Template, running: Running) -> Typeset:
-    """Compiles a document; what cannot be set is left out with the paragraph that it is in, and counted.
+    """Compile a document. A paragraph that cannot be set is left out and counted.
 
-    That is: a formula that pandoc or Typst does not understand, a character that no font has, a formula so wide that
-    it would have to shrink below 0.6. A header that cannot be set is left out too.
+    The causes: a formula that pandoc or Typst cannot read, a character that no font has, and a formula so wide that it
+    would shrink below 0.6. A header that cannot be set is left out too.
 
     Raises:
-        TypesetError: nothing is left, or the compiler complains about something else.
+        TypesetError: nothing is left, or the compiler reports another error.
     """
     with tempfile.TemporaryDirectory(prefix="varyforge-") as folder:
         attempt = _Attempt(Path(folder), template, running)
@@ -73,19 +73,19 @@ def typeset(blocks: Sequence[Block], template: Template, running: Running) -> Ty
 
 
 class _TooWide(Exception):
-    """Formulas do not fit into a column."""
+    """An error for formulas wider than a column."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         super().__init__()
         self._ids = frozenset(ids)
 
     def concerns(self, piece: Piece) -> bool:
-        """Whether a piece is one of them."""
+        """Whether a piece is one of these formulas."""
         return piece.id in self._ids
 
 
 class _Attempt:
-    """What stays the same from one try to the next, and what was left out so far."""
+    """The state over all tries for one document: the template, and the counts of what was left out."""
 
     def __init__(self, folder: Path, template: Template, running: Running) -> None:
         self._main = folder / "main.typ"
@@ -94,17 +94,18 @@ class _Attempt:
         self._notes: Counter[str] = Counter()
 
     def without(self, blocks: Sequence[Block], bad: Callable[[Piece], bool], reason: str) -> tuple[Block, ...]:
-        """The blocks less those with a bad piece, which are counted."""
-        found = sum(map(bad, pieces_of(blocks)))
-        if found:
-            self._notes[reason] += found
-        return drop_blocks(blocks, bad) if found else tuple(blocks)
+        """Return the blocks without a bad piece, and count the bad pieces."""
+        count = sum(map(bad, pieces_of(blocks)))
+        if count:
+            self._notes[reason] += count
+        return drop_blocks(blocks, bad) if count else tuple(blocks)
 
     def compile(self, blocks: tuple[Block, ...]) -> Typeset:
-        """One run of the compiler.
+        """Run the compiler once.
 
         Raises:
-            TypstError: what it complains about.
+            TypstError: the compiler reports an error.
+            _TooWide: a formula is wider than a column.
         """
         formulas = formulas_of(blocks)
         writer = TypstWriter(self._template, formulas)
@@ -117,21 +118,20 @@ class _Attempt:
         pages: defaultdict[int, set[int]] = defaultdict(set)
         for number, page in marks:
             pages[number].add(page)
-        found = {number: frozenset(on) for number, on in pages.items()}
         return Typeset(
             pdf=pdf,
             blocks=blocks,
-            pages=found,
+            pages={number: frozenset(on) for number, on in pages.items()},
             count=max(page for _, page in marks),
             running=self._running,
             notes=dict(self._notes),
         )
 
     def mended(self, blocks: tuple[Block, ...], diagnostic: str) -> tuple[Block, ...]:
-        """The blocks without those that the compiler complains about.
+        """Return the blocks without those that the compiler reports.
 
         Raises:
-            TypesetError: it is none of them.
+            TypesetError: it reports no block.
         """
         bad = self._bad_formulas(blocks)
         if bad:
@@ -147,7 +147,7 @@ class _Attempt:
         return left
 
     def _bad_formulas(self, blocks: Sequence[Block]) -> set[str]:
-        """Formulas that do not compile: all of them in one run, because errors within `context` do not end it."""
+        """Return the formulas that do not compile. One run reports all, as errors in `context` do not end it."""
         formulas = list(formulas_of(blocks))
         try:
             self._compiler([f"#context {text}" for text in formulas]).compile(format="pdf")
@@ -156,7 +156,7 @@ class _Attempt:
         return set()
 
     def _without_lines(self, blocks: tuple[Block, ...], diagnostic: str) -> tuple[Block, ...]:
-        """What else is wrong is told by the line, which is a whole block or a formula (whose symbol has no glyph)."""
+        """Return the blocks without the lines that the compiler reports. A line is a block or a formula."""
         formulas = list(formulas_of(blocks))
         lines = set(self._lines(diagnostic))
         bad = {formulas[number] for number in lines if number < len(formulas)}
@@ -168,9 +168,9 @@ class _Attempt:
         return left
 
     def _lines(self, diagnostic: str) -> list[int]:
-        """Lines of the source, from 0, that a diagnostic names."""
-        found = (int(line) - 1 - len(self._prelude) for line in _PLACE.findall(diagnostic))
-        return [line for line in found if line >= 0]
+        """Return the lines of the source, from 0, that a diagnostic names."""
+        lines = (int(line) - 1 - len(self._prelude) for line in _PLACE.findall(diagnostic))
+        return [line for line in lines if line >= 0]
 
     def _compiler(self, source: Sequence[str], *, titled: bool = False) -> typst.Compiler:
         self._main.write_text("\n".join([*self._prelude, *source]), encoding="utf-8")
@@ -188,19 +188,19 @@ class _Attempt:
 
 
 def _unescaped(text: str) -> str:
-    """A string as Typst's complaints quote it."""
-    return re.sub(r"\\u\{([0-9a-f]+)\}", lambda found: chr(int(found[1], 16)), text)
+    """Return a string without the escapes of Typst's diagnostics."""
+    return re.sub(r"\\u\{([0-9a-f]+)\}", lambda match: chr(int(match[1], 16)), text)
 
 
 def _pdf(compiler: typst.Compiler) -> bytes:
-    """In the archival form, because that refuses characters that no font has; others print a box for them."""
+    """Return a PDF/A, because this form refuses characters that no font has, where a plain PDF prints a box."""
     pdf = compiler.compile(format="pdf", pdf_standards="a-2b", pdf_tags=False)
     assert isinstance(pdf, bytes)
     return pdf
 
 
 def _marks(compiler: typst.Compiler) -> tuple[list[tuple[int, int]], list[int]]:
-    """(id, page) of every mark, and the ids of formulas that are too wide."""
+    """Return (id, page) of every mark, and the ids of formulas that are too wide."""
     marks, wide = json.loads(compiler.eval(_MARKS))
     return marks, wide
 
@@ -211,18 +211,18 @@ def _prelude() -> str:
 
 @cache
 def _fonts() -> typst.Fonts:
-    """Typst's own fonts, matplotlib's (DejaVu, STIX) and MuPDF's for Chinese: the same on every machine."""
-    found = find_spec("matplotlib")
-    assert found is not None and found.origin is not None  # required by the package
-    latin = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+    """Return Typst's fonts, matplotlib's (DejaVu, STIX) and MuPDF's for Chinese. They are the same on every machine."""
+    package = find_spec("matplotlib")
+    assert package is not None and package.origin is not None  # required by the package
+    latin = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf"
     return typst.Fonts(include_system_fonts=False, font_paths=[str(latin), str(_cjk_folder())])
 
 
 def _cjk_folder() -> Path:
-    """A folder of this user's with the Chinese font: the compiler reads fonts from files, and only those with a name.
+    """Return a folder of this user with the Chinese font, because the compiler reads named fonts from files only.
 
     Raises:
-        TypesetError: the folder is somebody else's.
+        TypesetError: the folder belongs to another user.
     """
     data = cjk_font()
     folder = Path(tempfile.gettempdir()) / f"varyforge-fonts-{os.getuid()}-{hashlib.sha256(data).hexdigest()[:16]}"
@@ -231,7 +231,7 @@ def _cjk_folder() -> Path:
         raise TypesetError(f"{folder} belongs to another user")
     file = folder / "cjk.ttf"
     if not file.is_file():
-        from fontTools.ttLib import TTFont  # noqa: PLC0415  # comes with matplotlib; needed once on a machine
+        from fontTools.ttLib import TTFont  # noqa: PLC0415  # needed once per machine; matplotlib brings it
 
         font = TTFont(io.BytesIO(data), recalcTimestamp=False)
         for number, name in ((4, "Droid Sans Fallback"), (6, "DroidSansFallback")):  # full and PostScript name

@@ -1,4 +1,4 @@
-"""PDF pages → OCR samples: `python -m datagen.pdf papers/ --out shards/pdf`."""
+"""The source of PDF pages: each page becomes an OCR sample, or a reason why not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from datagen.guard.guard import guard_version, guarded
 from datagen.inputs.listing import list_files, name_of
 from datagen.pdf.audit.gates import MEASURES, PageGates, judge, measure
@@ -18,30 +20,30 @@ from datagen.source import SourceSettings, Unit
 from varyforge.escape import escape
 from varyforge.files import sha256_file
 from varyforge.images import check_jpeg_quality, encode_jpeg
-from varyforge.language import language_of
+from varyforge.language import read
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
 from varyforge.storage import signature
 
 BACKENDS = {"pymupdf": "datagen.pdf.backends.mupdf", "pdfium": "datagen.pdf.backends.pdfium"}
-"""Modules with an `open_document`, by the name of the setting; docs/data.md says when to take which."""
+"""Setting → module with an `open_document`. docs/data.md compares the two."""
 
 _PACKAGES = {"pymupdf": "pymupdf", "pdfium": "pypdfium2"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdfSource(SourceSettings):
-    """Pages of PDFs: the picture and, as the answer, the text layer (Vary-toy, arXiv 2401.12503, section 3.2)."""
+    """A source of PDF pages: the picture and, as the answer, the text layer (Vary-toy, arXiv 2401.12503, 3.2)."""
 
     paths: list[str]  # PDF files, or folders or URLs searched for *.pdf at any depth
     backend: Literal["pymupdf", "pdfium"] = "pymupdf"
     short_side_px: int = 1024  # the model sees 1024 x 1024
-    long_side_px: int = 4096  # pages that would be longer are left out
+    long_side_px: int = 4096  # longer pages fail with `page_size`
     jpeg_quality: int = 90
     text: TextPolicy = field(default_factory=TextPolicy)
     gates: PageGates = field(default_factory=PageGates)
-    guard: str = ""  # file of datagen.guard: pages of benchmarks are refused
+    guard: str = ""  # file of datagen.guard: pages of benchmarks are rejected
 
     name = "pdf"
     locations = ("paths", "guard")
@@ -57,27 +59,28 @@ class PdfSource(SourceSettings):
             raise ValueError(f"backend is {self.backend!r}, expected one of {', '.join(BACKENDS)}")
 
     @property
+    @override
     def versions(self) -> dict[str, str]:
-        """See `Source`."""
-        from importlib.metadata import version  # noqa: PLC0415  # not for the children that import this module
+        from importlib.metadata import version  # noqa: PLC0415  # children import this module and need no versions
 
         package = _PACKAGES[self.backend]
         return {"text policy": str(POLICY_VERSION), package: version(package), **guard_version(self.guard)}
 
+    @override
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
-        """See `Source`."""
         return judge(measures, language, self.gates)
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Source`."""
         return list_files(self.paths, ".pdf")
 
+    @override
     def document(self, path: str) -> str:
-        """See `Source`."""
         return name_of(path, self.paths)
 
+    @override
     def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
-        """One unit per page."""
+        """Return one unit per page."""
         try:
             with _open(self.backend, file) as opened:
                 pages = len(opened)
@@ -95,17 +98,19 @@ class PdfSource(SourceSettings):
             for number in range(pages)
         )
 
+    @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Renders one page, reads its text, and keeps it if the audit finds that the one says what the other shows."""
+        """Render one page, read its text, and write both if the audit finds that they agree."""
         try:
             page = self._page(unit, files)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
-        read = read_text(page, self.text)
-        language, measures = language_of(read.text), measure(page, read.text)
-        refused = self.judge(measures, language)
-        if refused:
-            return replace(refused, language=language, measures=measures)
+        label = read_text(page, self.text)
+        reading = read(label.text)
+        language, measures = reading.language, measure(page, label.text, reading)
+        rejected = self.judge(measures, language)
+        if rejected:
+            return replace(rejected, language=language, measures=measures)
         benchmark = guarded(self.guard, (), page.picture)
         if benchmark:
             return replace(benchmark, language=language, measures=measures)
@@ -115,19 +120,19 @@ class PdfSource(SourceSettings):
         sample = Sample(
             key=key,
             task="ocr",
-            turns=(Turn(role="user", text=IMAGE_MARKER + prompt.text), Turn(role="assistant", text=escape(read.text))),
+            turns=(Turn(role="user", text=IMAGE_MARKER + prompt.text), Turn(role="assistant", text=escape(label.text))),
             images=(encode_jpeg(page.picture, self.jpeg_quality),),
             source=self.name,
             origin=origin,
         )
-        return Written(samples=(sample,), notes=read.notes, language=language, measures=measures)
+        return Written(samples=(sample,), notes=label.notes, language=language, measures=measures)
 
+    @override
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
-        """See `Source`."""
         return encode_jpeg(self._page(unit, files).picture, self.jpeg_quality)
 
     def _page(self, unit: Unit, files: Sequence[str]) -> Page:
-        document = _kept_open(self.backend, files[0], signature(files[0]))
+        document = _open_once(self.backend, files[0], signature(files[0]))
         size = {"short_side_px": self.short_side_px, "long_side_px": self.long_side_px}
         return document.page(unit.payload["page"], **size)
 
@@ -137,6 +142,6 @@ def _open(backend: str, path: str) -> Document:
     return opened
 
 
-@lru_cache(maxsize=1)  # pages of a document come one after the other; opening takes as long as reading a page's text
-def _kept_open(backend: str, path: str, _state: str) -> Document:
+@lru_cache(maxsize=1)  # a document's pages come one after the other; opening takes as long as reading one page
+def _open_once(backend: str, path: str, _state: str) -> Document:
     return _open(backend, path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datagen.card.card import SHOWN_CHARS, DataCard, read_data_card
+from datagen.card.card import TEXT_CHARS, DataCard, read_data_card
 from datagen.card.html import render_page
 from varyforge.errors import UserError
 from varyforge.files import write_text
@@ -48,4 +48,4 @@ def write_report(
 
 def render(title: str, data: Sequence[DataCard], runs: Sequence[RunCard], scores: Sequence[ScoreCard]) -> str:
     """Return the page as HTML."""
-    return render_page(_TEMPLATE, title=title, data=data, runs=runs, scores=scores, shown=SHOWN_CHARS, splits=_SPLITS)
+    return render_page(_TEMPLATE, title=title, data=data, runs=runs, scores=scores, shown=TEXT_CHARS, splits=_SPLITS)

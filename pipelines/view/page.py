@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from typing_extensions import override
 
 from datagen.card.html import render_page
-from datagen.card.pictures import Drawing, data_url, draw_answer, shrunk
+from datagen.card.pictures import AnswerDrawing, data_url, draw_answer, shrunk
 from datagen.job.ledger import LedgerRow
 from pipelines.view.data import Item, Library, RowId
 from pipelines.view.filters import OUTCOMES, SPLITS, UNKNOWN, Filters, number_in
@@ -137,7 +137,7 @@ class Card:
     outcome: str
     cause: str  # gate or reason of a unit without samples
     pictures: list[Picture]
-    drawing: Drawing
+    drawing: AnswerDrawing
     measures: dict[str, float]
     numbers: dict[str, float]  # measures and the other numbers that the page filters by a range
     links: dict[str, str]  # name on the card → address; "" where there is none

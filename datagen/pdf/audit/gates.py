@@ -1,7 +1,7 @@
-"""The audit of a page: whether its text layer says what its ink says.
+"""The audit of a page: whether its text layer agrees with its ink.
 
-`measure` takes the numbers of a page, `judge` compares them with the gates. Numbers go into ledger and index whatever
-the verdict, so that other gates can be tried on them without rendering a page again.
+`measure` computes the measures of a page, `judge` compares them with the gates. Ledger and index hold the measures
+whatever the verdict, so that other gates can be tried without rendering a page again.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ import numpy.typing as npt
 
 from datagen.pdf.audit.ink import Words, doubled_share, ink_measures, share_of, words_of
 from datagen.pdf.page import Page
-from varyforge.language import known_languages, read
+from varyforge.language import Reading, known_languages
 from varyforge.outcome import Rejected
 
 MEASURES = (
-    "printed_chars",  # characters of the text that are no spaces
-    "chars_per_mpx",  # the same per million pixels of the picture
-    "garbled",  # share of printed characters that nobody can have printed
+    "printed_chars",  # characters of the text without spaces
+    "chars_per_mpx",  # printed characters per million pixels of the picture
+    "garbled",  # share of printed characters that cannot be print
     "mojibake",  # share of printed characters in UTF-8 read as Latin-1 ("Ã©")
-    "plausible",  # share of letters in words that look like one of the languages known; the worst script
+    "plausible",  # share of letters in words that look like a known language; the worst script
     "forward",  # bits per letter by which the text reads better than backwards
-    "word_letters",  # letters of the word that a letter stands in, mean
-    "lone",  # share of letters that stand alone
+    "word_letters",  # mean over letters: length of the letter's word
+    "lone",  # share of letters that are a word
     # Of the page's letters and digits, the share …
     "hidden",  # … not painted, or painted over
     "outside",  # … beyond the picture's edge
     "on_images",  # … over or under pictures
-    "turned",  # … sideways or upside down, but for vertical Chinese
+    "turned",  # … sideways or upside down, except vertical Chinese
     "doubled",  # … printed a second time at the same place
     "glyphs_on_ink",  # … in words with ink beneath
-    "font_px",  # size that nine tenths of the letters and digits reach
+    "font_px",  # font size that nine tenths of the letters and digits reach
     "ink",  # share of the page that is not paper
-    "ink_in_glyphs",  # share of ink outside pictures that lies in words; the rest is drawn
-    "text_in_images",  # share of the room of all text that is taken by what looks like text in pictures
-    "ink_between",  # ink in spaces between words, relative to words: near 1 where words are not where the text says
+    "ink_in_glyphs",  # share of ink outside pictures that lies in words; drawings are the rest
+    "text_in_images",  # share of the area of all text that looks like text but lies in pictures
+    "ink_between",  # ink between words, relative to words: near 1 where the words lie elsewhere
     "ink_beside",  # ink half a line above or below the words, relative to words: above 1 where the layer is shifted
 )
-"""Names of the measures: columns of ledger and index."""
+"""Names of the measures, which are columns of ledger and index."""
 
 _MOJIBAKE = re.compile(
     "[\u00c2-\u00df]{c}|[\u00e0-\u00ef]{c}{{2}}|\u00f0{c}{{3}}".format(
@@ -51,33 +51,33 @@ _MOJIBAKE = re.compile(
         "\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178]"
     )
 )
-"""Characters beyond ASCII in UTF-8, as they look in Windows' Latin-1."""
+"""UTF-8 of characters beyond ASCII, read as Windows' Latin-1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageGates:
-    """What a page must meet, in the order in which gates are asked. Each refuses under its own name."""
+    """The thresholds of a page, in the order of the checks. A rejection carries the name of the threshold."""
 
-    min_chars: int = 20  # fewer: blank page, scan, picture
+    min_chars: int = 20  # a blank page, a scan or a picture has fewer
     max_chars: int = 20_000  # more than any model's context holds
-    max_hidden: float = 0.05  # OCR layers of scans too: nobody has seen what they say. 1 takes those that lie on ink
+    max_hidden: float = 0.05  # nobody has checked the OCR layer of a scan. 1 keeps layers that lie on ink
     max_outside: float = 0.02
-    max_on_images: float = 1.0  # below 1 refuses slides on a picture too
+    max_on_images: float = 1.0  # below 1 also rejects slides on a picture
     max_turned: float = 0.5
     min_font_px: float = 4.0  # smaller print cannot be read
-    max_chars_per_mpx: float = 20_000.0  # 50 square pixels for a character
+    max_chars_per_mpx: float = 20_000.0  # 50 square pixels per character
     max_garbled: float = 0.02  # fonts without Unicode values
     max_mojibake: float = 0.005
     max_lone: float = 0.5  # l e t t e r s   a p a r t; pages of formulas reach 0.2
     max_word_letters: float = 20.0  # wordswithoutspaces; English 6, Finnish 11
-    min_plausible: float = 0.5  # fonts with wrong Unicode values, bad OCR; labels of circuit diagrams come down to 0.6
-    min_forward: float = -0.4  # letters in reversed order; English is near 0.8, the paths in a Chinese manual near -0.2
-    languages: list[str] = field(default_factory=list)  # "en", "zh", …; empty: all
+    min_plausible: float = 0.5  # fonts with wrong Unicode values, bad OCR; circuit diagrams have 0.6
+    min_forward: float = -0.4  # letters in reversed order; English 0.8, paths in a Chinese manual -0.2
+    languages: list[str] = field(default_factory=list)  # "en", "zh", …; an empty list keeps all
     max_doubled: float = 0.05
-    min_glyphs_on_ink: float = 0.95  # white or covered text, the layer of another page; good pages are above 0.97
-    max_ink_beside: float = 1.2  # a shifted layer: 1.6 and more for half a line; tables in small print reach 0.8
-    max_ink_between: float = 0.9  # the layer of another page, or of other letters; good pages are below 0.85
-    min_ink_in_glyphs: float = 0.05  # pages that are drawings, or letters as outlines, but for a few words
+    min_glyphs_on_ink: float = 0.95  # white or covered text, layer of another page; good pages have over 0.97
+    max_ink_beside: float = 1.2  # a layer shifted by half a line has 1.6; tables in small print reach 0.8
+    max_ink_between: float = 0.9  # the layer of another page or of other letters; good pages have under 0.85
+    min_ink_in_glyphs: float = 0.05  # pages of drawings or outlined letters with a few words
     max_text_in_images: float = 0.6  # pictures of text below a title; pages with charts reach 0.3
 
     def __post_init__(self) -> None:
@@ -93,10 +93,10 @@ class PageGates:
             raise ValueError(f"{wrong[0]} is not a number")
         unknown = [language for language in self.languages if language not in known_languages()]
         if unknown:
-            raise ValueError(f"languages: {unknown[0]!r} is never told; there are {', '.join(known_languages())}")
+            raise ValueError(f"languages: {unknown[0]!r} is not recognised; choose from {', '.join(known_languages())}")
 
 
-_GATES = {  # measure, and what its value means when it is refused
+_GATES = {  # threshold → measure, and the meaning of a rejected value
     "min_chars": ("printed_chars", "a blank page, a scan or a picture"),
     "max_chars": ("printed_chars", "more text than a model's context holds"),
     "max_hidden": ("hidden", "text that is not painted, or painted over"),
@@ -121,22 +121,23 @@ _GATES = {  # measure, and what its value means when it is refused
 }
 
 
-def measure(page: Page, text: str) -> dict[str, float]:
-    """The measures of a page.
+def measure(page: Page, text: str, reading: Reading) -> dict[str, float]:
+    """Return the measures of a page, by the names in `MEASURES`.
 
     Args:
         page: picture and text layer.
-        text: the answer made from the page, in reading order.
+        text: the answer, which is the page's text in reading order.
+        reading: the result of `varyforge.language.read(text)`.
     """
     printed = _printed(text)
-    reading, words = read(text), words_of(page)
+    words = words_of(page)
     return (
         dict.fromkeys(MEASURES, 0.0)
         | {
             "printed_chars": float(len(printed)),
             "chars_per_mpx": len(printed) * 1e6 / (page.picture.width * page.picture.height),
             "garbled": _garbled(printed),
-            "mojibake": sum(len(found) for found in _MOJIBAKE.findall(text)) / max(len(printed), 1),
+            "mojibake": sum(map(len, _MOJIBAKE.findall(text))) / max(len(printed), 1),
             "plausible": reading.plausible,
             "forward": reading.forward,
             "word_letters": reading.word_letters,
@@ -148,19 +149,19 @@ def measure(page: Page, text: str) -> dict[str, float]:
 
 
 def judge(measures: Mapping[str, float], language: str, gates: PageGates) -> Rejected | None:
-    """The first gate that refuses a page, or None. Depends on its arguments alone.
+    """Return the rejection by the first gate that the page does not pass, or None. Depends on its arguments alone.
 
     Args:
-        measures: of `measure`, or a row of the ledger.
-        language: of `varyforge.language.language_of`.
+        measures: from `measure`, or from a row of the ledger.
+        language: as `varyforge.language.language_of` returns it.
         gates: the thresholds.
     """
     for gate, (name, meaning) in _GATES.items():
         threshold = getattr(gates, gate)
         if gate == "languages":
             if threshold and language not in threshold:
-                wanted = ", ".join(threshold)
-                return Rejected(gate=gate, value=0, threshold=1, detail=f"language {language!r}, wanted {wanted}")
+                detail = f"language {language!r}, wanted {', '.join(threshold)}"
+                return Rejected(gate=gate, value=0, threshold=1, detail=detail)
             continue
         value = measures[name]
         if value < threshold if gate.startswith("min_") else value > threshold:
@@ -169,7 +170,7 @@ def judge(measures: Mapping[str, float], language: str, gates: PageGates) -> Rej
 
 
 def _layer_measures(page: Page, words: Words) -> dict[str, float]:
-    """What the text layer says about itself."""
+    """Return the measures that need the text layer alone."""
     width, height = page.picture.size
     order = np.argsort(words.sizes)
     tenth = np.searchsorted(np.cumsum(words.weights[order]), 0.1)
@@ -184,14 +185,14 @@ def _layer_measures(page: Page, words: Words) -> dict[str, float]:
 
 
 def _printed(text: str) -> npt.NDArray[np.uint32]:
-    """Code points that are no spaces."""
+    """Return the code points without spaces."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     printed: npt.NDArray[np.uint32] = codes[_kinds()[np.minimum(codes, 0xFFFE)] != _SPACE]
     return printed
 
 
 def _garbled(printed: npt.NDArray[np.uint32]) -> float:
-    """Share of replacement, private-use, control and unassigned characters, as of fonts without a Unicode map."""
+    """Return the share of replacement, private-use, control and unassigned characters."""
     bad = (_kinds()[np.minimum(printed, 0xFFFE)] == _BAD) & ((printed < 0x10000) | (printed >= 0xF0000))
     return float(bad.mean()) if len(printed) else 0.0
 
@@ -201,7 +202,7 @@ _SPACE, _BAD = 1, 2
 
 @cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    """`_SPACE`, `_BAD` or 0 of the first 65535 code points."""
+    """Return `_SPACE`, `_BAD` or 0 for each of the first 65535 code points."""
     kinds = np.zeros(0xFFFF, np.uint8)
     for code in range(0xFFFF):
         char = chr(code)

@@ -1,7 +1,7 @@
-"""What the picture says about the text layer: is there ink where glyphs claim to stand, and only there.
+"""The comparison of the picture with the text layer: whether ink lies at the glyphs, and only there.
 
-The picture is reduced to cells of `CELL_PX` pixels. Words are found inside spans by typical widths of letters; that is
-exact enough to tell words from the spaces between them.
+The picture is reduced to cells of `CELL_PX` pixels. Typical widths of letters give the words inside a span, exactly
+enough to tell words from the spaces between them.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Ints = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 Levels = npt.NDArray[np.uint8]
 
-_BLOCK = 16  # cells: wide enough that paper, not ink, fills most of it
-_FAINT = 12  # levels (of 255) off the paper's: less is grain of the paper or noise of JPEG
-_INK = 40  # levels off the paper's that an eye takes for ink
-_SOME_INK = 3.0  # mean level over a word's box that even a full stop reaches
-_MUCH_INK = 60.0  # mean level of bold text: the deeper black of a drawing counts no more
-_FEW_GAPS = 8  # fewer spaces between words than this tell nothing
-_SAMPLE = 200  # words, and spaces, that tell whether the layer is shifted
-_SMALL_IMAGES = 0.03  # of the page: logos
+_BLOCK = 16  # cells; so wide that paper, not ink, fills most of it
+_FAINT = 12  # levels (of 255) from the paper's; less is grain of the paper or noise of JPEG
+_INK = 40  # levels from the paper's that an eye takes for ink
+_SOME_INK = 3.0  # mean level over a word's box; even a full stop reaches it
+_MUCH_INK = 60.0  # mean level of bold text; darker drawings count as much
+_FEW_GAPS = 8  # spaces between words; fewer give no measure
+_SAMPLE = 200  # words, and spaces, to measure a shift of the layer by
+_SMALL_IMAGES = 0.03  # of the page; smaller ones are logos
 _NEARLY_ALL = 0.98  # of the glyphs
-_SAME_PLACE = 0.35  # of the font size: how far apart the two prints of a doubled word stand
+_SAME_PLACE = 0.35  # of the font size; the most between two prints of a word
 
-# Advances of printable ASCII in hundredths of the font size, the mean of Helvetica and Times.
+# Advances of printable ASCII in hundredths of the font size: the mean of Helvetica and Times.
 _ADVANCES = """
 26 31 38 53 53 86 72 19 33 33 44 57 26 33 26 28 53 53 53 53 53 53 53 53 53 53 28 28 57 57 57 50
 97 69 67 69 72 64 58 75 72 31 44 69 58 86 72 75 61 75 69 61 61 72 69 94 69 69 61 31 28 31 47 53
@@ -47,20 +47,20 @@ _WIDE = ((0x2E80, 0xA4D0), (0xAC00, 0xD7B0), (0xF900, 0xFB00), (0xFF00, 0xFF60))
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The n runs of a page's text without spaces."""
+    """The n words of a page: runs of text without spaces."""
 
     boxes: Floats  # (n, 4) pixels
     weights: Floats  # (n,) share of the page's letters and digits
-    level: Flags  # (n,) written to the right or to the left
+    level: Flags  # (n,) written to the right or left
     sizes: Floats  # (n,) of the font, pixels
     visible: Flags  # (n,)
-    turned: Flags  # (n,) sideways or upside down; vertical Chinese is neither
-    hashes: Ints  # (n,) equal for equal text
-    gaps: Ints  # numbers of the words that another word of their span follows
+    turned: Flags  # (n,) sideways or upside down; false for vertical Chinese
+    hashes: Ints  # (n,) equal for words of equal text
+    gaps: Ints  # indices of the words that are followed by another word of their span
 
 
 def words_of(page: Page) -> Words | None:
-    """The page's words, or None where no letter or digit is."""
+    """Return the page's words; None where the page has no letter or digit."""
     spans = [(line, span) for line in page.lines for span in line.spans if span.text and not span.text.isspace()]
     if not spans:
         return None
@@ -72,12 +72,12 @@ def words_of(page: Page) -> Words | None:
     if not np.isfinite(rows).all():
         rows = np.nan_to_num(rows, posinf=1e6, neginf=-1e6)
     points = np.frombuffer("".join(span.text for _, span in spans).encode("utf-32-le", "surrogatepass"), np.uint32)
-    codes: Ints = np.where(points < 65536, points, 0x4E00).astype(np.intp)  # mathematical letters, rare Han: wide ones
+    codes: Ints = np.where(points < 65536, points, 0x4E00).astype(np.intp)  # others (mathematical, rare Han) are wide
     advances, solid = _letter_tables()
     lengths = rows[:, 8].astype(np.intp)
     of_char = np.repeat(np.arange(len(rows)), lengths)
     firsts, lasts = _runs(codes, of_char)
-    weights = np.add.reduceat(solid[codes], firsts)  # the spaces after a word weigh nothing
+    weights = np.add.reduceat(solid[codes], firsts)  # spaces after a word weigh nothing
     if weights.sum() == 0:
         return None
     span = of_char[firsts]
@@ -85,7 +85,7 @@ def words_of(page: Page) -> Words | None:
     run = np.concatenate([[0.0], np.cumsum(np.where(rows[of_char, 9] > 0, 0.6, advances[codes]))])
     begin, whole = run[end - lengths][span], (run[end] - run[end - lengths])[span]
     boxes, level = _placed(row, (run[firsts] - begin) / whole, (run[lasts + 1] - begin) / whole)
-    place = np.arange(firsts[0], len(codes)) - np.repeat(firsts, np.diff(firsts, append=len(codes)))
+    position = np.arange(firsts[0], len(codes)) - np.repeat(firsts, np.diff(firsts, append=len(codes)))
     return Words(
         boxes=boxes,
         weights=weights / weights.sum(),
@@ -94,22 +94,22 @@ def words_of(page: Page) -> Words | None:
         visible=row[:, 7] > 0,
         turned=(row[:, 4] < 0.7) & ~((row[:, 5] > 0.7) & (advances[codes[firsts]] == 1)),
         hashes=np.add.reduceat(
-            codes[firsts[0] :] * solid[codes[firsts[0] :]].astype(np.intp) * (place + 1), firsts - firsts[0]
+            codes[firsts[0] :] * solid[codes[firsts[0] :]].astype(np.intp) * (position + 1), firsts - firsts[0]
         ),
         gaps=np.flatnonzero(span[1:] == span[:-1]),
     )
 
 
 def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
-    """What the picture says: measures about ink and images of `datagen.pdf.audit.gates.MEASURES`, those that apply."""
-    dark = _darkness(page.picture.getchannel("G"))  # brightness but for pure colours, at half the time
+    """Return the measures of `datagen.pdf.audit.gates.MEASURES` about ink and images that apply to the page."""
+    dark = _darkness(page.picture.getchannel("G"))  # green is near the brightness of most colours, in half the time
     images = _covered(dark.shape, np.array(page.rasters)) if page.rasters else None
-    found = _compared(dark, words, images) if words else {}
-    if found.get("glyphs_on_ink", 1) < _NEARLY_ALL:  # red on black, yellow on white?
+    measures = _compared(dark, words, images) if words else {}
+    if measures.get("glyphs_on_ink", 1) < _NEARLY_ALL:  # red on black, yellow on white?
         dark = _darkness(page.picture.convert("L"))
-        found = _compared(dark, words, images) if words else {}
-    found["ink"] = float(np.count_nonzero(dark > _INK) / dark.size)
-    return found | (_image_measures(dark, images, words) if images is not None and words else {})
+        measures = _compared(dark, words, images) if words else {}
+    measures["ink"] = float(np.count_nonzero(dark > _INK) / dark.size)
+    return measures | (_image_measures(dark, images, words) if images is not None and words else {})
 
 
 def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, float]:
@@ -117,15 +117,15 @@ def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, flo
     some = np.arange(0, len(boxes), 1 + len(boxes) // _SAMPLE)
     gaps = words.gaps[level[words.gaps]]
     gaps = gaps[:: 1 + len(gaps) // _SAMPLE]
-    letters = _band(boxes, level, 0.35, 0.8)  # without ascenders and descenders, which reach into other lines
+    letters = _band(boxes, level, 0.35, 0.8)  # without ascenders and descenders, which reach other lines
     half = np.where(level[some, None], [[0, 0.5, 0, 0.5]], [[0.5, 0, 0.5, 0]]) * np.tile(
         boxes[some, 2:] - boxes[some, :2], 2
     )
     between = np.stack([letters[gaps, 2], letters[gaps, 1], letters[gaps + 1, 0], letters[gaps, 3]], axis=1)
-    asked = [_band(boxes, level, 0.15, 1), letters[some], letters[some] - half, letters[some] + half]
-    asked += [letters[gaps], letters[gaps + 1], between]
-    sums, means = _under(dark, np.concatenate(asked))
-    touched, on, before, after, left, right, spaces = np.split(means, np.cumsum([len(part) for part in asked])[:-1])
+    bands = [_band(boxes, level, 0.15, 1), letters[some], letters[some] - half, letters[some] + half]
+    bands += [letters[gaps], letters[gaps + 1], between]
+    sums, means = _under(dark, np.concatenate(bands))
+    touched, on, before, after, left, right, spaces = np.split(means, np.cumsum([len(part) for part in bands])[:-1])
     weights = words.weights[some]
     here, *beside = (float(weights @ np.minimum(part, _MUCH_INK)) for part in (on, before, after))
     around = (left + right) / 2
@@ -151,9 +151,9 @@ def _image_measures(dark: Levels, images: Flags, words: Words) -> dict[str, floa
 
 
 def _lined(dark: Levels, free: Flags) -> Flags:
-    """Blocks of `free` cells whose ink looks like lines of text: rough rows with much ink, and rows with none.
+    """Return the blocks of `free` cells that look like lines of text: rough rows with much ink, and rows with none.
 
-    Photographs are smooth and have no rows without ink; drawings have little ink.
+    Photographs are smooth and have no rows without ink. Drawings have little ink.
     """
     down, across = dark.shape[0] // _BLOCK, dark.shape[1] // _BLOCK
     tiles = (down, _BLOCK, across, _BLOCK)
@@ -167,14 +167,14 @@ def _lined(dark: Levels, free: Flags) -> Flags:
 
 
 def share_of(words: Words, chosen: Flags) -> float:
-    """Share of letters and digits in the chosen words (n,), not above 1 by rounding."""
+    """Return the share of letters and digits in the chosen words (n,), capped at 1 against rounding."""
     return min(float(words.weights @ chosen), 1.0)
 
 
 def doubled_share(words: Words) -> float:
-    """Share of letters and digits in words that stand there a second time."""
+    """Return the share of letters and digits in words that are printed a second time at one place."""
     x, y = words.boxes[:, 0], words.boxes[:, 1]
-    order = np.lexsort((x + 1.37 * y, words.hashes))  # equal words at one place become neighbours
+    order = np.lexsort((x + 1.37 * y, words.hashes))  # brings equal words at one place together
     near = _SAME_PLACE * words.sizes[order][1:]
     twice = (
         (np.diff(words.hashes[order]) == 0) & (np.abs(np.diff(x[order])) < near) & (np.abs(np.diff(y[order])) < near)
@@ -184,25 +184,25 @@ def doubled_share(words: Words) -> float:
 
 @cache
 def _monospaced(font: str) -> bool:
-    """Whether a font of this name gives all letters one width. It need not be right for all."""
+    """Guess from its name whether a font gives all letters one width."""
     return bool(_MONOSPACED.search(font))
 
 
 @cache
 def _letter_tables() -> tuple[Floats, Floats]:
-    """Advance in font sizes, and 1 for letters and digits, of each of 65536 code points."""
+    """Return for each of 65536 code points the advance in font sizes, and 1 for letters and digits or else 0."""
     advances = np.full(65536, 0.53)
     advances[0x20:0x7F] = [int(number) / 100 for number in _ADVANCES.split()]
     advances[[0x2018, 0x2019]] = 0.28
     for low, high in _WIDE:
         advances[low:high] = 1
     solid = np.fromiter((chr(code).isalnum() for code in range(65536)), np.float64, 65536)
-    solid[0xFFFD] = solid[0xE000:0xF900] = 1  # letters whose value is lost
+    solid[0xFFFD] = solid[0xE000:0xF900] = 1  # letters without a known value
     return advances, solid
 
 
 def _runs(codes: Ints, of_char: Ints) -> tuple[Ints, Ints]:
-    """First and last character of each run without spaces inside a span."""
+    """Return the first and last character of each run without spaces inside a span."""
     space = (codes == 0x20) | (codes == 0xA0) | (codes == 0x3000) | (codes == 0x09)
     edge = of_char[1:] != of_char[:-1]
     firsts = np.flatnonzero(~space & np.concatenate([[True], space[:-1] | edge]))
@@ -211,7 +211,7 @@ def _runs(codes: Ints, of_char: Ints) -> tuple[Ints, Ints]:
 
 
 def _placed(rows: Floats, start: Floats, stop: Floats) -> tuple[Floats, Flags]:
-    """Boxes of the words that take `start` to `stop` (0 to 1) of their span, and which of them are level."""
+    """Return the boxes of words that take `start` to `stop` (0 to 1) of their span, and which words are level."""
     x0, y0, x1, y1, across, down = rows[:, :6].T
     backwards = (across < -0.7) | (down < -0.7)
     start, stop = np.where(backwards, 1 - stop, start), np.where(backwards, 1 - start, stop)
@@ -222,16 +222,17 @@ def _placed(rows: Floats, start: Floats, stop: Floats) -> tuple[Floats, Flags]:
 
 
 def _band(boxes: Floats, level: Flags, top: float, bottom: float) -> Floats:
-    """The part of level boxes from `top` to `bottom` (0 to 1), and the middle half of the others."""
+    """Return the part of level boxes from `top` to `bottom` (0 to 1), and the middle half of upright ones."""
     x0, y0, x1, y1 = boxes.T
     width, height = np.where(level, 0, x1 - x0) / 4, np.where(level, y1 - y0, 0)
     return np.stack([x0 + width, y0 + top * height, x1 - width, y1 - (1 - bottom) * height], axis=1)
 
 
 def _darkness(channel: PIL.Image.Image) -> Levels:
-    """Levels (0 to 255) off the paper's around, by cell (height, width). Paper may be dark and ink light.
+    """Return how far each cell (height, width) is from the level of the paper around it, 0 to 255.
 
-    Paper is the lightest or the darkest level of a block: the one that its mean is nearer to.
+    Paper may be dark and ink light. It has the lightest or the darkest level of a block, whichever is nearer to the
+    block's mean.
     """
     cells = np.asarray(channel.reduce(CELL_PX))
     height, width = cells.shape
@@ -248,9 +249,9 @@ def _darkness(channel: PIL.Image.Image) -> Levels:
 
 
 def _under(dark: Levels, boxes: Floats) -> tuple[Floats, Floats]:
-    """Sum and mean of `dark` under each box (n, 4) of pixels, exact to the fraction of a cell."""
+    """Return sum and mean of `dark` in each box (n, 4) of pixels, with fractions of cells."""
     height, width = dark.shape
-    total = np.zeros((height + 1, width + 1), np.int32)  # of all cells above and to the left
+    total = np.zeros((height + 1, width + 1), np.int32)  # sums over all cells above and to the left
     np.cumsum(dark, axis=0, dtype=np.int32, out=total[1:, 1:])
     np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
     flat, cells = total.ravel(), boxes / CELL_PX
@@ -267,7 +268,7 @@ def _under(dark: Levels, boxes: Floats) -> tuple[Floats, Floats]:
 
 
 def _covered(shape: tuple[int, ...], rects: Floats) -> Flags:
-    """Cells (height, width) that one of the rectangles (m, 4) of pixels touches."""
+    """Return the cells (height, width) that one of the rectangles (m, 4) of pixels touches."""
     cells = np.zeros(shape, np.bool_)
     low, high = np.floor(rects[:, :2] / CELL_PX), np.ceil(rects[:, 2:] / CELL_PX)
     for x0, y0, x1, y1 in np.maximum(np.concatenate([low, high], axis=1), 0).astype(np.intp).tolist():
@@ -276,7 +277,7 @@ def _covered(shape: tuple[int, ...], rects: Floats) -> Flags:
 
 
 def _at_middle(cells: Flags, words: Words) -> Flags:
-    """The cells' value at the middle of each word (n,)."""
+    """Return the cell's value at the middle of each word (n,)."""
     height, width = cells.shape
     x, y = ((words.boxes[:, :2] + words.boxes[:, 2:]) / (2 * CELL_PX)).astype(np.intp).T
     return np.asarray(cells[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)])

@@ -1,6 +1,6 @@
-"""Printed characters of a page → lines and spans, by their places alone; for backends that tell single characters.
+"""Printed characters of a page → lines and spans, for backends that return single characters.
 
-Pure array arithmetic: nothing here knows a PDF library. Distances are in font sizes, so that the zoom does not matter.
+Pure array arithmetic on positions, without a PDF library. Distances are in font sizes, and independent of the zoom.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import numpy.typing as npt
 from datagen.pdf.page import Line, Rect, Span
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
-_SAME_BASELINE = 0.6  # of the font size: superscripts are raised by less, lines are further apart
-_MAX_GAP = 0.8  # of the font size: further to the right is another column (MuPDF's number)
-_SPACE = 0.1  # of the font size: a gap that reads as a space; letters of one word stand closer
-_MAX_OVERLAP = 1.0  # of the font size: the letters of a ligature share one glyph, accents stand on theirs
-_LEADING = 1.6  # of the font size: lines of one block are not further apart
-_RAISED = 0.1  # of the font size: higher above the line's baseline is a superscript
+_SAME_BASELINE = 0.6  # of the font size; superscripts rise by less, lines are further apart
+_MAX_GAP = 0.8  # of the font size; a wider gap begins another column (MuPDF's number)
+_SPACE = 0.1  # of the font size; letters of one word are closer
+_MAX_OVERLAP = 1.0  # of the font size; letters of a ligature share a glyph, accents lie on a letter
+_LEADING = 1.6  # of the font size; lines of one block are closer
+_RAISED = 0.1  # of the font size; superscripts rise by more
 
 
 class Style(NamedTuple):
-    """What the characters of a span share."""
+    """The style that the characters of a span share."""
 
     font: str
     size: float  # pixels
@@ -35,48 +36,46 @@ class Style(NamedTuple):
 
 
 class Characters(NamedTuple):
-    """The printed characters of a page in the order of the document, one row each (N)."""
+    """The N printed characters of a page in the order of the document."""
 
     text: list[str]
     box: Floats  # (N, 4) pixels: from the origin to the next one, from descender to ascender
     origin: Floats  # (N, 2) pixels: on the baseline
     style: npt.NDArray[np.int64]  # (N,) index into `styles`
-    apart: npt.NDArray[
-        np.bool_
-    ]  # (N,) the backend sees a space or line break before it that the document does not hold
+    apart: Flags  # (N,) the backend sees a space or line break before it that the document does not have
     styles: list[Style]
 
     @property
     def size(self) -> Floats:
-        """(N,) pixels."""
+        """Return the font sizes (N,) in pixels."""
         return np.array([style.size for style in self.styles])[self.style]
 
     @property
     def direction(self) -> Floats:
-        """(N, 2) unit vectors as seen."""
+        """Return the directions of writing (N, 2) as unit vectors."""
         return np.array([style.direction for style in self.styles])[self.style]
 
 
-def lines(found: Characters) -> tuple[Line, ...]:
-    """Cuts the characters, at least one, into lines where they leave the baseline, and lines into spans of a style."""
-    size, direction = found.size, found.direction
-    starts, gap = _line_starts(found, size, direction)
+def lines(characters: Characters) -> tuple[Line, ...]:
+    """Cut one character or more into lines where they leave the baseline, and lines into spans of one style."""
+    size, direction = characters.size, characters.direction
+    starts, gap = _line_starts(characters, size, direction)
     line_of = np.cumsum(starts) - 1
     first = np.flatnonzero(starts)[line_of]
-    offset = found.origin - found.origin[first]
-    rise = offset[:, 0] * direction[:, 1] - offset[:, 1] * direction[:, 0]  # over the baseline of the line's first
+    offset = characters.origin - characters.origin[first]
+    rise = offset[:, 0] * direction[:, 1] - offset[:, 1] * direction[:, 0]  # above the first baseline
     raised = rise > _RAISED * size
-    span_starts = np.flatnonzero(starts | (np.diff(found.style, prepend=-1) != 0) | np.diff(raised, prepend=False))
-    text = _spaced(found.text, ~starts & (found.apart | (gap > _SPACE * size)))
+    span_starts = np.flatnonzero(starts | (np.diff(characters.style, prepend=-1) != 0) | np.diff(raised, prepend=False))
+    text = _spaced(characters.text, ~starts & (characters.apart | (gap > _SPACE * size)))
     stops = [*span_starts[1:].tolist(), len(text)]
     spans = [
-        _span("".join(text[start:stop]), box, found.styles[found.style[start]], bool(raised[start]))
-        for start, stop, box in zip(span_starts.tolist(), stops, _unions(found.box, span_starts), strict=True)
+        _span("".join(text[start:stop]), box, characters.styles[characters.style[start]], bool(raised[start]))
+        for start, stop, box in zip(span_starts.tolist(), stops, _unions(characters.box, span_starts), strict=True)
     ]
     line_starts = np.flatnonzero(starts)
     of_line = np.searchsorted(span_starts, [*line_starts, len(text)]).tolist()
-    boxes = _unions(found.box, line_starts)
-    blocks = _blocks(np.array(boxes), found.origin[line_starts], direction[line_starts], size[line_starts])
+    boxes = _unions(characters.box, line_starts)
+    blocks = _blocks(np.array(boxes), characters.origin[line_starts], direction[line_starts], size[line_starts])
     return tuple(
         Line(spans=tuple(spans[begin:end]), box=box, direction=(x, y), block=block)
         for begin, end, box, (x, y), block in zip(
@@ -85,8 +84,8 @@ def lines(found: Characters) -> tuple[Line, ...]:
     )
 
 
-def _spaced(text: list[str], gaps: npt.NDArray[np.bool_]) -> list[str]:
-    """The characters with a space before those behind a gap, unless there is one."""
+def _spaced(text: list[str], gaps: Flags) -> list[str]:
+    """Return the characters with a space added before each that follows a gap, unless it has one."""
     blank = np.array([char.isspace() for char in text])
     spaced = text.copy()
     for row in np.flatnonzero(gaps & ~blank & ~np.roll(blank, 1)).tolist():
@@ -94,12 +93,12 @@ def _spaced(text: list[str], gaps: npt.NDArray[np.bool_]) -> list[str]:
     return spaced
 
 
-def _line_starts(found: Characters, size: Floats, direction: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Whether each character starts a line, and its gap to the one before in pixels along the direction of writing."""
-    step = np.diff(found.origin, axis=0, prepend=found.origin[:1])
+def _line_starts(characters: Characters, size: Floats, direction: Floats) -> tuple[Flags, Floats]:
+    """Return whether each character starts a line (N,), and its gap to the one before along the line in pixels (N,)."""
+    step = np.diff(characters.origin, axis=0, prepend=characters.origin[:1])
     along = (step * direction).sum(axis=1)
     across = np.abs(step[:, 0] * direction[:, 1] - step[:, 1] * direction[:, 0])
-    gap = along - np.roll(_advances(found, direction), 1)
+    gap = along - np.roll(_advances(characters, direction), 1)
     larger = np.maximum(size, np.roll(size, 1))
     turned = (direction * np.roll(direction, 1, axis=0)).sum(axis=1) < 0.99
     starts = turned | (across > _SAME_BASELINE * larger) | (gap > _MAX_GAP * larger) | (gap < -_MAX_OVERLAP * larger)
@@ -107,17 +106,18 @@ def _line_starts(found: Characters, size: Floats, direction: Floats) -> tuple[np
     return starts, gap
 
 
-def _advances(found: Characters, direction: Floats) -> Floats:
-    """(N,) widths along the direction of writing, from the upright box around the slanted glyph."""
+def _advances(characters: Characters, direction: Floats) -> Floats:
+    """Return the widths (N,) along the direction of writing, computed from upright boxes around slanted glyphs."""
     cosine, sine = np.abs(direction).T
-    side = np.where(cosine >= sine, found.box[:, 2] - found.box[:, 0], found.box[:, 3] - found.box[:, 1])
-    height = np.array([style.height for style in found.styles])[found.style]
+    x0, y0, x1, y1 = characters.box.T
+    side = np.where(cosine >= sine, x1 - x0, y1 - y0)
+    height = np.array([style.height for style in characters.styles])[characters.style]
     widths: Floats = np.maximum(side - height * np.minimum(cosine, sine), 0.0) / np.maximum(cosine, sine)
     return widths
 
 
 def _unions(boxes: Floats, starts: npt.NDArray[np.int64]) -> list[Rect]:
-    """The boxes around the rows between neighbouring `starts`."""
+    """Return the box around each group of rows; `starts` has the first row of each group."""
     least, most = np.minimum.reduceat(boxes, starts), np.maximum.reduceat(boxes, starts)
     return list(map(tuple, np.hstack([least[:, :2], most[:, 2:]]).tolist()))
 
@@ -138,7 +138,7 @@ def _span(text: str, box: Rect, style: Style, raised: bool) -> Span:
 
 
 def _blocks(boxes: Floats, origin: Floats, direction: Floats, size: Floats) -> list[int]:
-    """A line goes on with the block of the one before where it stands next below it."""
+    """Return the block number of each line. A line continues the block of the line right above it."""
     step = np.diff(origin, axis=0, prepend=origin[:1])
     down = step[:, 1] * direction[:, 0] - step[:, 0] * direction[:, 1]
     before = np.roll(boxes, 1, axis=0)

@@ -1,4 +1,4 @@
-"""PDFs through PyMuPDF (`datagen.examples` writes some with it). The other backend is `datagen.pdf.backends.pdfium`."""
+"""The backend for PyMuPDF (AGPL). `datagen.examples` also writes PDFs with it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from typing import Any
 import PIL.Image
 import pymupdf
 from pymupdf import mupdf
+from typing_extensions import override
 
-from datagen.pdf.page import Line, Page, PdfError, Rect, Span, picture_size
+from datagen.pdf.page import Document, Line, Page, PdfError, Rect, Span, picture_size
 
-pymupdf.TOOLS.mupdf_display_errors(False)  # failures come as exceptions; the rest is noise on stderr
+pymupdf.TOOLS.mupdf_display_errors(False)  # failures raise; other messages are noise on stderr
 pymupdf.TOOLS.mupdf_display_warnings(False)
 
-# Ligatures, spaces and hyphens as they are on the page: what becomes of them is `reading_order.py`'s policy. A glyph
-# without a Unicode value comes as U+FFFD, so that the audit sees it; never as its number in the font.
+# Ligatures, spaces and hyphens stay as they are on the page; `TextPolicy` decides about them. A glyph without a
+# Unicode value becomes U+FFFD, which the audit counts, and never its number in the font.
 _TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_MEDIABOX_CLIP
 _SHAPE_FLAGS = pymupdf.TEXT_PRESERVE_IMAGES | pymupdf.TEXT_COLLECT_VECTORS | pymupdf.TEXT_MEDIABOX_CLIP
-_MOST_SHAPES = 3000  # a map or a plot of thousands of points says no more about the text than its first ones
+_MOST_SHAPES = 3000  # the first shapes of a map or plot with thousands of points are enough
 _BOLD, _SUPERSCRIPT = int(pymupdf.TEXT_FONT_BOLD), int(pymupdf.TEXT_FONT_SUPERSCRIPT)
-_PAINTED = 16 | 32  # char_flags of MuPDF's structured text: filled, stroked
+_PAINTED = 16 | 32  # `char_flags` of MuPDF's structured text: filled, stroked
 _FAILURES = (RuntimeError, ValueError, OSError, pymupdf.mupdf.FzErrorBase)
 
 
 def open_document(file: str | bytes) -> MuDocument:
-    """Opens a PDF, given as a path or as what is in it.
+    """Open a PDF from a path or from its bytes.
 
     Raises:
         PdfError: `encrypted`, `empty` or `unreadable`.
     """
     try:
-        given = {"stream": file} if isinstance(file, bytes) else {"filename": file}
-        document = pymupdf.open(**given, filetype="pdf")
-        if not document.is_pdf:  # the library opens pictures, web pages and more, whatever they are called
+        origin = {"stream": file} if isinstance(file, bytes) else {"filename": file}
+        document = pymupdf.open(**origin, filetype="pdf")
+        if not document.is_pdf:  # the library also opens pictures and web pages, whatever their names
             raise PdfError("unreadable", "no PDF")
         if document.needs_pass:
             raise PdfError("encrypted", "the document asks for a password")
@@ -47,31 +48,34 @@ def open_document(file: str | bytes) -> MuDocument:
     return MuDocument(document)
 
 
-class MuDocument:
-    """See `datagen.pdf.page.Document`."""
+class MuDocument(Document):
+    """A PDF that PyMuPDF has opened."""
 
     def __init__(self, document: pymupdf.Document) -> None:
         self._document = document
 
+    @override
     def __enter__(self) -> MuDocument:
         return self
 
+    @override
     def __exit__(self, *_: object) -> None:
         self._document.close()
 
+    @override
     def __len__(self) -> int:
         return len(self._document)
 
+    @override
     def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
-        """See `datagen.pdf.page.Document`."""
         try:
             page = self._document.load_page(number)
             zoom = _zoom(page.rect, short_side_px, long_side_px)
-            shown = page.get_displaylist()  # interpreted once, for the picture and for the text
-            picture = _picture(shown, zoom)
-            found = pymupdf.TextPage(shown.get_textpage(_TEXT_FLAGS)).extractDICT()
-            rasters, drawings = _shapes(shown, zoom)
-            lines = _lines(found, zoom, _covered(shown) if rasters else {})
+            content = page.get_displaylist()  # interpreted once, for the picture and for the text
+            picture = _picture(content, zoom)
+            text = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS)).extractDICT()
+            rasters, drawings = _shapes(content, zoom)
+            lines = _lines(text, zoom, _covered(content) if rasters else {})
             return Page(picture=picture, lines=lines, rasters=rasters, drawings=drawings)
         except _FAILURES as error:
             if isinstance(error, PdfError):
@@ -80,70 +84,70 @@ class MuDocument:
 
 
 def _zoom(page: pymupdf.Rect, short_side_px: int, long_side_px: int) -> float:
-    """Pixels per point. `page` is in points, as seen: rotated and cropped."""
+    """Return the pixels per point. `page` is in points, after rotation and crop box."""
     picture_size(page.width, page.height, short_side_px, long_side_px)
     return float(short_side_px / min(page.width, page.height))
 
 
-def _picture(shown: pymupdf.DisplayList, zoom: float) -> PIL.Image.Image:
-    """The page on white paper.
+def _picture(content: pymupdf.DisplayList, zoom: float) -> PIL.Image.Image:
+    """Return the page on white paper, as RGBX.
 
-    Drawn with a fourth byte a pixel (of opaque white, so that the colours are those of a picture without one): so
-    Pillow can take MuPDF's memory for its own, where three bytes would be copied into four.
+    With a fourth byte per pixel Pillow uses MuPDF's memory; three bytes would be copied into four. The byte is opaque
+    white, so that the colours are those of a picture without it.
     """
     size = mupdf.FzMatrix(zoom, 0, 0, zoom, 0, 0)
-    box = mupdf.fz_round_rect(mupdf.fz_transform_rect(mupdf.fz_bound_display_list(shown.this), size))
+    box = mupdf.fz_round_rect(mupdf.fz_transform_rect(mupdf.fz_bound_display_list(content.this), size))
     pixmap = mupdf.fz_new_pixmap_with_bbox(mupdf.fz_device_rgb(), box, mupdf.FzSeparations(), 1)
     mupdf.fz_clear_pixmap_with_value(pixmap, 255)
     device = mupdf.fz_new_draw_device(size, pixmap)
     whole = mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE)
-    mupdf.fz_run_display_list(shown.this, device, mupdf.FzMatrix(), whole, mupdf.FzCookie())
+    mupdf.fz_run_display_list(content.this, device, mupdf.FzMatrix(), whole, mupdf.FzCookie())
     mupdf.fz_close_device(device)
     samples = mupdf.fz_pixmap_samples_memoryview(pixmap)
     picture = PIL.Image.frombuffer("RGBX", (pixmap.w(), pixmap.h()), samples, "raw", "RGBX", 0, 1)
-    picture.pixmap = pixmap  # type: ignore[attr-defined]  # the memory lives as long as the picture
+    picture.pixmap = pixmap  # type: ignore[attr-defined]  # keeps the memory alive
     return picture
 
 
-def _shapes(shown: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Rect, ...], tuple[Rect, ...]]:
-    """Boxes of the pictures and of the drawings.
+def _shapes(content: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Rect, ...], tuple[Rect, ...]]:
+    """Return the boxes of pictures and of drawings, in pixels.
 
-    Only boxes are read: `extractDICT` would decode every picture, which takes longer than the whole text.
+    `extractBLOCKS` gives boxes only. `extractDICT` would decode every picture, which takes longer than the whole text.
     """
     rasters: list[Rect] = []
     drawings: list[Rect] = []
     boxes = {mupdf.FZ_STEXT_BLOCK_IMAGE: rasters, mupdf.FZ_STEXT_BLOCK_VECTOR: drawings}
-    found = pymupdf.TextPage(shown.get_textpage(_SHAPE_FLAGS)).extractBLOCKS()
-    for x0, y0, x1, y1, _, _, kind in islice((block for block in found if block[-1] in boxes), _MOST_SHAPES):
+    blocks = pymupdf.TextPage(content.get_textpage(_SHAPE_FLAGS)).extractBLOCKS()
+    for x0, y0, x1, y1, _, _, kind in islice((block for block in blocks if block[-1] in boxes), _MOST_SHAPES):
         boxes[kind].append((x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom))
     return tuple(rasters), tuple(drawings)
 
 
-def _covered(shown: pymupdf.DisplayList) -> dict[Rect, list[Rect]]:
-    """Boxes of text blocks that opaque pictures are painted over later, with the boxes of these; in points."""
-    page = pymupdf.TextPage(shown.get_textpage(_TEXT_FLAGS | pymupdf.TEXT_PRESERVE_IMAGES))
-    opaque = [  # neither masked nor a stencil, which has no colours
+def _covered(content: pymupdf.DisplayList) -> dict[Rect, list[Rect]]:
+    """Return, in points, each text block's box under later opaque pictures, with the boxes of those pictures."""
+    page = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS | pymupdf.TEXT_PRESERVE_IMAGES))
+    opaque = [  # neither masked nor a stencil; a stencil has no colours
         (image["number"], image["bbox"])
         for image in page.extractIMGINFO()
         if image["colorspace"] and not image["has-mask"]
     ]
     covered: dict[Rect, list[Rect]] = {}
     for *box, _, number, kind in page.extractBLOCKS() if opaque else ():
-        later = [over for place, over in opaque if place > number]
+        later = [over for position, over in opaque if position > number]
         if kind == 0 and later:
             covered[_rounded(box)] = later
     return covered
 
 
 def _rounded(box: Sequence[float]) -> Rect:
-    """For looking a box up."""
+    """Return a box as a key of a dictionary."""
     x0, y0, x1, y1 = (round(number, 1) for number in box)
     return (x0, y0, x1, y1)
 
 
-def _lines(found: dict[str, Any], zoom: float, covered: Mapping[Rect, list[Rect]]) -> tuple[Line, ...]:
+def _lines(text: dict[str, Any], zoom: float, covered: Mapping[Rect, list[Rect]]) -> tuple[Line, ...]:
     lines = []
-    for number, block in enumerate(found["blocks"]):
+    for number, block in enumerate(text["blocks"]):
         over = covered.get(_rounded(block["bbox"]), []) if covered else []
         for line in block.get("lines", ()):
             spans = tuple([_span(span, zoom, over) for span in line["spans"]])
@@ -175,5 +179,5 @@ def _scaled(box: Rect, zoom: float) -> Rect:
 
 
 def cjk_font() -> bytes:
-    """The font that MuPDF brings along for Chinese (Droid Sans Fallback, Apache-2.0): the same bytes everywhere."""
+    """Return MuPDF's font for Chinese (Droid Sans Fallback, Apache-2.0). Its bytes are the same on every machine."""
     return bytes(pymupdf.Font("china-s").buffer)

@@ -1,8 +1,8 @@
-"""PDFs through PDFium (pypdfium2: Apache-2.0 or BSD-3-Clause), behind the interface of `datagen.pdf.backends.mupdf`.
+"""The backend for PDFium (pypdfium2: Apache-2.0 or BSD-3-Clause).
 
-PDFium tells one character at a time and in page coordinates. The columns of all characters are read by C-level loops,
-then cut into lines and spans with array arithmetic: no call into Python per character. Not seen: vertical writing (a
-line per character) and optional content that is switched off (its text counts as visible).
+PDFium returns one character at a time, in page coordinates. C-level loops read the columns of all characters, and array
+arithmetic cuts them into lines and spans, without a Python call per character. Two limits: vertical writing gives one
+line per character, and text of optional content that is switched off counts as visible.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+from typing_extensions import override
 
 from datagen.pdf.backends.characters import Characters, Floats, Style, lines
-from datagen.pdf.page import Line, Page, PdfError, Rect, picture_size
+from datagen.pdf.page import Document, Line, Page, PdfError, Rect, picture_size
 from varyforge.errors import UserError
 
 try:
     import pypdfium2
     from pypdfium2 import raw
-except ImportError:  # an extra; said at `open_document`
+except ImportError:  # an extra; `open_document` names it
     pypdfium2 = None
 
-_INVISIBLE_MODES = {3, 7}  # neither filled nor stroked; only clipped with
+_INVISIBLE_MODES = {3, 7}  # neither filled nor stroked: nothing, or a clipping path
 _STROKE_MODES = {1, 5}
-_FORCE_BOLD = 1 << 18  # of a font descriptor's flags
+_FORCE_BOLD = 1 << 18  # in a font descriptor's flags
 _BOLD_NAME = re.compile(r"bold|black|heavy|cmbx|[-,]medi(?!um)", re.IGNORECASE)
 _SUBSET_TAG = re.compile(r"^[A-Z]{6}\+")
-_MAX_DEPTH = 8  # of form XObjects within each other
+_MAX_DEPTH = 8  # of nested form XObjects
 
 
 def open_document(path: str) -> PdfiumDocument:
-    """Opens a PDF.
+    """Open a PDF from a path.
 
     Raises:
         PdfError: `encrypted`, `empty` or `unreadable`.
@@ -49,7 +50,7 @@ def open_document(path: str) -> PdfiumDocument:
     """
     if pypdfium2 is None:
         raise UserError("this PDF backend needs pypdfium2: pip install 'varyforge[pdfium]'")
-    logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # failures come as exceptions; the rest is noise on stderr
+    logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # failures raise; the rest is noise on stderr
     handle = raw.FPDF_LoadDocument(os.fsencode(path) + b"\0", None)
     if not handle:
         code = raw.FPDF_GetLastError()
@@ -62,24 +63,27 @@ def open_document(path: str) -> PdfiumDocument:
     return PdfiumDocument(document)
 
 
-class PdfiumDocument:
-    """See `datagen.pdf.page.Document`."""
+class PdfiumDocument(Document):
+    """A PDF that PDFium has opened."""
 
     def __init__(self, document: Any) -> None:
         self._document = document
-        document.init_forms()  # gives fields without an appearance of their own one
+        document.init_forms()  # draws fields without an appearance of their own
 
+    @override
     def __enter__(self) -> PdfiumDocument:
         return self
 
+    @override
     def __exit__(self, *_: object) -> None:
         self._document.close()
 
+    @override
     def __len__(self) -> int:
         return len(self._document)
 
+    @override
     def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
-        """See `datagen.pdf.page.Document`."""
         try:
             page = self._flat_page(number)
             try:
@@ -92,7 +96,7 @@ class PdfiumDocument:
             raise PdfError("unreadable", f"page {number}: {error}") from error
 
     def _flat_page(self, number: int) -> Any:
-        """The page with annotations and form fields made part of its content (in memory): both drawn and read."""
+        """Return the page with annotations and form fields merged into its content in memory, to be drawn and read."""
         if not 0 <= number < len(self._document):
             raise PdfError("unreadable", f"page {number} of {len(self._document)}")
         page = self._document[number]
@@ -103,7 +107,7 @@ class PdfiumDocument:
 
 
 def _has_drawn_annotation(page: Any) -> bool:
-    """Whether something else than links is annotated; nobody's picture shows those."""
+    """Whether the page has an annotation other than a link or pop-up, which no viewer draws."""
     for index in range(raw.FPDFPage_GetAnnotCount(page)):
         annotation = raw.FPDFPage_GetAnnot(page, index)
         subtype = raw.FPDFAnnot_GetSubtype(annotation)
@@ -117,7 +121,7 @@ _ERRORS = {2: "cannot be opened", 3: "no PDF, or damaged", 4: "asks for a passwo
 
 
 class _View(NamedTuple):
-    """The picture's size, and the way from page coordinates to its pixels: x' = a x + c y + e, y' = b x + d y + f."""
+    """The picture's size, and the map from page to pixels: x' = a x + c y + e, y' = b x + d y + f."""
 
     width: int
     height: int
@@ -125,7 +129,7 @@ class _View(NamedTuple):
 
     @classmethod
     def of(cls, page: Any, *, short_side_px: int, long_side_px: int) -> _View:
-        width_pt, height_pt = page.get_size()  # as seen: rotated, cropped
+        width_pt, height_pt = page.get_size()  # after rotation and crop box
         width, height = picture_size(width_pt, height_pt, short_side_px, long_side_px)
         left, bottom, right, top = page.get_bbox()
         x, y = width / width_pt, height / height_pt
@@ -139,12 +143,12 @@ class _View(NamedTuple):
 
     @property
     def zoom(self) -> float:
-        """Pixels per point."""
+        """Return the pixels per point."""
         a, b, c, d, _, _ = self.matrix
         return math.sqrt(abs(a * d - b * c))
 
     def points(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Points of the page in pixels."""
+        """Return points of the page in pixels."""
         a, b, c, d, e, f = self.matrix
         return a * x + c * y + e, b * x + d * y + f
 
@@ -162,9 +166,9 @@ def _render(page: Any, view: _View) -> PIL.Image.Image:
 
 
 class _Calls(NamedTuple):
-    """Functions of PDFium that are called per character or object, with handles and addresses as plain integers.
+    """The functions of PDFium that are called per character or object, with handles and addresses as integers.
 
-    pypdfium2's own prototypes make a Python object of every handle, which costs three times as much.
+    The prototypes of pypdfium2 create a Python object per handle, which takes three times as long.
     """
 
     unicode: Callable[[int, int], int]
@@ -217,16 +221,16 @@ def _read_lines(page: Any, view: _View, texts: dict[int, int]) -> tuple[Line, ..
     if not text_page:
         raise PdfError("unreadable", "no text page")
     try:
-        found = _read_characters(text_page, view, texts)
+        characters = _read_characters(text_page, view, texts)
     finally:
         raw.FPDFText_ClosePage(text_page)
-    return lines(found) if found else ()
+    return lines(characters) if characters else ()
 
 
 def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Characters | None:
-    """The printed characters, in the order in which the document draws them.
+    """Return the printed characters in the order in which the document draws them; None for none.
 
-    PDFium sorts text objects that it takes for one line, and takes lines of sideways text for one.
+    PDFium's own order differs: it sorts the text objects of a line, and takes several lines of sideways text for one.
     """
     count, page, calls = raw.FPDFText_CountChars(text_page), _address(text_page), _calls()
     if count < 1:
@@ -248,20 +252,20 @@ def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Char
     index = index[np.argsort(order[index], kind="stable")]
     starts = np.flatnonzero(np.diff(order[index], prepend=-1))  # of text objects
     reader, known = _StyleReader(page, view), dict[Style, int]()
-    found = [reader.read(objects[first], first) for first in index[starts].tolist()]
-    of_object = np.array([known.setdefault(style, len(known)) for style in found], dtype=np.int64)
+    read = [reader.read(objects[first], first) for first in index[starts].tolist()]
+    of_object = np.array([known.setdefault(style, len(known)) for style in read], dtype=np.int64)
     return Characters(
         text=[_printed(codes[row], bool(broken[row])) for row in index.tolist()],
         box=box[index],
         origin=origin[index],
         style=np.repeat(of_object, np.diff(np.append(starts, len(index)))),
-        apart=order[index - 1] < 0,  # what PDFium generates has no object
+        apart=order[index - 1] < 0,  # characters that PDFium generates have no object
         styles=list(known),
     )
 
 
 def _seen(rects: npt.NDArray[np.float32], points: Floats, view: _View) -> tuple[Floats, Floats]:
-    """Boxes (N, 4) and origins (N, 2) of the page in pixels."""
+    """Return boxes (N, 4) and origins (N, 2) in pixels."""
     left, top, right, bottom = rects.astype(np.float64).reshape(-1, 4).T
     x, y = view.points(np.stack([left, right]), np.stack([top, bottom]))
     box = np.stack([x.min(axis=0), y.min(axis=0), x.max(axis=0), y.max(axis=0)], axis=1)
@@ -269,7 +273,7 @@ def _seen(rects: npt.NDArray[np.float32], points: Floats, view: _View) -> tuple[
 
 
 def _within(box: Floats, view: _View) -> npt.NDArray[np.bool_]:
-    """Not wholly outside the picture, and no NaN."""
+    """Return (N,) whether each box (N, 4) touches the picture and has no NaN."""
     seen: npt.NDArray[np.bool_] = (
         (box[:, 0] < view.width) & (box[:, 2] > 0) & (box[:, 1] < view.height) & (box[:, 3] > 0)
     )
@@ -283,7 +287,7 @@ def _printed(code: int, broken: bool) -> str:
 
 
 class _StyleReader:
-    """Asks the style of text objects. Some pages have thousands: buffers are made once, fonts are asked once."""
+    """A reader of the styles of text objects. It reuses its buffers and reads each font once."""
 
     def __init__(self, text_page: int, view: _View) -> None:
         self._text_page, self._view = text_page, view
@@ -292,7 +296,7 @@ class _StyleReader:
         self._fonts: dict[int, _Font] = {}
 
     def read(self, text_object: int, character: int) -> Style:
-        """The style of a text object and of the first of its characters, which is the same."""
+        """Return the style of a text object whose first character is `character`; all its characters share it."""
         calls, mode = _calls(), _calls().render_mode(text_object)
         calls.matrix(self._text_page, character, ctypes.addressof(self._matrix))
         p, q, r, s, _, _ = self._matrix
@@ -313,7 +317,7 @@ class _StyleReader:
         )
 
     def _paint(self, character: int, ask: Callable[..., int]) -> tuple[int, int]:
-        """0xRRGGBB and alpha from 0 to 255 of what is painted; black where the document does not say."""
+        """Return 0xRRGGBB and alpha (0 to 255) of the paint; opaque black where the document names none."""
         self._color[:] = [0, 0, 0, 255]
         address = ctypes.addressof(self._color)
         ask(self._text_page, character, address, address + 4, address + 8, address + 12)
@@ -349,7 +353,7 @@ _Matrix = tuple[float, float, float, float, float, float]
 
 
 def _survey(page: Any, view: _View) -> tuple[dict[int, int], tuple[Rect, ...]]:
-    """The place of each text object in the document's order, and where images lie in the picture."""
+    """Return the position of each text object in the document's order, and the boxes of images in pixels."""
     texts: dict[int, int] = {}
     rasters = []
     whole = (_address(page.raw), raw.FPDFPage_CountObjects(page), _calls().page_object)
@@ -361,7 +365,7 @@ def _survey(page: Any, view: _View) -> tuple[dict[int, int], tuple[Rect, ...]]:
         x, y = view.points(np.array([e, e + a, e + c, e + a + c]), np.array([f, f + b, f + d, f + b + d]))
         x, y = x.clip(0, view.width), y.clip(0, view.height)
         rect = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
-        if rect[2] > rect[0] and rect[3] > rect[1]:  # not for NaN either
+        if rect[2] > rect[0] and rect[3] > rect[1]:  # false for NaN too
             rasters.append(rect)
     return texts, tuple(rasters)
 
@@ -369,7 +373,7 @@ def _survey(page: Any, view: _View) -> tuple[dict[int, int], tuple[Rect, ...]]:
 def _objects(
     parent: int, count: int, child: Callable[[int, int], int | None], outer: _Matrix, depth: int
 ) -> Iterator[tuple[int, _Matrix | None]]:
-    """Texts and images in the document's order, those within forms too; of images the unit square's way to the page."""
+    """Yield texts and images in the document's order, also from forms. An image comes with its unit square's matrix."""
     calls = _calls()
     for index in range(count):
         item = child(parent, index)
@@ -388,7 +392,7 @@ def _objects(
 
 
 def _product(inner: _Matrix, outer: _Matrix) -> _Matrix:
-    """First `inner`, then `outer`."""
+    """Return the matrix that applies `inner`, then `outer`."""
     a, b, c, d, e, f = inner
     p, q, r, s, t, u = outer
     return (a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u)

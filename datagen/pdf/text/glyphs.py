@@ -1,4 +1,4 @@
-"""What characters become in a label: ligatures, widths, spaces; and how two printed lines are put together."""
+"""Characters of a label: ligatures, widths, spaces, and the joining of two printed lines."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _FULLWIDTH = {
     code: chr(code - 0xFEE0) for first, last in ("０９", "ＡＺ", "ａｚ") for code in range(ord(first), ord(last) + 1)
 }
 _SPACES = dict.fromkeys([0x09, 0x0A, 0x0D, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
-# Nothing of these is seen. The joiners U+200C and U+200D stay: they change the shape of Persian and Indic letters.
+# These are invisible. The joiners U+200C and U+200D stay: they change the shape of Persian and Indic letters.
 _UNSEEN: dict[int, str] = dict.fromkeys([0x200B, 0x2060, 0xFEFF, *range(0xFFF9, 0xFFFC)], "")
-# Fonts map ideographs to the radicals that look the same (⼀ for 一); NFKC has the ideograph.
+# Fonts map ideographs to radicals of the same shape (⼀ for 一); NFKC maps them to the ideograph.
 _RADICALS = {code: unicodedata.normalize("NFKC", chr(code)) for code in [0x2E9F, 0x2EF3, *range(0x2F00, 0x2FD6)]}
 
 SOFT_HYPHEN = "\u00ad"
 RTL = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
-"""A letter of a script that runs from right to left."""
+"""A letter of a right-to-left script."""
 
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
     "\u2e80-\u2fdf\u3000-\u30ff\u3100-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff65"
     "\U00020000-\U0003ffff"
 )
-"""Characters of scripts without spaces between words, for a class of a regular expression."""
+"""Characters of scripts without spaces between words, as the inside of a regular expression's class."""
 
 _IS_UNSPACED = re.compile(f"[{UNSPACED}]")
 _UNSPACED_PUNCTUATION = re.compile(r"[\u3000-\u303f\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]")
@@ -41,10 +41,14 @@ _WHOLE_PREFIXES = {"well", "self"}  # hardly ever the first syllables of a longe
 
 @cache
 def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
-    """The function that brings the text of a span into the form of a label.
+    """Return the function that turns the text of a span into text of a label.
 
-    Always: every kind of space is a space, zero-width characters go, radicals become the ideographs they show. NFKC
-    as a whole is not applied: it would change ², ½, ① and the punctuation of Chinese, which are seen as they are.
+    Every kind of space becomes a space, zero-width characters are removed, and radicals become ideographs. NFKC as a
+    whole is not applied, because it changes visible characters: ², ½, ① and Chinese punctuation.
+
+    Args:
+        ligatures: "letters" splits them, "keep" does not.
+        fullwidth: "ascii" narrows full-width letters and digits, "keep" does not.
     """
     table: dict[int, str] = _SPACES | _UNSEEN | _RADICALS
     table |= _LIGATURES if ligatures == "letters" else {}
@@ -57,22 +61,22 @@ def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
 
 
 class Joiner:
-    """Puts printed lines of one paragraph together; undecided cases go by what the rest of the page does."""
+    """A joiner of printed lines. Where a rule cannot decide, the rest of the page does."""
 
     def __init__(self, page_text: Callable[[], str]) -> None:
         self._page_text = page_text
         self._words: Counter[str] | None = None
         self._spaced: bool | None = None
-        self.hyphens = 0  # taken out so far
+        self.hyphens = 0  # removed so far
 
     def join(self, before: str, after: str) -> str:
-        """Two lines as one.
+        """Return two lines as one.
 
-        A hyphen between a letter and a small letter goes where the page has the word without it elsewhere; and else
-        unless the word has another hyphen before it, the page has it with the hyphen in one piece elsewhere, or its
-        first part is "well" or "self". Between other characters the hyphen stays ("GPT-" + "4"); in neither case is
-        there a space. Scripts without spaces between words are joined without; where Chinese meets Latin it is as
-        most often on the page.
+        A hyphen between a letter and a small letter is removed where the page has the word without hyphen elsewhere.
+        Else it stays where the word has an earlier hyphen, where the page has the hyphenated word in one piece, and
+        after "well" or "self"; in all other words it is removed. Between other characters the hyphen stays ("GPT-" +
+        "4"). No space follows a hyphen. Scripts without spaces between words are joined without a space. Between
+        Chinese and Latin the majority on the page decides.
         """
         before, after = before.rstrip(), after.lstrip()
         if not before or not after:

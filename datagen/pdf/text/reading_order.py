@@ -1,8 +1,14 @@
-"""The text of a page in reading order: what the label of an OCR sample says. Works on `datagen.pdf.page.Page` alone.
+"""The text of a page in reading order: the label of an OCR sample. Knows `datagen.pdf.page.Page` and no PDF library.
 
-The default policy is: the label says what is seen. Headers, footnotes and text in figures are kept, each in its place,
-because a model that is taught to leave out what it sees has to guess which text is meant, and because a wrong guess
-of the rules here then costs an order and not the text.
+A page is read in four phases:
+
+1. runs: visible lines of text, turned upright and joined into rows.
+2. furniture: header, footer and footnotes. Text in figures is dropped with the runs, if the policy says so.
+3. regions: the rows between header and footer as columns and tables, in reading order.
+4. paragraphs: one line of the label per paragraph, or per row of a table.
+
+The default policy keeps all that is seen, each part in its place. A model that is taught to leave out what it sees has
+to guess which text is meant. A wrong guess of the rules here then costs the order and not the text.
 """
 
 from __future__ import annotations
@@ -10,31 +16,31 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 from datagen.pdf.page import Line, Page, Rect, Span
-from datagen.pdf.text.furniture import Frame, body_size, figure_boxes, footnotes, headers_and_footers, inside
+from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of, inside
 from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines, table_lines
-from datagen.pdf.text.regions import Region, Row, Run, in_order, join_drop_caps, rows_of, rules_of
+from datagen.pdf.text.regions import Region, Row, Run, join_drop_caps, rows_of, rules_of
 
 POLICY_VERSION = 1
-"""Raised when the rules change what text a page gets."""
+"""Raised when the rules change the text of a page."""
 
 _MONOSPACED = re.compile(r"mono|courier|consol|menlo|inconsolata|cmtt|typewriter|\btt\b|[a-z]tt\d", re.IGNORECASE)
 _TURNS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # directions of writing: to the right, down, to the left, up
 _SLANTED = -1
 _LEADERS = re.compile(r"\s*(?:(?:\. ?){5,}|…{2,}|(?:· ?){5,})\s*")
-_HAS_LEADERS = re.compile(r"\. ?\. ?\. ?\.|……|· ?· ?·")  # quick, where most lines have none
-_TILT = 0.26  # sine of 15 degrees: a scan is a little askew, a watermark is slanted
+_HAS_LEADERS = re.compile(r"\. ?\. ?\. ?\.|……|· ?· ?·")  # a quick test; most lines have none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextPolicy:
-    """What a label says of what is on the page. Hidden text is never part of it."""
+    """The choices of a label: which visible text it has and how it is written. Hidden text is never part of it."""
 
     headers: Literal["keep", "drop"] = "keep"  # running heads and page numbers; kept: header first, footer last
     footnotes: Literal["keep", "drop"] = "keep"  # kept: at the end of their column, where they stand
@@ -54,38 +60,37 @@ class TextPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PageText:
-    """The text of a page; a line of it is a paragraph, a printed line or a row of a table with tabs between cells."""
+    """The text of a page. A line is a paragraph, a printed line, or a row of a table with tabs between cells."""
 
     text: str
     notes: Mapping[str, int]
-    """What was left out or changed, or makes the text doubtful, and how often:
+    """Counts of text that was left out, changed or is doubtful:
 
     hidden_spans: not painted; header_lines, footer_lines, footnote_lines, figure_lines: dropped by the policy;
-    leaders: rows of dots that became a tab; doubled_runs: printed twice at one place; joined_hyphens: taken out;
-    turned_lines: not in the main direction of the page, they come after the rest; slanted_lines: at an angle, they
-    come last; rtl_letters: Arabic, Hebrew and the like, whose order is the backend's and not checked.
+    leaders: rows of dots replaced by a tab; doubled_runs: printed twice at one place; joined_hyphens: removed at line
+    ends; turned_lines: not in the main direction of the page, they come after the rest; slanted_lines: at an angle,
+    they come last; rtl_letters: Arabic, Hebrew and the like, whose order is the backend's and not checked.
     """
 
 
 def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
-    """The visible text of `page` in reading order.
+    """Return the visible text of `page` in reading order.
 
     Args:
         page: from any backend; `rasters` and `drawings` may be empty.
-        policy: what to keep, and in which form.
+        policy: the text to keep, and how to write it.
     """
     notes: Counter[str] = Counter()
-    by_turn = _upright(page, policy, notes)
+    by_turn = _runs(page, policy, notes)
     slanted = by_turn.pop(_SLANTED, [])
     turns = sorted(by_turn, key=lambda turn: (-sum(len(run.text) for run in by_turn[turn]), turn))
     joiner = Joiner(lambda: "\n".join(run.text for runs in by_turn.values() for run in runs))
     lines: list[str] = []
     for turn in turns:
-        width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
         drawings = [_turned(box, turn, page.picture.size) for box in page.drawings] if turn else page.drawings
-        rules = rules_of(drawings, longest_side=max(width, height))
-        frame = Frame(width, height, body_size(by_turn[turn]), rules)
-        lines += _read(by_turn[turn], frame, drawings, policy, joiner, notes)
+        frame = _frame(page, turn, by_turn[turn], drawings)
+        furniture = furniture_of(_rows(by_turn[turn], frame, notes), frame)
+        lines += _paragraphs(_after(policy, furniture, notes), drawings, policy, joiner)
     lines += [run.text.strip() for run in slanted]
     notes["turned_lines"] += sum(len(by_turn[turn]) for turn in turns[1:])
     notes["slanted_lines"] += len(slanted)
@@ -103,30 +108,30 @@ def _without_leaders(lines: Iterable[str]) -> tuple[list[str], int]:
     return [line.strip() if count else line for line, count in replaced], sum(count for _, count in replaced)
 
 
-def _upright(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, list[Run]]:
-    """The visible lines by the quarter turn of their direction, with coordinates in which they run to the right."""
+def _runs(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, list[Run]]:
+    """Return the visible lines by quarter turn of their direction, in coordinates in which they run to the right."""
     clean = cleaner(policy.ligatures, policy.fullwidth)
     figures = figure_boxes(page.rasters, *page.picture.size) if policy.figures == "drop" else []
     by_turn: dict[int, list[Run]] = {}
     size = page.picture.size
     for index, line in enumerate(page.lines):
-        seen = _seen(line, notes)
-        if seen is None:
+        visible = _visible(line, notes)
+        if visible is None:
             continue
-        text, box, main, bold, mono = seen
+        text, box, main, bold, mono = visible
         if figures and inside(box, figures):
             notes["figure_lines"] += 1
             continue
         turn = _turn(line.direction)
         x0, y0, x1, y1 = _turned(box, turn, size)
-        if box != main.box:  # boxes of symbols and signs reach far up and down: rows are told apart by the letters
+        if box != main.box:  # symbols reach far up and down; the letters tell the rows
             _, y0, _, y1 = _turned(main.box, turn, size)
         by_turn.setdefault(turn, []).append(Run(clean(text), x0, y0, x1, y1, main.size, index, index, bold, mono))
     return by_turn
 
 
-def _seen(line: Line, notes: Counter[str]) -> tuple[str, Rect, Span, bool, bool] | None:
-    """What is painted of a line, if anything is: text, box, longest span, whether it is bold and monospaced."""
+def _visible(line: Line, notes: Counter[str]) -> tuple[str, Rect, Span, bool, bool] | None:
+    """Return the painted part of a line: text, box, longest span, whether bold, whether monospaced; None for none."""
     spans, box = line.spans, line.box
     if not all(span.visible for span in spans):
         spans = tuple(span for span in spans if span.visible)
@@ -160,13 +165,13 @@ def _turn(direction: tuple[float, float]) -> int:
         return 0
     x, y = direction
     for turn, (along_x, along_y) in enumerate(_TURNS):
-        if x * along_x + y * along_y > 0 and abs(x * along_y - y * along_x) <= _TILT * math.hypot(x, y):
+        if x * along_x + y * along_y > 0 and abs(x * along_y - y * along_x) <= limits.TILT * math.hypot(x, y):
             return turn
     return _SLANTED
 
 
 def _turned(box: Rect, turn: int, size: tuple[int, int]) -> Rect:
-    """`box` after the page (width, height in pixels) is turned so that this direction of writing is to the right."""
+    """Return `box` after the page (width, height in pixels) is turned so that this direction is to the right."""
     if turn in (0, _SLANTED):
         return box
     (x0, y0, x1, y1), (width, height) = box, size
@@ -177,43 +182,38 @@ def _turned(box: Rect, turn: int, size: tuple[int, int]) -> Rect:
     return height - y1, x0, height - y0, x1
 
 
-def _read(
-    runs: Sequence[Run],
-    frame: Frame,
-    drawings: Sequence[Rect],
-    policy: TextPolicy,
-    joiner: Joiner,
-    notes: Counter[str],
-) -> list[str]:
-    """Lines of text of the runs of one direction."""
+def _frame(page: Page, turn: int, runs: Sequence[Run], drawings: Sequence[Rect]) -> Frame:
+    width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
+    return Frame(width, height, body_size(runs), rules_of(drawings, longest_side=max(width, height)))
+
+
+def _rows(runs: Sequence[Run], frame: Frame, notes: Counter[str]) -> list[Row]:
     rows, doubled = rows_of(join_drop_caps(runs, frame.body_size))
     notes["doubled_runs"] += doubled
-    top, bottom = headers_and_footers(rows, frame)
-    header, body, footer = rows[:top], rows[top : len(rows) - bottom], rows[len(rows) - bottom :]
+    return rows
+
+
+def _after(policy: TextPolicy, furniture: Furniture, notes: Counter[str]) -> Furniture:
+    """Return the furniture that `policy` keeps, and count the lines that it drops."""
+    header, regions, footnotes, footer = furniture
     if policy.headers == "drop":
         notes["header_lines"] += len(header)
         notes["footer_lines"] += len(footer)
-        header = footer = []
-    as_text = _writer(drawings, policy, joiner)
-    lines = _around_text(header)
-    for region in in_order(body):
-        if policy.footnotes == "drop" and (count := footnotes(region, frame)):
-            notes["footnote_lines"] += count
-            del region.rows[-count:]
-        lines += as_text(region)
-    return lines + _around_text(footer)
+        header, footer = [], []
+    if policy.footnotes == "drop":
+        notes["footnote_lines"] += sum(footnotes)
+        for region, count in zip(regions, footnotes, strict=True):
+            del region.rows[len(region.rows) - count :]
+    return Furniture(header, regions, footnotes, footer)
 
 
-def _around_text(rows: list[Row]) -> list[str]:
-    return printed_lines(Region(rows))
-
-
-def _writer(drawings: Sequence[Rect], policy: TextPolicy, joiner: Joiner) -> Callable[[Region], list[str]]:
-    def write(region: Region) -> list[str]:
-        if not region.rows:
-            return []
+def _paragraphs(page: Furniture, drawings: Sequence[Rect], policy: TextPolicy, joiner: Joiner) -> list[str]:
+    lines = printed_lines(Region(page.header))
+    for region in page.regions:
         if policy.paragraphs == "lines":
-            return printed_lines(region)
-        return table_lines(region, drawings, joiner) if region.is_table else paragraphs(region, joiner)
-
-    return write
+            lines += printed_lines(region)
+        elif region.is_table:
+            lines += table_lines(region, drawings, joiner)
+        elif region.rows:
+            lines += paragraphs(region, joiner)
+    return lines + printed_lines(Region(page.footer))

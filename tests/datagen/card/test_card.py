@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
-from datagen.card.card import CARD_HTML, CARD_JSON, read_data_card, write_card
+from datagen.card.card import CARD_HTML, CARD_JSON, read_data_card, read_sample, sample_card, spread, write_card
 from datagen.card.contents import contents_of
 from datagen.chat.source import ChatSource
 from datagen.detection.source import DetectionSource
@@ -16,6 +17,7 @@ from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
 from varyforge.errors import UserError
+from varyforge.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
 from varyforge.shards import ShardSet
 
 HOSTILE = "<script>alert(1)</script>"
@@ -84,3 +86,65 @@ def test_a_set_without_samples_and_one_without_images(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a shard set"):
         write_card(tmp_path)
+
+
+def chats(folder: Path, texts: list[tuple[str, str]]) -> Path:
+    """A set of conversations; one without an answer is not written."""
+    folder.mkdir(exist_ok=True)
+    records = [{"instruction": question, "output": answer} for question, answer in texts]
+    (folder / "chat.json").write_text(json.dumps(records))
+    run_job(ChatSource(paths=[str(folder / "chat.json")]), folder / "out", JobSettings(), LocalRunner())
+    return folder / "out"
+
+
+def test_units_that_were_not_written_are_listed_up_to_ten(tmp_path: Path) -> None:
+    card = read_data_card(chats(tmp_path, [(f"question {number}", "") for number in range(14)]))
+    assert (card.ledger.units, card.ledger.samples, len(card.unwritten)) == (14, 0, 10)
+    assert all(row["outcome"] != "written" for row in card.unwritten)
+
+
+def test_samples_are_spread_over_the_set(tmp_path: Path) -> None:
+    card = read_data_card(chats(tmp_path, [(f"question {number}", f"answer {number}") for number in range(40)]))
+    assert len(card.samples) == 8 == len({sample.key for sample in card.samples})
+    assert card.contents.tasks == {"text": 40}
+    assert (card.contents.answers.samples, card.contents.answers.bars) == (40, ())
+
+
+def test_numbers_are_spread_evenly() -> None:
+    assert spread(100, 4) == [12, 37, 62, 87]
+    assert spread(3, 8) == [0, 1, 2]
+    assert spread(0, 8) == []
+    assert all(a < b for a, b in zip(spread(1000, 31), spread(1000, 31)[1:], strict=False))
+
+
+def test_boxes_of_a_sample_are_read_from_its_text() -> None:
+    image = Image(data=encoded_image(), format="png", width=40, height=40)
+    turns = (
+        Turn(role="user", text=f"{IMAGE_MARKER}Detect."),
+        Turn(role="assistant", text="cat: [0, 0, 500, 500]; nonsense"),
+    )
+    sample = Sample(
+        key=make_key("a", 0), task="detection", turns=turns, images=(image,), source="a", origin={"language": "en"}
+    )
+    card = sample_card(sample)
+    assert [(entry.name, entry.count) for entry in card.legend] == [("cat", 1)]
+    assert (card.not_boxes, card.language, len(card.pictures)) == (["nonsense"], "en", 1)
+
+
+def encoded_image() -> bytes:
+    out = io.BytesIO()
+    PIL.Image.new("RGB", (40, 40), "white").save(out, "PNG")
+    return out.getvalue()
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    out = chats(tmp_path, [("question", "answer")])
+    shards = ShardSet(out)
+    (row,) = shards.table(["shard", "offset", "size"]).to_pylist()
+    assert read_sample(shards, row).answer == "answer"
+    with pytest.raises(UserError, match="the shard set is damaged: delete"):
+        read_sample(shards, row | {"shard": "gone-0.tar"})
+    for file in (out / "index").iterdir():
+        file.write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="broken"):
+        read_data_card(out)

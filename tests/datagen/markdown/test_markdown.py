@@ -17,9 +17,8 @@ from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
 from datagen.job.scan import batches
 from datagen.job.settings import JobSettings
-from datagen.markdown import render as sheets
-from datagen.markdown import typeset
-from datagen.markdown.blocks import Block, heads_of, ids_of, keep_blocks, pieces_of, texts_of
+from datagen.markdown import render, typeset
+from datagen.markdown.blocks import Block, block_texts, heads_of, ids_of, keep_blocks, pieces_of
 from datagen.markdown.latex import Flat
 from datagen.markdown.page_content import divide
 from datagen.markdown.page_templates import Running, Template, all_templates, fit, running, template_for
@@ -312,7 +311,7 @@ def test_every_template_shows_what_the_markdown_says(template: Template) -> None
     assert made.notes == {} and made.count > 1
     for number, (said, shown) in enumerate(pages_and_layers(made), 1):
         assert sorted(said) == sorted(shown), number
-    assert not sheets._broken(made)
+    assert not render._broken(made)
 
 
 WORDS = st.sampled_from(
@@ -350,9 +349,9 @@ def test_pages_divide_the_document(text: str, name: str) -> None:
         kept = keep_blocks(
             made.blocks, lambda number, page=page: page in made.pages.get(number, ()) and number not in repeated
         )
-        parts += [text for block in kept for text in texts_of(block)]
+        parts += [text for block in kept for text in block_texts(block)]
     whole = keep_blocks(made.blocks, lambda number: number not in repeated)
-    assert "".join("".join(parts).split()) == "".join("".join(t for b in whole for t in texts_of(b)).split())
+    assert "".join("".join(parts).split()) == "".join("".join(t for b in whole for t in block_texts(b)).split())
     for said, shown in pages_and_layers(made):
         assert said == shown if template.columns == 1 else sorted(said) == sorted(shown)
 
@@ -461,9 +460,9 @@ def test_every_symbol_that_pandoc_writes_is_known_to_typst() -> None:
 def test_the_same_bytes_twice() -> None:
     flat = Flat(text=everything(ENGLISH, "Part"))
     options = {"content": "abc", "max_pages": 3, "short_side_px": 300, "converter_s": 30.0}
-    first, second = (sheets.make(flat, "markdown", **options) for _ in range(2))
-    assert [s.markdown for s in first.sheets] == [s.markdown for s in second.sheets]
-    assert all(a.picture.tobytes() == b.picture.tobytes() for a, b in zip(first.sheets, second.sheets, strict=True))
+    first, second = (render.make(flat, "markdown", **options) for _ in range(2))
+    assert [s.markdown for s in first.pages] == [s.markdown for s in second.pages]
+    assert all(a.picture.tobytes() == b.picture.tobytes() for a, b in zip(first.pages, second.pages, strict=True))
     assert set_in(all_templates()[0], "text").pdf == set_in(all_templates()[0], "text").pdf
 
 

@@ -12,7 +12,7 @@ from datagen.pdf.backends.mupdf import open_document
 from datagen.pdf.page import Page
 from tests.datagen import made_bad, made_good
 from tests.datagen.made_pdfs import MADE
-from varyforge.language import language_of
+from varyforge.language import read
 from varyforge.outcome import Rejected
 
 assert made_good and made_bad  # importing them registers their pages
@@ -34,18 +34,24 @@ def text_of(page: Page) -> str:
     return "\n".join(line.text.strip() for line in page.lines if line.text.strip())
 
 
+def measures_of(page: Page, text: str) -> dict[str, float]:
+    return measure(page, text, read(text))
+
+
+def verdict_on(page: Page, text: str, gates: PageGates) -> Rejected | None:
+    return judge(measures_of(page, text), read(text).language, gates)
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_good_pages_stay(name: str, tmp_path: Path) -> None:
     page = page_of(name, tmp_path)
-    text = text_of(page)
-    assert judge(measure(page, text), language_of(text), PageGates(**MADE[name].gates)) is None
+    assert verdict_on(page, text_of(page), PageGates(**MADE[name].gates)) is None
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_pages_go_by_the_gate_meant_for_them(name: str, tmp_path: Path) -> None:
     page = page_of(name, tmp_path)
-    text = text_of(page)
-    refused = judge(measure(page, text), language_of(text), PageGates(**MADE[name].gates))
+    refused = verdict_on(page, text_of(page), PageGates(**MADE[name].gates))
     assert refused is not None
     assert refused.gate == MADE[name].gate
 
@@ -81,7 +87,7 @@ def test_languages_are_asked_for_by_name() -> None:
 
 
 def test_every_gate_refuses_and_every_measure_is_a_number(tmp_path: Path) -> None:
-    measures = measure(page_of("one_column", tmp_path), "text")
+    measures = measures_of(page_of("one_column", tmp_path), "text")
     assert tuple(sorted(measures)) == tuple(sorted(MEASURES))
     assert all(type(value) is float for value in measures.values())
     assert {MADE[name].gate for name in BAD} >= set(PageGates.__dataclass_fields__) - {"max_outside"}
@@ -90,25 +96,25 @@ def test_every_gate_refuses_and_every_measure_is_a_number(tmp_path: Path) -> Non
 def test_text_beyond_the_edge(tmp_path: Path) -> None:
     page = page_of("one_column", tmp_path)
     cut = Page(picture=page.picture.crop((0, 0, 1024, 300)), lines=page.lines)  # as a backend without clipping gives it
-    refused = judge(measure(cut, text_of(cut)), "en", PageGates())
+    refused = verdict_on(cut, text_of(cut), PageGates())
     assert refused
     assert refused.gate == "max_outside"
 
 
 def test_odd_pages_have_measures(tmp_path: Path) -> None:
     empty = Page(picture=PIL.Image.new("RGB", (3, 5)), lines=())
-    assert measure(empty, "")["ink"] == 0
+    assert measures_of(empty, "")["ink"] == 0
     page = page_of("one_column", tmp_path)
     only_dots = Page(picture=page.picture, lines=page_of("blank", tmp_path).lines)
-    assert measure(only_dots, "... \ud800 \U0010ffff \x00")["garbled"] == 0.5
-    assert measure(Page(picture=PIL.Image.new("RGB", (2, 2)), lines=page.lines), "x")["outside"] > 0.9
+    assert measures_of(only_dots, "... \ud800 \U0010ffff \x00")["garbled"] == 0.5
+    assert measures_of(Page(picture=PIL.Image.new("RGB", (2, 2)), lines=page.lines), "x")["outside"] > 0.9
 
 
 def test_a_page_takes_little_time(tmp_path: Path) -> None:
     page = page_of("two_columns", tmp_path)
     text = text_of(page)
-    measure(page, text)
+    measures_of(page, text)
     before = time.process_time()
     for _ in range(20):
-        measure(page, text)
+        measures_of(page, text)
     assert (time.process_time() - before) / 20 < 0.02  # seconds; eight times what it takes alone on the machine

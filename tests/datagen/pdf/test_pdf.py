@@ -150,7 +150,7 @@ def test_what_is_only_called_pdf_is_none(tmp_path: Path, backend: str) -> None:
 
 def test_gates_that_make_no_sense_are_refused() -> None:
     for wrong, message in (
-        ({"languages": ["english"]}, "'english' is never told; there are ar"),
+        ({"languages": ["english"]}, "'english' is not recognised; choose from ar"),
         ({"max_hidden": float("nan")}, "max_hidden is not a number"),
         ({"min_glyphs_on_ink": 95}, "a share is from 0 to 1"),
         ({"max_chars": 10}, "min_chars 20 is above max_chars 10"),

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import pytest
+
+from datagen.pdf.audit.ink import doubled_share, ink_measures, share_of, words_of
+from datagen.pdf.page import Line, Page, Rect, Span
+
+SIDE = 640
+
+
+def line(text: str, box: Rect, *, size: float = 20, visible: bool = True, down: bool = False, font: str = "") -> Line:
+    span = Span(text, box, size, font, 0, visible)
+    return Line((span,), box, (0.0, 1.0) if down else (1.0, 0.0))
+
+
+def text_lines(count: int = 12, text: str = "mono letters of one width") -> tuple[Line, ...]:
+    """Lines in a font whose letters are all twelve pixels wide."""
+    width = 12.0 * len(text)
+    return tuple(line(text, (40, 40 + 40 * n, 40 + width, 60 + 40 * n), font="Courier") for n in range(count))
+
+
+def page_of(lines: tuple[Line, ...], **more: tuple[Rect, ...]) -> Page:
+    return Page(picture=PIL.Image.new("RGB", (SIDE, SIDE), "white"), lines=lines, **more)
+
+
+def inked(page: Page, *, paper: str = "white", ink: str = "black", right: float = 0, down: float = 0) -> Page:
+    """The page with a bar of ink at each word, moved by some pixels."""
+    picture = PIL.Image.new("RGB", page.picture.size, paper)
+    draw, words = PIL.ImageDraw.Draw(picture), words_of(page)
+    assert words is not None
+    for x0, y0, x1, y1 in words.boxes:
+        draw.rectangle((x0 + right, y0 + 4 + down, x1 + right - 2, y1 - 4 + down), fill=ink)
+    return Page(picture=picture, lines=page.lines, rasters=page.rasters)
+
+
+def measures_of(page: Page) -> dict[str, float]:
+    return ink_measures(page, words_of(page))
+
+
+def test_words_lie_where_their_letters_do() -> None:
+    words = words_of(page_of((line("ab cde", (100, 50, 172, 70), font="Courier"),)))
+    assert words is not None
+    assert words.boxes == pytest.approx(np.array([[100, 50, 124, 70], [136, 50, 172, 70]]))
+    assert words.weights.tolist() == pytest.approx([0.4, 0.6])
+    assert words.gaps.tolist() == [0]
+
+
+def test_words_downwards_and_chinese() -> None:
+    words = words_of(page_of((line("ab", (10, 10, 30, 60), down=True), line("中文", (50, 10, 70, 60), down=True))))
+    assert words is not None
+    assert words.level.tolist() == [False, False]
+    assert words.turned.tolist() == [True, False], "vertical Chinese is as it should be"
+
+
+def test_punctuation_and_spaces_are_no_words() -> None:
+    assert words_of(page_of(())) is None
+    assert words_of(page_of((line("   ", (0, 0, 30, 20)), line("... !?", (0, 30, 60, 50))))) is None
+    words = words_of(page_of((line("a ... b", (0, 0, 70, 20)),)))
+    assert words is not None and words.weights.tolist() == [0.5, 0, 0.5]
+
+
+def test_coordinates_that_are_no_numbers_do_no_harm() -> None:
+    page = page_of((line("a word", (float("nan"), 0, float("inf"), 20)),))
+    assert words_of(page) is not None
+    assert all(np.isfinite(value) for value in measures_of(page).values())
+
+
+def test_shares_of_words() -> None:
+    words = words_of(page_of((line("ab cdef", (0, 0, 70, 20)), line("gh", (0, 30, 20, 50), visible=False))))
+    assert words is not None
+    assert share_of(words, ~words.visible) == pytest.approx(0.25)
+    assert share_of(words, np.ones(3, np.bool_)) == 1
+
+
+def test_text_at_one_place_twice() -> None:
+    twice = (line("again", (10, 10, 60, 30)), line("again", (12, 11, 62, 31)), line("again", (10, 90, 60, 110)))
+    words = words_of(page_of(twice))
+    assert words is not None
+    assert doubled_share(words) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("paper", "ink"), [("white", "black"), ("black", "white"), ("#204020", "yellow")])
+def test_ink_at_the_words(paper: str, ink: str) -> None:
+    measures = measures_of(inked(page_of(text_lines()), paper=paper, ink=ink))
+    assert measures["glyphs_on_ink"] == 1
+    assert measures["ink_in_glyphs"] > 0.9
+    assert measures["ink_between"] < 0.3
+    assert measures["ink_beside"] < 1
+
+
+def test_ink_of_a_pure_colour_is_seen() -> None:
+    assert measures_of(inked(page_of(text_lines()), paper="lime", ink="yellow"))["glyphs_on_ink"] == 1
+
+
+def test_no_ink_at_the_words() -> None:
+    measures = measures_of(page_of(text_lines()))
+    assert (measures["glyphs_on_ink"], measures["ink"]) == (0, 0)
+
+
+def test_a_layer_that_is_shifted() -> None:
+    assert measures_of(inked(page_of(text_lines()), down=10))["ink_beside"] > 1.2
+    sideways = measures_of(inked(page_of(text_lines(text="ab cde fg hij kl mno")), right=24))
+    assert sideways["ink_between"] > 0.5
+
+
+def test_ink_of_drawings_is_not_in_words() -> None:
+    page = inked(page_of(text_lines(2)))
+    PIL.ImageDraw.Draw(page.picture).rectangle((50, 300, 600, 600), fill="black")
+    assert measures_of(page)["ink_in_glyphs"] < 0.2
+
+
+def test_text_over_a_picture() -> None:
+    lines = text_lines(12)
+    measures = measures_of(inked(page_of(lines, rasters=((0.0, 0.0, 640.0, 275.0),))))
+    assert measures["on_images"] == pytest.approx(0.5)
+    assert "text_in_images" in measures
+    logo = measures_of(inked(page_of(lines, rasters=((0.0, 0.0, 60.0, 60.0),))))
+    assert "text_in_images" not in logo, "too small to hold text"
+
+
+def test_text_in_a_picture_and_a_photograph() -> None:
+    raster: Rect = (0.0, 128.0, 640.0, 640.0)
+    printed = inked(page_of(text_lines(1), rasters=(raster,)))
+    draw = PIL.ImageDraw.Draw(printed.picture)
+    for y in range(136, 632, 20):
+        for x in range(8, 620, 14):
+            draw.rectangle((x, y, x + 6, y + 8), fill="black")
+    assert measures_of(printed)["text_in_images"] > 0.6
+    photograph = inked(page_of(text_lines(1), rasters=(raster,)))
+    slope = np.linspace(0, 255, 640).astype(np.uint8)
+    photograph.picture.paste(PIL.Image.fromarray(np.tile(slope, (512, 1))).convert("RGB"), (0, 128))
+    assert measures_of(photograph)["text_in_images"] < 0.1
