@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from datagen.card.contents import Contents, contents_of
 from datagen.card.html import render_page
 from datagen.card.pictures import LegendEntry, draw_answer, thumbnail
+from datagen.card.spread import spread
 from datagen.job.ledger import LedgerSummary, summarise
 from varyforge.errors import UserError
 from varyforge.sample import Sample, Turn
@@ -108,16 +109,6 @@ def card_to_json(card: DataCard) -> dict[str, Any]:
     lengths = card.contents.lengths
     plain["contents"]["lengths"] = {"rows": [row._asdict() for row in lengths.rows], "beyond": lengths.beyond}
     return plain
-
-
-def spread(total: int, most: int) -> list[int]:
-    """Return at most `most` numbers below `total`, each in the middle of one of equal ranges.
-
-    >>> spread(100, 4)
-    [12, 37, 62, 87]
-    """
-    count = min(total, most)
-    return [(2 * number + 1) * total // (2 * count) for number in range(count)]
 
 
 def sample_card(sample: Sample) -> SampleCard:

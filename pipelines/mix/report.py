@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datagen.card.card import spread
+from datagen.card.spread import spread
 from pipelines.mix.count import Coded, Columns, Counts, Walk, count, together, walk
 from pipelines.mix.show import Measured, Report, SourceReport
 from trainer.data.cache import open_cache

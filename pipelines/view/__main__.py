@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from datagen.card.card import spread
+from datagen.card.spread import spread
 from datagen.registry import picture_of
 from pipelines.view.data import Library, RowId
 from pipelines.view.filters import Filters

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from datagen.card.card import spread
+from datagen.card.spread import spread
 from datagen.job.ledger import LedgerRow
 from varyforge.errors import UserError
 from varyforge.sample import Sample

@@ -9,8 +9,9 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from datagen.card.card import CARD_HTML, CARD_JSON, read_data_card, read_sample, sample_card, spread, write_card
+from datagen.card.card import CARD_HTML, CARD_JSON, read_data_card, read_sample, sample_card, write_card
 from datagen.card.contents import contents_of
+from datagen.card.spread import spread
 from datagen.chat.source import ChatSource
 from datagen.detection.source import DetectionSource
 from datagen.job.job import run_job

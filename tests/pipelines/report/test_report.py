@@ -12,8 +12,8 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from datagen.card.card import spread
 from datagen.card.pictures import COLOURS, Outline, thumbnail
+from datagen.card.spread import spread
 from datagen.chat.source import ChatSource
 from datagen.detection.source import DetectionSource
 from datagen.job.job import run_job
