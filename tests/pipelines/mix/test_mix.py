@@ -102,7 +102,7 @@ def written(root: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 
 
 def read_plain(shards: ShardSet) -> list[dict[str, Any]]:
-    """The samples as plain webdataset gives them."""
+    """Return the samples as plain webdataset reads them."""
     urls = [f"{shards.folder}/{record.name}.tar" for record in shards.records]
     return list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
 

@@ -130,7 +130,7 @@ def _make_scores(root: Path) -> None:
 
 
 def _text(page: str) -> str:
-    """What a reader sees, in one line."""
+    """Return the text that a reader sees as one line."""
     body = page[page.index("<body>") :]
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
 

@@ -248,7 +248,7 @@ def test_a_model_that_was_trained_here_gets_the_releases_names(
 
 @pytest.mark.parametrize("name", ["vary_toy", "vary_tiny"])
 def test_what_the_releases_code_would_do_otherwise_is_said(name: str, tmp_path: Path) -> None:
-    """Of a model that was trained here from other parts than the release's, as Vary-toy from Qwen 1.5."""
+    """The model was trained from other parts than the release's, as Vary-toy from Qwen 1.5."""
     settings = getattr(exports, name)(tmp_path)
     if name == "vary_toy":
         settings.language.config["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6}
@@ -422,7 +422,7 @@ print(most - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_for_one_tensor_and_not_for_all(tmp_path: Path) -> None:
-    """Of what is not a page of a file, which the kernel may drop; the tensors are 240 MB, stacked ones among them."""
+    """Only memory that is no page of a file counts, as the kernel may drop those. The tensors are 240 MB."""
     qwen = QwenSizes(vocabulary=releases.QWEN_ENTRIES, width=1024, mlp=2816, depth=5, heads=8)
     sizes = replace(releases.toy(), qwen=qwen)
     source = write_toy(tmp_path / "release", releases.drawn(sizes), shards=2)

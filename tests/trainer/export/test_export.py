@@ -65,7 +65,7 @@ def _quick() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
-    """Exports a model once for all tests."""
+    """Export each model once for all tests."""
     made: dict[str, tuple[Path, str]] = {}
 
     def of(name: str) -> tuple[Path, str]:
@@ -81,7 +81,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
 
 
 def plain_python(code: str, modules: Path, folder: Path) -> str:
-    """What a program prints in which nothing of ours can be imported, run in `folder`."""
+    """Run a program in `folder` that cannot import this project, and return its output."""
     env = {"HF_MODULES_CACHE": str(modules), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
         [sys.executable, "-c", WITHOUT_US + code],
@@ -269,7 +269,7 @@ LIBRARIES = {"torch", "typing_extensions", "transformers", "tokenizers", "numpy"
 
 
 def imported(text: str) -> Iterator[tuple[str, int]]:
-    """Module and level of every import of a file, at its top or in a function."""
+    """Yield the module and level of every import of a file, at its top or in a function."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom):
             yield str(node.module), node.level
@@ -312,7 +312,7 @@ def test_two_shipped_files_of_one_name_are_refused(monkeypatch: pytest.MonkeyPat
 
 
 def conversation(*turns: str, system: str | None = None) -> tuple[list[dict[str, Any]], tuple[Turn, ...]]:
-    """Question, answer, question … in transformers' form and in ours; `<image>` in a question is an image."""
+    """Return question, answer, question … in transformers' format and as turns; `<image>` in a question is an image."""
     messages: list[dict[str, Any]] = []
     ours = []
     if system is not None:
