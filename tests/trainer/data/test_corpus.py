@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,18 @@ def test_behind_a_url_the_bytes_of_a_sample_are_fetched_once_and_no_others(
     assert len(fetched) == 6
     assert [read_item(item) for item in local.items(range(20, 26))] == samples
     assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_a_cache_of_no_size_stores_no_pieces(
+    pdf_shards: Path, tmp_path: Path, fetched: list[tuple[str, int, int]]
+) -> None:
+    data = replace(settings(pdf=SourceSettings(shards=upload(pdf_shards, f"memory://{tmp_path.name}"))), cache_gb=0.0)
+    cache = open_cache(data)
+    (item,) = Corpus(data, cache).items([0])
+    fetched.clear()
+    assert read_item(item, cache) == read_item(item, cache)
+    assert len(fetched) == 2
+    assert not (cache.folder / "pieces").exists()
 
 
 def test_a_tar_that_was_replaced_is_read_anew(tmp_path: Path, fetched: list[tuple[str, int, int]]) -> None:
