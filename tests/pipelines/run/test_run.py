@@ -135,9 +135,8 @@ sets:
     assert "missing: missing" in capsys.readouterr().err
     assert status(recipe, "--root", folder / "gone") == 2
     assert "--root" in capsys.readouterr().err
-    recipe.write_text(
-        f"out: {folder}/out\nstages:\n  a: {{command: [touch, {folder}/out/a], reads: [], writes: [{folder}/out/a]}}\n"
-    )
+    file = folder / "out" / "a"
+    recipe.write_text(f"out: {file.parent}\nstages:\n  a: {{command: [touch, {file}], reads: [], writes: [{file}]}}\n")
     assert status(recipe, "out=elsewhere") == 2
     assert status(recipe) == 0
     assert file.exists()
