@@ -274,7 +274,7 @@ def test_the_code_needs_nothing_of_ours() -> None:
                 modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
                 for module in modules:
                     top = module.split(".")[0]
-                    known = {"torch", "transformers", "tokenizers", "numpy", "PIL", "typing_extensions"}  # torch needs the last
+                    known = {"torch", "transformers", "tokenizers", "numpy", "PIL", "typing_extensions"}
                     assert top in sys.stdlib_module_names or top in known, (name, module)
 
 
