@@ -1,4 +1,4 @@
-"""Every recipe loads, and the paper's numbers are the paper's."""
+"""Every recipe loads, and its numbers are those of the paper."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_demo_names_stages_in_order() -> None:
     written: set[str] = {"my papers"}
     for stage in pipeline.stages.values():
         for path in stage.reads:
-            inside = any(path == made or path.startswith(made + "/") for made in written)
+            inside = any(path == built or path.startswith(built + "/") for built in written)
             assert inside or (RECIPES.parent / path).is_file(), path
         written |= set(stage.writes)
 
@@ -91,12 +91,12 @@ def test_the_other_papers_training_settings(name: str, rate: float, batch: int, 
 
 
 def test_the_papers_mixtures() -> None:
-    asked = {
+    requested = {
         name: {source: s.samples for source, s in load(Recipe, RECIPES / f"{name}.yaml").data.mixture.sources.items()}
         for name in ("tiny_plus", "toy_pretrain", "toy_sft")
     }
-    assert sum(n or 0 for n in asked["tiny_plus"].values()) == 7_000_000
-    assert asked["toy_pretrain"] == {
+    assert sum(n or 0 for n in requested["tiny_plus"].values()) == 7_000_000
+    assert requested["toy_pretrain"] == {
         "laion_coco": 4_000_000,
         "blip_558k": 558_000,
         "pdf": 1_000_000,
@@ -109,7 +109,7 @@ def test_the_papers_mixtures() -> None:
         "docvqa": None,
         "chartqa": None,
     }
-    assert asked["toy_sft"] == {"llava_80k": 80_000}
+    assert requested["toy_sft"] == {"llava_80k": 80_000}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Recipe → model and conversation encoder that fit each other. Training, evaluation and import all start here."""
+"""The way from a recipe to a model and a conversation encoder that fit each other.
+
+Training and evaluation start here.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,17 @@ from varyforge.errors import UserError
 
 
 def planned_image(model: ModelSettings) -> PlannedImage:
-    """What an image is taken for, as `ConversationEncoder.planned_image`, without tokenizer and weights."""
+    """Return the tokens and views that an image of unknown size is planned with.
+
+    Equals `ConversationEncoder.planned_image`, but needs neither tokenizer nor weights.
+    """
     marks = lookup(TEMPLATES, model.language.template, "model.language.template").image
     layout = image_layout(model)
     return PlannedImage(layout.planned_tokens + sum(map(bool, marks)), layout.most_views)
 
 
 def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, list[PartReport]]:
-    """The model of a recipe, what turns conversations into its ids, and where each part's weights came from.
+    """Return the model of a recipe, its conversation encoder, and a report on each part's weights.
 
     Raises:
         UserError: a part, its weights or the tokenizer is missing or does not fit.
@@ -64,7 +70,7 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
     if model.layout.most_views > recipe.data.max_images:
         raise UserError(
             f"data.max_images {recipe.data.max_images}: model.tiling cuts an image into up to "
-            f"{model.layout.most_views} views, and each counts; give at least as many"
+            f"{model.layout.most_views} views, and each counts; set it to at least that number"
         )
     encoder = ConversationEncoder(
         tokenizer,
@@ -76,7 +82,7 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
     if encoder.planned_image.tokens > recipe.data.max_length:
         raise UserError(
             f"data.max_length {recipe.data.max_length}: an image and its marks have up to "
-            f"{encoder.planned_image.tokens} tokens, and images are never cut; give more, or a model with fewer"
+            f"{encoder.planned_image.tokens} tokens, and images are never cut; raise it, or take a model with fewer"
         )
     if os.environ.get("RANK", "0") == "0":
         for line in (*encoder.warnings, *_moved(model, parts)):
@@ -85,14 +91,14 @@ def assemble(recipe: Recipe) -> tuple[VisionLanguageModel, ConversationEncoder, 
 
 
 def _moved(model: VisionLanguageModel, parts: list[PartReport]) -> list[str]:
-    """A line for each encoder that is given other images than it was trained with."""
+    """Return a warning for each encoder whose preprocessing differs from that of its training."""
     used = model.layout.preprocess
     lines = (moved(_encoder(p), used[_encoder(p)], p.preprocess, p.source) for p in parts if p.preprocess is not None)
     return [line for line in lines if line is not None]
 
 
 def _encoder(part: PartReport) -> str:
-    """An encoder's name in the recipe; "" for other parts, whose names an encoder may have too."""
+    """Return an encoder's name in the recipe, or "" for a part that is not an encoder."""
     return part.part.removeprefix("encoders.") if part.part.startswith("encoders.") else ""
 
 

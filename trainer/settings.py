@@ -231,7 +231,7 @@ class EngineSettings:
             raise ValueError(f"engine.zero_stage: {self.zero_stage}, expected one of 0, 1, 2, 3")
         if self.zero_stage == 0 and self.precision != "fp32":
             # DeepSpeed's stage 0 makes its first 16-bit Adam update 0.744 times as large as it should be.
-            raise ValueError(f"engine.zero_stage: 0 does not go with precision {self.precision}; use stage 1, or fp32")
+            raise ValueError(f"engine.zero_stage: 0 with precision {self.precision}: use stage 1, or fp32")
         if self.offload_optimizer and self.zero_stage == 0:
             raise ValueError("engine.offload_optimizer: needs engine.zero_stage 1, 2 or 3")
 

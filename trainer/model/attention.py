@@ -1,8 +1,8 @@
-"""Causal attention that stops at the borders of the samples of a row, for transformers' models.
+"""Causal attention within each sample of a packed row, for transformers' models.
 
-Each sample is a call of its own on a view of the row: no mask exists, dense or other, padding is not computed, and the
-work is the sum of the samples' squares, not the square of the row. It serves every kernel that
-`scaled_dot_product_attention` chooses (flash, memory-efficient, math) and the plain arithmetic of `eager`.
+The kernel is called once per sample, on a view of the row. So no mask is built, padding is not computed, and the work
+is the sum of the samples' squares, not the square of the row. This works with every kernel that
+`scaled_dot_product_attention` chooses (flash, memory-efficient, math) and with the plain arithmetic of `eager`.
 
 Shape legend: B rows, A heads, K key and value heads, T tokens of a row, L tokens of a sample, D channels of a head.
 """
@@ -20,23 +20,26 @@ from transformers import AttentionInterface
 from varyforge.errors import UserError
 
 BY_SAMPLE = {"sdpa": "sdpa_by_sample", "eager": "eager_by_sample"}
-"""transformers' name of an implementation → the name of the same with borders.
+"""transformers' name of an implementation → our name of its variant that attends within samples.
 
-The latter have no mask function in transformers, which thus builds no mask for them; they want `lengths` instead.
+transformers has no mask function under our names and builds no mask for them. They take `lengths` instead.
 """
 
 Lengths = Sequence[Sequence[int]]
-"""B rows: tokens of each sample of the row, in order; what is left of a row is padding."""
+"""For each of B rows the tokens of each sample, in order. The rest of a row is padding."""
 
 
 class _Kernel(Protocol):
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, dropout: float, scale: float) -> Tensor:
-        """Causal attention in one sample: three times (A, L, D) → (A, L, D)."""
+        """Compute causal attention in one sample: query, key and value (A, L, D) → (A, L, D)."""
 
 
 def fused(query: Tensor, key: Tensor, value: Tensor, *, dropout: float, scale: float) -> Tensor:
-    """Whatever kernel torch has for this device and type; only its math kernel holds (A, L, L) weights."""
-    # The kernels are for batches: with three dimensions, only the math kernel would be chosen.
+    """Attend with the fastest kernel that torch has for the device and dtype.
+
+    Only torch's math kernel holds (A, L, L) weights.
+    """
+    # With three dimensions torch would choose its math kernel; the others need a batch.
     batch = F.scaled_dot_product_attention(
         query[None], key[None], value[None], dropout_p=dropout, is_causal=True, scale=scale
     )
@@ -44,7 +47,7 @@ def fused(query: Tensor, key: Tensor, value: Tensor, *, dropout: float, scale: f
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor, *, dropout: float, scale: float) -> Tensor:
-    """The formula, with the softmax in fp32, as transformers' `eager` computes it."""
+    """Attend by the formula, with the softmax in fp32, as transformers' `eager` does."""
     weights = query @ key.transpose(-1, -2) * scale
     later = torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device).triu(1)
     weights = weights.masked_fill(later, -torch.inf).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
@@ -61,21 +64,21 @@ def attend(
     dropout: float = 0.0,
     scale: float,
 ) -> Tensor:
-    """(B, A, T, D) queries, (B, K, T, D) keys and values → (B, T, A, D); zeros, without gradient, at padding.
+    """Attend within samples: (B, A, T, D) queries, (B, K, T, D) keys and values → (B, T, A, D).
 
-    A batch of padding alone is computed as if it were samples, so that what led here gets a gradient, of zeros, also
-    from the batch that stands in for none.
+    Positions of padding get zeros without gradient. A batch of padding alone, which stands in for a missing
+    micro-batch, is computed as one sample per row, so that all parameters get a gradient, of zeros.
     """
     width = query.shape[2]
     rows = lengths if any(lengths) else [[width]] * len(query)
     groups = query.shape[1] // key.shape[1]
-    if groups > 1:  # not every kernel does it by itself, and those that do not would fall back to math
+    if groups > 1:  # some kernels do not support grouped heads, and torch would fall back to its math kernel
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     outputs = []
     for row, *states in zip(rows, query, key, value, strict=True):
         left = width - sum(row)
         assert left >= 0, (row, width)
-        # Split, not sliced: the gradient of all pieces is then one concatenation.
+        # `split` and not slices, so that the gradient of all pieces is one concatenation.
         pieces = [state.split([*row, left], dim=1) for state in states]
         for q, k, v in list(zip(*pieces, strict=True))[:-1]:
             outputs.append(kernel(q, k, v, dropout=dropout, scale=scale).transpose(0, 1))
@@ -84,7 +87,7 @@ def attend(
 
 
 def _interface(kernel: _Kernel) -> Callable[..., tuple[Tensor, None]]:
-    """`attend` as transformers calls attention; `lengths` come through from the call of the model."""
+    """Wrap `attend` in the signature by which transformers calls attention. The model call passes `lengths` on."""
 
     def attention(
         _module: nn.Module,
@@ -102,8 +105,8 @@ def _interface(kernel: _Kernel) -> Callable[..., tuple[Tensor, None]]:
         longest = max((length for row in lengths for length in row), default=0)
         if sliding_window is not None and longest > sliding_window:
             raise UserError(
-                f"a sample of {longest} tokens: the language model's layers look back {sliding_window} only, which "
-                "training does not do; set model.language.config.sliding_window=null or lower data.max_length"
+                f"a sample of {longest} tokens: the language model has a sliding window of {sliding_window}, which "
+                "training does not support; set model.language.config.sliding_window=null or lower data.max_length"
             )
         return attend(kernel, query, key, value, lengths=lengths, dropout=dropout, scale=scaling), None
 

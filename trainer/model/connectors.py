@@ -1,6 +1,6 @@
-"""From an encoder's tokens to the width that the fusion or the language model takes: one connector per encoder.
+"""Connectors map an encoder's tokens to the width that the fusion or the language model takes.
 
-A connector may also stand behind the fusion (`model.projector`).
+Each encoder has a connector. Another one may follow the fusion (`model.projector`).
 
 Shape legend: V views of all images, P tokens of a view, D channels.
 """
@@ -18,23 +18,24 @@ from trainer.model.tables import check_keys
 from varyforge.errors import UserError
 
 Connect = Callable[[Mapping[str, Any], int, int, ViewTokens], tuple[nn.Module, ViewTokens]]
-"""(config, channels in, channels out, tokens in) → the module and the tokens that it gives.
+"""A function of (config, input channels, output channels, input tokens) that returns a module and its output tokens.
 
-The module maps (V, P, channels in) to (V, P out, channels out); UserError for an unknown key and what does not fit.
+The module maps (V, P, input channels) to (V, output tokens, output channels). The function raises UserError for an
+unknown key and for sizes that do not fit.
 """
 
 
 def linear(config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens) -> tuple[nn.Module, ViewTokens]:
-    """One linear layer on each token (Vary; LLaVA, arXiv 2304.08485)."""
+    """Build one linear layer, applied to each token (Vary; LLaVA, arXiv 2304.08485)."""
     check_keys(config, (), "connector linear")
     return nn.Linear(width_in, width_out), view
 
 
 def mlp(config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens) -> tuple[nn.Module, ViewTokens]:
-    """`depth` linear layers on each token with the exact GELU between them.
+    """Build `depth` linear layers, applied to each token, with the exact GELU between them.
 
-    With 2, the default, LLaVA-1.5's (arXiv 2310.03744). `activation_first` puts a GELU in front as well: with depth 1
-    what stands behind DeepSeek-VL's concatenation (arXiv 2403.05525, section 3.1).
+    The default depth 2 is LLaVA-1.5's connector (arXiv 2310.03744). `activation_first` adds a GELU in front. With
+    depth 1 that is the layer behind DeepSeek-VL's concatenation (arXiv 2403.05525, section 3.1).
     """
     check_keys(config, ("depth", "activation_first"), "connector mlp")
     depth, first = _whole(config, "depth", 2, "mlp"), config.get("activation_first", False)
@@ -46,9 +47,10 @@ def mlp(config: Mapping[str, Any], width_in: int, width_out: int, view: ViewToke
 def pixel_shuffle(
     config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens
 ) -> tuple[nn.Module, ViewTokens]:
-    """Squares of `factor` × `factor` tokens, 2 × 2 by default, side by side in the channels of one, then an `mlp`.
+    """Build a module that concatenates `factor` × `factor` tokens (default 2 × 2) into one, followed by an `mlp`.
 
-    `depth` 1, the default, is Idefics3's (arXiv 2408.12637); 2 is InternVL's (arXiv 2404.16821) but for its first norm.
+    The default depth 1 is Idefics3's connector (arXiv 2408.12637). Depth 2 is InternVL's (arXiv 2404.16821) without its
+    first norm.
     """
     check_keys(config, ("factor", "depth"), "connector pixel_shuffle")
     factor, depth = (_whole(config, key, default, "pixel_shuffle") for key, default in (("factor", 2), ("depth", 1)))
@@ -65,7 +67,7 @@ def pixel_shuffle(
 def perceiver(
     config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens
 ) -> tuple[nn.Module, ViewTokens]:
-    """See `Perceiver`, then a linear layer; `queries` tokens, 64 by default, which have no places in the image."""
+    """Build a `Perceiver` and a linear layer. Its `queries` tokens (default 64) have no rows and columns."""
     check_keys(config, ("queries", "depth", "heads"), "connector perceiver")
     sizes = {"queries": 64, "depth": 3, "heads": 16}
     queries, depth, heads = (_whole(config, key, default, "perceiver") for key, default in sizes.items())
@@ -76,10 +78,10 @@ def perceiver(
 
 
 class SpaceToDepth(nn.Module):
-    """(V, P, D) of a grid → (V, P / factor², D × factor²).
+    """A module that maps (V, P, D) of a grid to (V, P / factor², D × factor²).
 
-    Channels are ordered by the row in the square, then the column, then D: the order of "pixel shuffle" in Idefics3
-    and InternVL, and not that of `torch.nn.PixelUnshuffle`.
+    Channels are ordered by the row in the square, then the column, then D. Idefics3 and InternVL call it "pixel
+    shuffle"; the order is not that of `torch.nn.PixelUnshuffle`.
     """
 
     def __init__(self, grid: tuple[int, int], factor: int) -> None:
@@ -88,19 +90,19 @@ class SpaceToDepth(nn.Module):
         self.factor = factor
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """See the class."""
+        """Return (V, P / factor², D × factor²)."""
         views, _, width = tokens.shape
         (rows, columns), factor = self.grid, self.factor
         squares = tokens.view(views, rows // factor, factor, columns // factor, factor, width).transpose(2, 3)
         return squares.reshape(views, (rows // factor) * (columns // factor), factor**2 * width)
 
     def extra_repr(self) -> str:
-        """Sizes, for `print`."""
+        """Return the sizes, for `print`."""
         return f"grid={self.grid}, factor={self.factor}"
 
 
 def _layers(depth: int, width_in: int, width_out: int) -> list[nn.Module]:
-    """Linear, GELU, linear, …, of `depth` linear layers."""
+    """Return `depth` linear layers with a GELU between each two."""
     layers: list[nn.Module] = [nn.Linear(width_in, width_out)]
     for _ in range(depth - 1):
         layers += [nn.GELU(), nn.Linear(width_out, width_out)]

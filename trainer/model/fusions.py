@@ -1,4 +1,4 @@
-"""How the tokens of several encoders, behind their connectors, become one sequence per image.
+"""Fusion of the tokens of several encoders, behind their connectors, into one sequence per view.
 
 Shape legend: V views of all images, P tokens of a view, D channels.
 """
@@ -16,23 +16,23 @@ from varyforge.errors import UserError
 
 
 class Fusion(Protocol):
-    """How the tokens of several encoders become one sequence per image."""
+    """A rule by which the tokens of several encoders become one sequence per view."""
 
     def connector_width(self, hidden_size: int, num_encoders: int) -> int:
-        """Channels that each connector has to give; UserError when there is no such number."""
+        """Return the channels that each connector has to give. UserError if no number is possible."""
 
     def view(self, views: Mapping[str, ViewTokens]) -> ViewTokens:
-        """Tokens of a view for the language model, from those of each connector; UserError when they do not fit."""
+        """Return the tokens of a view from those of each connector. UserError if they do not fit each other."""
 
     def join(self, tokens: Sequence[Tensor]) -> Tensor:
-        """One (V, P, D) per encoder, in the recipe's order → one (V, P, D)."""
+        """Join one (V, P, D) per encoder, in the recipe's order, to one (V, P, D)."""
 
 
 class ChannelFusion:
-    """Token k of every encoder side by side on the channel axis (Vary, arXiv 2312.06109, section 3.3)."""
+    """The fusion of Vary (arXiv 2312.06109, section 3.3): token k of all encoders, concatenated along the channels."""
 
     def connector_width(self, hidden_size: int, num_encoders: int) -> int:
-        """An equal share of the hidden size."""
+        """Return an equal share of the hidden size."""
         if hidden_size % num_encoders:
             raise UserError(
                 f"fusion channel: {num_encoders} encoders cannot share the language model's hidden size {hidden_size} "
@@ -41,11 +41,11 @@ class ChannelFusion:
         return hidden_size // num_encoders
 
     def view(self, views: Mapping[str, ViewTokens]) -> ViewTokens:
-        """What all encoders have in common."""
+        """Return the view, which must be the same for all encoders."""
         if len(set(views.values())) != 1:
-            found = ", ".join(f"{name} {view}" for name, view in views.items())
+            listed = ", ".join(f"{name} {view}" for name, view in views.items())
             raise UserError(
-                f"fusion channel: encoders must give equally many tokens per image, found {found}; change their sizes "
+                f"fusion channel: encoders must give equally many tokens per image, found {listed}; change their sizes "
                 "or connectors, or take fusion sequence"
             )
         return next(iter(views.values()))
@@ -56,14 +56,14 @@ class ChannelFusion:
 
 
 class SequenceFusion:
-    """The tokens of the first encoder, then those of the second, …; there may be differently many of each."""
+    """The fusion of all tokens of the first encoder, then all of the second, and so on, in any numbers."""
 
     def connector_width(self, hidden_size: int, num_encoders: int) -> int:
-        """The hidden size."""
+        """Return the hidden size."""
         return hidden_size
 
     def view(self, views: Mapping[str, ViewTokens]) -> ViewTokens:
-        """The sum; tokens of several encoders have no rows and columns in common."""
+        """Return the sum of the tokens, without rows and columns if there are several encoders."""
         if len(views) == 1:
             return next(iter(views.values()))
         return ViewTokens(sum(view.count for view in views.values()))

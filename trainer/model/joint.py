@@ -1,4 +1,4 @@
-"""The tokens of all encoders, joined: fusion, what stands behind it, and their order in the sequence.
+"""The image part of the language model's input: the fused tokens of all encoders, projected and put in order.
 
 Shape legend: V views of all images, P tokens of a view, H hidden size.
 """
@@ -16,10 +16,12 @@ from trainer.model.fusions import Fusion
 
 
 class ImageSequence(nn.Module):
-    """One (V, P, ·) per encoder → (tokens of all images, H).
+    """A module that maps one (V, P, ·) per encoder to the sequence of image tokens, (tokens of all images, H).
 
     Args:
-        projector: behind the fusion; None: the fusion gives H channels.
+        fusion: joins the tokens of the encoders.
+        projector: follows the fusion; None: the fusion gives H channels.
+        layout: the order of a view's tokens in the sequence.
         width: H.
     """
 
@@ -28,17 +30,17 @@ class ImageSequence(nn.Module):
         self.fusion = fusion
         self.layout = layout
         self.projector = projector
-        # Drawn as LLaVA-1.6 does: of the size of an embedding.
+        # Initialised as in LLaVA-1.6, with the standard deviation of an embedding.
         separator = nn.Parameter(torch.randn(width) * width**-0.5) if layout.tiling.separates_rows else None
         self.separator = separator
 
     def forward(self, tokens: Sequence[Tensor], sizes: Sequence[Size]) -> Tensor:
-        """See the class; without an image (0, H), which sends zeros to all that trains."""
+        """Return (tokens of all images, H). Without an image (0, H), with zeros as gradients of all parameters."""
         joined = self.fusion.join(tokens)
         if self.projector is not None:
             joined = self.projector(joined)
         if self.separator is None:
             return self.layout.arrange(joined, sizes, None)
         separator = self.separator.to(joined.dtype)
-        # So that it has a gradient, of zeros, where no image has a row.
+        # The empty slice gives the separator a gradient of zeros when no image has a row.
         return torch.cat([self.layout.arrange(joined, sizes, separator), separator[None, :][:0]])

@@ -1,9 +1,8 @@
-"""Liger's fused Triton kernels (arXiv 2410.10989) for RMSNorm, SwiGLU and rotary positions, where they can be had.
+"""Liger's fused Triton kernels (arXiv 2410.10989) for RMSNorm, SwiGLU and rotary positions.
 
-An extra (`pip install varyforge[liger]`) that is used where it is and missed nowhere.
+The package is an extra, `pip install varyforge[liger]`. Training works in the same way without it.
 
-The tests check which functions are asked for. The kernels themselves take a CUDA device: they have not been run by the
-project.
+Tests check which of Liger's functions are called. The project has not run the kernels, which need a CUDA device.
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ _CAPABILITY = (8, 0)  # Ampere; Triton supports nothing older (README of triton-
 
 
 def apply_liger(model: PreTrainedModel) -> bool:
-    """Gives a language model Liger's kernels, in place, and says whether it did.
+    """Replace a language model's functions by Liger's kernels, in place. Return whether it was done.
 
-    It does where the package is installed, a CUDA device is there that Triton supports and the architecture is one of
-    Llama, Mistral and Qwen2. The kernels compute the same functions; Liger's loss is not used, `loss.py` has its
-    own.
+    This needs the package, a CUDA device that Triton supports, and one of the architectures Llama, Mistral and Qwen2.
+    The kernels compute the same functions. Liger's loss is not used, because loss.py has its own.
     """
     name = _APPLY.get(model.config.model_type)
     if name is None or not _supported() or not _installed():
@@ -42,5 +40,5 @@ def _supported() -> bool:
 def _installed() -> bool:
     try:
         return find_spec(_PACKAGE) is not None
-    except ValueError:  # None in sys.modules: somebody has forbidden it
+    except ValueError:  # None in sys.modules: its import is blocked
         return False

@@ -1,4 +1,4 @@
-"""Precision by name. The only module that spells a floating-point dtype; others ask here or follow a tensor."""
+"""Floating-point dtypes by name. No other module names one; code elsewhere takes the dtype of a tensor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The torch dtype of a recipe's `engine.precision`; UserError lists the names."""
+    """Return the torch dtype of a recipe's `engine.precision`. UserError lists the valid names."""
     if precision not in _DTYPES:
         raise UserError(f"precision: found {precision!r}, expected one of {', '.join(_DTYPES)}")
     return _DTYPES[precision]

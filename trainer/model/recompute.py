@@ -1,4 +1,4 @@
-"""What the backward pass makes again: a block from its input, or an activation from others that are kept anyway."""
+"""Recomputation in the backward pass: of a block from its input, or of an activation from tensors saved anyway."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _in_block: ContextVar[bool] = ContextVar("in_block", default=False)
 
 
 def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
-    """`block(x)`, of which only `x` is kept; the rest is computed again in the backward pass."""
+    """Return `block(x)`. Only `x` is saved for the backward pass, which computes the block again."""
 
     def run(x: Tensor) -> Tensor:
-        token = _in_block.set(True)  # here, because the backward pass may run it in a thread of its own
+        token = _in_block.set(True)  # inside `run`, because the backward pass may call it in another thread
         try:
             return cast(Tensor, block(x))
         finally:
@@ -28,36 +28,36 @@ def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def is_recomputed(part: nn.Module) -> bool:
-    """Whether gradient checkpointing is on anywhere in a part, by the name that it has in transformers and in SAM."""
+    """Return whether any module of a part has `gradient_checkpointing` on, as transformers' models and SAM name it."""
     return any(getattr(module, "gradient_checkpointing", False) for module in part.modules())
 
 
 def recompute(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContextManager[object]:
-    """Within it autograd keeps each tensor's recipe in place of the tensor itself; what is not named it keeps as ever.
+    """Context manager: for the given tensors autograd stores a function that recomputes the tensor, not the tensor.
 
-    The tensors are contiguous, and so is what their recipes give: an equal tensor, from what lives until the backward
-    pass whether or not it is asked for. It is for what costs memory and hardly any time: norms, activation functions,
-    copies. In a block that is `checkpointed` it does nothing: nothing is kept there in the first place.
+    All other tensors are saved as usual. Tensors and results of their functions are contiguous and equal. A function
+    may only use tensors that live until the backward pass anyway. Meant for operations that cost memory but little
+    time: norms, activation functions, copies. No effect inside `checkpointed`, where nothing is saved.
     """
     if _in_block.get() or not torch.is_grad_enabled():
         return nullcontext()
-    by_place = {_place(tensor): recipe for tensor, recipe in recipes}
+    recipe_of = {_memory(tensor): recipe for tensor, recipe in recipes}
 
     def pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
-        recipe, shape = by_place.get(_place(tensor)), tensor.shape
+        recipe, shape = recipe_of.get(_memory(tensor)), tensor.shape
         if recipe is None or not tensor.is_contiguous():
-            return tensor.detach()  # an operation may keep what it gives: with its graph, that would keep the operation
+            return tensor.detach()  # an operation may save its own output, whose graph would keep the operation alive
         return lambda: recipe().view(shape)
 
-    def unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
+    def unpack(saved: Tensor | Callable[[], Tensor]) -> Tensor:
+        if isinstance(saved, Tensor):
+            return saved
         with torch.no_grad():
-            return kept()
+            return saved()
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
-def _place(tensor: Tensor) -> tuple[int, int]:
-    """Equal for contiguous tensors that are views of the same memory."""
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """Return a key that is equal for contiguous views of the same memory."""
     return tensor.data_ptr(), tensor.numel()

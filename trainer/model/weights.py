@@ -1,4 +1,4 @@
-"""Weights from files and hubs into parts, all or nothing: a part that is only partly loaded is an error."""
+"""Loading of parts' weights from files and hubs. A part that is only partly loaded is an error."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ from trainer.settings import EXPORT_FILE
 from varyforge.errors import UserError
 
 _PREPROCESS = "preprocess"
-"""Key in the header of an exported model's file."""
+"""Key in the header of an exported model's file, for the encoders' preprocessing."""
 
 _TORN = (
     RuntimeError, ValueError, EOFError, UnpicklingError, LookupError, AttributeError, AssertionError, TypeError,
     OverflowError, struct.error,
 )  # fmt: skip
-"""What torch's reader of pickles ends with when bytes are wrong or missing, or name what it does not load."""
+"""Exceptions of torch's pickle reader for bytes that are wrong, missing, or name something it does not load."""
 
 BAD_SIZES = (
     StrictDataclassError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
-"""What transformers and torch end with when a model is built or run with a configuration that makes no sense."""
+"""Exceptions of transformers and torch for a model that is built or run with a configuration that makes no sense."""
 
-_SAID_CHARS = 400
-_MOST_LAYERS = 1000  # several times those of any model there is
+_ERROR_CHARS = 400
+_MOST_LAYERS = 1000  # several times as many as the deepest model has
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Where a part's weights came from."""
+    """The source of a part's weights."""
 
     source: str | None  # file, folder or hub name; None: nothing was loaded
-    random: tuple[str, ...] = ()  # tensors that the source does not have and may lack; empty when source is None
-    preprocess: ImagePreprocess | None = None  # of an encoder: what it was trained with, where the source says so
+    random: tuple[str, ...] = ()  # tensors that the source lacks and may lack; empty when source is None
+    preprocess: ImagePreprocess | None = None  # that an encoder was trained with, if the source states it
 
 
 RANDOM = Loaded(None)
@@ -68,15 +68,15 @@ class PartReport:
     part: str  # as in the model: encoders.<name>, connectors.<name>, language
     parameters: int
     trainable: int  # of the parameters
-    source: str  # where the weights come from, or RANDOM
+    source: str  # of the weights, or RANDOM
     tensors_loaded: int
     tensors_random: int
-    preprocess: ImagePreprocess | None = None  # of an encoder: what its weights were trained with, where that is known
-    recomputed: bool = False  # the backward pass computes its blocks again (gradient checkpointing)
+    preprocess: ImagePreprocess | None = None  # that an encoder's weights were trained with, if known
+    recomputed: bool = False  # gradient checkpointing: the backward pass computes its blocks again
 
     @classmethod
     def of(cls, part: str, module: nn.Module, loaded: Loaded) -> PartReport:
-        """Count a part after its weights are loaded and its frozen parameters marked."""
+        """Return the report on a part whose weights are loaded and whose frozen parameters are marked."""
         parameters = list(module.parameters())
         tensors_random = len(parameters) if loaded.source is None else len(loaded.random)
         return cls(
@@ -94,10 +94,13 @@ class PartReport:
 def copy_tensors(
     module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, may_miss: Collection[str] = ()
 ) -> Loaded:
-    """Copy `tensors` into `module`, name by name; UserError when one is missing, left over or of another shape.
+    """Copy `tensors` into `module` by name.
 
-    Tied tensors may stand in the source under any of their names. Only names in `may_miss` may be absent; they keep
-    what they have and are reported as random.
+    Tied tensors may have any of their names in the source. Only names in `may_miss` may be absent. Their tensors stay
+    unchanged and are reported as random.
+
+    Raises:
+        UserError: a tensor is missing, left over or of another shape.
     """
     state = module.state_dict(keep_vars=True)
     for name, tensor in tensors.items():
@@ -114,33 +117,36 @@ def copy_tensors(
 
 
 def part_of(name: str) -> str:
-    """The part that a tensor of a model belongs to: encoders.<name>, connectors.<name>, joint or language."""
+    """Return the part that a tensor of a model belongs to: encoders.<name>, connectors.<name>, joint or language."""
     words = name.split(".")
     return ".".join(words[: 2 if words[0] in ("encoders", "connectors") else 1])
 
 
 def is_export(path: str) -> bool:
-    """Whether `path`, a file or a folder, is a model that this project exported."""
+    """Return whether `path`, a file or a folder, is a model that this project exported."""
     file = _export_file(path)
     return file.is_file() and bool(_parts_of(file))
 
 
 def load_encoder_of_export(encoder: nn.Module, path: str, *, may_miss: Collection[str] = ()) -> Loaded:
-    """Load the one encoder of an exported model whose tensor names are those of `encoder`; UserError if not just one.
+    """Load the encoder of an exported model that has the tensor names of `encoder`.
 
-    The name an encoder has in its recipe does not matter, so what Vary-tiny calls one thing Vary-toy may call another.
-    Names in `may_miss` may be absent, as in `copy_tensors`.
+    Encoders' names in recipes do not matter, so Vary-tiny and Vary-toy may have different names for one encoder. Names
+    in `may_miss` may be absent, as in `copy_tensors`.
+
+    Raises:
+        UserError: none or several of the model's encoders fit.
     """
     file = _export_file(path)
     parts = _parts_of(file)
     names = {part for part in parts if part.startswith("encoders.")}
-    wanted = set(encoder.state_dict())
-    fitting = [part for part in sorted(names) if wanted - set(may_miss) <= parts[part] <= wanted]
+    own = set(encoder.state_dict())
+    fitting = [part for part in sorted(names) if own - set(may_miss) <= parts[part] <= own]
     if len(fitting) != 1:
-        found = ", ".join(f"{part} ({len(parts[part])} tensors)" for part in sorted(names)) or "none"
+        listed = ", ".join(f"{part} ({len(parts[part])} tensors)" for part in sorted(names)) or "none"
         raise UserError(
-            f"{file}: expected one encoder with the {len(encoder.state_dict())} tensors of {type(encoder).__name__}, "
-            f"{len(fitting)} of its encoders fit; encoders found: {found}"
+            f"{file}: expected one encoder with the {len(own)} tensors of {type(encoder).__name__}, "
+            f"{len(fitting)} of its encoders fit; encoders found: {listed}"
         )
     trained = preprocess_of_export(path).get(fitting[0].removeprefix("encoders."))
     loaded = load_part_of_export(encoder, path, fitting[0], may_miss=may_miss)
@@ -156,40 +162,41 @@ def load_part_of_export(module: nn.Module, path: str, part: str, *, may_miss: Co
 
 
 def shape_in_export(path: str, name: str) -> tuple[int, ...]:
-    """Of one tensor of an exported model; UserError when it has none of that name."""
+    """Return the shape of one tensor of an exported model. UserError if the model has no tensor of that name."""
     file = _export_file(path)
     with _opened(file) as stored:
-        if name not in stored.keys():  # safetensors' own object
+        if name not in stored.keys():  # not a dict: it has no `in`
             raise UserError(f"{file} lacks {name}")
         return tuple(stored.get_slice(name).get_shape())
 
 
 def export_header(preprocess: Mapping[str, ImagePreprocess]) -> dict[str, str]:
-    """What the header of an exported model's file says: the preprocessing of each encoder, by its name."""
-    return {_PREPROCESS: json.dumps({name: asdict(how) for name, how in preprocess.items()})}
+    """Return the header of an exported model's file, with the preprocessing of each encoder by name."""
+    return {_PREPROCESS: json.dumps({name: asdict(settings) for name, settings in preprocess.items()})}
 
 
 def preprocess_of_export(path: str) -> dict[str, ImagePreprocess]:
-    """What the encoders of an exported model were trained with; empty where its header does not say.
+    """Return the preprocessing that an exported model's encoders were trained with, or {} if its header has none.
 
-    UserError for a file that cannot be read.
+    Raises:
+        UserError: the file cannot be read.
     """
     file = _export_file(path)
     with _opened(file) as stored:
         text = (stored.metadata() or {}).get(_PREPROCESS, "{}")
     try:
         return {
-            name: ImagePreprocess(**{**how, "mean": tuple(how["mean"]), "std": tuple(how["std"])})
-            for name, how in json.loads(text).items()
+            name: ImagePreprocess(**{**settings, "mean": tuple(settings["mean"]), "std": tuple(settings["std"])})
+            for name, settings in json.loads(text).items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{file}: its header says of {_PREPROCESS} what this version cannot read: {error}") from error
 
 
 def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
-    """Tensors of a .pth file under `prefix`, which is cut off; nothing in the file is executed.
+    """Return the tensors of a .pth file whose names begin with `prefix`, without it. No code in the file is executed.
 
-    Mapped and not copied, but for files of torch before 1.6, whose form cannot be mapped.
+    The file is memory-mapped, unless torch before 1.6 wrote it, whose format does not allow that.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; give the weights' path, or null for random weights")
@@ -197,7 +204,7 @@ def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except _TORN as error:
-        # Of torch's refusal the reason, and not its advice to load the file without that protection.
+        # Only the reason of torch's error, without its advice to load the file without protection.
         reason = re.search(r"WeightsUnpickler error: (.*)", str(error)) or re.search(r"(.*)", str(error))
         raise UserError(f"{path}: not a file of tensors that torch saved: {reason[1] if reason else ''}") from error
     if not isinstance(tensors, dict):
@@ -206,87 +213,89 @@ def read_pickle(path: str, prefix: str) -> dict[str, Tensor]:
 
 
 def check_fetched(file: Path) -> None:
-    """UserError for what often lies in the place of a large file: a pointer to it, or a server's page of an error."""
+    """Raise UserError for a git-lfs pointer or a server's error page in place of the file."""
     with open(file, "rb") as content:
         start = content.read(64).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
-        raise UserError(f"{file}: git-lfs's pointer to the file, not the file; run `git lfs pull` where it was cloned")
+        raise UserError(f"{file}: git-lfs's pointer to the file, not the file; run `git lfs pull` in its repository")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(f"{file}: a web page, most likely of an error; fetch the file again")
+        raise UserError(f"{file}: a web page, probably an error page; download the file again")
 
 
 def config_class_of(model_class: type[PreTrainedModel]) -> type[PreTrainedConfig]:
-    """The configuration class of a transformers model class."""
+    """Return the configuration class of a transformers model class."""
     assert model_class.config_class is not None  # only transformers' abstract base has none
     return model_class.config_class
 
 
-def class_named(model_type: Any, classes: Mapping[Any, Any], what: str) -> type[PreTrainedModel]:
-    """The model class of transformers' `model_type` in one of its tables; UserError where there is no such `what`."""
+def class_named(model_type: Any, classes: Mapping[Any, Any], kind: str) -> type[PreTrainedModel]:
+    """Return the model class of `model_type` in one of transformers' tables. UserError if it has no such `kind`."""
     name = str(model_type)
     if name not in CONFIG_MAPPING or CONFIG_MAPPING[name] not in classes:
         raise UserError(
-            f"transformers: model_type {name!r}: transformers has no such {what}{nearest(name, CONFIG_MAPPING)}"
+            f"transformers: model_type {name!r}: transformers has no such {kind}{nearest(name, CONFIG_MAPPING)}"
         )
-    found = classes[CONFIG_MAPPING[name]]
-    model_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    row = classes[CONFIG_MAPPING[name]]
+    model_class: type[PreTrainedModel] = row[0] if isinstance(row, tuple) else row
     return model_class
 
 
 def config_keys(config_class: type[PreTrainedConfig]) -> set[str]:
-    """Sizes and switches that a transformers configuration takes, its base classes' among them."""
+    """Return the keys that a transformers configuration class takes, including those of its base classes."""
     own = [c for c in config_class.__mro__ if issubclass(c, PreTrainedConfig) and c is not PreTrainedConfig]
     return {key for each in own for key in each.__annotations__ if not key.startswith("_")}
 
 
 def configuration_at(model_class: type[PreTrainedModel], name: str) -> dict[str, Any] | None:
-    """The whole configuration of a checkpoint in a local folder or fetched from a hub before; None: it is not here."""
+    """Return the configuration of a checkpoint in a local folder or in the hub's local cache, or None if in neither."""
     try:
         with _quiet():
             return _configuration(config_class_of(model_class).from_pretrained(name, local_files_only=True))
     except OSError:
         return None
     except BAD_SIZES as error:
-        raise UserError(f"{name}: cannot be read as {model_class.__name__}: {said_by(error)}") from error
+        raise UserError(f"{name}: cannot be read as {model_class.__name__}: {error_text(error)}") from error
 
 
 def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
-    """A transformers model's whole configuration, in keys and values that `from_config` takes."""
+    """Return a transformers model's whole configuration, in keys and values that `from_config` takes."""
     return _configuration(model.config)
 
 
 def _configuration(config: PreTrainedConfig) -> dict[str, Any]:
     config_class = type(config)
-    found = {key: value for key, value in config.to_dict().items() if key in config_keys(config_class)}
-    # What is null by itself need not be said, what was set to null must be (a sliding window, say).
-    return {key: value for key, value in found.items() if (value, getattr(config_class, key, None)) != (None, None)}
+    values = {key: value for key, value in config.to_dict().items() if key in config_keys(config_class)}
+    # A null is left out where it is the default. A value that was set to null (a sliding window, say) must be stated.
+    return {key: value for key, value in values.items() if (value, getattr(config_class, key, None)) != (None, None)}
 
 
 def from_config(model_class: type[Model], config: Mapping[str, Any], attention: str) -> Model:
-    """A transformers model with random weights; UserError for values that its configuration or the model refuses."""
-    what = config_class_of(model_class).model_type
-    for key, value in config.items():  # of layers transformers itself takes any number
+    """Return a transformers model with random weights. UserError for values that transformers refuses."""
+    model_type = config_class_of(model_class).model_type
+    for key, value in config.items():  # transformers itself accepts a negative number of layers
         if isinstance(value, int) and value < 0 and key.startswith("num_"):
-            raise UserError(f"{what}: {key} {value}: expected 0 or more")
+            raise UserError(f"{model_type}: {key} {value}: expected 0 or more")
     try:
         model: Model = model_class._from_config(config_class_of(model_class)(**config), attn_implementation=attention)
     except BAD_SIZES as error:
-        raise UserError(f"{what}: no {model_class.__name__} has this config: {said_by(error)}") from error
+        raise UserError(f"{model_type}: no {model_class.__name__} has this config: {error_text(error)}") from error
     return model
 
 
-def said_by(error: Exception) -> str:
-    """The words of somebody else's error in a line, with its kind where they alone say little (a missing key's)."""
-    words = " ".join(str(error).split())[:_SAID_CHARS]
+def error_text(error: Exception) -> str:
+    """Return the message of a library's exception in one line, with its type where the message alone is too short."""
+    words = " ".join(str(error).split())[:_ERROR_CHARS]
     return words if isinstance(error, (ValueError, StrictDataclassError)) else f"{type(error).__name__}: {words}"
 
 
 def load_from_hub(model_class: type[Model], name: str, overrides: Mapping[str, Any], attention: str) -> Model:
-    """A transformers model with all its weights, in fp32, from a local folder or a hub name.
+    """Return a transformers model with all its weights, in fp32, from a local folder or a hub name.
 
-    `overrides` replaces values of the checkpoint's own configuration. UserError when the checkpoint cannot be had and
-    when it lacks a tensor of the model or has it in another shape. Tensors beyond the model (CLIP's text half) do not
-    matter.
+    `overrides` replaces values of the checkpoint's configuration. Tensors that the model does not have, such as those
+    of CLIP's text encoder, are ignored.
+
+    Raises:
+        UserError: the checkpoint cannot be read, lacks a tensor of the model, or has it in another shape.
     """
     try:
         with _quiet():
@@ -299,28 +308,28 @@ def load_from_hub(model_class: type[Model], name: str, overrides: Mapping[str, A
                 dtype=dtype_of("fp32"),
                 attn_implementation=attention,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # only to be told of them; refused below
+                ignore_mismatched_sizes=True,  # so that they are listed in `info` and refused below
             )
     except UserError:
         raise
     except (OSError, *BAD_SIZES) as error:
-        place = "" if Path(name).exists() else "no such folder, and as a hub name: "
+        location = "" if Path(name).exists() else "no such folder, and as a hub name: "
         raise UserError(
-            f"{name}: cannot be read as {model_class.__name__}: {place}{said_by(error)}; "
+            f"{name}: cannot be read as {model_class.__name__}: {location}{error_text(error)}; "
             "give a local folder, or null for random weights"
         ) from error
     model: Model
     model, info = loaded
     if info["mismatched_keys"]:
-        key, found, expected = min(info["mismatched_keys"])
-        raise UserError(_wrong_shape(name, key, found, expected))
+        key, shape, expected = min(info["mismatched_keys"])
+        raise UserError(_wrong_shape(name, key, shape, expected))
     _refuse(name, "lacks", info["missing_keys"])
     return model
 
 
-def _check_layers(name: str, given: Mapping[str, Any]) -> None:
-    """UserError before transformers builds, for hours and in all the memory there is, what a broken config asks for."""
-    for part in (given, *(value for value in given.values() if isinstance(value, dict))):
+def _check_layers(name: str, config: Mapping[str, Any]) -> None:
+    """Raise UserError for an absurd number of layers, which transformers would build for hours until memory is full."""
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         layers = part.get("num_hidden_layers", 0)
         if isinstance(layers, int) and layers > _MOST_LAYERS:
             raise UserError(f"{name}: config.json: num_hidden_layers {layers}, expected at most {_MOST_LAYERS}")
@@ -332,16 +341,16 @@ def _refuse(source: str, problem: str, names: Collection[str]) -> None:
         raise UserError(f"{source} {problem} {len(names)} tensors: {first}{', …' if len(names) > 5 else ''}")
 
 
-def _wrong_shape(source: str, key: str, found: Sequence[int], expected: Sequence[int]) -> str:
+def _wrong_shape(source: str, key: str, shape: Sequence[int], expected: Sequence[int]) -> str:
     return (
-        f"{source}: {key} has shape {tuple(found)}, expected {tuple(expected)}; "
+        f"{source}: {key} has shape {tuple(shape)}, expected {tuple(expected)}; "
         "the recipe's config and these weights are of different models"
     )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own report on a checkpoint, a table of many lines: what matters in it is raised here."""
+    """Context manager: silence transformers' long report on a checkpoint. Its relevant part is raised as UserError."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
@@ -367,7 +376,7 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _parts_of(file: Path) -> dict[str, set[str]]:
-    """Tensor names of each part of an exported model; UserError when the file cannot be read."""
+    """Return the tensor names of each part of an exported model. UserError if the file cannot be read."""
     with _opened(file) as stored:
         keys = list(stored.keys())
     parts: dict[str, set[str]] = defaultdict(set)

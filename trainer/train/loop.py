@@ -42,7 +42,7 @@ class Counts(NamedTuple):
     def from_tensor(cls, row: Tensor) -> Counts:
         """Return the counts of a row (8 + sources,), in the order of the fields."""
         single, values = len(cls._fields) - 1, row.tolist()
-        return cls(*values[:single], tuple(values[single:]))
+        return cls._make([*values[:single], tuple(values[single:])])
 
     def to_tensor(self) -> Tensor:
         """Return (8 + sources,) int64, in the order of the fields."""

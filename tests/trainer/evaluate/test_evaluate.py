@@ -42,8 +42,8 @@ def test_scores_of_a_trained_and_an_untrained_model(pdf_shards: Path, chat_shard
     assert [s.weights_sha256 == "" for s in scores] == [True, True, False, False]
     predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert len(predictions) == 4
-    for made in predictions:
-        assert made["edit_distance"] == normalised_edit_distance(made["prediction"], made["truth"])
+    for built in predictions:
+        assert built["edit_distance"] == normalised_edit_distance(built["prediction"], built["truth"])
     held = {row["key"] for row in ShardSet(pdf_shards).table().to_pylist() if row["split"] == "validation"}
     assert {p["key"] for p in predictions if p["task"] == "ocr"} <= held
     for s in scores:

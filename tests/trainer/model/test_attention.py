@@ -1,4 +1,4 @@
-"""Samples in a row do not see each other, under every implementation, and no mask of the whole row ever exists."""
+"""Samples in a row do not attend to each other under any implementation, and no mask of the whole row is built."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _repeatable() -> Iterator[None]:
 
 
 def language_model(family: str, attention: str, **changes: Any) -> LanguageModel:
-    """In training mode, with weights far from the initial ones."""
+    """Return a language model in training mode, with weights far from the initial ones."""
     language, _ = LANGUAGE_MODELS[family].build({**CONFIGS[family], **changes}, None, attention, vocabulary=60)
     for parameter in language.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
@@ -78,8 +78,8 @@ def gradients(language: LanguageModel, loss: Tensor, embeddings: Tensor) -> dict
     trained = [
         (name, p) for name, p in language.named_parameters() if "lm_head" not in name and "embed_tokens" not in name
     ]
-    found = torch.autograd.grad(loss, [embeddings, *(p for _, p in trained)])
-    return dict(zip(["input", *(name for name, _ in trained)], found, strict=True))
+    actual = torch.autograd.grad(loss, [embeddings, *(p for _, p in trained)])
+    return dict(zip(["input", *(name for name, _ in trained)], actual, strict=True))
 
 
 @families
@@ -91,9 +91,9 @@ def test_packed_samples_are_what_they_are_alone(family: str, attention: str, che
         language.enable_gradient_checkpointing()
     embeddings = torch.randn(3, 15, 32, requires_grad=True)
     upstream = torch.randn(3, 15, 32)
-    found = samples_of(hidden_states(language, embeddings, ROWS), ROWS)
+    actual = samples_of(hidden_states(language, embeddings, ROWS), ROWS)
     weights = samples_of(upstream, ROWS)
-    loss = sum(((h * w).sum() for h, w in zip(found, weights, strict=True)), torch.zeros(()))
+    loss = sum(((h * w).sum() for h, w in zip(actual, weights, strict=True)), torch.zeros(()))
     found_gradients = gradients(language, loss, embeddings)
 
     language.model.set_attn_implementation(attention)  # transformers' own, one sample at a time
@@ -101,7 +101,7 @@ def test_packed_samples_are_what_they_are_alone(family: str, attention: str, che
         language.model.base_model(inputs_embeds=sample[None], use_cache=False).last_hidden_state[0]
         for sample in samples_of(embeddings, ROWS)
     ]
-    torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(actual, alone, atol=1e-5, rtol=1e-5)
     loss = sum(((h * w).sum() for h, w in zip(alone, weights, strict=True)), torch.zeros(()))
     expected = gradients(language, loss, embeddings)
     largest_gradient = max(gradient.abs().max() for gradient in expected.values())
@@ -149,18 +149,18 @@ def test_padding_alone_gives_every_layer_a_gradient_of_zeros(family: str, attent
 @everywhere
 def test_dropout_is_drawn_again_where_a_layer_is_computed_again(family: str, attention: str) -> None:
     drop = {"attention_dropout": 0.5}
-    plain, kept = language_model(family, attention, **drop), language_model(family, attention, **drop)
-    plain.load_state_dict(kept.state_dict())
-    kept.enable_gradient_checkpointing()
+    plain, saved = language_model(family, attention, **drop), language_model(family, attention, **drop)
+    plain.load_state_dict(saved.state_dict())
+    saved.enable_gradient_checkpointing()
     embeddings = torch.randn(3, 15, 32, requires_grad=True)
-    found = []
-    for language in (plain, kept):
+    actual = []
+    for language in (plain, saved):
         torch.manual_seed(1)
         hidden = hidden_states(language, embeddings, ROWS)
-        found.append((hidden, gradients(language, hidden.square().sum(), embeddings)))
-    torch.testing.assert_close(found[0], found[1])
+        actual.append((hidden, gradients(language, hidden.square().sum(), embeddings)))
+    torch.testing.assert_close(actual[0], actual[1])
     other = hidden_states(plain, embeddings, ROWS)
-    assert not torch.allclose(other, found[0][0])
+    assert not torch.allclose(other, actual[0][0])
     plain.eval()
     assert torch.equal(hidden_states(plain, embeddings, ROWS), hidden_states(plain, embeddings, ROWS))
 
@@ -172,7 +172,7 @@ def test_dropout_is_drawn_again_where_a_layer_is_computed_again(family: str, att
 def test_layers_with_a_window_refuse_longer_samples(family: str, window: dict[str, Any]) -> None:
     language = language_model(family, "sdpa", **window, sliding_window=8)
     hidden_states(language, torch.randn(1, 16, 32), ((8, 8),))
-    with pytest.raises(UserError, match="a sample of 9 tokens: the language model's layers look back 8 only"):
+    with pytest.raises(UserError, match="a sample of 9 tokens: the language model has a sliding window of 8"):
         hidden_states(language, torch.randn(1, 9, 32), ((9,),))
     without = language_model(family, "sdpa", **window, sliding_window=None)  # as the error says
     again, _ = LANGUAGE_MODELS[family].build(without.configuration(), None, "sdpa", vocabulary=60)
@@ -195,7 +195,7 @@ def test_generation_leaves_the_borders_in_force(family: str) -> None:
 
 
 class Largest(TorchDispatchMode):
-    """The most elements that any result of any operation has, also inside torch's composite kernels."""
+    """Return the largest number of elements of any operation's result, also inside torch's composite kernels."""
 
     elements = 0
 
@@ -226,9 +226,9 @@ def test_nothing_of_the_rows_length_squared_exists(family: str, backend: SDPBack
     language = language_model(family, "sdpa")
     embeddings = torch.randn(2, 500, 32)
     with sdpa_kernel(backend):
-        found = largest(language, embeddings, LONG)
+        actual = largest(language, embeddings, LONG)
     # 4 heads of the longest sample's weights with the math kernel; the MLP's activations else
-    assert found <= (4 * 200**2 if backend == SDPBackend.MATH else 2 * 500 * 48) < 500**2
+    assert actual <= (4 * 200**2 if backend == SDPBackend.MATH else 2 * 500 * 48) < 500**2
 
 
 @families
@@ -237,7 +237,7 @@ def test_eager_has_the_weights_of_one_sample_at_a_time(family: str) -> None:
 
 
 def test_the_count_sees_a_dense_mask() -> None:
-    """What transformers does with rows of samples by itself: else the tests above would prove nothing."""
+    """transformers itself lets samples in a row attend to each other. Otherwise the tests above would prove nothing."""
     language = language_model("qwen2", "sdpa")
     language.model.set_attn_implementation("sdpa")
     with Largest() as seen:
@@ -256,9 +256,9 @@ def test_kernels_of_a_gpu_agree_with_the_cpu_and_hold_no_square(family: str, bac
     dtype = dtype_of("bf16" if backend == SDPBackend.FLASH_ATTENTION else "fp32")
     language, embeddings = language.to("cuda", dtype), embeddings.to("cuda", dtype)
     with sdpa_kernel(backend):
-        found = hidden_states(language, embeddings, LONG).float().cpu()
+        actual = hidden_states(language, embeddings, LONG).float().cpu()
         elements = largest(language, embeddings, LONG)
     tolerance = 0.1 if backend == SDPBackend.FLASH_ATTENTION else 1e-3
-    for one, other in zip(samples_of(found, LONG), samples_of(expected, LONG), strict=True):
+    for one, other in zip(samples_of(actual, LONG), samples_of(expected, LONG), strict=True):
         torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
     assert elements < 500**2

@@ -1,4 +1,4 @@
-"""Connectors and fusions compute what transformers' models compute, and say how many tokens come of it."""
+"""Connectors and fusions compute the same as transformers' models, and state their number of tokens."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def connect(name: str, config: dict[str, Any], view: ViewTokens = VIEW) -> tuple
     return CONNECTORS[name](config, 32, 48, view)
 
 
-def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
 
 
 def test_the_tables_have_these_rows() -> None:
@@ -135,7 +135,7 @@ def test_perceiver_is_idefics2s() -> None:
 def test_every_connector_gives_what_it_says_and_trains_whole(
     name: str, config: dict[str, Any], views: int, precision: str
 ) -> None:
-    """Also from no view at all, from where it gets zeros."""
+    """A batch without a view gives gradients of zeros."""
     module, view = connect(name, config)
     module.to(dtype_of(precision))
     tokens = torch.randn(views, 24, 32, dtype=dtype_of(precision), requires_grad=True)

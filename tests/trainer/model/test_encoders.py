@@ -1,4 +1,4 @@
-"""Vision models of transformers as encoders: the layer that was chosen, nothing behind it, all of the weights."""
+"""Vision models of transformers as encoders: the chosen layer, no layer behind it, all weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _repeatable() -> Iterator[None]:
 
 
 def encoder_of(family: str, attention: str = "sdpa", weights: str | None = None, **changes: Any) -> Any:
-    """In evaluation mode, random weights far from the initial ones unless they are loaded."""
+    """Return an encoder in evaluation mode, with loaded weights or random ones far from the initial ones."""
     encoder, _ = registry.ENCODERS[family].build({**ENCODERS[family], **changes}, weights, attention)
     if weights is None:
         randomise(encoder)
@@ -52,20 +52,20 @@ def pixels_for(encoder: Any, count: int = 2) -> Tensor:
 
 
 def hidden_states(model: Any, pixels: Tensor) -> list[Tensor]:
-    """What each layer gives, by hooks on transformers' own forward: index 0 is what the first layer takes."""
+    """Return each layer's output by hooks on transformers' own forward pass. Index 0 is the first layer's input."""
     stack = getattr(model.encoder, "layers", None) or getattr(model.encoder, "layer", None) or model.encoder.stages
-    found: list[Tensor] = []
-    hooks = [stack[0].register_forward_pre_hook(lambda _, args: found.append(args[0]))]
-    hooks += [layer.register_forward_hook(lambda _, __, out: found.append(out)) for layer in stack]
+    actual: list[Tensor] = []
+    hooks = [stack[0].register_forward_pre_hook(lambda _, args: actual.append(args[0]))]
+    hooks += [layer.register_forward_hook(lambda _, __, out: actual.append(out)) for layer in stack]
     model(pixels)
     for hook in hooks:
         hook.remove()
-    return found
+    return actual
 
 
 def last(model: Any, pixels: Tensor) -> Tensor:
-    found: Tensor = model(pixels).last_hidden_state
-    return found
+    actual: Tensor = model(pixels).last_hidden_state
+    return actual
 
 
 def rows_of(maps: Tensor) -> Tensor:
@@ -107,9 +107,9 @@ def test_an_encoder_gives_what_transformers_gives(case: str, attention: str) -> 
     theirs.load_state_dict(encoder.model.state_dict())
     pixels = pixels_for(encoder)
     with torch.no_grad():
-        expected, found = expect(theirs, pixels), encoder(pixels)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
-    assert found.shape == (2, encoder.view.count, encoder.width)
+        expected, actual = expect(theirs, pixels), encoder(pixels)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    assert actual.shape == (2, encoder.view.count, encoder.width)
     rows, columns = encoder.view.grid
     assert rows * columns == encoder.view.count
 
@@ -291,10 +291,10 @@ def test_sam_with_an_interpolated_neck_is_deepseek_vls() -> None:
     maps: list[Tensor] = []
     encoder.neck.register_forward_hook(lambda _, __, out: maps.append(out))
     with torch.no_grad():
-        found = encoder(torch.randn(2, 3, 64, 64))
+        actual = encoder(torch.randn(2, 3, 64, 64))
         expected = rows_of(theirs(maps[0]))
-    assert (encoder.view, found.shape) == (ViewTokens(9, (3, 3)), (2, 9, 64))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    assert (encoder.view, actual.shape) == (ViewTokens(9, (3, 3)), (2, 9, 64))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     assert encoder.configuration()["neck_grid"] == 12
 
 

@@ -1,4 +1,4 @@
-"""FLOPs by formula are those of torch's counter, part by part at full size and for whole steps of small models."""
+"""FLOPs by formula equal those of torch's counter, by part at full size and for whole steps of small models."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECIPES = Path(__file__).parents[3] / "recipes"
 
 
 def full_size(recipe: str) -> VisionLanguageModel:
-    """A shipped recipe's model without memory."""
+    """Build a shipped recipe's model on the meta device."""
     settings = load(Recipe, RECIPES / recipe).model
     vision = {name: dataclasses.replace(encoder, weights=None) for name, encoder in settings.vision.items()}
     settings = dataclasses.replace(
@@ -45,14 +45,14 @@ def full_size(recipe: str) -> VisionLanguageModel:
 
 
 def by_torch(module: nn.Module, shape: tuple[int, ...]) -> int:
-    """What torch's counter says of a module on the meta device."""
+    """Return the count of torch's counter for a module on the meta device."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(torch.empty(shape, device="meta"))
     return counter.get_total_flops()
 
 
 def counted_forward(language: LanguageModel, lengths: list[list[int]]) -> int:
-    """What torch's counter says of a language model's forward pass over such rows, with logits for each token."""
+    """Return torch's count for a language model's forward pass over such rows, with logits for each token."""
     shape = (len(lengths), max(map(sum, lengths)))
     positions = torch.zeros(shape, dtype=torch.int64, device="meta")
     embeddings = torch.empty(*shape, language.hidden_size, device="meta")
@@ -118,7 +118,7 @@ NOT_COUNTED = 1  # of the head's three passes: torch's counter does not know `ad
 
 
 def step_of(model: VisionLanguageModel, batch: Batch) -> int:
-    """What torch's counter says of a step, forward and backward."""
+    """Return torch's count for a step, forward and backward."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # it does not know the CPU's kernel
         total, *_ = model(batch)
         total.backward()
@@ -132,7 +132,7 @@ def parts_of(model: VisionLanguageModel, batch: Batch) -> dict[str, PartFlops]:
 
 
 def sam_alone(model: VisionLanguageModel) -> int:
-    """What torch's counter says of the encoder for one image, backward too where it trains."""
+    """Return torch's count for the encoder and one image, with the backward pass if the encoder is trained."""
     encoder = model.encoders["vary"]
     size = encoder.preprocess.size
     trains = any(parameter.requires_grad for parameter in encoder.parameters())
@@ -158,7 +158,7 @@ def test_a_step_with_frozen_encoders() -> None:
 
 
 def test_a_step_with_a_frozen_language_model_goes_back_through_it() -> None:
-    """LLaVA's first stage: only the connectors train, the gradient reaches them through the language model."""
+    """In LLaVA's first stage only the connectors are trained, by a gradient through the language model."""
     settings = tiny_settings("qwen2", frozen=True)
     settings = dataclasses.replace(settings, language=dataclasses.replace(settings.language, frozen=True))
     model, _ = tiny_build(settings, attention="eager")

@@ -1,4 +1,4 @@
-"""Any causal language model of transformers, if it does what packed rows and the loss rely on; else it is refused."""
+"""Any causal language model of transformers is accepted if it meets the assumptions of packed rows and of the loss."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_a_model_that_fits_comes_back_from_its_configuration(
     again = any_language(attention=attention, **language.configuration())
     again.load_state_dict(language.state_dict())
     ids, positions = torch.arange(5)[None], torch.tensor([[0, 1, 2, 0, 1]])
-    found, expected = (each.eval().hidden_states(each.embed(ids), positions, ((3, 2),)) for each in (again, language))
-    assert torch.equal(found, expected)
+    actual, expected = (each.eval().hidden_states(each.embed(ids), positions, ((3, 2),)) for each in (again, language))
+    assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize(

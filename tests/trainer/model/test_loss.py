@@ -1,4 +1,4 @@
-"""Chunked cross-entropy is plain cross-entropy; a step's loss and gradient do not depend on how it is cut up."""
+"""Chunked cross-entropy equals plain cross-entropy. A step's loss and gradient do not depend on its split."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ PICTURES = tuple(number for number, (_, images) in enumerate(SIZES) if images)
 
 
 def head(count: int, *, width: int = 16, rows: int = 50, spread: float = 0.3) -> tuple[Tensor, Tensor, Tensor]:
-    """Hidden states, a head and labels, all of which want a gradient that can have one."""
+    """Return hidden states, a head and labels. The first two require a gradient."""
     torch.manual_seed(0)
     weight = (spread * torch.randn(rows, width)).requires_grad_()
     return torch.randn(count, width, requires_grad=True), weight, torch.randint(rows, (count,))
 
 
 def chunks_of(positions: int, weight: Tensor) -> dict[str, int]:
-    """The argument with which so many positions go through the head at a time."""
+    """Return the `chunk_bytes` for so many positions per chunk."""
     return {"chunk_bytes": positions * len(weight) * (4 if weight.dtype == dtype_of("fp32") else 6)}
 
 
@@ -51,11 +51,11 @@ def test_equals_plain_cross_entropy_with_gradients(count: int, upstream: float) 
     plain = F.cross_entropy(hidden @ weight.T, labels, reduction="none")
     expected = torch.autograd.grad(upstream * plain.sum(), [hidden, weight])
     total, losses = token_losses(hidden, weight, labels, **chunks_of(8, weight))
-    found = torch.autograd.grad(upstream * total, [hidden, weight])
+    actual = torch.autograd.grad(upstream * total, [hidden, weight])
 
     torch.testing.assert_close(losses, plain, atol=1e-6, rtol=0)
     torch.testing.assert_close(total, plain.sum(), atol=1e-6 * count, rtol=1e-6)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(actual, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6 * float(theirs.abs().max()), rtol=0)
     assert not losses.requires_grad
 
@@ -64,8 +64,8 @@ def test_a_head_that_is_also_the_embeddings_gets_both_gradients() -> None:
     _, weight, labels = head(21)
     ids = labels.roll(3)
     (expected,) = torch.autograd.grad(F.cross_entropy(weight[ids].tanh() @ weight.T, labels, reduction="sum"), weight)
-    (found,) = torch.autograd.grad(token_losses(weight[ids].tanh(), weight, labels, **chunks_of(4, weight))[0], weight)
-    torch.testing.assert_close(found, expected, atol=1e-6 * float(expected.abs().max()), rtol=0)
+    (actual,) = torch.autograd.grad(token_losses(weight[ids].tanh(), weight, labels, **chunks_of(4, weight))[0], weight)
+    torch.testing.assert_close(actual, expected, atol=1e-6 * float(expected.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("trained", [(True, False), (False, True)])
@@ -79,7 +79,7 @@ def test_only_what_trains_gets_a_gradient(trained: tuple[bool, bool]) -> None:
 
 
 class Largest(TorchDispatchMode):
-    """Notes the shape of every tensor that an operation makes, and not merely shows anew."""
+    """A mode that records the shape of every tensor that an operation creates, except views."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,24 +134,24 @@ def test_without_gradient_there_are_losses_alone() -> None:
 @pytest.mark.parametrize("spread", [0.1, 1.0])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_sixteen_bits_are_as_near_to_the_truth_as_the_plain_computation(precision: str, spread: float) -> None:
-    """Losses and both gradients; the head's also where plain micro-batches are as many as there are chunks."""
+    """Losses and both gradients agree. The head's gradient is also compared with one micro-batch per chunk."""
     hidden, weight, labels = head(256, rows=400, spread=spread)
     hidden, weight = (t.detach().to(dtype_of(precision)).requires_grad_() for t in (hidden, weight))
     exact_hidden, exact_weight = (t.detach().double().requires_grad_() for t in (hidden, weight))
     exact = F.cross_entropy(exact_hidden @ exact_weight.T, labels, reduction="sum") / 256
     exact.backward()
 
-    def error(found: Tensor | None, truth: Tensor | None) -> float:
-        assert found is not None and truth is not None
-        return float((found.double() - truth).norm() / truth.norm())
+    def error(actual: Tensor | None, truth: Tensor | None) -> float:
+        assert actual is not None and truth is not None
+        return float((actual.double() - truth).norm() / truth.norm())
 
     def errors(pieces: int, *, plainly: bool) -> list[float]:
         total, hidden.grad, weight.grad = torch.zeros(()), None, None
-        for states, wanted in zip(hidden.chunk(pieces), labels.chunk(pieces), strict=True):
+        for states, target in zip(hidden.chunk(pieces), labels.chunk(pieces), strict=True):
             if plainly:
-                part = F.cross_entropy((states @ weight.T).float(), wanted, reduction="sum") / 256
+                part = F.cross_entropy((states @ weight.T).float(), target, reduction="sum") / 256
             else:
-                part = token_losses(states, weight, wanted, **chunks_of(64, weight))[0] / 256
+                part = token_losses(states, weight, target, **chunks_of(64, weight))[0] / 256
             part.backward()
             total += part.detach()
         return [
@@ -170,7 +170,7 @@ def test_sixteen_bits_are_as_near_to_the_truth_as_the_plain_computation(precisio
 
 
 def test_a_sum_that_fp16_does_not_hold_is_a_mean_until_it_is_scaled() -> None:
-    """65,504 is fp16's largest number: what all tokens agree on is more, the mean of it, which trains, is not."""
+    """The sum of the tokens' gradients exceeds fp16's largest number, 65,504. Their mean, which is used, does not."""
     hidden = torch.full((4096, 2), 64.0, dtype=dtype_of("fp16"), requires_grad=True)
     weight = torch.zeros(8, 2, dtype=dtype_of("fp16"), requires_grad=True)
     total, _ = token_losses(hidden, weight, torch.zeros(4096, dtype=torch.long), **chunks_of(512, weight))
@@ -180,7 +180,7 @@ def test_a_sum_that_fp16_does_not_hold_is_a_mean_until_it_is_scaled() -> None:
 
 
 def test_a_sure_token_still_pulls_in_sixteen_bits() -> None:
-    """1 - 2e-4 rounds to 1 in bf16; what is left of it must not."""
+    """A probability of 1 - 2e-4 rounds to 1 in bf16, but its gradient must not round to 0."""
     hidden = torch.tensor([[8.5]], dtype=dtype_of("bf16"), requires_grad=True)
     weight = torch.tensor([[1.0], [0.0]], dtype=dtype_of("bf16"), requires_grad=True)
     token_losses(hidden, weight, torch.tensor([0]))[0].backward()
@@ -207,7 +207,7 @@ def test_no_supervised_token_still_backpropagates_zeros(precision: str) -> None:
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_what_is_not_finite_is_seen_and_stays_where_it_is(bad: float) -> None:
-    """Subtracting the largest logit must not hide it: the loop stops at a loss that is not finite."""
+    """Subtracting the largest logit must not hide infinity, because the loop stops at a loss that is not finite."""
     hidden, weight, labels = head(5)
     with torch.no_grad():
         hidden[3, 2] = bad
@@ -244,7 +244,7 @@ def _one_thread() -> Iterator[None]:
 
 @cache
 def plain(family: str, attention: str, only: tuple[int, ...]) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """By transformers' own forward pass, one sample at a time: loss by task ("" for all), and the gradient."""
+    """Return loss by task ("" for all) and gradient of transformers' own forward pass, one sample at a time."""
     model = tiny_model(family, attention)
     lm = model.language.model
     lm.set_attn_implementation(attention)
@@ -258,8 +258,8 @@ def plain(family: str, attention: str, only: tuple[int, ...]) -> tuple[dict[str,
             features = model.encode_images(pixels, encoded.image_sizes)
             embeddings = embeddings.masked_scatter((ids == IMAGE)[..., None], features)
         logits = lm(inputs_embeds=embeddings, use_cache=False).logits[0]
-        found = F.cross_entropy(logits[:-1], labels[1:], reduction="none")[labels[1:] >= 0]
-        losses.setdefault(encoded.task, []).append(found)
+        actual = F.cross_entropy(logits[:-1], labels[1:], reduction="none")[labels[1:] >= 0]
+        losses.setdefault(encoded.task, []).append(actual)
     by_task = {task: torch.cat(parts) for task, parts in losses.items()}
     whole = torch.cat(list(by_task.values())).mean()
     whole.backward()
@@ -267,8 +267,8 @@ def plain(family: str, attention: str, only: tuple[int, ...]) -> tuple[dict[str,
     return {"": whole.item()} | {task: loss.mean().item() for task, loss in by_task.items()}, gradient
 
 
-def agree(family: str, attention: str, way: Way, found: tuple[StepResult, dict[str, Tensor]]) -> None:
-    result, gradient = found
+def agree(family: str, attention: str, way: Way, actual: tuple[StepResult, dict[str, Tensor]]) -> None:
+    result, gradient = actual
     losses, expected = plain(family, attention, way.only)
     assert result.loss == pytest.approx(losses[""], rel=1e-6)
     assert result.task_losses == pytest.approx({task: loss for task, loss in losses.items() if task}, rel=1e-6)
@@ -322,18 +322,18 @@ def test_loss_and_gradient_of_two_ranks_are_those_of_one(tmp_path: Path) -> None
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=200)[0] for process in ranks]
+        message = [process.communicate(timeout=200)[0] for process in ranks]
     finally:
         for process in ranks:
             process.kill()
-    assert [process.returncode for process in ranks] == [0, 0], "".join(said)
+    assert [process.returncode for process in ranks] == [0, 0], "".join(message)
     of_rank = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
     for family, attention in CASES:
         for name, way in ON_TWO_RANKS.items():
-            found = [each[family, attention, name] for each in of_rank]
-            agree(family, attention, way, found[0])
-            assert found[0][0] == found[1][0]
-            assert all(torch.equal(found[0][1][part], found[1][1][part]) for part in found[0][1])
+            actual = [each[family, attention, name] for each in of_rank]
+            agree(family, attention, way, actual[0])
+            assert actual[0][0] == actual[1][0]
+            assert all(torch.equal(actual[0][1][part], actual[1][1][part]) for part in actual[0][1])
 
 
 @pytest.mark.parametrize(("family", "attention"), CASES)

@@ -1,4 +1,4 @@
-"""What is held at once: encoders in chunks, activations made again, and each part's own gradient checkpointing."""
+"""Peak memory: encoders in chunks, recomputed activations, and gradient checkpointing by part."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _repeatable() -> Iterator[None]:
 
 
 def make(kind: str) -> tuple[VisionEncoder, list[int]]:
-    """An encoder that trains, and the images of each call of it."""
+    """Return a trained encoder, and a list of the number of images in each call."""
     encoder, _ = ENCODERS[kind].build({"sam": SAM, "clip": CLIP}[kind], None, "sdpa")
     calls: list[int] = []
     encoder.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
@@ -50,7 +50,7 @@ def pictures(encoder: VisionEncoder, count: int) -> Tensor:
 
 
 def allow(monkeypatch: pytest.MonkeyPatch, encoder: VisionEncoder, images: float) -> None:
-    """Memory for so many images at once, as the encoder counts it in the precision it has."""
+    """Set the memory of a chunk to that of so many images in the encoder's precision."""
     itemsize = next(encoder.parameters()).dtype.itemsize
     image_bytes = 3 * encoder.preprocess.size**2 * encoder.numbers_per_pixel * itemsize
     monkeypatch.setattr(chunked_encoder, "_CHUNK_BYTES", images * image_bytes)
@@ -74,8 +74,8 @@ def test_an_encoder_takes_as_many_images_at_once_as_memory_allows(
     assert calls == chunks
     torch.testing.assert_close(features, whole, rtol=1e-5, atol=1e-5)
     largest = max(float(gradient.abs().max()) for gradient in expected)
-    for found, wanted in zip(torch.autograd.grad(features, trained, upstream), expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6 * largest)
+    for actual, target in zip(torch.autograd.grad(features, trained, upstream), expected, strict=True):
+        torch.testing.assert_close(actual, target, rtol=0, atol=1e-6 * largest)
 
     calls.clear()
     encoder.requires_grad_(False)
@@ -104,8 +104,8 @@ def test_pixels_of_all_images_are_never_numbers_at_once(monkeypatch: pytest.Monk
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal largest
             result = function(*args, **(kwargs or {}))
-            made = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.is_floating_point()]
-            largest = max([largest, *(tensor.numel() for tensor in made)])
+            built = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.is_floating_point()]
+            largest = max([largest, *(tensor.numel() for tensor in built)])
             return result
 
     with Watch():
@@ -114,7 +114,7 @@ def test_pixels_of_all_images_are_never_numbers_at_once(monkeypatch: pytest.Monk
 
 
 def test_recomputing_one_chunk_holds_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a chunk whose turn has come the activations are gone before the next one's are made."""
+    """A chunk's activations are freed before the next chunk's are computed."""
     encoder, _ = make("sam")
     encoder.enable_gradient_checkpointing()
     allow(monkeypatch, encoder, 1)
@@ -133,7 +133,7 @@ def test_recomputing_one_chunk_holds_no_other(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_gradients_of_a_chunk_are_added_up_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a chunk's backward pass is at its end, its first gradient has long gone into the sum."""
+    """At the end of a chunk's backward pass its first gradient is already added to the sum."""
     encoder, _ = make("sam")
     allow(monkeypatch, encoder, 1)
     features = chunked_encoder.encode(encoder, pictures(encoder, 3))
@@ -144,11 +144,11 @@ def test_gradients_of_a_chunk_are_added_up_as_they_come(monkeypatch: pytest.Monk
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = function(*args, **(kwargs or {}))
             if function is torch.ops.aten.convolution_backward.default:
-                shapes = [made.shape if made is not None else None for made in result]
+                shapes = [built.shape if built is not None else None for built in result]
                 if encoder.patch_embed.proj.weight.shape in shapes:
                     held.append(len({ref.cdata for ref in of_first if not ref.expired()}))
-            made = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.shape == encoder.net_3.weight.shape]
-            of_first.update(StorageWeakRef(t.untyped_storage()) for t in made if t.data_ptr() != weight)
+            built = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.shape == encoder.net_3.weight.shape]
+            of_first.update(StorageWeakRef(t.untyped_storage()) for t in built if t.data_ptr() != weight)
             return result
 
     weight = encoder.net_3.weight.data_ptr()
@@ -170,7 +170,7 @@ def test_a_frozen_encoder_keeps_its_own_precision() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_sam_has_no_map_of_all_pairs_and_a_fused_kernel(precision: str) -> None:
-    """Neither scores nor a bias nor their gradients: 576 patches, and nothing of 576 × 576 numbers."""
+    """With 576 patches no tensor has 576 × 576 numbers: no scores, no bias, and none of their gradients."""
     config = {**SAM, "image_size": 192, "patch_size": 8, "width": 16, "heads": 2, "depth": 2, "global_layers": [1]}
     encoder, _ = ENCODERS["sam"].build(config, None, "sdpa")
     encoder.to(dtype_of(precision)).train()
@@ -180,8 +180,8 @@ def test_sam_has_no_map_of_all_pairs_and_a_fused_kernel(precision: str) -> None:
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal largest
             result = function(*args, **(kwargs or {}))
-            made = [tensor for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
-            largest = max([largest, *(tensor.untyped_storage().nbytes() // tensor.itemsize for tensor in made)])
+            built = [tensor for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
+            largest = max([largest, *(tensor.untyped_storage().nbytes() // tensor.itemsize for tensor in built)])
             if "scaled_dot_product" in str(function):
                 kernels.add(str(function))
             return result
@@ -197,7 +197,7 @@ def test_sam_has_no_map_of_all_pairs_and_a_fused_kernel(precision: str) -> None:
     ("backend", "precision"), [(SDPBackend.FLASH_ATTENTION, "bf16"), (SDPBackend.EFFICIENT_ATTENTION, "fp32")]
 )
 def test_fused_kernels_of_a_gpu_take_sams_fields(backend: SDPBackend, precision: str) -> None:
-    """Windows and whole images of SAM-B's size, 96 and 192 channels of a head, forward and backward."""
+    """Windows and whole images have SAM-B's size, with 96 and 192 channels per head, forward and backward."""
     config = {"width": 128, "heads": 2, "depth": 2, "global_layers": [1], "neck": 16, "conv_channels": [24, 32]}
     encoder, _ = ENCODERS["sam"].build(config, None, "sdpa")
     for block in encoder.blocks:
@@ -206,9 +206,9 @@ def test_fused_kernels_of_a_gpu_take_sams_fields(backend: SDPBackend, precision:
     expected = encoder(pixels).detach()
     encoder.to("cuda", dtype_of(precision))
     with sdpa_kernel(backend):  # and no other: an error where it does not take them
-        found = encoder(pixels.to("cuda", dtype_of(precision)))
-        found.sum().backward()
-    error = (found.detach().float().cpu() - expected).norm() / expected.norm()
+        actual = encoder(pixels.to("cuda", dtype_of(precision)))
+        actual.sum().backward()
+    error = (actual.detach().float().cpu() - expected).norm() / expected.norm()
     assert error < (0.05 if precision == "bf16" else 5e-3)
     assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters())
 
@@ -219,10 +219,10 @@ def test_fused_kernels_of_a_gpu_take_sams_fields(backend: SDPBackend, precision:
 def test_a_rebuilt_activation_is_not_kept() -> None:
     x, weight = torch.randn(6, 8, requires_grad=True), torch.randn(4, 8, requires_grad=True)
     expected = torch.autograd.grad(F.linear(F.gelu(x), weight).square().sum(), [x, weight])
-    made: list[int] = []
+    built: list[int] = []
 
     def active() -> Tensor:
-        made.append(1)
+        built.append(1)
         return F.gelu(x)
 
     hidden = active()
@@ -232,14 +232,14 @@ def test_a_rebuilt_activation_is_not_kept() -> None:
     del hidden
     gc.collect()
     assert gone() is None
-    found = torch.autograd.grad(out.square().sum(), [x, weight])
-    assert len(made) == 2
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    actual = torch.autograd.grad(out.square().sum(), [x, weight])
+    assert len(built) == 2
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_forward_pass_without_a_backward_pass_leaves_nothing_behind(checkpointing: bool) -> None:
-    """Attention keeps what it gives; kept with its graph it would keep itself for ever."""
+    """Attention saves its own output. Saved with its graph, the output would keep itself alive for ever."""
     encoder, _ = make("sam")
     if checkpointing:
         encoder.enable_gradient_checkpointing()
@@ -258,29 +258,29 @@ def test_what_is_not_named_is_kept_as_ever() -> None:
     twice = 2 * x
     with recompute((twice, lambda: 2 * x)):
         out = twice * other.exp()
-    found = torch.autograd.grad(out.sum(), [x, other])
-    assert torch.equal(found[0], 2 * other.exp())
-    assert torch.equal(found[1], 2 * x * other.exp())
+    actual = torch.autograd.grad(out.sum(), [x, other])
+    assert torch.equal(actual[0], 2 * other.exp())
+    assert torch.equal(actual[1], 2 * x * other.exp())
 
 
 def kept_numbers(run: Callable[[], Any], without: nn.Module) -> int:
-    """Numbers that autograd keeps for a backward pass through `run()`, parameters not counted."""
+    """Return the number of floats that autograd saves for a backward pass through `run()`, without parameters."""
     known = {parameter.data_ptr() for parameter in without.parameters()}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         if tensor.untyped_storage().data_ptr() not in known and tensor.is_floating_point():
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // tensor.itemsize
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // tensor.itemsize
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = run()
     assert result is not None  # alive until here, so that no memory is used, and counted, twice
-    return sum(kept.values())
+    return sum(saved.values())
 
 
 def test_what_a_block_of_sam_keeps() -> None:
-    """Its input, q, k, v, the wide output of attention, what is added to the input, and what the MLP's GELU takes."""
+    """A block saves its input, q, k, v, attention's wide output, the sum after attention, and the GELU's input."""
     encoder, _ = make("sam")
     block = encoder.blocks[1]  # attends over the whole image: 64 patches of 32 channels, 2 heads
     x = torch.randn(1, 8, 8, 32, requires_grad=True)
@@ -288,14 +288,14 @@ def test_what_a_block_of_sam_keeps() -> None:
     hooks = torch.autograd.graph.saved_tensors_hooks
 
     class Spy(hooks):
-        """Also sees what comes through the hooks of `recompute`, that is what these keep."""
+        """Count also the tensors that pass through the hooks of `recompute`."""
 
         def __init__(self, pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> None:
             def note(tensor: Tensor) -> Any:
-                kept = pack(tensor)
-                if isinstance(kept, Tensor):
-                    held.append(kept)
-                return kept
+                saved = pack(tensor)
+                if isinstance(saved, Tensor):
+                    held.append(saved)
+                return saved
 
             super().__init__(note, unpack)
 
@@ -317,8 +317,8 @@ def test_a_recomputed_block_keeps_its_input_and_rebuilds_nothing_beside() -> Non
     x = torch.randn(1, 8, 8, 32, requires_grad=True)
     expected = torch.autograd.grad(block(x).square().sum(), [x, *block.parameters()])
     assert kept_numbers(lambda: checkpointed(block, x), block) <= x.numel()
-    found = torch.autograd.grad(checkpointed(block, x).square().sum(), [x, *block.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    actual = torch.autograd.grad(checkpointed(block, x).square().sum(), [x, *block.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
 # --- gradient checkpointing per part
@@ -328,7 +328,7 @@ def test_a_recomputed_block_keeps_its_input_and_rebuilds_nothing_beside() -> Non
 @pytest.mark.parametrize("chosen", ["clip", "vary", "language"])
 def test_each_part_can_say_whether_it_is_recomputed(chosen: str, default: bool) -> None:
     def with_choice(choice: bool | None) -> dict[str, int]:
-        """By part, the numbers its forward pass keeps."""
+        """Return the number of floats that each part's forward pass saves."""
         settings = tiny_settings("qwen2")
         if chosen == "language":
             language = dataclasses.replace(settings.language, gradient_checkpointing=choice)
@@ -338,12 +338,12 @@ def test_each_part_can_say_whether_it_is_recomputed(chosen: str, default: bool) 
             settings = dataclasses.replace(settings, vision={**settings.vision, chosen: encoder})
         model, _ = tiny_build(settings, gradient_checkpointing=default)
         batch = tiny_batch(model, [2])
-        kept = {
+        saved = {
             name: kept_numbers(partial(chunked_encoder.encode, encoder, batch.pixels[name]), encoder)
             for name, encoder in model.encoders.items()
         }
         embeddings = torch.randn(*batch.input_ids.shape, 32, requires_grad=True)
-        return kept | {
+        return saved | {
             "language": kept_numbers(
                 lambda: model.language.hidden_states(embeddings, batch.positions, batch.lengths), model.language
             )

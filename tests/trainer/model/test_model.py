@@ -1,4 +1,4 @@
-"""The model computes what the papers' parts compute, trains what a recipe says, and loads all of a part or nothing."""
+"""The model computes the same as the papers' parts, trains the parts of a recipe, and loads parts as a whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trainer.convert.importer import Import
 from trainer.loader.packing import Loaded, collate
 from trainer.model.attention import BY_SAMPLE
 from trainer.model.build import build
-from trainer.model.encoders import sam
+from trainer.model.encoders import relative_attention
 from trainer.model.encoders.from_transformers import ClipEncoder
 from trainer.model.encoders.sam import SamConfig, SamEncoder, from_windows, to_windows
 from trainer.model.positions import stretch_positions
@@ -66,7 +66,7 @@ def _repeatable() -> Iterator[None]:
 
 
 def tiny_settings(language: str = "opt", *, frozen: bool = False, sam_weights: str | None = None) -> ModelSettings:
-    """One trainable SAM with OPT, or Vary-toy's pair with Qwen2."""
+    """Return settings of one trained SAM with OPT, or of Vary-toy's pair of encoders with Qwen2."""
     vision = {"vary": EncoderSettings(type="sam", config=SAM, frozen=frozen, weights=sam_weights)}
     if language == "qwen2":
         vision = {"clip": EncoderSettings(type="clip", config=CLIP, frozen=frozen), **vision}
@@ -88,7 +88,7 @@ def tiny_pixels(model: VisionLanguageModel, count: int, seed: int = 0) -> dict[s
 
 
 def tiny_batch(model: VisionLanguageModel, images: list[int], *, supervised: bool = True, seed: int = 0) -> Batch:
-    """One row per entry of `images`, with so many images, text of differing length, and its last tokens supervised."""
+    """Return one row per entry of `images`, with so many images, text of varying length, and supervised last tokens."""
     pixels = tiny_pixels(model, sum(images), seed)
     pictures = iter([{name: p[i : i + 1].numpy() for name, p in pixels.items()} for i in range(sum(images))])
     rows: list[list[Loaded]] = []
@@ -103,7 +103,7 @@ def tiny_batch(model: VisionLanguageModel, images: list[int], *, supervised: boo
 
 
 def ids_of(batch: Batch, row: int) -> Tensor:
-    """The tokens of a row without its padding."""
+    """Return the tokens of a row without padding."""
     return batch.input_ids[row, : sum(batch.lengths[row])]
 
 
@@ -121,7 +121,7 @@ def without_gradient(model: torch.nn.Module) -> list[str]:
 
 
 def their_name(name: str) -> str:
-    """transformers' name of a parameter of SAM."""
+    """Return transformers' name of a parameter of SAM."""
     names = {
         "patch_embed.proj.": "patch_embed.projection.", "blocks.": "layers.", ".norm1.": ".layer_norm1.",
         ".norm2.": ".layer_norm2.", "neck.0.": "neck.conv1.", "neck.1.": "neck.layer_norm1.", "neck.2.": "neck.conv2.",
@@ -155,8 +155,8 @@ def sam_by_transformers(ours: SamEncoder, config: SamConfig) -> SamVisionEncoder
 def test_sam_equals_transformers_and_the_two_convolutions(
     monkeypatch: pytest.MonkeyPatch, numbers_at_once: int
 ) -> None:
-    """Also its gradient, one head at a time or all of them."""
-    monkeypatch.setitem(sam._WIDE_NUMBERS, "cpu", numbers_at_once)
+    """The gradient agrees, too, with one head or all heads per call."""
+    monkeypatch.setitem(relative_attention._WIDE_NUMBERS, "cpu", numbers_at_once)
     config = SamConfig(**{**SAM, "global_layers": (1,), "conv_channels": (24, 32)})
     ours = SamEncoder(config).eval()
     randomise(ours)
@@ -165,13 +165,13 @@ def test_sam_equals_transformers_and_the_two_convolutions(
     first = F.conv2d(theirs(pixels).last_hidden_state, convolutions[0], stride=2, padding=1)
     second = F.conv2d(first, convolutions[1], stride=2, padding=1)
     with torch.no_grad():
-        found = ours(pixels)
-    assert found.shape == (2, ours.view.count, ours.width) == (2, TOKENS, 32)
+        actual = ours(pixels)
+    assert actual.shape == (2, ours.view.count, ours.width) == (2, TOKENS, 32)
     for row in range(2):
         for column in range(2):
             expected = second[:, :, row, column].detach()
             torch.testing.assert_close(
-                found[:, 2 * row + column], expected, rtol=1e-5, atol=1e-5 * expected.abs().max()
+                actual[:, 2 * row + column], expected, rtol=1e-5, atol=1e-5 * expected.abs().max()
             )
 
     upstream = torch.randn_like(second)
@@ -180,7 +180,7 @@ def test_sam_equals_transformers_and_the_two_convolutions(
     of_convolutions = [weight.grad for weight in convolutions]
     ours.zero_grad()
     with_gradient = ours(pixels)
-    torch.testing.assert_close(with_gradient, found, rtol=1e-5, atol=float(1e-5 * found.abs().max()))
+    torch.testing.assert_close(with_gradient, actual, rtol=1e-5, atol=float(1e-5 * actual.abs().max()))
     with_gradient.transpose(1, 2).reshape(upstream.shape).backward(upstream)
     found_of = {their_name(name): p.grad for name, p in ours.named_parameters()}
     for name, expected in zip(("net_2.weight", "net_3.weight"), of_convolutions, strict=True):
@@ -192,15 +192,15 @@ def test_sam_equals_transformers_and_the_two_convolutions(
 
 @pytest.mark.parametrize("numbers", [1, 3 * 2 * 8 * 64, 2**22])  # rows of queries at once: 1, 3 of 8, all
 def test_sam_is_the_same_with_a_gradient_and_without(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.model.encoders.sam._BIAS_NUMBERS", numbers)
+    monkeypatch.setattr("trainer.model.encoders.relative_attention._BIAS_NUMBERS", numbers)
     config = SamConfig(**{**SAM, "global_layers": (1,), "conv_channels": (24, 32)})
     encoder = SamEncoder(config).eval()
     randomise(encoder)
     pixels = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        found = encoder(pixels)
+        actual = encoder(pixels)
     expected = encoder(pixels).detach()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=float(1e-5 * expected.abs().max()))
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=float(1e-5 * expected.abs().max()))
 
 
 def test_windows_come_back_as_they_went() -> None:
@@ -411,21 +411,21 @@ def test_generation_in_a_batch_equals_one_by_one_and_plain_greedy(language: str)
 
 
 def greedy_without_cache(model: VisionLanguageModel, ids: Tensor, pixels: dict[str, Tensor], count: int) -> list[int]:
-    found: list[int] = []
+    actual: list[int] = []
     with torch.no_grad():
         embeddings = model.language.embed(ids)
         if (ids == IMAGE).any():
             sizes = [(8, 8)] * len(pixels["vary"])
             embeddings[ids == IMAGE] = model.encode_images(pixels, sizes)
-        while len(found) < count:
+        while len(actual) < count:
             length = len(embeddings)
             hidden = model.language.hidden_states(embeddings[None], torch.arange(length)[None], ((length,),))
             token = int((hidden[0, -1] @ model.language.head.T).argmax())
-            found.append(token)
+            actual.append(token)
             if token == EOS:
                 break
             embeddings = torch.cat([embeddings, model.language.embed(torch.tensor([token]))])
-    return found
+    return actual
 
 
 def test_generation_stops_at_the_end_token_and_at_the_last_position() -> None:
@@ -522,7 +522,7 @@ def test_a_recipe_that_cannot_be_built_is_told_why(settings: ModelSettings, mess
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
-    """A trained Vary-tiny as the project exports it."""
+    """Export a trained Vary-tiny."""
     model, _ = tiny_build(tiny_settings(), seed=3)
     randomise(model)
     folder = tmp_path / "tiny-v1.0"  # a dot in a folder's name is no suffix
@@ -544,11 +544,11 @@ def test_the_vision_vocabulary_moves_from_tiny_to_toy(export: Path) -> None:
 def test_a_tied_language_model_comes_back_from_an_export(export: Path) -> None:
     stored = load_file(export / "model.safetensors")
     names = {"language.model.lm_head.weight", "language.model.model.decoder.embed_tokens.weight"}
-    (kept,) = names & stored.keys()  # safetensors stores a tied tensor once
+    (saved,) = names & stored.keys()  # safetensors stores a tied tensor once
     language, loaded = LANGUAGE_MODELS["opt"].build(LANGUAGE["opt"], str(export), "sdpa", vocabulary=VOCABULARY)
     assert loaded.random == ()
-    assert torch.equal(language.head, stored[kept])
-    assert torch.equal(language.model.get_input_embeddings().weight, stored[kept])
+    assert torch.equal(language.head, stored[saved])
+    assert torch.equal(language.model.get_input_embeddings().weight, stored[saved])
 
 
 def test_weights_of_another_shape_are_refused(export: Path) -> None:
@@ -592,7 +592,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def opt_folder(tmp_path: Path) -> Path:
-    """An OPT of 20 positions and 50 rows as transformers saves it."""
+    """Save an OPT of 20 positions and 50 rows by transformers."""
     model = OPTForCausalLM(OPTConfig(**{**LANGUAGE["opt"], "max_position_embeddings": 20, "vocab_size": 50}))
     randomise(model)
     model.save_pretrained(tmp_path)
@@ -622,7 +622,7 @@ def test_opt_gets_more_positions_and_rows_and_keeps_what_it_has(opt_folder: Path
 
 
 def test_an_exported_language_model_grows_as_a_folder_of_transformers_does(opt_folder: Path, tmp_path: Path) -> None:
-    """So a recipe says the same of both: more positions, more rows than the weights have."""
+    """One recipe fits both: it has more positions and more rows than the weights."""
     Import(opt_folder).write(tmp_path / "ours")
     part = yaml.safe_load((tmp_path / "ours" / "part.yaml").read_text())
     config = {**part["config"], "max_position_embeddings": 40}
@@ -646,17 +646,17 @@ def test_an_exported_language_model_grows_as_a_folder_of_transformers_does(opt_f
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "stated"),
     [
         ("num_hidden_layers", 10**9, "expected at most"),
         ("num_attention_heads", 0, "zero"),
         ("hidden_size", "x", "hidden_size"),
     ],
 )
-def test_a_config_of_a_folder_that_makes_no_model(opt_folder: Path, key: str, value: object, said: str) -> None:
+def test_a_config_of_a_folder_that_makes_no_model(opt_folder: Path, key: str, value: object, stated: str) -> None:
     file = opt_folder / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=stated) as error:
         LANGUAGE_MODELS["opt"].build({}, str(opt_folder), "sdpa", vocabulary=9)
     assert str(opt_folder) in str(error.value) and "\n" not in str(error.value)
 

@@ -1,4 +1,4 @@
-"""What is optional is missed nowhere: kernels of others are used where they are installed, and only then."""
+"""Optional packages: their kernels are used if they are installed, and the project works without them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ABSENT = ("flash_attn", "flash_attn_2_cuda", "xformers", "triton", "liger_kernel
 
 
 def without(code: str) -> str:
-    """Runs `code` where none of the optional packages can be imported; its output."""
+    """Run `code` in a process that cannot import the optional packages. Return its output."""
     blocked = f"import sys; sys.modules.update(dict.fromkeys({ABSENT}))\n"  # None: an import of it fails
     done = subprocess.run([sys.executable, "-c", blocked + code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -29,7 +29,7 @@ def without(code: str) -> str:
 
 
 def entry_points() -> list[str]:
-    """Modules that are started as commands."""
+    """Return the modules that are started as commands."""
     paths = [path for package in ("datagen", "trainer", "pipelines") for path in sorted((ROOT / package).rglob("*.py"))]
     started = [path.relative_to(ROOT) for path in paths if '\nif __name__ == "__main__":' in path.read_text()]
     return [".".join(path.with_suffix("").parts) for path in started]
@@ -37,20 +37,23 @@ def entry_points() -> list[str]:
 
 def test_every_entry_point_imports_without_what_is_optional() -> None:
     names = entry_points()
-    assert {"trainer.run", "trainer.evaluate", "pipelines.run", "datagen.pdf"} <= set(names)
-    said = without(f"import importlib\nfor name in {names}: importlib.import_module(name)\nprint('all')")
-    assert said.splitlines()[-1] == "all"
+    assert {
+        "trainer.run",
+        *(f"{name}.__main__" for name in ("trainer.evaluate", "pipelines.run", "datagen.pdf")),
+    } <= set(names)
+    message = without(f"import importlib\nfor name in {names}: importlib.import_module(name)\nprint('all')")
+    assert message.splitlines()[-1] == "all"
 
 
 def test_a_step_runs_without_what_is_optional() -> None:
-    said = without(
+    message = without(
         "import torch\n"
         "from tests.trainer.ranks import make_model, micro_batches\n"
         "model = make_model('untied')\n"
         "for batch in micro_batches(0, 0, 1, model.layout): model(batch)[0].backward()\n"
         "print(all(p.grad is not None for p in model.parameters() if p.requires_grad))"
     )
-    assert said.splitlines()[-1] == "True"
+    assert message.splitlines()[-1] == "True"
 
 
 def test_nothing_is_compiled_by_default() -> None:
@@ -60,8 +63,8 @@ def test_nothing_is_compiled_by_default() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """What a stand-in for the package is asked for, on what says it has a CUDA device."""
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Install a stand-in for the package and a pretended CUDA device. Return the calls of the stand-in."""
     calls: list[tuple[str, dict[str, Any]]] = []
     package, transformers = ModuleType("liger_kernel"), ModuleType("liger_kernel.transformers")
     for family in ("llama", "mistral", "qwen2"):
@@ -79,10 +82,10 @@ def model_of(family: str) -> Any:
     return LANGUAGE_MODELS[family].build(CONFIGS[family], None, "sdpa", vocabulary=60)[0].model
 
 
-def test_liger_is_asked_for_its_kernels_and_not_for_its_loss(asked: list[tuple[str, dict[str, Any]]]) -> None:
+def test_liger_is_asked_for_its_kernels_and_not_for_its_loss(requested: list[tuple[str, dict[str, Any]]]) -> None:
     model = model_of("qwen2")
     assert apply_liger(model)
-    ((name, options),) = asked
+    ((name, options),) = requested
     assert name == "apply_liger_kernel_to_qwen2"
     assert options.pop("model") is model
     assert options == {
@@ -91,20 +94,20 @@ def test_liger_is_asked_for_its_kernels_and_not_for_its_loss(asked: list[tuple[s
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2"])
-def test_liger_knows_three_architectures(asked: list[tuple[str, dict[str, Any]]], family: str) -> None:
+def test_liger_knows_three_architectures(requested: list[tuple[str, dict[str, Any]]], family: str) -> None:
     model = model_of("qwen2")
     model.config.model_type = family
     assert apply_liger(model)
-    assert [name for name, _ in asked] == [f"apply_liger_kernel_to_{family}"]
+    assert [name for name, _ in requested] == [f"apply_liger_kernel_to_{family}"]
 
 
-def test_others_do_without(asked: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_do_without(requested: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> None:
     assert not apply_liger(model_of("opt"))  # LayerNorm, GELU and learned positions
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 1))  # a GTX 1080 Ti, which Triton is not for
     assert not apply_liger(model_of("qwen2"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert not apply_liger(model_of("qwen2"))
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize("forbidden", [True, False])

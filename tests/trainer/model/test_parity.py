@@ -1,4 +1,4 @@
-"""With equal weights our model gives the numbers of the released Vary-toy and Vary-tiny, and so do transformers' parts.
+"""With equal weights our model computes the numbers of the released Vary-toy and Vary-tiny, and of transformers' parts.
 
 `benchmarks/released.py` states the release again; here it is first held to transformers' own modules, so that one
 misreading cannot stand in both, and then our model is held to it: logits, greedy tokens, loss and gradients.
@@ -80,12 +80,12 @@ def _repeatable() -> Iterator[None]:
 
 
 @torch.no_grad()
-def assert_near(found: Tensor, expected: Tensor, share: float = SMALL) -> None:
-    """Within `share` of the largest expected number, everywhere."""
-    assert found.shape == expected.shape
+def assert_near(actual: Tensor, expected: Tensor, share: float = SMALL) -> None:
+    """Assert a difference of at most `share` × the largest expected number."""
+    assert actual.shape == expected.shape
     largest = float(expected.abs().max())
     assert largest > 0
-    assert float((found - expected).abs().max()) <= share * largest
+    assert float((actual - expected).abs().max()) <= share * largest
 
 
 def pair(sizes: ToySizes | TinySizes, gain: float = 1.0, **options: Any) -> tuple[Released, VisionLanguageModel]:
@@ -146,7 +146,7 @@ def test_the_stated_clip_is_transformers(gain: float) -> None:
 
 
 def transformers_like(released: Released) -> PreTrainedModel:
-    """transformers' language model with the released one's weights."""
+    """Return transformers' language model with the weights of the released one."""
     if isinstance(released, ReleasedTiny):
         opt = released.model.sizes.opt
         config: Any = OPTConfig(
@@ -180,8 +180,8 @@ def test_the_stated_language_model_is_transformers(sizes: ToySizes | TinySizes, 
     mask = torch.ones_like(ids)
     mask[1, 25:] = 0
     with torch.no_grad():
-        found = stated(ids, mask, [stated.black()] * 2).logits
-        assert_near(found[mask == 1], theirs(input_ids=ids, attention_mask=mask).logits[mask == 1])
+        actual = stated(ids, mask, [stated.black()] * 2).logits
+        assert_near(actual[mask == 1], theirs(input_ids=ids, attention_mask=mask).logits[mask == 1])
     prompt = theirs.generate(ids[:1], max_new_tokens=20, do_sample=False, eos_token_id=None, pad_token_id=1)
     assert stated.greedy(ids[0], [stated.black()], 20) == prompt[0, 40:].tolist()
 
@@ -206,7 +206,7 @@ def test_the_stated_dropout_is_transformers() -> None:
 
 
 class LastHidden:
-    """What our language model gives to its head, taken on the way."""
+    """Return the hidden states that our language model passes to its head."""
 
     def __init__(self, model: VisionLanguageModel) -> None:
         self.hidden: Tensor | None = None
@@ -222,7 +222,7 @@ class LastHidden:
 
 
 def cases_of(sizes: ToySizes | TinySizes) -> list[Case]:
-    """One image, text alone, two images, and more text than any of them."""
+    """Return samples of one image, of text alone, of two images, and of the longest text."""
     return [
         case(sizes, images=1, text=12, seed=1),
         case(sizes, images=0, text=9, seed=2),
@@ -232,7 +232,7 @@ def cases_of(sizes: ToySizes | TinySizes) -> list[Case]:
 
 
 def by_sample(logits: Tensor, batch: Batch) -> list[Tensor]:
-    """(B, T, V) → the logits of each sample, (its tokens, V), whatever row it lies in."""
+    """Split (B, T, V) into the logits of each sample, (its tokens, V)."""
     return [logits[batch.sample_of == sample] for sample in range(len(batch.keys))]
 
 
@@ -271,8 +271,8 @@ def test_logits_and_loss(sizes: ToySizes | TinySizes, attention: str, packing: s
         expected = released(*released_batch(cases, released))
         total, losses, samples = ours(batch)
     assert expected.logits.shape[1] == max(len(one.ids) for one in cases)
-    for one, found, row in zip(cases, by_sample(hidden.logits(), batch), expected.logits, strict=True):
-        assert_near(found, row[: len(one.ids)])
+    for one, actual, row in zip(cases, by_sample(hidden.logits(), batch), expected.logits, strict=True):
+        assert_near(actual, row[: len(one.ids)])
     supervised = [one.supervised for one in cases]
     assert torch.bincount(samples).tolist() == supervised
     # The release's is the mean over the micro-batch; ours gives the sum, and the step divides.
@@ -295,29 +295,29 @@ def test_gradients(sizes: ToySizes | TinySizes, packing: str, gradient_checkpoin
 
 
 def assert_same_gradients(released: Released, ours: VisionLanguageModel, *, norms: float, apart: float) -> None:
-    """The same parameters train; norms of gradients differ by the share `norms`, differences have the share `apart`."""
+    """Assert that the same parameters are trained, with gradients that differ by at most `norms` and `apart`."""
     theirs = {name: p.grad for name, p in released.named_parameters() if p.grad is not None}
     if isinstance(released, ReleasedTiny):
         theirs["lm_head.weight"] = theirs["model.decoder.embed_tokens.weight"]  # one parameter of two names
     expected = ours_of(theirs)
-    found = {name: p.grad for name, p in ours.named_parameters(remove_duplicate=False) if p.requires_grad}
-    assert found.keys() == expected.keys()
+    actual = {name: p.grad for name, p in ours.named_parameters(remove_duplicate=False) if p.requires_grad}
+    assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         if name.endswith("k_proj.bias") and isinstance(released, ReleasedTiny):
             # The softmax cancels it: what is there is rounding.
             scale = float(expected[name.replace("k_proj", "q_proj")].abs().max())
-            assert float(gradient.abs().max()) <= 1e-4 * scale and float(found[name].abs().max()) <= 1e-4 * scale, name
+            assert float(gradient.abs().max()) <= 1e-4 * scale and float(actual[name].abs().max()) <= 1e-4 * scale, name
             continue
         assert float(gradient.norm()) > 0, name
-        assert float(found[name].norm()) == pytest.approx(float(gradient.norm()), rel=norms), name
-        assert float((found[name] - gradient).norm()) <= apart * float(gradient.norm()), name
-    whole = [torch.stack([g.norm() for g in grads.values()]).norm() for grads in (found, expected)]
+        assert float(actual[name].norm()) == pytest.approx(float(gradient.norm()), rel=norms), name
+        assert float((actual[name] - gradient).norm()) <= apart * float(gradient.norm()), name
+    whole = [torch.stack([g.norm() for g in grads.values()]).norm() for grads in (actual, expected)]
     assert float(whole[0]) == pytest.approx(float(whole[1]), rel=norms)
 
 
 @BOTH
 def test_text_alone(sizes: ToySizes | TinySizes) -> None:
-    """The release runs its towers on black images and multiplies by 0; ours runs none. Both send zeros to vision."""
+    """The release runs its towers on black images times 0, our model runs none. Both give zeros to the vision side."""
     released, ours = pair(sizes)
     cases = [case(sizes, images=0, text=text, seed=text) for text in (7, 15)]
     expected = released(*released_batch(cases, released))
@@ -327,18 +327,18 @@ def test_text_alone(sizes: ToySizes | TinySizes) -> None:
     mean.backward()
     assert mean.item() == pytest.approx(expected.loss.item(), rel=SMALL)
     theirs = ours_of({name: p.grad for name, p in released.named_parameters() if p.grad is not None})
-    found = {name: p.grad for name, p in ours.named_parameters() if p.grad is not None}
-    for name in found.keys() | theirs.keys():
+    actual = {name: p.grad for name, p in ours.named_parameters() if p.grad is not None}
+    for name in actual.keys() | theirs.keys():
         part, *_ = name.split(".")
         if part == "language":
-            assert float(found[name].norm()) == pytest.approx(float(theirs[name].norm()), rel=1e-4, abs=1e-6), name
+            assert float(actual[name].norm()) == pytest.approx(float(theirs[name].norm()), rel=1e-4, abs=1e-6), name
         else:
-            assert not any(grads[name].any() for grads in (found, theirs) if name in grads), name
-    assert {name.split(".")[0] for name in found} >= {"connectors", "language"}
+            assert not any(grads[name].any() for grads in (actual, theirs) if name in grads), name
+    assert {name.split(".")[0] for name in actual} >= {"connectors", "language"}
 
 
 def generate(ours: VisionLanguageModel, prompts: list[Case], count: int, eos_id: int) -> list[list[int]]:
-    """Greedy answers of ours, all prompts in one batch, padded on the left."""
+    """Return our greedy answers, with all prompts in one batch, padded on the left."""
     longest = max(len(one.ids) for one in prompts)
     ids, mask = torch.ones((2, len(prompts), longest), dtype=torch.int64)
     for row, one in enumerate(prompts):
@@ -353,16 +353,18 @@ def generate(ours: VisionLanguageModel, prompts: list[Case], count: int, eos_id:
 
 @BOTH
 def test_greedy_tokens(sizes: ToySizes | TinySizes) -> None:
-    released, ours = pair(sizes, gain=2.0)  # large enough that what was said changes what is said next
+    released, ours = pair(sizes, gain=2.0)  # large enough for answers to depend on earlier tokens
     prompts = cases_of(sizes)
     expected = [released.greedy(torch.tensor(one.ids), [images_of(one, released)], count=30) for one in prompts]
-    assert len({tuple(said) for said in expected}) == len(prompts) and max(len(set(said)) for said in expected) > 5
-    never = next(token for token in range(2, 160) if all(token not in said for said in expected))
+    assert (
+        len({tuple(answer) for answer in expected}) == len(prompts) and max(len(set(answer)) for answer in expected) > 5
+    )
+    never = next(token for token in range(2, 160) if all(token not in answer for answer in expected))
     assert generate(ours, prompts, count=30, eos_id=never) == expected
 
 
 def test_the_released_micro_batch_mean_is_not_the_mean_of_all() -> None:
-    """Why ours sums: the release weighs a token by how many others happen to be in its micro-batch."""
+    """The release weighs a token by the number of others in its micro-batch. Our loss is a sum and does not."""
     released, ours = pair(TINY)
     cases = cases_of(TINY)
     with torch.no_grad():
@@ -377,7 +379,7 @@ def test_the_released_micro_batch_mean_is_not_the_mean_of_all() -> None:
 
 
 def test_positions_are_stretched_around_the_offset_rows(tmp_path: Path) -> None:
-    """An OPT of 64 positions read for 128 is the release whose table was interpolated, beyond 64 tokens too."""
+    """An OPT of 64 positions, loaded with 128, equals the release with an interpolated table, also beyond 64 tokens."""
     short = ReleasedTiny(replace(TINY, opt=replace(TINY.opt, positions=64)))
     draw(short, seed=0)
     transformers_like(short).save_pretrained(tmp_path)
@@ -437,13 +439,13 @@ OPENCV = {
     (1, 5, 64): "7691957cf554b04d374e7be34eaa510a69ac99705478d821ebc419090e411c37",
     (128, 128, 128): "01c602df64d8eb9e63ded10d17a255cf87a5801f4c41a403ae8ce54b5c0c635b",
 }
-"""Height, width and side → SHA-256 of what OpenCV 4.11.0 and 5.0.0 make of `noise(height, width)`."""
+"""SHA-256 of the result of OpenCV 4.11.0 and 5.0.0 for `noise(height, width)`, by height, width and side."""
 
 
 @pytest.mark.parametrize(("height", "width", "side"), OPENCV)
 def test_the_stated_bilinear_filter_is_opencvs(height: int, width: int, side: int) -> None:
-    found = released_images.opencv_bilinear(noise(height, width), side, side)
-    assert hashlib.sha256(found.tobytes()).hexdigest() == OPENCV[height, width, side]
+    actual = released_images.opencv_bilinear(noise(height, width), side, side)
+    assert hashlib.sha256(actual.tobytes()).hexdigest() == OPENCV[height, width, side]
 
 
 @pytest.mark.parametrize("size", [(100, 60), (61, 97), (500, 224), (300, 300)])
@@ -478,11 +480,11 @@ def padded(picture: Image.Image, size: int) -> np.ndarray:
     ids=["toy low", "toy low, padded", "toy high", "tiny high"],
 )
 def test_images(size: tuple[int, int], changes: dict[str, Any], stated: Any) -> None:
-    """Of the numbers from 0 to 255 none differs; what is left is the order of the normalisation's operations."""
+    """No pixel from 0 to 255 differs. Only the order of operations in the normalisation does."""
     how = ImagePreprocess(size=224, **changes)
-    found = how.normalise(torch.from_numpy(how.to_uint8(noise(*size)))[None], torch.float32)[0]
+    actual = how.normalise(torch.from_numpy(how.to_uint8(noise(*size)))[None], torch.float32)[0]
     expected = torch.from_numpy(np.ascontiguousarray(stated(Image.fromarray(noise(*size)), 224)))
-    torch.testing.assert_close(found, expected, rtol=0, atol=5e-7)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=5e-7)
 
 
 # --- full size: minutes, and 11 and 9 GB
@@ -500,7 +502,7 @@ FULL_SHARE = 2e-4  # of the largest logit
 
 
 def assert_full_size(sizes: ToySizes | TinySizes, device: str) -> None:
-    """A page of 1024 tokens: logits, loss, gradients; then greedy answers to a short prompt."""
+    """Logits, loss and gradients agree on a page of 1024 tokens, greedy answers on a short prompt."""
     released = released_of(sizes)
     draw(released, seed=0)
     released.to(device)
@@ -525,13 +527,13 @@ def assert_full_size(sizes: ToySizes | TinySizes, device: str) -> None:
 
     prompt = case(sizes, images=1, text=12, seed=2)
     ids, _, images, _ = moved(released_batch([prompt], released), device)
-    said = released.greedy(ids[0], images, count=12)
-    never = next(token for token in range(2, 20) if token not in said)
-    assert generate(ours, [prompt], count=12, eos_id=never) == [said]
+    message = released.greedy(ids[0], images, count=12)
+    never = next(token for token in range(2, 20) if token not in message)
+    assert generate(ours, [prompt], count=12, eos_id=never) == [message]
 
 
 def moved(inputs: Any, device: str) -> Any:
-    """Tensors in tuples and lists, on the device."""
+    """Move tensors in tuples and lists to the device."""
     return inputs.to(device) if isinstance(inputs, Tensor) else type(inputs)(moved(one, device) for one in inputs)
 
 
@@ -545,7 +547,7 @@ def test_full_size(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_opt_of_full_size_in_fp64() -> None:
-    """Without rounding no ReLU is on at one side alone, and gradients agree as far as the loss, in fp32, lets them."""
+    """Without rounding each ReLU is on in both models or in neither, so gradients agree up to the loss in fp32."""
     sizes = TinySizes(sam=SAM, opt=OptSizes(dropout=0.0))
     released = released_of(sizes)
     draw(released, seed=0)

@@ -1,4 +1,4 @@
-"""Whole models put together from parts: the same logits as transformers' own, a gradient everywhere, and the sizes."""
+"""Whole models built from parts: logits equal transformers', every parameter has a gradient, and sizes agree."""
 
 from __future__ import annotations
 
@@ -62,20 +62,20 @@ DEEPSEEK = {"projector": GELU_MLP}
 
 
 def rename(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
-    """The tensors under each old prefix, under the new one; all of them and each once."""
-    found = {}
+    """Rename the prefixes of all tensors, each exactly once."""
+    actual = {}
     for name, tensor in state.items():
         (prefix,) = (old for old in names if name.startswith(old))
-        found[names[prefix] + name.removeprefix(prefix)] = tensor
-    return found
+        actual[names[prefix] + name.removeprefix(prefix)] = tensor
+    return actual
 
 
 def normalised(model: VisionLanguageModel, batch: Batch, name: str) -> Tensor:
     return model.layout.preprocess[name].normalise(batch.pixels[name], torch.get_default_dtype())
 
 
-def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 # --- against transformers' own models
@@ -103,7 +103,7 @@ def test_llava_15_is_transformers_llava(language: str, attention: str) -> None:
 
 
 def test_llava_is_transformers_llava_with_a_single_layer() -> None:
-    """transformers always has two: the second is the identity, and between them nothing."""
+    """transformers always has two layers. Make the second the identity, without an activation between them."""
     model = built(settings("clip")).eval()
     randomise(model)
     config = LlavaConfig(
@@ -122,7 +122,7 @@ def test_llava_is_transformers_llava_with_a_single_layer() -> None:
 
 
 def same_logits(model: VisionLanguageModel, theirs: LlavaForConditionalGeneration) -> None:
-    """Packed by us, one row at a time by them."""
+    """Our packed rows agree with transformers' rows one at a time."""
     batch = batch_of(model, [1, 0, 2])
     pixels = normalised(model, batch, "clip")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Models whose images have differently many views: LLaVA-1.6's numbers, and the way from shards to an answer."""
+"""Models whose images have different numbers of views: LLaVA-1.6's numbers, and the way from shards to an answer."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _repeatable() -> Iterator[None]:
 
 
 def tiled(tokenizer: str = "-", language: str = "qwen2", tiling: PartSettings = ANY_RES) -> ModelSettings:
-    """LLaVA-1.6 in the small: 4 tokens a view."""
+    """Return a small LLaVA-1.6 with 4 tokens per view."""
     clip = EncoderSettings(type="clip", config=CLIP, connector=PartSettings(type="mlp"))
     speaks = LanguageSettings(type=language, tokenizer=tokenizer, template="chatml_vary", config=QWEN)
     return ModelSettings(vision={"clip": clip}, language=speaks, tiling=tiling)
@@ -73,7 +73,7 @@ def tiled(tokenizer: str = "-", language: str = "qwen2", tiling: PartSettings = 
 
 
 def released(model: VisionLanguageModel, kind: str) -> LlavaNextForConditionalGeneration:
-    """transformers' model with the same sizes and weights."""
+    """Return transformers' model with the same sizes and weights."""
     of_text: Any = {"llama": LlamaConfig, "mistral": MistralConfig}[kind]
     text = of_text(**QWEN | {"pad_token_id": None})
     config = LlavaNextConfig(
@@ -124,16 +124,16 @@ def test_logits_are_those_of_transformers_llava_next(kind: str) -> None:
         embeddings = model._embed(ids, {"clip": stacked}, sizes)
         lengths = tuple((int(row.sum()),) for row in mask)
         positions = torch.arange(ids.shape[1]).expand_as(ids)
-        found = model.language.hidden_states(embeddings, positions, lengths) @ model.language.head.T
+        actual = model.language.hidden_states(embeddings, positions, lengths) @ model.language.head.T
 
         normalised = layout.preprocess["clip"].normalise(stacked, torch.float32).split([len(v) for v in views])
         padded = torch.nn.utils.rnn.pad_sequence([v.contiguous() for v in normalised], batch_first=True)
         expected = released(model, kind)(
             input_ids=ids, attention_mask=mask, pixel_values=padded, image_sizes=torch.tensor(sizes)
         ).logits
-    kept = mask.bool()
-    assert found[kept].std() > 0.1
-    torch.testing.assert_close(found[kept], expected[kept], rtol=0, atol=1e-5 * float(expected[kept].abs().max()))
+    saved = mask.bool()
+    assert actual[saved].std() > 0.1
+    torch.testing.assert_close(actual[saved], expected[saved], rtol=0, atol=1e-5 * float(expected[saved].abs().max()))
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -141,7 +141,7 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 def prompts(images: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Rows of text and images of so many tokens, padded on the right, and which places are no padding."""
+    """Return rows of text and images of so many tokens, padded on the right, and a mask of the tokens."""
     rows = []
     for number, counts in enumerate(images):
         ids = torch.randint(3, IMAGE, (5 + number,)).tolist()
@@ -187,9 +187,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=[ANY_RES, THUMBNAIL], ids=["any_res", "thumbnail"])
 def recipe(root: Path, request: pytest.FixtureRequest) -> Recipe:
     tokenizer = make_tokenizer([root / "shards"], root / "tokenizer")
-    made = tiny_recipe(root / request.param.type, tokenizer, {"all": root / "shards"}, samples=12)
-    data = replace(made.data, max_length=400, cache=str(root / "cache"), max_images=12)
-    return replace(made, model=tiled(tokenizer, tiling=request.param), data=data)
+    built = tiny_recipe(root / request.param.type, tokenizer, {"all": root / "shards"}, samples=12)
+    data = replace(built.data, max_length=400, cache=str(root / "cache"), max_images=12)
+    return replace(built, model=tiled(tokenizer, tiling=request.param), data=data)
 
 
 def one_epoch(recipe: Recipe, load: LoadSample, workers: int, root: Path) -> list[Step]:
@@ -221,9 +221,9 @@ def test_batches_hold_the_pixels_sizes_and_tokens_of_their_images(recipe: Recipe
 def gradients(model: VisionLanguageModel, batch: Batch) -> dict[str, Tensor]:
     model.zero_grad(set_to_none=True)
     model(batch)[0].backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    assert all(gradient is not None and gradient.isfinite().all() for gradient in found.values())
-    return {name: gradient for name, gradient in found.items() if gradient is not None}
+    actual = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in actual.values())
+    return {name: gradient for name, gradient in actual.items() if gradient is not None}
 
 
 def test_shared_memory_is_enough_for_the_most_views(recipe: Recipe) -> None:
@@ -296,9 +296,9 @@ def test_an_image_of_another_size_than_its_sample_says_is_refused(recipe: Recipe
 
 def test_text_alone_sends_zeros_to_the_separator(recipe: Recipe) -> None:
     model, encoder, _ = assemble(recipe)
-    found = gradients(model, empty_batch(encoder.pad_id, model.layout))
-    assert not any(gradient.any() for gradient in found.values())
-    assert ("joint.separator" in found) == (recipe.model.tiling == ANY_RES)
+    actual = gradients(model, empty_batch(encoder.pad_id, model.layout))
+    assert not any(gradient.any() for gradient in actual.values())
+    assert ("joint.separator" in actual) == (recipe.model.tiling == ANY_RES)
 
 
 # --- from a run to answers
@@ -341,8 +341,8 @@ def test_only_what_could_have_been_loaded_is_warned_of(recipe: Recipe, capsys: p
 def test_two_encoders_see_the_same_grid(root: Path) -> None:
     tokenizer = make_tokenizer([root / "shards"], root / "tokenizer")
     both = {"vary": EncoderSettings(type="sam", config=SAM), **tiled().vision}
-    made = tiny_recipe(root / "two", tokenizer, {"all": root / "shards"})
-    model, encoder, _ = assemble(replace(made, model=replace(tiled(tokenizer), vision=both)))
+    built = tiny_recipe(root / "two", tokenizer, {"all": root / "shards"})
+    model, encoder, _ = assemble(replace(built, model=replace(tiled(tokenizer), vision=both)))
     sample = seen(0, SIZES[0])
     images = pixels(sample.images[0], model.layout)
     assert {name: views.shape[:2] for name, views in images.items()} == {"vary": (3, 64), "clip": (3, 28)}

@@ -1,4 +1,4 @@
-"""What a checkpoint refuses, and what a kill while one is written leaves behind."""
+"""Checkpoints that are refused, and the state that a kill during a save leaves behind."""
 
 from __future__ import annotations
 

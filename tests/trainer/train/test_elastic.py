@@ -1,4 +1,4 @@
-"""A run that is killed with -9 and goes on, on another number of ranks and workers, reads what it would have read."""
+"""A run that is killed with -9 and resumed on another number of ranks and workers reads the same samples."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def train_step(engine, step, rate, empty):
 loop.train_step = train_step
 run.train_recipe(recipe)
 """
-"""Trains as trainer/run.py does and writes down, step by step, which samples a rank has trained on."""
+"""A program that trains as trainer/run.py does and logs the samples of each step of a rank."""
 
 
 def start(recipe: Path, seen: Path, ranks: int, *overrides: str) -> list[subprocess.Popen[bytes]]:
@@ -67,7 +67,7 @@ def start(recipe: Path, seen: Path, ranks: int, *overrides: str) -> list[subproc
 
 
 def steps_seen(seen: Path, ranks: int) -> list[Counter[str]]:
-    """Samples of each step over all ranks, as far as all ranks have written them down."""
+    """Return the samples of each step over all ranks, up to the last step that all ranks have logged."""
     parts = []
     for rank in range(ranks):
         path = Path(f"{seen}-{rank}")
@@ -119,6 +119,6 @@ def test_killed_and_resumed_on_other_ranks_and_workers(pdf_shards: Path, chat_sh
 
 
 def from_the_mixture(recipe: Recipe) -> list[Counter[str]]:
-    """The samples of each step, from the recipe alone."""
+    """Return the samples of each step, from the recipe alone."""
     corpus, size = Corpus(recipe.data, open_cache(recipe.data)), recipe.engine.global_batch_size
     return [Counter(corpus.key(step * size + n) for n in range(size)) for step in range(STEPS)]

@@ -1,4 +1,4 @@
-"""The step and the run, with the real engine: what a gradient is made of, what survives a kill, what is handed on."""
+"""The step and the run with the real engine: gradients, resuming after a kill, and the exported model."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def empty_of(model: VisionLanguageModel) -> Batch:
 
 
 def weights_after(recipe: Recipe, count: int) -> dict[str, torch.Tensor]:
-    """Weights after `count` steps at a constant rate."""
+    """Return the weights after `count` steps at a constant rate."""
     steps = first_steps(recipe, count)
     model, _, _ = assemble(recipe)
     engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, None)
@@ -114,9 +114,9 @@ def test_the_loss_is_the_mean_over_the_steps_supervised_tokens(recipe: Recipe) -
 @pytest.mark.parametrize(("stage", "offload"), [(0, False), (1, True), (2, True), (3, False), (3, True)])
 def test_zero_stages_and_offload_agree(recipe: Recipe, stage: int, offload: bool) -> None:
     engine = replace(recipe.engine, zero_stage=stage, offload_optimizer=offload)
-    expected, found = weights_after(recipe, 2), weights_after(replace(recipe, engine=engine), 2)
+    expected, actual = weights_after(recipe, 2), weights_after(replace(recipe, engine=engine), 2)
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=0)
+        torch.testing.assert_close(actual[name], tensor, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -131,7 +131,7 @@ def test_sixteen_bit_steps_lower_the_loss(recipe: Recipe, precision: str) -> Non
 
 @pytest.mark.parametrize("name", ["tiny_plus_1080ti", "toy_pretrain_1080ti"])
 def test_consumer_recipes_run_shrunk(recipe: Recipe, tokenizer: str, name: str) -> None:
-    """Their engine, schedule and data settings as they are; sizes, mixture and batch small."""
+    """Engine, schedule and data settings are the recipes'. Sizes, mixture and batch are small."""
     consumer = load(Recipe, RECIPES / f"{name}.yaml")
     model = recipe.model if name.startswith("tiny") else toy_model(tokenizer, None)
     shrunk = replace(
@@ -169,9 +169,9 @@ def test_the_whole_chain_resumes_and_hands_on(recipe: Recipe, tokenizer: str, tm
     assert [path.name for path in checkpoints(tmp_path / "stopped")] == ["step-000002", "step-000004"]
     resumed = entry.train_recipe(stopped)
 
-    expected, found = load_file(straight / "model.safetensors"), load_file(resumed / "model.safetensors")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    expected, actual = load_file(straight / "model.safetensors"), load_file(resumed / "model.safetensors")
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
     logs = [read_log(tmp_path / name) for name in ("straight", "stopped")]
     assert [line["loss"] for line in logs[0]] == [line["loss"] for line in logs[1]]
     assert [line["step"] for line in logs[1]] == list(range(1, 9))
@@ -271,7 +271,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(recipe: Recipe, s
 
 
 def _poison(module: torch.nn.Module, _: object, output: object) -> None:
-    """Lets the forward pass of SAM's neck be, and makes its gradient infinite."""
+    """Make the gradient of SAM's neck infinite, without changing its forward pass."""
     if isinstance(module, torch.nn.Conv2d) and isinstance(output, torch.Tensor) and output.requires_grad:
         output.register_hook(lambda gradient: gradient * torch.inf)
 
@@ -297,7 +297,7 @@ def test_what_came_with_the_weights_is_in_the_export(recipe: Recipe, tokenizer: 
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_two_ranks_with_and_without_images_train_like_one(recipe: Recipe, stage: int, tmp_path: Path) -> None:
-    """Single-sample micro-batches, so that one rank often has only text; the vision encoder is trained."""
+    """Micro-batches have one sample, so that one rank often has only text. The vision encoder is trained."""
     engine = replace(recipe.engine, zero_stage=stage, micro_batch_size=1)
     one, two = (replace(recipe, engine=engine, out=str(tmp_path / name)) for name in ("one", "two"))
     expected = load_file(entry.train_recipe(one) / "model.safetensors")
@@ -316,11 +316,11 @@ def test_two_ranks_with_and_without_images_train_like_one(recipe: Recipe, stage:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = load_file(tmp_path / "two" / "model" / "model.safetensors")
+    actual = load_file(tmp_path / "two" / "model" / "model.safetensors")
     for name, tensor in expected.items():
         # 8 steps of 1e-3: ranks that sum the wrong gradients differ by several thousandths.
         torch.testing.assert_close(
-            found[name], tensor, atol=2e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+            actual[name], tensor, atol=2e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
         )
     logs = [[line["loss"] for line in read_log(tmp_path / name)] for name in ("one", "two")]
     assert logs[1] == pytest.approx(logs[0], rel=1e-4)
@@ -353,7 +353,7 @@ def test_frozen_parts_are_in_no_optimiser(recipe: Recipe, tokenizer: str) -> Non
 
 
 def test_the_first_lines_say_which_parts_are_recomputed(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each part by itself: one may differ from the engine, and a connector has nothing to compute again."""
+    """Each part may differ from the engine's setting, and a connector is never recomputed."""
     Path(recipe.out).mkdir(parents=True)
     for default in (True, False):
         language = replace(recipe.model.language, gradient_checkpointing=not default)
@@ -363,10 +363,10 @@ def test_the_first_lines_say_which_parts_are_recomputed(recipe: Recipe, capsys: 
         entry.introduce(changed, Corpus(recipe.data, open_cache(recipe.data)), parts, 1, 1)
         lines = capsys.readouterr().err.splitlines()
         rows = [[cell.strip() for cell in line.strip(" │").split("│")] for line in lines]
-        said = {row[0]: row[3] for row in rows if len(row) == 5}
-        assert said["encoders.vary"] == ("yes" if default else "no")
-        assert said["language"] == ("no" if default else "yes")
-        assert said["connectors.vary"] == "no"
+        cells = {row[0]: row[3] for row in rows if len(row) == 5}
+        assert cells["encoders.vary"] == ("yes" if default else "no")
+        assert cells["language"] == ("no" if default else "yes")
+        assert cells["connectors.vary"] == "no"
         assert not any("gradient checkpointing o" in line for line in lines)
 
 
@@ -383,7 +383,7 @@ def test_learning_rate() -> None:
     ("overrides", "message"),
     [
         (["zero_stage=4"], "engine.zero_stage: 4, expected one of 0, 1, 2, 3"),
-        (["zero_stage=0"], "engine.zero_stage: 0 does not go with precision bf16"),
+        (["zero_stage=0"], "engine.zero_stage: 0 with precision bf16"),
         (["zero_stage=0", "precision=fp32", "offload_optimizer=true"], "engine.offload_optimizer: needs"),
     ],
 )

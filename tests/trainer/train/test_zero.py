@@ -1,4 +1,4 @@
-"""ZeRO's stages on one and two ranks: the same gradients whatever a rank's rows hold, and no rank that waits."""
+"""ZeRO's stages on one and two ranks: the same gradients whatever a rank's rows contain, and no deadlock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAIR = [
     {"name": "again3", "kind": "tied", "stage": 3, "first": 16, "last": STEPS, "start": "tied3.16"},
 ]
 EPS = 0.1
-"""Adam's, large: an update is then smooth in the gradient, as rounding is not to be blown up where gradients are 0."""
+"""A large epsilon of Adam makes updates smooth in the gradient, so rounding is not amplified near gradients of 0."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +50,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[dict[str, Any]]]]:
-    """What two ranks wrote and returned."""
+    """Return the output folder and the results of two ranks."""
     out = tmp_path_factory.mktemp("pair")
     return out, launch(out, 2, [{"eps": EPS, **job} for job in PAIR])
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, dict[str, Any]]]]:
-    """The same on one rank, without ZeRO."""
+    """Return the output folder and the results of one rank, without ZeRO."""
     start_distributed()
     out = tmp_path_factory.mktemp("alone")
     lasts = {"tied": STEPS, "untied": 2, "connectors": 2, "tiled": 2, "parts": 2}
@@ -65,14 +65,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     yield out, results
 
 
-def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Equal within 1e-6 of the largest weight, or moment, of all."""
-    assert found.keys() == expected.keys()
+def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Assert differences of at most 1e-6 × the largest weight, or moment, of all."""
+    assert actual.keys() == expected.keys()
     for kind in KINDS:
         names = [name for name in expected if name.startswith(f"{kind}/")]
         largest = max(float(expected[name].abs().max()) for name in names)
         for name in names:
-            torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-6 * largest, msg=name)
+            torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=1e-6 * largest, msg=name)
 
 
 @pytest.mark.parametrize(
@@ -122,17 +122,17 @@ def test_two_ranks_resume_exactly(pair: Any, stage: int) -> None:
 def test_one_rank_goes_on_from_two(pair: Any, alone: Any, tmp_path: Path, saved: str, stage: int) -> None:
     (out, _), (expected, reference) = pair, alone
     (tmp_path / saved).symlink_to(out / saved)
-    found = train(tmp_path, "on", "tied", stage, first=16, last=STEPS, start=saved, eps=EPS)
-    assert found["losses"] == pytest.approx(reference["tied"]["losses"][16:], rel=1e-6)
+    actual = train(tmp_path, "on", "tied", stage, first=16, last=STEPS, start=saved, eps=EPS)
+    assert actual["losses"] == pytest.approx(reference["tied"]["losses"][16:], rel=1e-6)
     assert_close(state(tmp_path / "on"), state(expected / "tied"))
 
 
 @pytest.mark.parametrize("name", ["tied0", "tied2", "tied3", "untied3"])
 def test_weights_are_those_that_were_loaded(pair: Any, name: str) -> None:
-    found = load_file(pair[0] / f"{name}.initial.safetensors")
+    actual = load_file(pair[0] / f"{name}.initial.safetensors")
     source = make_model(name[:-1]).state_dict()
-    assert found.keys() == source.keys()  # tied weights under both names
-    assert all(torch.equal(found[key], tensor) for key, tensor in source.items())
+    assert actual.keys() == source.keys()  # tied weights under both names
+    assert all(torch.equal(actual[key], tensor) for key, tensor in source.items())
 
 
 def test_stage_3_exports_whole_tensors(pair: Any) -> None:
@@ -251,13 +251,13 @@ def test_a_frozen_encoder_keeps_no_graph() -> None:
     assert encode(encoder, pixels[:0]).shape == (0, encoder.view.count, encoder.width)
 
 
-def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
 
 
 def test_adam_starts_from_nothing(tmp_path: Path) -> None:
-    """A state saved before the first update is that of a fresh optimiser."""
+    """A state saved before the first update equals that of a fresh optimiser."""
     train(tmp_path, "zero", "tied", 2, last=0)
     fresh = train(tmp_path, "fresh", "tied", 2, last=2)
     loaded = train(tmp_path, "loaded", "tied", 2, last=2, start="zero")

@@ -1,4 +1,4 @@
-"""What every vision encoder has, whatever is inside."""
+"""The interface of vision encoders."""
 
 from __future__ import annotations
 
@@ -13,43 +13,48 @@ from trainer.model.weights import Loaded
 
 
 class VisionEncoder(nn.Module):
-    """Images to tokens: (N, 3, H, W) normalised pixels → (N, P, D), row by row over the image."""
+    """A module that maps normalised pixels (N, 3, H, W) to tokens (N, P, D), row by row over the image."""
 
-    view: ViewTokens  # P, and their rows and columns
+    view: ViewTokens  # P, and the rows and columns of the tokens
     width: int  # D
     preprocess: ImagePreprocess
-    numbers_per_pixel: float = 30.0  # held at once by a forward pass without gradient, per channel of a pixel
+    numbers_per_pixel: float = 30.0  # floats that a forward pass without gradient holds, per channel of a pixel
 
     @classmethod
     def build(cls, config: dict[str, Any], weights: str | None, attention: str) -> tuple[Self, Loaded]:
-        """The encoder of a recipe and what was loaded into it.
+        """Build the encoder of a recipe. Return also the source of its weights.
 
-        `attention` is the implementation for parts that come from transformers. UserError for an unknown key of
-        `config` and for weights that do not fit.
+        `attention` is the implementation in transformers' models, sdpa or eager.
+
+        Raises:
+            UserError: an unknown key of `config`, or weights that do not fit.
         """
         raise NotImplementedError
 
     @classmethod
     def sizes(cls, config: dict[str, Any], weights: str | None) -> dict[str, Any]:
-        """`config` with what weights on this machine say beside it: `build` makes of it alone what it makes of both.
+        """Return `config` completed by the configuration of `weights`, if these are on this machine.
 
-        UserError where neither says anything.
+        `build` with the result alone has the sizes of `build` with `config` and `weights`.
+
+        Raises:
+            UserError: neither states any size.
         """
         return config
 
     def configuration(self) -> dict[str, Any]:
-        """All of the part's configuration, also what came with its weights: `build` makes the same part of it."""
+        """Return the whole configuration, from which `build` builds the same encoder without the weights' own."""
         raise NotImplementedError
 
     def enable_gradient_checkpointing(self) -> None:
-        """Keep only each block's input for the backward pass and compute the rest again."""
+        """Save only each block's input for the backward pass, which computes the block again."""
         raise NotImplementedError
 
     def flops(self) -> int:
-        """FLOPs of one view, forward; a subclass that computes more than its model asks for states the model's."""
+        """Return the forward FLOPs of one view, without any that the published model does not need."""
         size = self.preprocess.size
         return counted(self, (1, 3, size, size))[0]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised pixels → (N, P, D)."""
+        """Return tokens (N, P, D) for normalised pixels (N, 3, H, W)."""
         raise NotImplementedError

@@ -1,6 +1,6 @@
-"""Vision models of transformers as encoders: what one of their layers says of each place of an image.
+"""Vision models of transformers as encoders: the output of one of their layers, one token per patch.
 
-Shape legend: N images, P tokens of an image that have a place in it, D channels of a token.
+Shape legend: N images, P tokens of an image that belong to a patch, D channels of a token.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     SiglipVisionModel,
 )
+from typing_extensions import override
 
 from trainer.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, ImagePreprocess
 from trainer.images.sizes import ViewTokens
@@ -34,33 +35,38 @@ from trainer.model.weights import (
     config_keys,
     configuration_at,
     configuration_of,
+    error_text,
     from_config,
     is_export,
     load_encoder_of_export,
     load_from_hub,
-    said_by,
 )
 from varyforge.errors import UserError
 
 
 class TransformersEncoder(VisionEncoder):
-    """(N, 3, H, W) → (N, P, D), row by row; tokens in front that have no place (class, registers) are dropped.
+    """A module that maps (N, 3, H, W) to (N, P, D), row by row. Tokens without a patch (class, registers) are dropped.
 
-    What has no part in that (layers behind the chosen one, pooling heads) is not computed and never trains, but stays
-    where it is, so that checkpoints can be read and written whole. A subclass names transformers' class for a family.
+    Modules that the result does not depend on (layers behind the chosen one, pooling heads) are not computed and never
+    trained. They stay in the model, so that checkpoints can be read and written whole. A subclass names transformers'
+    class of a family.
 
     Args:
-        layer: whose output is taken, as an index of transformers' `hidden_states`: -1 the last layer, -2 the last but
-            one; None: the family's own.
+        model: transformers' model.
+        layer: index of transformers' `hidden_states` to return: -1 the last layer, -2 the last but one; None: the
+            family's default.
         norm: whether the model's last norm follows; None: as in transformers, where only `last_hidden_state` has it.
-        input_size: side of the images in pixels; None: the model's `image_size`. Where it differs, learned positions
-            are interpolated as transformers does it.
+        input_size: side of the images in pixels; None: the model's `image_size`. If it differs, learned positions are
+            interpolated as in transformers.
     """
 
     family: ClassVar[str]  # row of the table
-    model_class: ClassVar[Any]  # of PreTrainedModel's subclasses
+    model_class: ClassVar[Any]  # a subclass of PreTrainedModel
     default_layer: ClassVar[int] = -1
-    own_keys: ClassVar[tuple[str, ...]] = ("layer", "input_size")  # of the recipe's config; the rest is transformers'
+    own_keys: ClassVar[tuple[str, ...]] = (
+        "layer",
+        "input_size",
+    )  # of the recipe's config, not of model_class
 
     def __init__(
         self, model: PreTrainedModel, *, layer: int | None = None, norm: bool | None = None, input_size: Any = None
@@ -73,63 +79,63 @@ class TransformersEncoder(VisionEncoder):
             raise UserError(f"{self.family}: norm {norm!r}: expected true or false")
         self.gradient_checkpointing = False
         image_size = getattr(model.config, "image_size", None)
-        given = ("image_size", image_size) if input_size is None else ("input_size", input_size)
-        self.input_size = self._side(*given)
+        stated = ("image_size", image_size) if input_size is None else ("input_size", input_size)
+        self.input_size = self._side(*stated)
         self.interpolates = image_size is not None and self.input_size != self._side("image_size", image_size)
         self.preprocess = self.preprocess_of(self.input_size)
-        self._num_without_place = 0
+        self._num_without_patch = 0
         count, self.width = self._try()
-        self.view = self._places(count)
-        self._num_without_place = count - self.view.count
+        self.view = self._patches(count)
+        self._num_without_patch = count - self.view.count
 
     @classmethod
     def build(cls, config: dict[str, Any], weights: str | None, attention: str) -> tuple[Self, Loaded]:
-        """The encoder of a recipe: sizes from `config`, or from the checkpoint where weights come from a hub or folder.
+        """Build the encoder of a recipe. Sizes come from `config`, or from a checkpoint in a folder or on a hub.
 
-        `config` takes the keys of transformers' configuration class and `own_keys`. `weights`: a local folder or hub
+        `config` takes the keys of transformers' configuration class and `own_keys`. `weights` is a local folder or hub
         name of a model of this family, or a model that this project exported.
         """
         model_class = cls._class_of(config, weights)
         check_keys(config, [*config_keys(config_class_of(model_class)), *cls.own_keys], cls.family)
         own = {key: config[key] for key in ("layer", "norm", "input_size") if key in config}
         sizes = {key: value for key, value in config.items() if key not in cls.own_keys}
-        attention = attention if model_class._supports_sdpa else "eager"  # of a model without attention, too
+        attention = attention if model_class._supports_sdpa else "eager"  # also for a model without attention
         if weights is not None and not is_export(weights):
             return cls(load_from_hub(model_class, weights, sizes, attention), **own), Loaded(weights)
         encoder = cls(from_config(model_class, sizes, attention), **own)
         return encoder, RANDOM if weights is None else load_encoder_of_export(encoder, weights)
 
     @classmethod
+    @override
     def sizes(cls, config: dict[str, Any], weights: str | None) -> dict[str, Any]:
-        """See `VisionEncoder`."""
         if weights is None or is_export(weights):
             return config
-        found = configuration_at(cls._class_of(config, weights), weights)
-        if found is None and config.keys() <= set(cls.own_keys):
+        of_weights = configuration_at(cls._class_of(config, weights), weights)
+        if of_weights is None and config.keys() <= set(cls.own_keys):
             raise UserError(
-                f"config: says no sizes, and {weights} is not on this machine; give them there, or fetch it"
+                f"config: says no sizes, and {weights} is not on this machine; state the sizes, or download the weights"
             )
-        return {**(found or {}), **config}
+        return {**(of_weights or {}), **config}
 
+    @override
     def configuration(self) -> dict[str, Any]:
-        """See `VisionEncoder`."""
         return configuration_of(self.model) | {key: getattr(self, key) for key in self.own_keys}
 
+    @override
     def enable_gradient_checkpointing(self) -> None:
-        """Keep only each block's input for the backward pass and compute the rest again."""
         self.gradient_checkpointing = True
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised pixels → (N, P, D), row by row."""
+        """Return tokens (N, P, D), row by row, for normalised pixels (N, 3, H, W)."""
         x = self.features(pixels)
         if x.ndim == 4:  # (N, D, rows, columns)
             x = x.flatten(2).transpose(1, 2)
-        return x[:, self._num_without_place :]
+        return x[:, self._num_without_patch :]
 
     def features(self, pixels: Tensor) -> Tensor:
-        """(N, 3, H, W) → (N, tokens, D) or (N, D, rows, columns)."""
+        """Return all tokens, (N, tokens, D) or (N, D, rows, columns), for pixels (N, 3, H, W)."""
         layers = self.layers()
-        numbers = range(len(layers) + 1)  # 0: what the first layer takes
+        numbers = range(len(layers) + 1)  # 0: the first layer's input
         if self.layer not in (*numbers[1:], *(number - len(numbers) for number in numbers[1:])):
             raise UserError(f"{self.family}: layer {self.layer!r}: expected 1 to {numbers[-1]}, or -1 for the last, …")
         x = self.embed(pixels)
@@ -142,25 +148,25 @@ class TransformersEncoder(VisionEncoder):
         return last_norm(x) if self.norm and last_norm is not None else x
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """What the first layer takes."""
+        """Return the input of the first layer."""
         embeddings: Tensor = self.model.embeddings(pixels)
         return embeddings
 
     def layers(self) -> list[list[nn.Module]]:
-        """Of each layer its blocks, in the order in which they run."""
+        """Return the blocks of each layer, in the order in which they run."""
         raise NotImplementedError
 
     def run(self, block: nn.Module, x: Tensor) -> Tensor:
-        """One block's output."""
+        """Return one block's output."""
         y: Tensor = block(x, attention_mask=None)
         return y
 
     def last_norm(self) -> nn.Module | None:
-        """What stands between the last layer and `last_hidden_state` in transformers."""
+        """Return the norm between the last layer and `last_hidden_state` in transformers, or None."""
         return None
 
     def preprocess_of(self, size: int) -> ImagePreprocess:
-        """How the family wants its images, of `size` pixels."""
+        """Return the family's preprocessing for images of `size` × `size` pixels."""
         raise NotImplementedError
 
     @classmethod
@@ -169,9 +175,12 @@ class TransformersEncoder(VisionEncoder):
         return model_class
 
     def _try(self) -> tuple[int, int]:
-        """Tokens and channels of an image; parameters that have no part in them are marked as such. Computes nothing.
+        """Return the tokens and channels of an image. Freeze the parameters that the tokens do not depend on.
 
-        UserError for images that do not go through the model.
+        Runs on the meta device, so nothing is computed.
+
+        Raises:
+            UserError: the model does not take images of this size.
         """
         named = [*self.named_parameters(), *self.named_buffers()]
         state = {
@@ -187,7 +196,7 @@ class TransformersEncoder(VisionEncoder):
         except UserError:
             raise
         except BAD_SIZES as error:
-            raise UserError(f"{problem}: {said_by(error)}") from error
+            raise UserError(f"{problem}: {error_text(error)}") from error
         if len(tokens) != len(images):
             raise UserError(f"{problem}: two images become one sequence")
         for parameter, part in zip(parameters.values(), parts, strict=True):
@@ -195,18 +204,18 @@ class TransformersEncoder(VisionEncoder):
                 parameter.requires_grad_(False)
         return tokens.shape[1], tokens.shape[2]
 
-    def _places(self, count: int) -> ViewTokens:
-        """Rows and columns of the last of `count` tokens, from the size of a patch where a token is one."""
+    def _patches(self, count: int) -> ViewTokens:
+        """Return the rows and columns of the last of `count` tokens, by the size of a patch if the model states it."""
         patch = getattr(self.model.config, "patch_size", None)
         side = self.input_size // self._side("patch_size", patch) if patch else math.isqrt(count)
-        if side * side > count:  # patches are merged on the way
+        if side * side > count:  # the model merges patches
             side = math.isqrt(count)
             if side * side != count:
                 raise UserError(f"{self.family}: {count} tokens of an image are no square of rows and columns")
         return ViewTokens(side * side, (side, side))
 
     def _side(self, key: str, value: Any) -> int:
-        """A side in pixels that transformers gives as one number or two."""
+        """Return the side of a square in pixels, which transformers states as one number or two."""
         sides = set(value) if isinstance(value, (list, tuple)) else {value}
         if len(sides) != 1 or not all(type(side) is int and side > 0 for side in sides):
             raise UserError(f"{self.family}: {key} {value!r}: expected the side of a square in pixels")
@@ -214,121 +223,121 @@ class TransformersEncoder(VisionEncoder):
 
 
 class ClipEncoder(TransformersEncoder):
-    """CLIP's image encoder (arXiv 2103.00020) as LLaVA and Vary-toy use it: the last layer but one.
+    """The image encoder of CLIP (arXiv 2103.00020) as in LLaVA and Vary-toy: the output of the last layer but one.
 
-    Preprocessing as CLIP's own: resized by the short side, the centre cut out.
+    Preprocessing is CLIP's: resize by the short side, crop the centre.
     """
 
     family = "clip"
     model_class = CLIPVisionModel
     default_layer = -2
 
+    @override
     def embed(self, pixels: Tensor) -> Tensor:
-        """See `TransformersEncoder`."""
         x: Tensor = self.model.pre_layrnorm(self.model.embeddings(pixels, interpolate_pos_encoding=self.interpolates))
         return x
 
     def layers(self) -> list[list[nn.Module]]:
-        """See `TransformersEncoder`; `post_layernorm` is for the class token alone and none of them."""
+        """Return the layers without `post_layernorm`, which CLIP applies to the class token only."""
         return [[layer] for layer in self.model.encoder.layers]
 
+    @override
     def preprocess_of(self, size: int) -> ImagePreprocess:
-        """See `TransformersEncoder`."""
         return ImagePreprocess(size=size, fit="crop")
 
 
 class SiglipEncoder(TransformersEncoder):
-    """SigLIP's image encoder (arXiv 2303.15343): the last layer and its norm, as in DeepSeek-VL (arXiv 2403.05525).
+    """The image encoder of SigLIP (arXiv 2303.15343): last layer and norm, as in DeepSeek-VL (arXiv 2403.05525).
 
-    `layer: -2` is what models in LLaVA's manner take; no norm follows then unless `norm` says so. Preprocessing as
-    transformers' SiglipImageProcessor: stretched to a square, values in -1..1.
+    Models like LLaVA take `layer: -2`, without a norm unless `norm: true`. Preprocessing is that of transformers'
+    SiglipImageProcessor: stretch to a square, values in -1..1.
     """
 
     family = "siglip"
     model_class = SiglipVisionModel
     own_keys = ("layer", "norm", "input_size")
 
+    @override
     def embed(self, pixels: Tensor) -> Tensor:
-        """See `TransformersEncoder`."""
         x: Tensor = self.model.embeddings(pixels, interpolate_pos_encoding=self.interpolates)
         return x
 
+    @override
     def layers(self) -> list[list[nn.Module]]:
-        """See `TransformersEncoder`."""
         return [[layer] for layer in self.model.encoder.layers]
 
+    @override
     def last_norm(self) -> nn.Module:
-        """See `TransformersEncoder`."""
         norm: nn.Module = self.model.post_layernorm
         return norm
 
+    @override
     def preprocess_of(self, size: int) -> ImagePreprocess:
-        """See `TransformersEncoder`."""
         half = (0.5, 0.5, 0.5)
         return ImagePreprocess(size=size, mean=half, std=half)
 
 
 class Dinov2Encoder(TransformersEncoder):
-    """DINOv2 (arXiv 2304.07193): the last layer and its norm; positions are interpolated to any `input_size`.
+    """The encoder DINOv2 (arXiv 2304.07193): the last layer and its norm. Positions are interpolated to `input_size`.
 
-    Statistics of ImageNet and a centre crop as in transformers' processor of facebook/dinov2-base, which first resizes
-    by a seventh more than it keeps; here nothing but the longer side's rest is cut off.
+    Preprocessing has ImageNet's statistics and a centre crop, as transformers' processor of facebook/dinov2-base. That
+    processor also crops an eighth of the shorter side, which is not done here.
     """
 
     family = "dinov2"
     model_class: ClassVar[Any] = Dinov2Model
     own_keys = ("layer", "norm", "input_size")
 
+    @override
     def layers(self) -> list[list[nn.Module]]:
-        """See `TransformersEncoder`."""
         return [[layer] for layer in self.model.encoder.layer]
 
+    @override
     def last_norm(self) -> nn.Module:
-        """See `TransformersEncoder`."""
         norm: nn.Module = self.model.layernorm
         return norm
 
+    @override
     def preprocess_of(self, size: int) -> ImagePreprocess:
-        """See `TransformersEncoder`."""
         return ImagePreprocess(size=size, fit="crop", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 class Dinov2RegistersEncoder(Dinov2Encoder):
-    """DINOv2 with registers (arXiv 2309.16588), which are dropped with the class token."""
+    """The encoder DINOv2 with registers (arXiv 2309.16588), which are dropped like the class token."""
 
     family = "dinov2_registers"
     model_class = Dinov2WithRegistersModel
 
 
 class ConvNextEncoder(TransformersEncoder):
-    """ConvNeXt (arXiv 2201.03545): the map of a stage, where `layer` -1 is the last; (N, D, h, w) → (N, h × w, D).
+    """The encoder ConvNeXt (arXiv 2201.03545): the map (N, D, h, w) of stage `layer` as tokens (N, h × w, D).
 
-    Statistics of ImageNet as in the paper's code; stretched to a square, as transformers' ConvNextImageProcessor does
-    from 384 px on.
+    Preprocessing has ImageNet's statistics, as in the paper's code, and stretches to a square, as transformers'
+    ConvNextImageProcessor does from 384 px on.
     """
 
     family = "convnext"
     model_class = ConvNextModel
 
+    @override
     def layers(self) -> list[list[nn.Module]]:
-        """See `TransformersEncoder`."""
         return [[*stage.downsampling_layer, *stage.layers] for stage in self.model.encoder.stages]
 
+    @override
     def run(self, block: nn.Module, x: Tensor) -> Tensor:
-        """See `TransformersEncoder`."""
         y: Tensor = block(x)
         return y
 
+    @override
     def preprocess_of(self, size: int) -> ImagePreprocess:
-        """See `TransformersEncoder`."""
         return ImagePreprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 class AnyEncoder(TransformersEncoder):
-    """`last_hidden_state` of any vision model of transformers that `model_type` names (vit, swin, dinov3_vit, …).
+    """The `last_hidden_state` of any vision model of transformers, named by `model_type` (vit, swin, dinov3_vit, …).
 
-    The model runs as a whole: there is no choice of a layer. Statistics of ImageNet, stretched to a square; what the
-    model's own processor does otherwise has to be said in the recipe (`preprocess`).
+    The model runs as a whole, without a choice of layer. Preprocessing has ImageNet's statistics and stretches to a
+    square. If the model's own processor differs, the recipe has to state it (`preprocess`).
     """
 
     family = "transformers"
@@ -336,18 +345,18 @@ class AnyEncoder(TransformersEncoder):
 
     @property
     def model_type(self) -> str:
-        """Of the model, as transformers names it."""
+        """The model's type, as transformers names it."""
         return str(self.model.config.model_type)
 
+    @override
     def features(self, pixels: Tensor) -> Tensor:
-        """See `TransformersEncoder`."""
-        found = getattr(self.model(pixel_values=pixels), "last_hidden_state", None)
-        if not isinstance(found, Tensor) or found.ndim not in (3, 4):
+        features = getattr(self.model(pixel_values=pixels), "last_hidden_state", None)
+        if not isinstance(features, Tensor) or features.ndim not in (3, 4):
             raise UserError(f"transformers: {type(self.model).__name__} gives no map and no sequence of an image")
-        return found
+        return features
 
     def enable_gradient_checkpointing(self) -> None:
-        """See `TransformersEncoder`; UserError where the model cannot."""
+        """Turn it on in transformers' model. UserError if the model does not support it."""
         if not self.model.supports_gradient_checkpointing:
             raise UserError(
                 f"{type(self.model).__name__}: transformers has no gradient checkpointing for it; set the encoder's "
@@ -355,8 +364,8 @@ class AnyEncoder(TransformersEncoder):
             )
         self.model.activation_checkpointing_enable({"use_reentrant": False})
 
+    @override
     def preprocess_of(self, size: int) -> ImagePreprocess:
-        """See `TransformersEncoder`."""
         return ImagePreprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
     @classmethod
