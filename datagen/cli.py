@@ -1,4 +1,4 @@
-"""What the command lines of all sources share: the job's options, `key=value` settings, the summary."""
+"""The shared part of all sources' command lines: the job's options, `key=value` settings, the summary."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from varyforge.console import say, show_table, warn
 from varyforge.errors import UserError
 from varyforge.lengths import LIMIT, LengthRow
 
-_SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # and not s3://bucket/date=2024
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # does not match s3://bucket/date=2024
 
 
 def job_parser(program: str, description: str, source: type, examples: str) -> argparse.ArgumentParser:
-    """A parser with the options that every data job has; the source adds its inputs."""
+    """Return a parser with the options of every data job. The caller adds the inputs of its source."""
     known = _settings_help(source)
     parser = argparse.ArgumentParser(
         prog=f"python -m {program}",
@@ -41,27 +41,27 @@ def job_parser(program: str, description: str, source: type, examples: str) -> a
     )
     defaults, limits = JobSettings(), Limits()
     add = parser.add_argument
-    add("--out", required=True, help="folder or URL of the shard set; a run that was stopped goes on there")
+    add("--out", required=True, help="folder or URL of the shard set; an interrupted run goes on there")
     add("--workers", type=_positive, help="shards made at a time (default: one per CPU)")
-    add("--runner", choices=("ray", "local"), default="ray", help="local: in threads of this process, without Ray")
+    add("--runner", choices=("ray", "local"), default="ray", help="local: threads of this process, without Ray")
     add("--address", help="of a running Ray cluster (default: RAY_ADDRESS, else start Ray here)")
-    add("--update", action="store_true", help="inputs or settings changed: make again the shards that this concerns")
+    add("--update", action="store_true", help="make shards again that changed inputs or settings concern")
     add("--retry", metavar="failed[:REASON]", help="make failed units again, e.g. failed:timeout with more --deadline")
-    add("--dry-run", action="store_true", help="say what would be made, and why, and what it would cost")
-    add("--limit", type=_positive, help="only the first so many units (pages, images, conversations)")
+    add("--dry-run", action="store_true", help="show the plan, its reasons and its costs; make nothing")
+    add("--limit", type=_positive, help="make only the first N units (pages, images, conversations)", metavar="N")
     add("--units-per-shard", type=_positive, default=defaults.units_per_shard, help="at most (%(default)s)")
-    share = "share of the documents kept out of training (%(default)s)"
+    share = "share of the documents held out from training (%(default)s)"
     add("--validation-share", type=float, default=defaults.validation_share, help=share)
     add("--deadline", type=float, default=limits.deadline_s, metavar="S", help="seconds per unit (%(default)s)")
     add("--memory", type=_positive, default=limits.memory_mb, metavar="MB", help="MiB per unit (%(default)s)")
-    stall = "say where everything stands when nothing moved for so long (%(default)s)"
+    stall = "report the stacks of all threads after so long without progress (%(default)s)"
     add("--stall-minutes", type=float, default=defaults.stall_minutes, metavar="MIN", help=stall)
-    add("--wandb", metavar="PROJECT", help="log throughput and reasons to this Weights & Biases project")
+    add("--wandb", metavar="PROJECT", help="log throughput and outcomes to this Weights & Biases project")
     return parser
 
 
 def paths_and_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What a command line names: paths, and `key=value` settings, which are no files that exist."""
+    """Split positional arguments into paths and `key=value` settings. An existing file is a path even with a "="."""
     settings = [word for word in words if _SETTING.fullmatch(word) and not Path(word).exists()]
     return [word for word in words if word not in settings], settings
 
@@ -69,10 +69,10 @@ def paths_and_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def run_source(
     source_type: type, inputs: Mapping[str, Any], overrides: Sequence[str], arguments: argparse.Namespace
 ) -> int:
-    """Builds the source from inputs and settings, runs the job, shows the summary.
+    """Build the source from inputs and settings, run the job, and show the summary.
 
     Returns:
-        Exit status: 0, or 1 where not one sample was written.
+        Exit status: 0, or 1 where no sample was written.
     """
     settings = JobSettings(
         units_per_shard=arguments.units_per_shard,
@@ -92,7 +92,7 @@ def run_source(
         if arguments.runner == "local" or arguments.dry_run:
             runner = stack.enter_context(LocalRunner(workers or 1))
         else:
-            from datagen.job.ray_runner import RayRunner  # noqa: PLC0415  # seconds to import, and not needed above
+            from datagen.job.ray_runner import RayRunner  # noqa: PLC0415  # seconds to import
 
             ray = RayRunner(workers=workers, address=arguments.address, stall_minutes=arguments.stall_minutes)
             runner = stack.enter_context(ray)
@@ -106,25 +106,25 @@ def run_source(
     contents = write_card(arguments.out).contents
     show_summary(arguments.out, summary, contents)
     if summary.samples and settings.validation_share and "validation" not in contents.splits:
-        warn("no document is held out for validation; with so few, give a larger --validation-share and --update")
+        warn("no document is held out for validation: too few documents; raise --validation-share and add --update")
     return 0 if summary.samples else 1
 
 
 def show_preview(preview: JobPreview) -> None:
-    """What a job would do, and what that would cost."""
+    """Print the work of a job and its costs."""
     plan, seconds = preview.plan, preview.seconds
     rows: list[tuple[str, object]] = [
         ("units", plan.units),
-        ("  of inputs that cannot be read", preview.failed_inputs),
+        ("  inputs that cannot be read", preview.failed_inputs),
         ("  duplicates", preview.duplicates),
         ("shards", len(plan.shards)),
-        ("  finished", len(plan.kept)),
+        ("  finished", len(plan.finished)),
         ("  to make", len(plan.todo)),
-        ("units in these", plan.units_todo),
+        ("units of the shards to make", plan.units_todo),
     ]
     if preview.tried:
         rows += [
-            (f"seconds a unit (of {preview.tried} tried)", f"{preview.unit_seconds:.3f}"),
+            (f"seconds per unit ({preview.tried} tried)", f"{preview.unit_seconds:.3f}"),
             (f"time with {preview.workers} workers", f"{seconds / 60:.1f} min"),
             ("bytes on disk", f"{preview.bytes / 1e6:.1f} MB"),
         ]
@@ -136,7 +136,7 @@ def show_preview(preview: JobPreview) -> None:
 
 
 def show_summary(out: str, summary: LedgerSummary, contents: Contents) -> None:
-    """The job's end: units by outcome and cause, what the samples are, and where to read more."""
+    """Print the result of a job: units by outcome and cause, counts of the samples, and where to read more."""
     rows: list[tuple[str, object]] = [("units", summary.units)]
     for outcome, count in summary.by_outcome.items():
         rows.append((outcome, count))
@@ -149,7 +149,7 @@ def show_summary(out: str, summary: LedgerSummary, contents: Contents) -> None:
     show_table(out, ("", "count"), rows)
     if summary.samples:
         lengths = contents.lengths
-        title = f"tokens of the text (estimated); with images, {lengths.beyond:.1%} of the samples are beyond {LIMIT}"
+        title = f"tokens of the text (estimated); with images, {lengths.beyond:.1%} of the samples exceed {LIMIT}"
         show_table(title, ("tokens", "samples", "share"), [_length_row(row) for row in lengths.rows if row.texts])
     for failure in summary.failures:
         say(f"failed: {failure}")
@@ -165,7 +165,7 @@ def _length_row(row: LengthRow) -> tuple[str, int, str]:
 def _settings_help(schema: type, prefix: str = "") -> str:
     lines = []
     for item in fields(schema):
-        if item.name in getattr(schema, "locations", ()) and item.name != "guard":  # options of the command line
+        if item.name in getattr(schema, "locations", ()) and item.name != "guard":  # has an option of its own
             continue
         default = item.default if item.default_factory is MISSING else item.default_factory()
         if is_dataclass(default):
@@ -177,5 +177,5 @@ def _settings_help(schema: type, prefix: str = "") -> str:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)

@@ -1,4 +1,4 @@
-"""What sources of foreign images share: where an image lies, how it is read, and which are refused."""
+"""The base of all sources of external images: it locates, reads and checks an image."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+
+from typing_extensions import override
 
 from datagen.guard.guard import guard_version, guarded
 from datagen.inputs.image_ids import image_id_of
@@ -22,38 +24,38 @@ from varyforge.storage import is_url, read_piece
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSource(SourceSettings):
-    """A source of images that others made. Each is decoded whole, once, and checked before it goes into a shard."""
+    """A source of external images. Each image is decoded completely and checked before it goes into a shard."""
 
-    images: str = ""  # folder that the file names in annotations are relative to
-    language: str = "en"  # of the prompts; class names and captions are the data set's
+    images: str = ""  # folder of the file names in annotations
+    language: str = "en"  # of the prompts; class names and captions keep the data set's
     image: ImagePolicy = field(default_factory=ImagePolicy)
-    guard: str = ""  # file of datagen.guard: images of benchmarks are refused
+    guard: str = ""  # file of datagen.guard, by which images of benchmarks are refused
 
     def __post_init__(self) -> None:
         SourceSettings.__post_init__(self)
-        wordings("caption", self.language)  # ValueError for what is no language tag
+        wordings("caption", self.language)  # ValueError for an unknown language tag
 
     @property
+    @override
     def versions(self) -> Mapping[str, str]:
-        """See `Source`."""
         return guard_version(self.guard)
 
     @property
     def collection(self) -> str:
-        """The benchmark that the images' names are of, as for `datagen.inputs.image_ids.image_id_of`."""
+        """The `collection` of `datagen.inputs.image_ids.image_id_of`: the data set whose file names are ids."""
         return ""
 
     def check_folder(self) -> None:
-        """Raises UserError where the folder of the images is not there."""
+        """Raise UserError where the folder of the images does not exist."""
         if not is_url(self.images) and not Path(self.images).is_dir():
             raise UserError(f"{self.images}: no such folder (--images)")
 
     def location_of(self, name: str) -> str:
-        """Path or URL of an image by its file name in the annotations."""
+        """Return the path or URL of an image from its file name in the annotations."""
         return within(self.images, name)
 
     def read(self, unit: Unit, files: Sequence[str], number: int = 0) -> Picture | Rejected | Failed:
-        """The image in `files[number]`, or why it cannot be used."""
+        """Return the image in `files[number]`, or why it cannot be used."""
         if self.images and is_outside(unit.files[number], self.images):
             return Failed(reason="outside", detail="the file name leads out of the folder of the images")
         try:
@@ -63,21 +65,21 @@ class ImageSource(SourceSettings):
         except ImageError as error:
             return Failed(reason=error.reason, detail=str(error))
         except OSError as error:
-            return Failed(reason="broken_image", detail=error.strerror or str(error))  # without the path
+            return Failed(reason="broken_image", detail=error.strerror or str(error))  # the message without the path
         ids = [unit.document, image_id_of(unit.files[number], self.collection) or ""]
         return guarded(self.guard, ids, picture.pixels) or picture
 
+    @override
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
-        """See `Source`."""
-        found = replace(self, guard="").read(unit, files)
-        return found.image if isinstance(found, Picture) else None
+        picture = replace(self, guard="").read(unit, files)
+        return picture.image if isinstance(picture, Picture) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxedImageSource(ImageSource):
-    """A source of foreign images in which others drew boxes."""
+    """A source of external images with boxes."""
 
-    boxes_of: Literal["seen", "stored"] = "seen"  # what they were drawn on: the image as EXIF turns it, or before
+    boxes_of: Literal["seen", "stored"] = "seen"  # the image that boxes refer to: turned by EXIF, or as stored
 
     def __post_init__(self) -> None:
         ImageSource.__post_init__(self)
@@ -85,11 +87,11 @@ class BoxedImageSource(ImageSource):
             raise ValueError(f"boxes_of is {self.boxes_of!r}, expected one of 'seen', 'stored'")
 
     def drawn_on(self, picture: Picture, declared: Sequence[int] | None) -> tuple[tuple[int, int], int] | Failed:
-        """The size in pixels of what boxes were drawn on, and the EXIF orientation by which they turn with it.
+        """Return the image size in pixels that boxes refer to, and the EXIF orientation to turn the boxes by.
 
         Args:
             picture: the image.
-            declared: width and height that the annotations say, if they do. A failure where they are others.
+            declared: width and height from the annotations, if they have any. A failure where the image has others.
         """
         stored = self.boxes_of == "stored"
         size = picture.stored if stored else picture.seen
@@ -112,7 +114,7 @@ def exchange(
     source: str,
     origin: Mapping[str, Scalar],
 ) -> Sample:
-    """A sample of one image, a question about it from `varyforge.prompts.choose`, and an answer, which is escaped."""
+    """Make a sample of an image, a question from `varyforge.prompts.choose`, and an answer, which is escaped here."""
     return Sample(
         key=key,
         task=task,

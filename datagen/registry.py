@@ -1,4 +1,4 @@
-"""The table of sources, and how to get one back from what it made."""
+"""The table of sources, and the way back from a shard set to its source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from varyforge.errors import UserError
 from varyforge.outcome import Failed
 from varyforge.sample import Image
 from varyforge.shards import read_job
-from varyforge.storage import Copies, folder_at
+from varyforge.storage import Fetcher, folder_at
 
 SOURCES = {
     "pdf": "datagen.pdf.source.PdfSource",
@@ -25,14 +25,14 @@ SOURCES = {
     "vqa": "datagen.vqa.source.VqaSource",
     "chart": "datagen.chart.source.ChartSource",
 }
-"""By the name that shard sets carry; imported when needed, since each has libraries of its own."""
+"""Name in job.json → class, which is imported when needed, since each source has libraries of its own."""
 
 
 def source_of(job: dict[str, Any]) -> Source:
-    """The source that a shard set was made from, with its settings, from its job.json.
+    """Return the source of a shard set, with its settings, from the set's job.json.
 
     Raises:
-        UserError: this version has no such source, or not with these settings.
+        UserError: this version has no such source, or none with these settings.
     """
     name = str(job["source"])
     if name not in SOURCES:
@@ -42,16 +42,16 @@ def source_of(job: dict[str, Any]) -> Source:
     return cast(Source, load(schema, None, inputs=job["config"]["settings"] | job["inputs"]))
 
 
-def picture_of(place: str, unit_id: str) -> bytes | str:
-    """What a person sees of a unit from which nothing was written, made from its input again.
+def picture_of(location: str, unit_id: str) -> bytes | str:
+    """Draw a unit of the set at `location` that gave no sample, from its input.
 
     Returns:
-        An encoded image, or in one line why there is none.
+        An encoded image, or the reason for none as one line.
 
     Raises:
-        UserError: there is no shard set.
+        UserError: job.json is missing or broken, or names no source of this version.
     """
-    folder = folder_at(place)
+    folder = folder_at(location)
     unit = find_unit(folder, unit_id)
     if unit is None:
         return "the unit is in no plan file"
@@ -59,8 +59,8 @@ def picture_of(place: str, unit_id: str) -> bytes | str:
         return "the unit has no file"
     source = source_of(read_job(folder))
     try:
-        with Copies() as copies, Child(source, Limits()) as child:
-            picture = child.picture(unit, copies.of(unit.files))
+        with Fetcher() as copies, Child(source, Limits()) as child:
+            picture = child.picture(unit, copies.local_paths(unit.files))
     except OSError as error:
         return f"its file cannot be read: {error}"
     if isinstance(picture, Failed):

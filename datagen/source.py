@@ -1,4 +1,4 @@
-"""What a source is, the units it is cut into, and the three ways a unit can end."""
+"""The interface of a source, and the units that its inputs are cut into."""
 
 from __future__ import annotations
 
@@ -14,110 +14,110 @@ from varyforge.storage import absolute
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One piece of input that ends in exactly one ledger row: a page, an image with its boxes, a conversation."""
+    """A piece of input with exactly one ledger row: a page, an image with its boxes, a conversation."""
 
-    id: str  # unique in the job, readable: "report.pdf#0003"
-    document: str  # what a split must keep together at the least
-    content: str  # identifies what is in it: equal content is a duplicate, and sample keys derive from it
+    id: str  # unique in the job and readable: "report.pdf#0003"
+    document: str  # name of the input that a split must not divide
+    content: str  # identifies the content: units with equal content are duplicates; sample keys derive from it
     files: tuple[str, ...] = ()  # paths or URLs that `Source.make` reads
-    payload: Mapping[str, Any] = field(default_factory=dict)  # numbers and text for `Source.make`; JSON types only
-    verdict: Rejected | Failed | None = None  # already decided while planning (unreadable file, duplicate)
+    payload: Mapping[str, Any] = field(default_factory=dict)  # for `Source.make`; JSON types only
+    verdict: Rejected | Failed | None = None  # an outcome known before `make` (unreadable file, duplicate)
 
     def __post_init__(self) -> None:
-        for name in ("id", "document", "content"):  # a file name may hold bytes that are no text; ledgers hold text
+        for name in ("id", "document", "content"):  # a file name may be invalid Unicode, a ledger not
             text = getattr(self, name).encode(errors="backslashreplace").decode()
             object.__setattr__(self, name, text)
 
 
 class Source(Protocol):
-    """A kind of input. Implementations inherit from this; they are frozen dataclasses of settings, importable by name.
+    """A kind of input. Implementations inherit from this class and are frozen dataclasses, importable by name.
 
-    `units` and `make` run in a child process with a deadline and a memory cap: they may hang, crash or raise, and
-    that costs one ledger row. They must depend on their arguments and settings alone.
+    `units` and `make` run in a child process with a deadline and a memory cap. A hang, crash or exception there costs
+    one ledger row. Their results must depend on their arguments and settings alone.
     """
 
     name: ClassVar[str]
-    """`[a-z0-9_-]`, prefix of shard names and sample keys."""
+    """Prefix of shard names and sample keys; characters `[a-z0-9_-]`."""
     locations: ClassVar[tuple[str, ...]] = ("paths",)
-    """Settings that say where the input lies. It may lie elsewhere when a job goes on."""
+    """Names of the settings that locate the inputs and may change between the runs of a job."""
     prompt_lists: ClassVar[tuple[str, ...]] = ()
-    """Prompt lists (see `varyforge.prompts`) that the samples draw from."""
+    """Names of the prompt lists (`varyforge.prompts`) that the samples draw from."""
     measures: ClassVar[tuple[str, ...]] = ()
-    """Names of what is measured of every unit; columns of ledger and index."""
+    """Names of the measures of every unit; columns of ledger and index."""
     licence: str = ""
-    """Of samples that say none of their own."""
+    """Licence of samples whose data set states none."""
     licences: Sequence[str] = ()
-    """Keep samples under these alone; none: all."""
+    """Keep only samples under these licences; empty: keep all."""
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Versions of libraries and rules that the bytes of samples depend on, besides those of every source."""
+        """Versions of libraries and rules that the bytes of samples depend on, besides those of all sources."""
         return {}
 
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
-        """The gates' verdict on recorded measures, so that a changed gate needs no unit to be made again.
+        """Apply the gates to recorded measures, so that a changed gate can be judged without making units again.
 
-        `make` must reject exactly what this rejects. Only the settings below `gates` may change it.
+        `make` must reject exactly the units that `judge` rejects. Of the settings, only `gates` may affect the result.
         """
         return None
 
     def inputs(self) -> Iterator[str]:
-        """Paths or URLs of the files to read, in a stable order. Runs in the driver: only lists, opens nothing.
+        """Yield paths or URLs of the files to read, in a stable order. Runs in the driver and opens no file.
 
         Raises:
-            UserError: a path that the user named does not exist or holds nothing of this kind.
+            UserError: a path of the settings does not exist or holds no input of this kind.
         """
         ...
 
     def document(self, path: str) -> str:
-        """What ledger and samples call an input, wherever it lies."""
+        """Return the name of an input in ledger and samples, independent of its location."""
         ...
 
     def companion_files(self, path: str) -> Sequence[str]:
-        """Other files that `units(path, …)` reads, such as a list of class names: if one changes, the input has."""
+        """Return other files that `units(path, …)` reads, e.g. class names. A change in them changes the input."""
         return ()
 
     def units(self, path: str, file: str) -> Iterable[Unit | None] | Failed:
-        """Cuts one input into units. None among them is a sign of life, where reading takes long before the first.
+        """Cut one input into units. Yield None now and then where reading takes long before the first unit.
 
         Args:
-            path: the input, as `inputs` gave it.
-            file: a local copy of it (the same, where `path` is local).
+            path: the input, from `inputs`.
+            file: a local copy of the input, or `path` itself where that is local.
         """
         ...
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Turns a unit into samples or a reason.
+        """Turn a unit into samples, or a reason for none.
 
         Args:
-            unit: what to make.
+            unit: the unit.
             files: local copies of `unit.files`.
         """
         ...
 
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
-        """What a person sees of a unit from which nothing was written; None where there is nothing to see."""
+        """Return an image of a unit that gave no sample, for the viewer. None where there is nothing to see."""
         return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSettings(Source):
-    """Settings that every source of foreign data has."""
+    """The settings that every source of external data has."""
 
-    licence: str = ""  # of samples whose data set does not say one for each
-    licences: list[str] = field(default_factory=list)  # keep samples under these alone; none: all
+    licence: str = ""  # of samples whose data set states none
+    licences: list[str] = field(default_factory=list)  # keep only samples under these; empty: all
 
     def __post_init__(self) -> None:
-        for name in self.locations:  # Ray's workers have their own working folder
-            place = getattr(self, name)
-            if isinstance(place, str):
-                object.__setattr__(self, name, absolute(place))
-            elif isinstance(place, list):
-                object.__setattr__(self, name, [absolute(one) for one in place])
+        for name in self.locations:  # Ray's workers have a working folder of their own
+            location = getattr(self, name)
+            if isinstance(location, str):
+                object.__setattr__(self, name, absolute(location))
+            elif isinstance(location, list):
+                object.__setattr__(self, name, [absolute(each) for each in location])
 
 
 def under_licence(source: Source, outcome: Outcome) -> Outcome:
-    """The outcome with a licence on each sample, or rejected where one is not among those to keep."""
+    """Return the outcome with a licence on each sample, or a rejection where a licence is not one to keep."""
     if not isinstance(outcome, Written) or not (source.licence or source.licences):
         return outcome
     samples = []
@@ -132,14 +132,13 @@ def under_licence(source: Source, outcome: Outcome) -> Outcome:
 
 
 def split_of(document: str, validation_share: float) -> str:
-    """The side of a document: "validation" for about `validation_share` of all, else "train".
+    """Return "validation" for about `validation_share` of all documents, else "train".
 
-    A function of its name alone. Documents that are near duplicates of each other are brought together in
-    `datagen.job.split`.
+    The split is a function of the document's name alone. `datagen.job.split` then brings near duplicates together.
     """
     return "validation" if split_position(document) < validation_share * 2**64 else "train"
 
 
 def split_position(document: str) -> int:
-    """Where a document stands between validation (0) and training (2⁶⁴), whatever the share of the one may be."""
+    """Return a document's hash, from 0 to below 2⁶⁴. Validation takes the documents with the lowest."""
     return int.from_bytes(hashlib.sha256(f"split\x1f{document}".encode()).digest()[:8])

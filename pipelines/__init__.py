@@ -1,1 +1,1 @@
-"""Whole runs: strings the commands of `datagen` and `trainer` together and reports on them."""
+"""Whole runs: commands of `datagen` and `trainer` in order, and commands that check, show and mix their results."""

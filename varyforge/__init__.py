@@ -1,8 +1,8 @@
 """The contract between the packages, and what a program needs of it: open a shard set, iterate samples, parse boxes.
 
-    from varyforge import open_set
-    for sample in open_set("shards/pdf").samples(split="train"):
-        print(sample.key, sample.answer)
+from varyforge import open_set
+for sample in open_set("shards/pdf").samples(split="train"):
+    print(sample.key, sample.answer)
 """
 
 from __future__ import annotations
@@ -16,23 +16,30 @@ if TYPE_CHECKING:
     from varyforge.sample import Image, Sample, Turn
     from varyforge.shards import ShardSet, open_set
 
-_MODULES = {
-    "boxes": ("Box", "LabelledBox", "format_boxes", "parse_boxes"),
-    "errors": ("UserError",),
-    "sample": ("Image", "Sample", "Turn"),
-    "shards": ("ShardSet", "open_set"),
-}
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
-__all__ = [  # noqa: PLE0604  # ruff does not see that the values are text
-    *_HOMES,
+__all__ = [
+    "Box",
+    "Image",
+    "LabelledBox",
+    "Sample",
+    "ShardSet",
+    "Turn",
+    "UserError",
+    "format_boxes",
+    "open_set",
+    "parse_boxes",
 ]
+_MODULES = {  # of the names that are not in `boxes`
+    **dict.fromkeys(("Image", "Sample", "Turn"), "sample"),
+    **dict.fromkeys(("ShardSet", "open_set"), "shards"),
+    "UserError": "errors",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use: pyarrow and numpy take half a second."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"varyforge.{_HOMES[name]}"), name)
+    return getattr(import_module(f"varyforge.{_MODULES.get(name, 'boxes')}"), name)
 
 
 def __dir__() -> list[str]:

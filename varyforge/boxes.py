@@ -1,12 +1,12 @@
-"""Boxes and their text form: one pair of functions that data, evaluation and reports share.
+"""Boxes and their text format, written and parsed here alone for data, evaluation and reports.
 
-The text form is the paper's (Vary-toy, arXiv 2401.12503, section 3): boxes grouped by class, corners x1, y1, x2, y2
+The text format is the paper's (Vary-toy, arXiv 2401.12503, section 3): boxes grouped by class, corners x1, y1, x2, y2
 divided by the image's width or height, times 1000, at least three digits:
 
     Person: [535, 544, 568, 591];
     Car: [009, 552, 058, 737], [682, 598, 999, 976].
 
-The one object that a phrase asks for stands without a class, as in the paper's figure 1: `[035, 024, 847, 901]`.
+An object that a phrase asks for has no class, as in the paper's figure 1: `[035, 024, 847, 901]`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TO_CORNERS: Mapping[Convention, Callable[[Numbers, int, int], Numbers]] = {
     "cxcywh": lambda n, w, h: (n[0] - n[2] / 2, n[1] - n[3] / 2, n[0] + n[2] / 2, n[1] + n[3] / 2),
     "xyxy_1000": lambda n, w, h: (n[0] / 1000, n[1] / 1000, n[2] / 1000, n[3] / 1000),
 }
-"""From four numbers and an image's width and height in pixels to corners as shares of the image.
+"""Functions from four numbers and an image's width and height in pixels to corners as shares of the image.
 
 xywh_px: top left corner and size in pixels (COCO). xyxy_px: corners in pixels, as points between 0 and the size.
 xyxy_voc: the first and the last pixel, counted from 1 (Pascal VOC). xyxy: corners as shares. cxcywh: centre and size as
@@ -42,7 +42,7 @@ shares (YOLO). xyxy_1000: corners in thousandths, as in answers.
 class Box:
     """A box in the unit square: corners x1 < x2, y1 < y2, origin at the image's top left.
 
-    This is the only convention inside the project; readers name theirs to `clipped_box`.
+    The project has no other convention inside. Readers name the convention of their files to `clipped_box`.
 
     Raises:
         ValueError: the box is empty or leaves the image.
@@ -61,16 +61,16 @@ class Box:
 
     @classmethod
     def from_xyxy_px(cls, x1: float, y1: float, x2: float, y2: float, *, width: int, height: int) -> Box:
-        """From corners in pixels (Pascal VOC, Objects365) of an image of `width` x `height` pixels."""
+        """Convert corners in pixels (Pascal VOC, Objects365) of an image of `width` x `height` pixels."""
         return cls(x1=x1 / width, y1=y1 / height, x2=x2 / width, y2=y2 / height)
 
     @classmethod
     def from_xywh_px(cls, x: float, y: float, w: float, h: float, *, width: int, height: int) -> Box:
-        """From the top left corner and the size in pixels (COCO)."""
+        """Convert the top left corner and the size in pixels (COCO)."""
         return cls.from_xyxy_px(x, y, x + w, y + h, width=width, height=height)
 
     def upright(self, orientation: int) -> Box:
-        """Where a box of the stored pixels lies in the image as seen; `orientation` is EXIF's, 1 to 8."""
+        """Move a box of the stored pixels to the upright image; `orientation` is EXIF's, 1 to 8."""
         x1, y1, x2, y2 = self.x1, self.y1, self.x2, self.y2
         if orientation in (5, 6, 7, 8):
             x1, y1, x2, y2 = y1, x1, y2, x2
@@ -81,23 +81,25 @@ class Box:
         return Box(x1=x1, y1=y1, x2=x2, y2=y2)
 
     def bins(self) -> tuple[int, int, int, int]:
-        """Corners as the text form writes them, 0 to 1000."""
+        """Return the corners in thousandths, 0 to 1000, as the text format has them."""
         return (round(self.x1 * BINS), round(self.y1 * BINS), round(self.x2 * BINS), round(self.y2 * BINS))
 
     def to_xyxy_px(self, *, width: int, height: int) -> tuple[float, float, float, float]:
-        """Corners in pixels of an image of `width` x `height` pixels."""
+        """Return the corners in pixels of an image of `width` x `height` pixels."""
         return self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height
 
 
 def corners_of(numbers: Numbers, convention: Convention, *, width: int, height: int) -> Numbers:
-    """Corners as shares of an image of `width` x `height` pixels, in whatever place and order they are."""
+    """Convert corners to shares of an image of `width` x `height` pixels; they may lie outside or be swapped."""
     return _TO_CORNERS[convention](numbers, width, height)
 
 
 def clipped_box(numbers: Numbers, convention: Convention, *, width: int, height: int) -> tuple[Box | None, bool]:
-    """The part of a box that lies in an image of `width` x `height` pixels, and whether that is not all of it.
+    """Clip a box to an image of `width` x `height` pixels.
 
-    None where that part is less than a bin wide or high: nothing, or corners the wrong way round.
+    Returns:
+        The box, or None if less than a bin in width or height is left or the corners are swapped. Then whether the
+        box was larger than the image by more than half a bin.
     """
     corners = corners_of(numbers, convention, width=width, height=height)
     x1, y1, x2, y2 = inside = tuple(min(max(side, 0.0), 1.0) for side in corners)
@@ -109,24 +111,24 @@ def clipped_box(numbers: Numbers, convention: Convention, *, width: int, height:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledBox:
-    """A box and the class it belongs to (`clean_label` of the data set's name; "" for a box that stands alone)."""
+    """A box and its class: `clean_label` of the data set's name, or "" for a box without a class."""
 
     label: str
     box: Box
 
 
 def clean_label(name: str) -> str:
-    """A class name with the characters that the text form uses ( : ; , [ ] ) and line breaks turned into spaces."""
+    """Replace the characters of the text format ( : ; , [ ] ) and line breaks in a class name by spaces."""
     return " ".join(re.sub(r"[:;,\[\]]", " ", name).split())
 
 
 def format_box(box: Box) -> str:
-    """One box as text, without a class; `parse_boxes` reads it."""
+    """Write a box as text without a class, which `parse_boxes` reads."""
     return "[" + ", ".join(f"{side:03d}" for side in box.bins()) + "]"
 
 
 def format_boxes(boxes: Iterable[LabelledBox]) -> str:
-    """Boxes as answer text. Classes in order of first appearance, boxes in the order given.
+    """Write boxes as answer text: classes in order of first appearance, boxes of a class in the order of `boxes`.
 
     Raises:
         ValueError: no boxes, or a label that `clean_label` would change.
@@ -142,13 +144,13 @@ def format_boxes(boxes: Iterable[LabelledBox]) -> str:
 
 
 def parse_boxes(text: str) -> tuple[list[LabelledBox], list[str]]:
-    """Boxes in answer text, from data or from a model.
+    """Parse the boxes in answer text, from data or from a model.
 
     Returns:
-        The boxes, and the pieces of text that are not boxes (empty for text that `format_boxes` wrote): a box whose
-        corners are equal or swapped or beyond 1000, or prose. Nothing is guessed or repaired.
+        The boxes, and the pieces of text that are no boxes: prose, and boxes whose corners are equal, swapped or
+        beyond 1000. Text that `format_boxes` wrote has no such pieces. Nothing is repaired.
     """
-    found: list[LabelledBox] = []
+    boxes: list[LabelledBox] = []
     refused: list[str] = []
     for piece in text.strip().removesuffix(".").split(";"):
         group = _GROUP.fullmatch(piece)
@@ -159,13 +161,13 @@ def parse_boxes(text: str) -> tuple[list[LabelledBox], list[str]]:
         for quad in re.finditer(_QUAD, group[2]):
             x1, y1, x2, y2 = (int(bin_) / BINS for bin_ in quad.groups())
             try:
-                found.append(LabelledBox(label=group[1] or "", box=Box(x1=x1, y1=y1, x2=x2, y2=y2)))
+                boxes.append(LabelledBox(label=group[1] or "", box=Box(x1=x1, y1=y1, x2=x2, y2=y2)))
             except ValueError:
                 refused.append(quad[0])
-    return found, refused
+    return boxes, refused
 
 
 def boxes_within(text: str) -> list[Box]:
-    """The boxes that stand in a sentence, such as the question "Describe the object at [035, 024, 847, 901]."."""
-    found, _ = parse_boxes(";".join(quad[0] for quad in re.finditer(_QUAD, text)))
-    return [item.box for item in found]
+    """List the boxes in a sentence, such as "Describe the object at [035, 024, 847, 901]."."""
+    boxes, _ = parse_boxes(";".join(quad[0] for quad in re.finditer(_QUAD, text)))
+    return [item.box for item in boxes]

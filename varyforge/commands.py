@@ -107,7 +107,7 @@ def _help() -> str:
         [
             *lines,
             "`varyforge COMMAND --help` shows the arguments. `varyforge pdf` is `python -m datagen.pdf`, and so on;",
-            "`varyforge train RECIPE` is `deepspeed trainer/run.py RECIPE`: options of the launcher stand before RECIPE.",
+            "`varyforge train RECIPE` is `deepspeed trainer/run.py RECIPE`: the launcher's options go before RECIPE.",
             "`varyforge --version` shows the version, `varyforge completion bash` (or zsh) a script for the shell.",
             "",
         ]

@@ -1,4 +1,4 @@
-"""What long work shows: a live bar on a terminal, a line every few seconds in a log file; tables at the end."""
+"""Output for a person: messages, tables, and progress as a bar on a terminal or as lines in a log file."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from rich.text import Text
 _LINE_EVERY_S = 5.0
 
 console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-"""Messages for a person go to stderr, so that stdout stays for results."""
+"""Console on stderr, so that stdout holds results alone."""
 
 
 def say(message: str) -> None:
-    """One line for a person."""
+    """Print a line for a person."""
     console.print(message, markup=False)
 
 
 def warn(message: str) -> None:
-    """One line that must not be overlooked."""
+    """Print a line that must not be overlooked."""
     console.print(f"warning: {message}", style="bold yellow", markup=False)
 
 
 def result(line: str) -> None:
-    """One line for whatever reads stdout."""
+    """Write a line to stdout, for a program that reads it."""
     sys.stdout.write(f"{line}\n")
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; all columns but the first are right-aligned."""
+    """Print a table whose columns are right-aligned but for the first."""
     table = Table(title=Text(title), title_justify="left")  # Text: brackets in a path are no markup
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
@@ -78,7 +78,7 @@ class Progress:
             self._bar.stop()
 
     def advance(self, count: int, note: str = "") -> None:
-        """`count` more are done; `note` replaces the last one."""
+        """Count `count` more as done and replace the note."""
         if count == 0:
             return
         self._done += count

@@ -1,7 +1,7 @@
-"""Conversations: the forms in which they are published, and the rules by which they become turns.
+"""Conversations: the formats in which they are published, and the rules by which they become turns.
 
-A record's form is told by its keys. Whatever it is, its turns become (role, pieces): the text between the images that
-stand in a turn, so one piece where there is none.
+The keys of a record tell its format. In every format a turn becomes (role, pieces), where pieces are the texts between
+the turn's images: one piece if the turn has no image.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from varyforge.outcome import Rejected
 from varyforge.sample import IMAGE_MARKER, Role, Turn
 
 RawTurn = tuple[str, list[str]]
-"""Role ("system", "user", "assistant", or what the record says where it is none of these) and pieces of the text."""
+"""Role ("system", "user", "assistant", or another word of the record) and pieces of the text."""
 
 ROLES = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard"), "assistant"),
     "system": "system",
 }
-"""What the data sets call the roles (ShareGPT names the assistants)."""
+"""Roles by their names in the data sets. ShareGPT names the assistants."""
 
 _BAIZE_TURN = re.compile(r"\[\|(Human|AI)\|\]")
 _BAIZE_OPENING = "The conversation between human and AI assistant."
@@ -37,7 +37,7 @@ _BAIZE_OPENING = "The conversation between human and AI assistant."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialogue:
-    """Turns that a `Sample` takes, and what was done to make them so."""
+    """Turns that fit a `Sample`, and counts of what was changed in them."""
 
     turns: tuple[Turn, ...]  # escaped, IMAGE_MARKER where an image stands
     images: int  # markers in user turns: of the record's images the first so many
@@ -46,47 +46,50 @@ class Dialogue:
 
 
 def read_turns(record: Mapping[str, Any], *, marked: bool = False) -> tuple[str, list[RawTurn]]:
-    """The form of a record, and its turns as they are.
+    """Read a record's turns, unchanged.
 
     Args:
         record: a JSON object.
         marked: whether `<image>` in a turn's text stands for an image; else it is text.
 
+    Returns:
+        The name of the record's format, and its turns.
+
     Raises:
-        WrongFormat: it is of no known form, of several, or breaks the rules of its form.
+        WrongFormat: the record has no known format or several, or breaks the rules of its format.
     """
-    told = [name for name, form in _FORMS.items() if form.told_by(record)]
-    if len(told) != 1:
-        forms = "; ".join(f"{name} ({', '.join(_FORMS[name].keys)})" for name in told or _FORMS)
-        raise WrongFormat(f"has the keys of several forms: {forms}" if told else f"has the keys of no form: {forms}")
-    form = _FORMS[told[0]]
-    missing = [key for key in form.keys if key not in record]
+    names = [name for name, format in _FORMATS.items() if format.fits(record)]
+    if len(names) != 1:
+        forms = "; ".join(f"{name} ({', '.join(_FORMATS[name].keys)})" for name in names or _FORMATS)
+        raise WrongFormat(f"has the keys of several forms: {forms}" if names else f"has the keys of no form: {forms}")
+    format = _FORMATS[names[0]]
+    missing = [key for key in format.keys if key not in record]
     if missing:
-        raise WrongFormat(f"key {missing[0]!r} is missing; {told[0]} form has {', '.join(form.keys)}")
+        raise WrongFormat(f"key {missing[0]!r} is missing; {names[0]} form has {', '.join(format.keys)}")
     system = _optional_text(record, "system")
     turns = [("system", system)] if system else []
-    turns += form.read(record)
-    return told[0], [(role, _pieces(content, marked)) for role, content in turns]
+    turns += format.read(record)
+    return names[0], [(role, _pieces(content, marked)) for role, content in turns]
 
 
 def tidy(turns: Sequence[RawTurn]) -> Dialogue | Rejected:
-    """Turns that alternate, or which gate refuses them.
+    """Make turns alternate between user and assistant, or return the gate that refuses the conversation.
 
-    Space at the ends of a turn goes. Answers before the first question are dropped, turns of the same role in a row
-    become one with an empty line between, and a question at the end that nobody answers is dropped. Where a turn is
-    empty, or a system turn stands in the middle, the conversation ends: what follows refers to what is missing.
+    Space at the ends of a turn is removed. Answers before the first question are dropped, and so is a last question
+    without an answer. Turns of the same role in a row are joined by an empty line. The conversation ends at an empty
+    turn or at a system turn in the middle, because later turns refer to the missing one.
     """
     for role, _ in turns:
         if role not in ROLES.values():
             strange = sum(role not in ROLES.values() for role, _ in turns)
             return Rejected(gate="roles", value=strange, threshold=0, detail=f"a turn of the role {role[:40]!r}")
-    said = [(role, _text(pieces)) for role, pieces in turns]
-    opening = _first(said, lambda role, _: role != "system")
-    system = [text for _, text in said[:opening] if is_seen(text)]
-    asked = opening + _first(said[opening:], lambda role, _: role == "user")
-    dialogue = said[asked:]
+    texts = [(role, _text(pieces)) for role, pieces in turns]
+    opening = _first(texts, lambda role, _: role != "system")
+    system = [text for _, text in texts[:opening] if is_seen(text)]
+    question = opening + _first(texts[opening:], lambda role, _: role == "user")
+    dialogue = texts[question:]
     end = _first(dialogue, lambda role, text: role == "system" or not is_seen(text))
-    notes = Counter({"leading_answers": asked - opening, "turns_after_a_gap": len(dialogue) - end})
+    notes = Counter({"leading_answers": question - opening, "turns_after_a_gap": len(dialogue) - end})
     merged = [(role, [text for _, text in group]) for role, group in groupby(dialogue[:end], key=lambda turn: turn[0])]
     notes["merged_turns"] = end - len(merged)
     if merged and merged[-1][0] == "user":
@@ -95,27 +98,27 @@ def tidy(turns: Sequence[RawTurn]) -> Dialogue | Rejected:
         return _nothing_left(dialogue, end)
     if system:
         merged.insert(0, ("system", system))
-    found = tuple(Turn(role=cast(Role, role), text="\n\n".join(parts)) for role, parts in merged)
+    alternating = tuple(Turn(role=cast(Role, role), text="\n\n".join(parts)) for role, parts in merged)
     return Dialogue(
-        turns=found,
-        images=sum(turn.text.count(IMAGE_MARKER) for turn in found if turn.role == "user"),
+        turns=alternating,
+        images=sum(turn.text.count(IMAGE_MARKER) for turn in alternating if turn.role == "user"),
         language=language_of("\n".join(piece for _, pieces in turns for piece in pieces)),
         notes=+notes,
     )
 
 
 def digest(*parts: object) -> str:
-    """What identifies a conversation, whatever its form: a hash of turns, images … (JSON types)."""
+    """Hash the parts of a conversation (turns, images … of JSON types): the same in every format."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _first(said: Sequence[tuple[str, str]], is_it: Callable[[str, str], bool]) -> int:
-    """The place of the first turn that it is; behind the last where it is none."""
-    return next((place for place, turn in enumerate(said) if is_it(*turn)), len(said))
+def _first(turns: Sequence[tuple[str, str]], fits: Callable[[str, str], bool]) -> int:
+    """Return the index of the first turn that fits, or the number of turns."""
+    return next((index for index, turn in enumerate(turns) if fits(*turn)), len(turns))
 
 
 def _nothing_left(dialogue: Sequence[tuple[str, str]], end: int) -> Rejected:
-    """Which gate refuses a conversation without an answered question, which `end` turns of the dialogue hold."""
+    """Name the gate that refuses a conversation whose first `end` turns hold no answered question."""
     empty = dialogue[end][0] if end < len(dialogue) else ""
     gate = {"user": "question_chars", "assistant": "answer_chars"}.get(empty, "answered_questions")
     return Rejected(gate=gate, value=0, threshold=1)
@@ -126,12 +129,12 @@ def _text(pieces: Sequence[str]) -> str:
 
 
 def is_seen(text: str) -> bool:
-    """Whether anything of a text has a shape: spaces have none, nor have zero-width characters."""
+    """Return whether a text has a character with a shape; spaces and zero-width characters have none."""
     return any(char.isprintable() and not char.isspace() for char in text)
 
 
 def _pieces(content: Any, marked: bool) -> list[str]:
-    """The text of a turn, cut where images stand. Content is text, or parts of "type" "text" and "image"."""
+    """Cut the text of a turn at its images. `content` is text, or a list of parts of "type" "text" and "image"."""
     if isinstance(content, str):
         return content.split(IMAGE_MARKER) if marked else [content]
     if not isinstance(content, list):
@@ -149,14 +152,14 @@ def _pieces(content: Any, marked: bool) -> list[str]:
 
 
 def _optional_text(record: Mapping[str, Any], key: str) -> str:
-    found = record.get(key)
-    if found is not None and not isinstance(found, str):
-        raise WrongFormat(f"key {key!r} is {kind_of(found)}, expected text")
-    return found or ""
+    value = record.get(key)
+    if value is not None and not isinstance(value, str):
+        raise WrongFormat(f"key {key!r} is {kind_of(value)}, expected text")
+    return value or ""
 
 
 def _alpaca(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """`history` holds exchanges that went before. `input` is what the instruction is about."""
+    """Yield the exchanges of `history`, then the instruction with its `input`, then the output."""
     for pair in _list(record.get("history") or [], "history"):
         if not (isinstance(pair, list) and len(pair) == 2):
             raise WrongFormat("key 'history' holds what is no pair of question and answer")
@@ -171,7 +174,7 @@ def _alpaca(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _baize(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """One text, a mark before each turn; the last mark, with nothing behind it, is part of the form."""
+    """Yield the turns of one text with a mark before each. A last mark without text belongs to the format."""
     opening, *rest = _BAIZE_TURN.split(_optional_text(record, "input"))
     if not rest or opening.strip() not in ("", _BAIZE_OPENING):
         raise WrongFormat(f"key 'input' begins with {opening.strip()[:40]!r} and not with [|Human|] or [|AI|]")
@@ -202,25 +205,25 @@ def _turns(turns: Any, key: str, role: str, content: str) -> Iterator[tuple[str,
             yield ROLES.get(name, name), turn[content]
 
 
-def _list(found: Any, key: str) -> list[Any]:
-    if not isinstance(found, list):
-        raise WrongFormat(f"key {key!r} is {kind_of(found)}, expected a list")
-    return found
+def _list(value: Any, key: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise WrongFormat(f"key {key!r} is {kind_of(value)}, expected a list")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _Format:
     keys: tuple[str, ...]
     read: Callable[[Mapping[str, Any]], Iterator[tuple[str, Any]]]
-    alone: bool = False  # told by having exactly these keys, else by the first one
+    alone: bool = False  # a record fits that has exactly these keys, else one that has the first
 
-    def told_by(self, record: Mapping[str, Any]) -> bool:
+    def fits(self, record: Mapping[str, Any]) -> bool:
         return record.keys() == set(self.keys) if self.alone else self.keys[0] in record
 
 
-_FORMS: Mapping[str, _Form] = {
-    "sharegpt": _Form(("conversations",), _sharegpt),
-    "messages": _Form(("messages",), _messages),
-    "alpaca": _Form(("instruction", "output"), _alpaca),
-    "baize": _Form(("topic", "input"), _baize, alone=True),  # others have a topic too
+_FORMATS: Mapping[str, _Format] = {
+    "sharegpt": _Format(("conversations",), _sharegpt),
+    "messages": _Format(("messages",), _messages),
+    "alpaca": _Format(("instruction", "output"), _alpaca),
+    "baize": _Format(("topic", "input"), _baize, alone=True),  # others have a topic too
 }

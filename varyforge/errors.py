@@ -11,8 +11,9 @@ from types import TracebackType
 
 _EXTRAS = {
     **dict.fromkeys(("ray", "pymupdf", "wandb"), "data"),
-    **dict.fromkeys(("pypandoc", "typst", "fontTools"), "latex"),
+    **dict.fromkeys(("pypandoc", "pypandoc_binary", "typst", "fontTools"), "latex"),
     "matplotlib": "charts",
+    "pypdfium2": "pdfium",
     **dict.fromkeys(("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "huggingface_hub"), "train"),
     **dict.fromkeys(("rapidfuzz", "simplejpeg", "webdataset"), "train"),
 }

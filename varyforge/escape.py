@@ -1,8 +1,8 @@
-"""Text that is data stays data: what looks like a control token is written so that no tokenizer takes it for one.
+"""Escaping of text that looks like a control token, so that no tokenizer takes data for one.
 
-A word joiner (U+2060, which has no width) goes behind the opening bracket: `<|im_end|>` becomes `<⁠|im_end|>`. That is
-reversible for every text, also one that holds such sequences already. Turns of a sample are escaped; the trainer takes
-the joiners out again where it tokenises text with control tokens switched off.
+A word joiner (U+2060, which has no width) goes behind the opening bracket: `<|im_end|>` becomes `<⁠|im_end|>`. Escaping
+is reversible for every text, also for one with such sequences in it. Turns of a sample are escaped. The trainer removes
+the joiners where it tokenises text with control tokens switched off.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SQUARE = (
     r"INST|CLS|SEP|PAD|UNK|MASK|BOS|EOS|IMG|gMASK|sMASK|SYSTEM_PROMPT|IMG_BREAK|IMG_END|TOOL_CALLS|AVAILABLE_TOOLS"
     r"|TOOL_RESULTS|TOOL_CONTENT|unused\d+|control_\d+"
 )
-_CONTROL = re.compile(  # what stands between the bars holds no other opening bracket: each is found by itself
+_CONTROL = re.compile(  # what stands between the bars holds no other opening bracket: each is a match of its own
     rf"<{JOINER}*(?="
     rf"(?i:/?(?:{_NAMES})/?>)"  # <image>, </s>, <extra_id_7>
     r"|\|[^\s<>|\[][^<>|\[\n]{0,63}\|>"  # <|im_end|>, <|begin of text|>
@@ -33,15 +33,15 @@ _CONTROL = re.compile(  # what stands between the bars holds no other opening br
 
 
 def escape(text: str) -> str:
-    """`text` without anything that a tokenizer or a sample's image marker could be mistaken for.
+    """Escape everything in `text` that could be taken for a control token or a sample's image marker.
 
-    Known are the forms `<|…|>` and `<｜…｜>` whatever stands in them, and the control tokens of the OPT, GPT, BERT, T5,
-    Llama, Mistral, Qwen, Gemma, GLM, DeepSeek and LLaVA families by name. Other tags, such as HTML's, stay as they are,
-    but for those that share such a name (`<s>`).
+    That is `<|…|>` and `<｜…｜>` with any content, and by name the control tokens of the OPT, GPT, BERT, T5, Llama,
+    Mistral, Qwen, Gemma, GLM, DeepSeek and LLaVA families. Other tags, such as HTML's, stay unless they have such a
+    name (`<s>`).
     """
-    return _CONTROL.sub(lambda found: found[0][0] + JOINER + found[0][1:], text) if "<" in text or "[" in text else text
+    return _CONTROL.sub(lambda match: match[0][0] + JOINER + match[0][1:], text) if "<" in text or "[" in text else text
 
 
 def unescape(text: str) -> str:
-    """The text that `escape` was given."""
-    return _CONTROL.sub(lambda found: found[0].replace(JOINER, "", 1), text) if JOINER in text else text
+    """Undo `escape`."""
+    return _CONTROL.sub(lambda match: match[0].replace(JOINER, "", 1), text) if JOINER in text else text

@@ -23,9 +23,9 @@ _LOCK = ".lock"
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears at `path` when the block ends without an exception, and not at all otherwise.
+    """Open a binary file that appears at `path` when the block ends without an exception, and else not at all.
 
-    A kill at any moment leaves either the old file or the new one, and perhaps a `*.tmp` beside it.
+    A kill at any moment leaves the old file or the new one, and perhaps a `*.tmp` beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMP_SUFFIX}")  # machines share folders
@@ -39,33 +39,33 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         temp.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk says so to a descriptor, which tells a person nothing
+            error.filename = str(path)  # the error of a full disk names a descriptor, not the file
         raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, atomically."""
+    """Write `text` as UTF-8, atomically."""
     with atomic_file(path) as file:
         file.write(text.encode())
 
 
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A new folder that appears at `path` with all that the block wrote into it, or not at all.
+    """Make a folder that appears at `path` with all that the block wrote into it, or not at all.
 
-    What a killed process left half-written beside `path` is removed first. A kill at any moment leaves the old folder
-    or the new one whole, or (between two renames) none.
+    Leftovers of killed processes beside `path` are removed first. A kill at any moment leaves the old folder or the new
+    one whole, or (between two renames) none.
 
     Raises:
-        UserError: there is something at `path`, which is not to be replaced, or another process is writing it.
-        OSError: the disk is full, also where a library says so in an error of its own kind; it names `path`.
+        UserError: `path` exists and `replace` is false, or another process is writing the folder.
+        OSError: the disk is full, also if a library raised an error of its own for that; it names `path`.
     """
     if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: exists already; delete it or choose another name")
-    asked, path = path, path.absolute()  # "." has no name
+    name, path = str(path), path.absolute()  # "." has no name
     path.parent.mkdir(parents=True, exist_ok=True)
     for torn in path.parent.glob(f".{glob.escape(path.name)}.*{TEMP_SUFFIX}/"):
-        with suppress(UserError), locked(torn):  # who is still writing holds its lock
+        with suppress(UserError), locked(torn):  # a process that is still writing holds the lock
             shutil.rmtree(torn, ignore_errors=True)
     temp = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMP_SUFFIX}")
     try:
@@ -78,12 +78,12 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(temp, ignore_errors=True)
         if number := _no_room(error):
-            raise OSError(number, os.strerror(number), str(asked)) from error
+            raise OSError(number, os.strerror(number), name) from error
         raise
 
 
 def _as_new_files(folder: Path) -> None:
-    """Whoever may read new files of the user's may read these: some libraries write theirs for the owner alone."""
+    """Set the permissions of the user's new files: some libraries write files that only the owner can read."""
     mode = folder.stat().st_mode & 0o666
     for file in folder.rglob("*"):
         if file.is_file():
@@ -91,7 +91,7 @@ def _as_new_files(folder: Path) -> None:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Renames `new` to `path`; what was there goes away whole, and after that."""
+    """Rename `new` to `path`, then remove the folder that was there."""
     old = new.with_name(f"{new.name.removesuffix(TEMP_SUFFIX)}-old{TEMP_SUFFIX}")
     if path.exists():
         os.replace(path, old)
@@ -101,10 +101,10 @@ def _swap(new: Path, path: Path) -> None:
 
 
 def _no_room(error: BaseException | None) -> int | None:
-    """The number of a full disk's error behind `error`; safetensors and tokenizers raise it as text, torch another."""
+    """Return the number of a full disk's error behind `error`, if any. safetensors and tokenizers give it as text."""
     while error is not None:
-        said = re.search(r"\(os error (\d+)\)", str(error))
-        number = int(said[1]) if said else getattr(error, "errno", None)
+        match = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(match[1]) if match else getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return number
         error = error.__cause__ or error.__context__
@@ -112,7 +112,7 @@ def _no_room(error: BaseException | None) -> int | None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Everything below `folder` on the disk, as before the rename that makes it count."""
+    """Flush everything below `folder` to the disk, before the rename that makes it count."""
     for path in folder.rglob("*"):
         if path.is_file():
             with open(path, "rb") as file:
@@ -121,7 +121,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in `folder` survive a power cut."""
+    """Flush the renames in `folder`, so that they survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -131,12 +131,12 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """One writer at a time in `folder`, which is made if need be; yields the lock's file descriptor.
+    """Lock `folder`, made if need be, for one writer; yield the lock's file descriptor.
 
-    The kernel lets go of the lock when the last process that holds the descriptor is gone, however it ends.
+    The kernel releases the lock when the last process that holds the descriptor has ended.
 
     Raises:
-        UserError: another process is at work there, or the folder cannot be written to.
+        UserError: another process holds the lock, or the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,12 +152,12 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Removes what a killed process left half-written directly in `folder`."""
+    """Remove the temporary files of killed processes directly in `folder`."""
     for temp in folder.glob(f".*{TEMP_SUFFIX}"):
         temp.unlink(missing_ok=True)
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes as 64 hex digits."""
+    """Return the SHA-256 of a file's bytes as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Foreign images: decoded whole, once, here. What a shard holds has been through this."""
+"""Decoding of images from outside. Every image in a shard has been decoded whole here, once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from PIL.Image import Transpose
 from varyforge.sample import Image
 
 MAX_PIXELS = 100_000_000
-"""A larger image is taken for a decompression bomb."""
+"""Pixels of an image at most; a larger one counts as a decompression bomb."""
 
 MAX_SIDE = 65_500
-"""Pixels of a JPEG's side that encoders write at most."""
+"""Pixels of a JPEG's side at most, as encoders write it."""
 
 PIL.Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-"""Pillow's names of what is read; none of them starts another program."""
+"""Formats that are read, by Pillow's names. None of them starts another program."""
 
 _AS_THEY_ARE = {("JPEG", "RGB"): "jpg", ("PNG", "RGB"): "png"}
 _ORIENTATION = 0x0112  # EXIF tag
@@ -33,7 +33,7 @@ _TURNS = {
     6: Transpose.ROTATE_270,
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
-}  # by orientation; 1, and whatever else a file says, is upright
+}  # by orientation; all other values are upright
 
 
 class ImageError(ValueError):
@@ -56,9 +56,9 @@ def check_jpeg_quality(quality: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePolicy:
-    """How images go into shards."""
+    """Settings for images on their way into shards."""
 
-    long_side_px: int = 0  # larger ones are made smaller; 0: none is
+    long_side_px: int = 0  # larger images are scaled down; 0: none
     jpeg_quality: int = 95  # of images that cannot pass through byte for byte
 
     def __post_init__(self) -> None:
@@ -69,44 +69,43 @@ class ImagePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A foreign image that was decoded whole."""
+    """An image from outside, decoded whole."""
 
     image: Image  # for the shard
-    pixels: PIL.Image.Image  # as a person sees it, in full size
+    pixels: PIL.Image.Image  # upright, in full size
     stored: tuple[int, int]  # width and height before EXIF rotation, pixels
     orientation: int  # EXIF, 1 to 8; 1 is upright
-    changes: Counter[str]  # what was done to it, for the notes of its unit
+    changes: Counter[str]  # counts by kind, for the notes of the unit
 
     @property
     def seen(self) -> tuple[int, int]:
-        """Width and height after EXIF rotation, pixels."""
+        """Width and height after EXIF rotation, in pixels."""
         return self.pixels.size
 
 
 def read_picture(data: bytes, policy: ImagePolicy) -> Picture:
-    """An image as a person sees it, EXIF rotation applied, RGB.
+    """Decode an image and apply its EXIF rotation.
 
-    An RGB JPEG or PNG that is upright and small enough passes through byte for byte; everything else is encoded again
-    as JPEG: other formats, grey, palette and CMYK images, PNGs of 16 bits a channel, and what is transparent, which
-    becomes white.
+    An RGB JPEG or PNG that is upright and small enough passes through byte for byte. Everything else is encoded as JPEG
+    again: other formats, grey, palette and CMYK images, PNGs of 16 bits a channel, and transparent ones on white.
 
     Raises:
-        ImageError: truncated or no image, grey of more than 8 bits, larger than `MAX_PIXELS`, animated, or to be
-            encoded again and longer than `MAX_SIDE`.
+        ImageError: truncated or no image, more than 8 bits of grey, more than `MAX_PIXELS`, animated, or to be encoded
+            again and longer than `MAX_SIDE`.
     """
     decoded, orientation = _decode(data)
-    form = _AS_THEY_ARE.get((decoded.format or "", decoded.mode))
-    if form == "png" and (decoded.has_transparency_data or data[_PNG_DEPTH] == 16):
-        form = None
+    format = _AS_THEY_ARE.get((decoded.format or "", decoded.mode))
+    if format == "png" and (decoded.has_transparency_data or data[_PNG_DEPTH] == 16):
+        format = None
     large = 0 < policy.long_side_px < max(decoded.size)
     changes: Counter[str] = Counter()
     pixels, stored = _upright(decoded, orientation)
     changes["rotated_images"] += orientation in _TURNS
-    if form is None:
+    if format is None:
         changes[f"images_{decoded.format}_{decoded.mode}_to_jpeg".lower()] += 1
         pixels = _on_white(pixels)
-    if form and not large and pixels is decoded:
-        image = Image(data=data, format=form, width=decoded.width, height=decoded.height)  # type: ignore[arg-type]
+    if format and not large and pixels is decoded:
+        image = Image(data=data, format=format, width=decoded.width, height=decoded.height)  # type: ignore[arg-type]
     else:
         smaller = pixels
         if large:
@@ -120,27 +119,27 @@ def read_picture(data: bytes, policy: ImagePolicy) -> Picture:
 
 
 def look_at(data: bytes) -> Image:
-    """An image as a shard would hold it, of which no pixel is read where it can pass through as `read_picture` says.
+    """Return an image as a shard would hold it, without reading pixels if it passes through as in `read_picture`.
 
-    For images that are about to be decoded anyway. What is broken behind the header is found then.
+    For images that are about to be decoded anyway; damage behind the header is found then.
 
     Raises:
-        ImageError: as `read_picture`, but for what only pixels tell.
+        ImageError: as `read_picture`, but for faults of the pixels.
     """
     try:
         picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
         orientation = picture.getexif().get(_ORIENTATION)
     except Exception:  # Pillow says "broken" in many ways
-        return read_picture(data, ImagePolicy()).image  # which knows words for them
-    form = _AS_THEY_ARE.get((picture.format or "", picture.mode))
-    deep = form == "png" and (picture.has_transparency_data or data[_PNG_DEPTH] == 16)
-    if form is None or deep or orientation in _TURNS or picture.width * picture.height > MAX_PIXELS:
+        return read_picture(data, ImagePolicy()).image  # raises with a reason
+    format = _AS_THEY_ARE.get((picture.format or "", picture.mode))
+    deep = format == "png" and (picture.has_transparency_data or data[_PNG_DEPTH] == 16)
+    if format is None or deep or orientation in _TURNS or picture.width * picture.height > MAX_PIXELS:
         return read_picture(data, ImagePolicy()).image
-    return Image(data=data, format=form, width=picture.width, height=picture.height)  # type: ignore[arg-type]
+    return Image(data=data, format=format, width=picture.width, height=picture.height)  # type: ignore[arg-type]
 
 
 def _decode(data: bytes) -> tuple[PIL.Image.Image, int]:
-    """All pixels, as stored (of a TIFF: upright), and the EXIF orientation."""
+    """Decode all pixels, as stored (a TIFF: upright). Returns them and the EXIF orientation."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
@@ -165,14 +164,14 @@ def _decode(data: bytes) -> tuple[PIL.Image.Image, int]:
 
 
 def _upright(decoded: PIL.Image.Image, orientation: int) -> tuple[PIL.Image.Image, tuple[int, int]]:
-    """What `_decode` gave as a person sees it, and the size of what is stored."""
-    if decoded.format == "TIFF":  # the one form that Pillow turns by itself
+    """Rotate the result of `_decode`. Returns it and the stored width and height."""
+    if decoded.format == "TIFF":  # the one format that Pillow rotates by itself
         return decoded, decoded.size[::-1] if orientation > 4 else decoded.size
     return decoded.transpose(_TURNS[orientation]) if orientation in _TURNS else decoded, decoded.size
 
 
 def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """RGB; what is transparent is white."""
+    """Convert to RGB, transparent pixels to white."""
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     picture = picture.convert("RGBA")
@@ -180,7 +179,7 @@ def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def encode_jpeg(picture: PIL.Image.Image, quality: int) -> Image:
-    """An RGB picture as JPEG of `quality` (1 to 95)."""
+    """Encode an RGB picture as JPEG of `quality` 1 to 95."""
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=quality)
     return Image(data=out.getvalue(), format="jpg", width=picture.width, height=picture.height)

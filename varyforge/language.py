@@ -1,7 +1,7 @@
-"""What letters alone tell about a text: its script and language, and whether it reads like text at all.
+"""Script and language of a text by its letters alone, and whether it reads like text at all.
 
-The statistics lie in `data/letters.toml` (made by `benchmarks/make_letters.py`): for alphabets the frequencies of pairs
-of letters, for Han and hangul the common characters. Accents are folded away.
+`data/letters.toml` (made by `benchmarks/make_letters.py`) holds the statistics: frequencies of pairs of letters for
+alphabets, common characters for Han and hangul. Accents are ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import tomllib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -24,7 +24,7 @@ ALPHABETS = {
     "Hebr": "אבגדהוזחטיךכלםמןנסעףפץצקרשת",
     "Arab": "ءابةتثجحخدذرزسشصضطظعغفقكلمنهويىپچژگکی",
 }
-"""Letters of the scripts that have statistics of pairs, without accents and capitals."""
+"""Letters of the scripts with statistics of pairs, without accents and capitals."""
 
 STEPS_PER_BIT = 4  # resolution of the file; its characters count from "0"
 
@@ -44,7 +44,7 @@ _SCRIPTS = ("", *ALPHABETS, *_OTHER, "else", "digit")
 _MARK = 255  # "script" of combining marks and invisible characters: skipped
 _COMMON = {"Hani": ("zh", "ja"), "Hang": ("ko",)}  # script → lists of common characters in the file
 
-_LANGUAGE_OF_SCRIPT = {  # the plain guess
+_LANGUAGE_OF_SCRIPT = {  # before pairs of letters are counted
     "Latn": "en",
     "Cyrl": "ru",
     "Grek": "el",
@@ -57,12 +57,12 @@ _LANGUAGE_OF_SCRIPT = {  # the plain guess
 _WORD_BITS = -5.0  # mean log2 P(letter | letter before) of a word; below it, a word is of no language. English: -3.7
 _LEAST_LETTERS = 60  # of an alphabet; fewer tell nothing
 _LEAST_CHARACTERS = 25  # of Han or hangul
-_SURELY = 0.12  # bits per letter by which another language has to beat English: names and terms look foreign
+_SURELY = 0.12  # bits per letter by which another language must beat English: names and terms look foreign
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the letters of a text say. A text too short to tell has the values of good text."""
+    """Measures of a text's letters. A text too short to measure has the values of good text."""
 
     language: str = ""  # "en", "de", "zh", …
     plausible: float = 1.0  # share of letters in words, or of Han and hangul characters, that look like text
@@ -72,24 +72,23 @@ class Reading:
 
 
 def language_of(text: str) -> str:
-    """Language of a text, "" where unknown.
+    """Return the language of a text, "" where unknown.
 
-    By script "zh", "ja", "ko", "th", "hi", "el", "he", "ar"; Latin and Cyrillic text is of the language whose pairs of
-    letters fit best. A language that `data/letters.toml` does not know comes out as a relative, and a text of fewer
-    than 60 Latin letters as "en".
+    The script decides for "zh", "ja", "ko", "th", "hi", "el", "he" and "ar"; for Latin and Cyrillic text, the language
+    whose pairs of letters fit best. A language that `data/letters.toml` lacks comes out as a related one, a text of
+    fewer than 60 Latin letters as "en".
     """
     return read(text).language
 
 
 def known_languages() -> tuple[str, ...]:
-    """All that `language_of` may say."""
+    """List every language that `language_of` may return."""
     paired = {language for script in ALPHABETS for language in _pairs(script)[0]}
     return tuple(sorted(paired | set(_LANGUAGE_OF_SCRIPT.values()) | {"zh", "ja", "ko"}))
 
 
-@lru_cache(maxsize=1)  # a page's text is read for its language, then for its measures
 def read(text: str) -> Reading:
-    """Reads a text. Takes about a tenth of a millisecond per page."""
+    """Measure the letters of a text, in about a tenth of a millisecond per page."""
     symbols, scripts = symbols_of(text)
     count = dict(zip(_SCRIPTS, np.bincount(scripts, minlength=len(_SCRIPTS)).tolist(), strict=True))
     common = [_common_share(text, script) for script in _COMMON if count[script] >= _LEAST_CHARACTERS]
@@ -100,9 +99,7 @@ def read(text: str) -> Reading:
     main = max(fits, key=lambda fit: fit.letters)
     return Reading(
         language=main.language if language in ("en", "ru") else language,
-        plausible=min(
-            common + [fit.plausible for fit in fits]
-        ),  # the worst script: the other may be the page's numbering
+        plausible=min(common + [fit.plausible for fit in fits]),  # the worst: another may be the page's numbering
         forward=main.forward,
         word_letters=main.word_letters,
         lone=main.lone,
@@ -110,17 +107,17 @@ def read(text: str) -> Reading:
 
 
 def symbols_of(text: str) -> tuple[Codes, Codes]:
-    """Symbols and scripts of a text's characters, combining marks left out; symbol 0 is no letter of an alphabet."""
+    """Return symbols and scripts of a text's characters, combining marks skipped; symbol 0 is no letter."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     symbols, scripts = _character_tables()
     codes = np.where(codes < 65536, codes, 0)
-    found = scripts[codes]
-    kept = found != _MARK
-    return symbols[codes][kept], found[kept]
+    script = scripts[codes]
+    visible = script != _MARK
+    return symbols[codes][visible], script[visible]
 
 
 def _by_script(count: Mapping[str, int]) -> str:
-    """Language by script: a fifth of Han is Chinese, however much English stands around it."""
+    """Return the language by script. A text of a fifth Han is Chinese, even among English."""
     letters = sum(count.values()) - count[""] - count["digit"]
     if letters == 0:
         return ""
@@ -134,7 +131,7 @@ def _by_script(count: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """How the letters of one alphabet in a text fit the languages written in it."""
+    """The language whose pairs of letters fit best the letters of one alphabet in a text."""
 
     letters: int
     language: str
@@ -145,7 +142,7 @@ class _Fit:
 
 
 def _fit(symbols: Codes, scripts: Codes, script: str) -> _Fit:
-    """Letters of other scripts and all else are the edges of words. There is at least one letter."""
+    """Fit the letters of one script, at least one. All other characters are edges of words."""
     number = _SCRIPTS.index(script)
     line = np.zeros(len(symbols) + 2, np.intp)
     line[1:-1] = np.where(scripts == number, symbols, 0)
@@ -164,12 +161,12 @@ def _fit(symbols: Codes, scripts: Codes, script: str) -> _Fit:
     lengths = stops - starts
     run = np.concatenate([[0.0], np.cumsum(np.where(pairs == 0, 0, bits[best][pairs]))])
     likely = (run[stops + 1] - run[starts]) / (lengths + 1) > _WORD_BITS
-    told = np.where(lengths > 2, lengths, 0)  # two letters can be anything
+    long = np.where(lengths > 2, lengths, 0)  # two letters can be anything
     letters = int(lengths.sum())
     return _Fit(
         letters=letters,
         language=languages[best],
-        plausible=float((told * likely).sum() / told.sum()) if told.sum() >= _LEAST_LETTERS else 1.0,
+        plausible=float((long * likely).sum() / long.sum()) if long.sum() >= _LEAST_LETTERS else 1.0,
         forward=float(fits.max() - backwards.max()),
         word_letters=float((lengths**2).sum() / letters),
         lone=float((lengths == 1).sum() / letters),
@@ -177,22 +174,22 @@ def _fit(symbols: Codes, scripts: Codes, script: str) -> _Fit:
 
 
 def _common_share(text: str, script: str) -> float:
-    """Share of a script's characters that are common ones."""
+    """Return the share of a script's characters that are common."""
     common = _common(script)
     low, high = _OTHER[script][0]
-    found = [char in common for char in text if low <= ord(char) <= high]
-    return sum(found) / max(len(found), 1)
+    known = [char in common for char in text if low <= ord(char) <= high]
+    return sum(known) / max(len(known), 1)
 
 
 @cache
 def _common(script: str) -> frozenset[str]:
-    """Common characters of a script."""
+    """Load the common characters of a script."""
     return frozenset("".join(_file()["common"][language] for language in _COMMON[script]))
 
 
 @cache
 def _pairs(script: str) -> tuple[tuple[str, ...], Floats]:
-    """Languages of an alphabet, and log2 P(letter | letter before) of each: (languages, pairs)."""
+    """Load the languages of an alphabet, and log2 P(letter | letter before) as (languages, pairs)."""
     tables = _file()["pairs"][script]
     rows = [np.frombuffer("".join(table["rows"].split()).encode(), np.uint8) for table in tables.values()]
     return tuple(tables), (48 - np.array(rows, np.float64)) / STEPS_PER_BIT
@@ -205,7 +202,7 @@ def _file() -> Any:
 
 @cache
 def _character_tables() -> tuple[Codes, Codes]:
-    """Symbol (number in its alphabet from 1, or 0) and script (place in `_SCRIPTS`) of each of 65536 code points."""
+    """Return symbol (number in its alphabet from 1, or 0) and script (index in `_SCRIPTS`) of 65536 code points."""
     symbols, scripts = np.zeros(65536, np.uint8), np.zeros(65536, np.uint8)
     known = {
         letter: (number, script)
@@ -218,9 +215,9 @@ def _character_tables() -> tuple[Codes, Codes]:
             scripts[code] = _MARK
             continue
         folded = unicodedata.normalize("NFKD", char.casefold())[:1]
-        found = known.get(char) or known.get(folded) or known.get(_ALIASES.get(char.lower(), ""))
+        letter = known.get(char) or known.get(folded) or known.get(_ALIASES.get(char.lower(), ""))
         if char.isalpha():
-            symbols[code], scripts[code] = found or (0, _SCRIPTS.index("else"))
+            symbols[code], scripts[code] = letter or (0, _SCRIPTS.index("else"))
     scripts[0x30:0x3A] = _SCRIPTS.index("digit")
     scripts[[0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F]] = _MARK
     for script, ranges in _OTHER.items():

@@ -1,4 +1,4 @@
-"""How many tokens a text will be, without a tokenizer: for planning sequence lengths before a vocabulary is chosen."""
+"""Estimates of a text's tokens without a tokenizer, to plan sequence lengths before a vocabulary is chosen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EDGES = (0, 256, 512, 1024, 2048, 4096, 8192)
 
 
 class _Cost(NamedTuple):
-    """Tokens of a run of characters of one kind."""
+    """The tokens of a run of characters of one kind."""
 
     first: float
     more: float = 0.0  # of each further character …
@@ -44,12 +44,12 @@ _FIRST, _MORE, _FREE = (np.array(column) for column in zip(*_COSTS.values(), str
 
 @functools.lru_cache(maxsize=64)  # a set asks with a dozen wordings
 def estimate_tokens(text: str) -> int:
-    """Estimates the tokens of `text` in Qwen's vocabulary (byte-level BPE, 151,643 entries) by runs of characters.
+    """Estimate the tokens of `text` in Qwen's vocabulary (byte-level BPE, 151,643 entries) by runs of characters.
 
     The costs were fitted to the vocabulary of Qwen 1 to 2.5 on 1,138 texts: 638 pages of 20 English and Chinese PDFs,
-    500 texts of Alpaca chats. There the sum is 0.6 % too low; a page is wrong by 2.9 % in the median, by 10 % at the
-    95th percentile, by 20 % at most. Documents left out of a fit came out up to 8 % too high or too low in sum. Of
-    other scripts only single sentences were tried: Russian and French come out half as long again.
+    500 texts of Alpaca chats. On these the sum is 0.6 % too low. A page is wrong by 2.9 % in the median, 10 % at the
+    95th percentile, 20 % at most. The sum over a document left out of the fit was wrong by up to 8 %. Of other scripts
+    only single sentences were tried: Russian and French are estimated half as long again.
     """
     if not text:
         return 0
@@ -67,7 +67,7 @@ def estimate_tokens(text: str) -> int:
 
 @functools.cache
 def _kind_of_code() -> npt.NDArray[np.uint8]:
-    """(65536,) index into `_KINDS`; the last stands for all characters beyond."""
+    """Return a (65536,) index into `_KINDS` by code point. The last entry stands for all later code points."""
     return np.array([_KINDS.index(_kind(chr(code))) for code in range(0x10000)], dtype=np.uint8)
 
 
@@ -77,7 +77,7 @@ def _kind(char: str) -> str:
     if char.isspace():
         return "space"
     if char.isascii():
-        return next((name for name, of in _ASCII.items() if of(char)), "ascii")
+        return next((name for name, fits in _ASCII.items() if fits(char)), "ascii")
     if unicodedata.name(char, "").startswith("CJK "):
         return "han"
     if "\u3000" <= char <= "\u303f" or "\uff00" <= char <= "\uffef" or char in "“”‘’…—":
@@ -89,7 +89,7 @@ _ASCII = {"lower": str.islower, "upper": str.isupper, "digit": str.isdigit}
 
 
 class LengthRow(NamedTuple):
-    """Texts of `low` to less than `high` tokens."""
+    """The texts of `low` to less than `high` tokens."""
 
     low: int
     high: int | None  # None: any number
@@ -98,7 +98,7 @@ class LengthRow(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """How long the texts of a data set are."""
+    """A histogram of the text lengths of a data set."""
 
     rows: tuple[LengthRow, ...]
     beyond: float  # share of the samples that, pictures included, exceed the limit
@@ -107,16 +107,16 @@ class Lengths(NamedTuple):
 def length_histogram(
     tokens: Iterable[int], images: Iterable[int] | int = 1, *, edges: Sequence[int] = EDGES, limit: int = LIMIT
 ) -> Lengths:
-    """Counts texts by length.
+    """Count texts by length.
 
     Args:
         tokens: of each sample's text, pictures not included.
-        images: of each sample, or of all; a picture costs 258 tokens.
-        edges: least number of tokens of each row, ascending from 0; the last row is open.
+        images: of each sample, or one number for all; a picture costs 258 tokens.
+        edges: least number of tokens of each row, ascending from 0. The last row has no upper edge.
         limit: tokens that a sample may have, pictures included.
 
     Raises:
-        ValueError: the edges do not ascend from 0, or `images` is of another length than `tokens`.
+        ValueError: the edges do not ascend from 0, or `images` and `tokens` differ in length.
     """
     if not edges or edges[0] != 0 or any(low >= high for low, high in pairwise(edges)):
         raise ValueError(f"edges ascend from 0, not {list(edges)}")

@@ -1,4 +1,4 @@
-"""Moved from datagen.source."""
+"""Outcomes of an input unit: written, rejected by a gate, or failed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from varyforge.sample import Sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """The unit gave samples (one or more). `notes` counts what was left out inside it, by reason."""
+    """A unit that gave one or more samples. `notes` counts what was left out inside it, by reason."""
 
     samples: tuple[Sample, ...]
     notes: Mapping[str, int] = field(default_factory=dict)
     language: str = ""  # "en", "zh", … or "" where unknown
-    measures: Mapping[str, float] = field(default_factory=dict)  # what gates judge by; names as in `Source.measures`
+    measures: Mapping[str, float] = field(default_factory=dict)  # the gates' measures; names as in `Source.measures`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A gate refused the unit: `value` is on the wrong side of `threshold`."""
+    """A unit that a gate (a filter) refused: `value` is on the wrong side of `threshold`."""
 
     gate: str
     value: float
@@ -32,7 +32,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The unit could not be read or processed. `reason` is one of few words, `detail` one line for a person."""
+    """A unit that could not be read or processed. `reason` is one of few words, `detail` a line for a person."""
 
     reason: str
     detail: str = ""
@@ -42,10 +42,10 @@ Outcome = Written | Rejected | Failed
 
 
 def check_outcome(outcome: object) -> None:
-    """Whether a source's answer is one that a ledger can hold; called where a mistake costs one unit.
+    """Check that a ledger can hold a source's outcome. Called where a mistake costs one unit.
 
     Raises:
-        TypeError, ValueError: it is none, or holds what is neither number nor text.
+        TypeError, ValueError: it is no outcome, or a field is neither number nor text.
     """
     if not isinstance(outcome, Written | Rejected | Failed):
         raise TypeError(f"make gave a {type(outcome).__name__}, expected Written, Rejected or Failed")

@@ -1,9 +1,9 @@
-"""The prompts per task: one registry for data, training, evaluation and demo; a model is asked as it was taught.
+"""Prompts per task: one registry for data, training, evaluation and demo.
 
-The wordings lie in `data/prompts.toml`. Vary-toy gives each task at least ten (arXiv 2401.12503, section 3.2.2); the
-first of a list is the paper's own, and the one to evaluate with. Three lists serve the task "referring": "referring"
-names classes, "referring_phrase" describes one object, "referring_box" gives a box and asks for words. The tasks "text"
-and "instruct" bring their own user turns.
+The wordings are in `data/prompts.toml`. Vary-toy gives each task at least ten (arXiv 2401.12503, section 3.2.2). The
+first wording of a list is the paper's own, with which models are evaluated. Three lists serve the task "referring":
+"referring" names classes, "referring_phrase" describes one object, "referring_box" has a box and asks for words. The
+tasks "text" and "instruct" have their own user turns.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FALLBACK_LANGUAGE = "en"
 
 
 class Prompt(NamedTuple):
-    """What a sample is asked."""
+    """A prompt of a sample."""
 
     text: str
-    name: str  # which wording that is: list, language and place in the list, as in "ocr.en.3"
+    name: str  # of the wording: list, language and index in the list, as in "ocr.en.3"
 
 
 _LANGUAGE_TAG = re.compile(r"([a-z]{2,8})(-[A-Za-z0-9]{1,8})*|")  # BCP 47 or nothing; the group leaves out the region
@@ -35,7 +35,7 @@ _NAME_SEPARATORS = {"en": ", ", "zh": "、"}
 
 @cache
 def _lists() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-    """The file's content: prompt list → language → wordings."""
+    """Load the file: prompt list → language → wordings."""
     text = (files("varyforge") / "data" / "prompts.toml").read_text(encoding="utf-8")
     return {
         task: {language: tuple(wordings) for language, wordings in languages.items()}
@@ -44,17 +44,17 @@ def _lists() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
 
 
 def prompted() -> tuple[str, ...]:
-    """Names of the prompt lists that `wordings` and `choose` know."""
+    """Return the names of the prompt lists."""
     return tuple(_lists())
 
 
 def wordings(task: str, language: str = FALLBACK_LANGUAGE) -> tuple[str, ...]:
-    """All wordings of a task's prompt, the paper's own first, `{placeholders}` unfilled.
+    """Return all wordings of a task's prompt, the paper's own first, `{placeholders}` unfilled.
 
     Args:
         task: one of `prompted()`.
-        language: a language tag such as "en" or "zh-Hant"; a language without prompts of its own, and "" for an
-            undetermined one, falls back to "en".
+        language: a language tag such as "en" or "zh-Hant". A language without prompts, and "" for an unknown one, falls
+            back to "en".
 
     Raises:
         ValueError: no such list, or `language` is not a language tag.
@@ -65,31 +65,31 @@ def wordings(task: str, language: str = FALLBACK_LANGUAGE) -> tuple[str, ...]:
 
 
 def choose(task: str, language: str, key: str, **fields: str) -> Prompt:
-    """The prompt of the sample `key`: which wording it gets depends on task, language and key alone.
+    """Choose the prompt of the sample `key`. The wording depends on task, language and key alone.
 
     Args:
         task: one of `prompted()`.
         language: as for `wordings`.
         key: the sample's key.
         fields: text for the task's placeholders: `classes` (see `join_names`) for "referring", `phrase` for
-            "referring_phrase", `box` for "referring_box", `question` for "vqa"; none for the others. It is escaped.
+            "referring_phrase", `box` for "referring_box", `question` for "vqa", none for other lists. It is escaped.
 
     Raises:
         ValueError: no such list, not a language tag, or `fields` are not exactly the task's placeholders.
     """
     candidates = wordings(task, language)
     digest = hashlib.sha256(f"{task}\x1f{key}".encode()).digest()  # hash() would change with every process
-    place = int.from_bytes(digest[:8]) % len(candidates)
-    wording = candidates[place]
+    index = int.from_bytes(digest[:8]) % len(candidates)
+    wording = candidates[index]
     expected = {name for _, name, _, _ in Formatter().parse(wording) if name is not None}
     if set(fields) != expected:
         raise ValueError(f"prompts for task {task!r} take the fields {sorted(expected)}, found {sorted(fields)}")
     text = wording.format(**{name: escape(value) for name, value in fields.items()})
-    return Prompt(text, f"{task}.{_known(language)}.{place}")
+    return Prompt(text, f"{task}.{_known(language)}.{index}")
 
 
 def digests(lists: Sequence[str]) -> dict[str, str]:
-    """A digest of every list's wordings, by "list.language": tells which samples a changed list concerns."""
+    """Hash the wordings of lists, by "list.language". A changed hash tells which samples a change concerns."""
     return {
         f"{name}.{language}": hashlib.sha256("\x1f".join(wordings).encode()).hexdigest()[:12]
         for name in lists
@@ -98,15 +98,15 @@ def digests(lists: Sequence[str]) -> dict[str, str]:
 
 
 def join_names(names: Sequence[str], language: str = FALLBACK_LANGUAGE) -> str:
-    """Class names as the text of `{classes}`: "cat, dog", in Chinese "cat、dog".
+    """Join class names to the text of `{classes}`: "cat, dog", in Chinese "cat、dog".
 
-    The paper's comma after the last name ("Detect class1, class2, ..., in this image.") is part of that wording.
+    The paper's comma after the last name ("Detect class1, class2, ..., in this image.") is part of the wording.
     """
     return _NAME_SEPARATORS[_known(language)].join(names)
 
 
 def _known(language: str) -> str:
-    """The language whose prompts serve content in `language`."""
+    """Return the language whose prompts serve content in `language`."""
     known = tuple(next(iter(_lists().values())))
     tag = _LANGUAGE_TAG.fullmatch(language)
     if tag is None:

@@ -1,6 +1,6 @@
-"""The sample: the only data that crosses a border between sources, shards and trainer.
+"""The sample, which is all the data that passes from sources to shards and from shards to the trainer.
 
-A `Sample` checks itself on construction, so nothing downstream checks again.
+A `Sample` checks itself on construction, so nothing downstream checks it again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
 IMAGE_MARKER = "<image>"
-"""Stands in a user turn where an image goes; as many markers in a sample as images."""
+"""Mark of an image's position in a user turn. A sample has as many marks as images."""
 
 Task = Literal["caption", "ocr", "markdown", "chart", "detection", "referring", "text", "vqa", "instruct"]
 Role = Literal["system", "user", "assistant"]
@@ -21,15 +21,15 @@ Scalar = str | int | float
 
 TASKS: tuple[str, ...] = get_args(Task)
 _KEY = re.compile(r"[a-z0-9_-]{1,64}")  # WebDataset cuts a key at the first dot and is confused by upper case
-_HALF = re.compile("[\ud800-\udfff]")  # of a character, in UTF-16
+_HALF = re.compile("[\ud800-\udfff]")  # half a character of UTF-16
 
 
 def make_key(prefix: str, *parts: Scalar) -> str:
-    """A stable key: `prefix` and 24 hex digits of the SHA-256 over `parts`.
+    """Make a stable key: `prefix` and 24 hex digits of the SHA-256 over `parts`.
 
     Args:
         prefix: source name, `[a-z0-9_-]`, at most 39 characters.
-        parts: what identifies the sample (document hash, page number …); order matters.
+        parts: document hash, page number and so on, which identify the sample. Their order matters.
     """
     text = "\x1f".join(str(part) for part in parts)
     return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
@@ -45,7 +45,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An encoded RGB image. Whoever constructs it from foreign bytes uses `varyforge.images`, which decodes it once."""
+    """An encoded RGB image. Bytes from outside pass `varyforge.images` first, which decodes them once."""
 
     data: bytes
     format: ImageFormat
@@ -61,10 +61,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Images and a conversation about them, and where they came from.
+    """A conversation, the images that it is about, and its origin.
 
     Raises:
-        ValueError: a rule is broken; the message names the key and the rule.
+        ValueError: a rule is broken. The message names the key and the rule.
     """
 
     key: str  # [a-z0-9_-]{1,64}, stable: derived from source and content
@@ -103,19 +103,19 @@ class Sample:
 
     @property
     def answer(self) -> str:
-        """Text of the last assistant turn."""
+        """Return the text of the last assistant turn."""
         return self.turns[-1].text
 
 
 def _wrong_with(value: object) -> str:
-    """What keeps a value from being one of `Sample.origin`; "" where nothing does."""
+    """Say why a value cannot be in `Sample.origin`; "" if it can."""
     if not isinstance(value, str | int | float):
         return f"is a {type(value).__name__}, expected text or a number"
     return "holds half a character, which no file can" if isinstance(value, str) and _HALF.search(value) else ""
 
 
 def to_json(sample: Sample) -> dict[str, object]:
-    """What the `.json` member of a shard holds: everything but the image bytes."""
+    """Return the content of a shard's `.json` member: everything but the image bytes."""
     return {
         "key": sample.key,
         "task": sample.task,
@@ -127,7 +127,7 @@ def to_json(sample: Sample) -> dict[str, object]:
 
 
 def from_json(record: Mapping[str, object], images: list[bytes]) -> Sample:
-    """The inverse of `to_json`.
+    """Invert `to_json`.
 
     Args:
         record: the parsed `.json` member.

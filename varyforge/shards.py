@@ -1,4 +1,4 @@
-"""Samples ↔ shards: WebDataset tars with an index that says where each sample lies.
+"""Shard sets: WebDataset tars with an index of the samples' positions.
 
 A sample is `{key}.json` followed by its images (`{key}.jpg`, or `{key}.0.jpg`, `{key}.1.jpg` … for several), adjacent
 in the tar. Plain `webdataset`, `tar` and Hugging Face `datasets` read it. Equal samples give equal bytes: members carry
@@ -6,14 +6,14 @@ no time, owner or other trace of the machine.
 
 A shard set is a folder, on this machine or behind a URL:
 
-    job.json            what it was made from and how (see datagen.job.job)
-    manifest.jsonl      a line per shard: counts and SHA-256 sums; there when the job is finished, written last
-    NAME-0110.tar       samples; the bits are the shard's place in the plan (see datagen.job.plan)
-    index/*.parquet     a row per sample (IndexRow, then the source's measures); read the folder as one table
-    ledger/*.parquet    a row per input unit (see datagen.job.ledger)
-    plan/*.parquet      the units of the inputs, kept so that inputs that did not change need not be read again
+    job.json            source, settings and versions (datagen.job.job)
+    manifest.jsonl      a line per shard: counts and SHA-256 sums; written last, when the job is finished
+    NAME-0110.tar       samples; the bits are the shard's position in the plan (datagen.job.plan)
+    index/*.parquet     a row per sample (IndexRow, then the source's measures); the folder reads as one table
+    ledger/*.parquet    a row per input unit (datagen.job.ledger)
+    plan/*.parquet      the units of the inputs, so that an unchanged input is not read again
 
-While a job runs there is no manifest: `unfinished.jsonl` and `done/*.json` hold the records of what is finished.
+A running job has no manifest; `unfinished.jsonl` and `done/*.json` hold the records of its finished shards.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ _BLOCK = tarfile.BLOCKSIZE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexRow:
-    """Where a sample lies, and what a mixture may filter by. The source's measures follow as columns of their own."""
+    """An index row: the position of a sample, and columns to filter by. The source's measures follow as columns."""
 
     key: str
     task: str
     shard: str  # file name of the tar
     offset: int  # bytes from the start of the tar to the first header of the sample
     size: int  # bytes from there to the end of the sample's last member
-    unit: str  # input unit it came from; joins the ledger
-    document: str  # the input it belongs to: the PDF, the image
-    group: str  # documents that share near-duplicate pages have one: the first of their names; never split
-    twins: str  # key of the first of the samples that are near duplicates of each other; "" where it is alone
-    split: str  # "train", "validation", or "excluded": in a held-out document, but with a near duplicate in training
+    unit: str  # its input unit; joins the ledger
+    document: str  # the input that has it: the PDF, the image
+    group: str  # one for documents that share near-duplicate pages: the first of their names; never split
+    twins: str  # key of the first of its near duplicates; "" without any
+    split: str  # "train", "validation", or "excluded": of a held-out document, with a near duplicate in training
     language: str  # "en", "zh", … or "" where unknown
     licence: str  # as the data set or its user states it; "" where unknown
-    prompt: str  # which wording it was asked with (varyforge.prompts); "" where the words are its own
+    prompt: str  # wording of the prompt (varyforge.prompts); "" if the words are its own
     images: int
     width: int  # pixels of the first image; 0 where there is none
     height: int  # pixels
@@ -75,7 +75,7 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardRecord:
-    """A line of the manifest: a finished shard."""
+    """A line of the manifest, for a finished shard."""
 
     name: str  # without ".tar"
     units: int
@@ -87,19 +87,19 @@ class ShardRecord:
     tar_sha256: str
     index_sha256: str
     ledger_sha256: str
-    config_sha256: str  # of source, settings, versions and prompts that it was made with
-    units_sha256: str  # of the units that it was made of
+    config_sha256: str  # of source, settings, versions and prompts
+    units_sha256: str  # of the units that the shard contains
 
 
 class ShardWriter:
-    """Writes one tar. Use through `open_shard`."""
+    """A writer of one tar, opened by `open_shard`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = _Hashing(file)
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[call-overload]  # only writes
 
     def add(self, sample: Sample) -> tuple[int, int]:
-        """Appends a sample. Returns its offset and size in bytes."""
+        """Append a sample. Returns its offset and size in bytes."""
         offset = self._tar.offset
         text = json.dumps(to_json(sample), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         self._member(f"{sample.key}.json", text.encode())
@@ -109,14 +109,14 @@ class ShardWriter:
         return offset, self._tar.offset - offset
 
     def copy(self, sample: bytes) -> tuple[int, int]:
-        """Appends a sample's members as they stand in another shard. Returns its offset and size in bytes."""
+        """Append a sample's bytes from another shard. Returns its offset and size in bytes."""
         offset = self._tar.offset
         self._file.write(sample)
         self._tar.offset += len(sample)
         return offset, len(sample)
 
     def close(self) -> tuple[int, str]:
-        """Writes the tar's end marker. Returns the file's size in bytes and its SHA-256."""
+        """Write the tar's end marker. Returns the file's size in bytes and its SHA-256."""
         self._tar.close()
         return self._file.size, self._file.digest.hexdigest()
 
@@ -129,7 +129,7 @@ class ShardWriter:
 
 
 class _Hashing:
-    """Hashes what is written, so that a shard need not be read again. A tar is written from front to back."""
+    """A file, written from front to back, that hashes its bytes, so that a shard is not read again for its SHA-256."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -147,23 +147,25 @@ class _Hashing:
 
 @contextmanager
 def open_shard(folder: Folder, name: str) -> Iterator[ShardWriter]:
-    """A tar that appears in `folder` as `name`, whole, when the block ends well. The block closes it."""
+    """Open a tar that appears in `folder` as `name`, whole, when the block ends well. The block closes the tar."""
     with folder.writer(name) as file:
         yield ShardWriter(file)
 
 
 def decode_sample(data: bytes, where: str) -> Sample:
-    """The sample in the bytes that an index row points to.
+    """Decode the sample in the bytes that an index row points to.
 
     Args:
         data: `size` bytes of a tar from `offset`.
-        where: names the place in an error message.
+        where: file and position for an error message.
 
     Raises:
         ValueError: the bytes are not one whole sample.
     """
     try:
-        contents = [(name, data[start : start + size]) for name, _, start, size in members(io.BytesIO(data), whole=False)]
+        contents = [
+            (name, data[start : start + size]) for name, _, start, size in members(io.BytesIO(data), whole=False)
+        ]
     except TarError as error:
         raise ValueError(f"{where}: {error}") from error
     if not contents or not contents[0][0].endswith(".json"):
@@ -180,44 +182,44 @@ class ShardSet:
     """A finished shard set, opened for random access.
 
     Args:
-        place: path or URL of its folder.
+        location: path or URL of its folder.
 
     Raises:
         UserError: the folder is missing, is no shard set, or its job has not finished.
     """
 
-    def __init__(self, place: str | Path) -> None:
-        self.folder = folder_at(place)
+    def __init__(self, location: str | Path) -> None:
+        self.folder = folder_at(location)
         self.job = read_job(self.folder)
         self.records = read_manifest(self.folder)
         missing = _not_whole(self.folder, self.records)
         if missing or not self.records:
             what = f"shard {missing[0]} is missing or cut" if missing else "its job has not finished"
-            raise UserError(f"{place}: unfinished: {what}; run the datagen command that makes it once more")
+            raise UserError(f"{location}: unfinished: {what}; run the datagen command that makes it once more")
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The index: one row per sample in order of shard and offset, columns as in `IndexRow`, then the measures."""
+        """Read the index: a row per sample by shard and offset, columns as in `IndexRow`, then the measures."""
         return pa.concat_tables(self.tables(columns))
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The index, shard by shard."""
+        """Read the index shard by shard."""
         return self._tables("index", columns)
 
     def ledger(self) -> pa.Table:
-        """The ledger: one row per input unit, columns as in `datagen.job.ledger.LedgerRow`."""
+        """Read the ledger: a row per input unit, columns as in `datagen.job.ledger.LedgerRow`."""
         return pa.concat_tables(self.ledgers())
 
     def ledgers(self) -> Iterator[pa.Table]:
-        """The ledger, shard by shard."""
+        """Read the ledger shard by shard."""
         return self._tables("ledger", None)
 
     def read(self, shard: str, offset: int, size: int) -> Sample:
-        """Reads one sample by its index row; touches no other byte.
+        """Read one sample by its index row, and no other byte.
 
         Raises:
             ValueError: the bytes there are not one whole sample.
         """
-        return decode_sample(read_exactly(self.folder, shard, offset, size), place_of(self.folder, shard, offset))
+        return decode_sample(read_exactly(self.folder, shard, offset, size), position_of(self.folder, shard, offset))
 
     def samples(self, split: str | None = None, filters: Expression | None = None) -> Iterator[Sample]:
         """Yield the samples in order of shard and offset.
@@ -238,9 +240,9 @@ class ShardSet:
     ) -> webdataset.WebDataset:
         """Build a plain `webdataset` pipeline of raw samples: a dict of `__key__`, `json`, and `jpg`, `png`, `0.jpg` ….
 
-        Nodes and the workers of a DataLoader share out the shards, so each sample comes once per epoch. A rank that gets
-        fewer samples than another ends earlier; `.with_epoch(n)` makes epochs equal. `webdataset` opens the tars itself:
-        paths, http(s), gs and hf URLs, but no others. The index is read through fsspec.
+        Nodes, and the workers of a DataLoader, share out the shards, so each sample comes once per epoch. A rank with
+        fewer samples than another ends earlier; `.with_epoch(n)` makes epochs equal. `webdataset` opens the tars: paths
+        and http(s), gs and hf URLs, others as far as it knows them. The index is read through fsspec.
 
         Args:
             split: as in `samples`.
@@ -260,7 +262,7 @@ class ShardSet:
         return rows if filters is None else rows.filter(filters)
 
     def index(self, number: int, columns: Sequence[str] | None, *, coded: Sequence[str] = ()) -> pa.Table:
-        """Columns of the index of shard `records[number]`; those in `coded` as values and codes (pa.dictionary)."""
+        """Read index columns of shard `records[number]`, those in `coded` as values and codes (pa.dictionary)."""
         name = f"index/{self.records[number].name}.parquet"
         return parse_table(self.folder.read(name), f"{self.folder}/{name}", columns, coded=coded)
 
@@ -279,25 +281,25 @@ def open_set(location: str | Path) -> ShardSet:
 
 
 def read_exactly(folder: Folder, name: str, offset: int, size: int) -> bytes:
-    """`size` bytes of a file from `offset`, and no other.
+    """Read `size` bytes of a file from `offset`, and no other.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it ends before.
+        OSError: the file is missing or cannot be read.
+        ValueError: the file ends before.
     """
     data = folder.read(name, offset, size)
     if len(data) < size:
-        raise ValueError(f"{place_of(folder, name, offset)}: the file ends after {len(data)} of {size} bytes")
+        raise ValueError(f"{position_of(folder, name, offset)}: the file ends after {len(data)} of {size} bytes")
     return data
 
 
-def place_of(folder: Folder | str, shard: str, offset: int) -> str:
-    """What messages call the place of a sample."""
+def position_of(folder: Folder | str, shard: str, offset: int) -> str:
+    """Name the position of a sample for a message."""
     return f"{folder}/{shard} at byte {offset}"
 
 
 def _not_whole(folder: Folder, records: Sequence[ShardRecord]) -> list[str]:
-    """Names of the shards that are not whole, as `is_whole` tells; lists the folder, however many there are."""
+    """Return the names of the shards that `is_whole` would deny, by one listing of the folder for all."""
     tars = folder.sizes(".tar")
     tables = folder.sizes(".parquet", "index") | folder.sizes(".parquet", "ledger")
     return [
@@ -309,13 +311,13 @@ def _not_whole(folder: Folder, records: Sequence[ShardRecord]) -> list[str]:
 
 
 def is_whole(folder: Folder, record: ShardRecord) -> bool:
-    """Whether a shard's three files are there, the tar in its full size. Reads no content."""
+    """Return whether a shard's three files exist, the tar in its full size. Reads no content."""
     tables = (f"{kind}/{record.name}.parquet" for kind in ("index", "ledger"))
     return folder.size(f"{record.name}.tar") == record.tar_bytes and all(folder.size(table) for table in tables)
 
 
 def read_job(folder: Folder) -> dict[str, Any]:
-    """The job description of a shard set.
+    """Read the job description of a shard set.
 
     Raises:
         UserError: `folder` is missing or is not a shard set.
@@ -333,7 +335,7 @@ def read_job(folder: Folder) -> dict[str, Any]:
 
 
 def read_manifest(folder: Folder, name: str = MANIFEST) -> list[ShardRecord]:
-    """Records of shards in order of name; none where there is no such file.
+    """Read the records of shards in order of name; none if the file is missing.
 
     Raises:
         UserError: the file is broken.

@@ -1,7 +1,7 @@
-"""Where files lie: a folder on this machine or under any fsspec URL (s3://, gs://, memory:// …), with one interface.
+"""Folders on this machine or under any fsspec URL (s3://, gs://, memory:// …), with one interface.
 
-A file written here is either whole or absent. On this machine: temp file, fsync, rename. Elsewhere: a local temp file,
-then one upload (object stores show an object when it is whole).
+A file written here is whole or absent. On this machine it is a temporary file, then fsync and a rename. Elsewhere it is
+a local temporary file, then one upload: object stores show only whole objects.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from typing_extensions import override
+
 from varyforge.errors import UserError
 from varyforge.files import atomic_file, remove_temporaries
 
@@ -22,95 +24,95 @@ if TYPE_CHECKING:
 
 
 SUBFOLDERS = ("index", "ledger", "plan", "done")
-"""Of a shard set."""
+"""Subfolders of a shard set."""
 
 
 class Folder(Protocol):
     """A folder of files named by relative paths with "/". Small, picklable."""
 
     def __str__(self) -> str:
-        """Path or URL, for messages."""
+        """Return the path or URL, for messages."""
         ...
 
     def exists(self) -> bool:
-        """Whether the folder is there. Object stores have no empty folders."""
+        """Return whether the folder exists. Object stores have no empty folders."""
         ...
 
     def names(self, suffix: str = "", below: str = "") -> list[str]:
-        """Names of the files directly in the folder (or in its subfolder `below`) that end in `suffix`, sorted."""
+        """List the files directly in the folder (or its subfolder `below`) whose names end in `suffix`, sorted."""
         ...
 
     def sizes(self, suffix: str = "", below: str = "") -> dict[str, int]:
-        """Bytes of the files that `names` names. One listing, where `size` asks once for each file."""
+        """Return the files of `names` and their sizes in bytes, by one listing for all."""
         ...
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none."""
+        """Return the size of a file in bytes; None if it is missing."""
         ...
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
-        """A file's bytes, or `size` of them from `offset` (fewer where it ends before).
+        """Read a file, or `size` bytes of it from `offset` (fewer at its end).
 
         Raises:
-            OSError: there is no such file, or it cannot be read.
+            OSError: the file is missing or cannot be read.
         """
         ...
 
     def open(self, name: str) -> BinaryIO:
-        """A file for reading here and there.
+        """Open a file for random access.
 
         Raises:
-            OSError: there is no such file, or it cannot be read.
+            OSError: the file is missing or cannot be read.
         """
         ...
 
     def writer(self, name: str) -> Any:
-        """A context manager that gives a binary file, which appears as `name` when the block ends well."""
+        """Return a context manager with a binary file, which appears as `name` when the block ends well."""
         ...
 
     def remove(self, name: str) -> None:
-        """Removes a file; nothing happens where there is none."""
+        """Remove a file if it exists."""
         ...
 
     def tidy(self) -> None:
-        """Removes what killed processes left half-written."""
+        """Remove temporary files of killed processes."""
         ...
 
 
-def folder_at(place: str | Path) -> Folder:
-    """The folder at a local path or URL.
+def folder_at(location: str | Path) -> Folder:
+    """Return the folder at a local path or URL.
 
     Raises:
-        UserError: no such kind of URL, or its package is missing.
+        UserError: fsspec does not know this kind of URL, or its package is missing.
     """
-    if not is_url(place):
-        return LocalFolder(Path(place).absolute())  # Ray's workers have their own working folder
-    kind, _, path = str(place).rstrip("/").partition("://")
+    if not is_url(location):
+        return LocalFolder(Path(location).absolute())  # Ray's workers have their own working folder
+    kind, _, path = str(location).rstrip("/").partition("://")
     if kind == "file":
         return LocalFolder(Path("/" + path.lstrip("/")))
     if not path:
-        raise UserError(f"{place}: a URL without a path")
+        raise UserError(f"{location}: a URL without a path; add the folder's")
     folder = RemoteFolder(f"{kind}://{path}")
     folder.filesystem()
     return folder
 
 
 def write(folder: Folder, name: str, data: bytes) -> None:
-    """Writes a small file, whole or not at all."""
+    """Write a small file, whole or not at all."""
     with folder.writer(name) as file:
         file.write(data)
 
 
-def is_url(place: str | Path) -> bool:
-    """Whether a place is a URL and not a path on this machine."""
-    return "://" in str(place)
+def is_url(location: str | Path) -> bool:
+    """Return whether a location is a URL and not a path on this machine."""
+    return "://" in str(location)
 
 
 def filesystem_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """What fsspec has for a URL (cached there), and what the URL's file is called in it.
+    """Return fsspec's file system for a URL (fsspec caches it), and the name of the URL's file in it.
 
     Raises:
-        ImportError, ValueError: no such kind of URL, or its package is missing.
+        ImportError, ValueError: fsspec does not know this kind of URL, or its package is missing.
     """
     import fsspec  # noqa: PLC0415  # takes a while, and most files are on this machine
 
@@ -122,15 +124,15 @@ _PIECE = re.compile(r"(.*)#(\d+)\+(\d+)", re.DOTALL)
 
 
 def piece_of(path: str, offset: int, size: int) -> str:
-    """What stands in `Unit.files` for a part of a file, such as a member of a tar: only these bytes are fetched."""
+    """Name a part of a file for `Unit.files`, such as a member of a tar. Only these bytes are fetched."""
     return f"{path}#{offset}+{size}"
 
 
 def read_piece(file: str) -> bytes:
-    """The bytes of a local file, or of the part of it that `piece_of` names.
+    """Read a local file, or the part of one that `piece_of` names.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
+        OSError: the file is missing or cannot be read.
     """
     piece = None if os.path.exists(file) else _PIECE.fullmatch(file)
     if piece is None:
@@ -140,35 +142,34 @@ def read_piece(file: str) -> bytes:
         return os.pread(opened.fileno(), int(piece[3]), int(piece[2]))
 
 
-class Copies:
-    """Files on this machine for paths and URLs: the path itself, or a copy that is kept until others are asked for.
+class Fetcher:
+    """A context manager that copies files behind URLs to this machine. Local files are used where they are.
 
-    Of a file behind a URL of which only a piece is asked for, the copy is that piece.
-
-    A context manager; one unit after the other asks, and the pages of a document ask for the same file.
+    A copy, of the file or of a piece that `piece_of` names, stays until `local_paths` is called without it: the pages
+    of a document are units one after the other, and share a copy.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[str, tempfile.TemporaryDirectory[str]]] = {}
+        self._copies: dict[str, tuple[str, tempfile.TemporaryDirectory[str]]] = {}
 
-    def __enter__(self) -> Copies:
+    def __enter__(self) -> Fetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.of(())
+        self.local_paths(())
 
-    def of(self, paths: Sequence[str]) -> list[str]:
-        """Local paths of `paths`, in order.
+    def local_paths(self, paths: Sequence[str]) -> list[str]:
+        """Return local paths for paths and URLs, in order. Copies of other URLs are removed.
 
         Raises:
             OSError: a file behind a URL cannot be read.
         """
-        for gone in self._kept.keys() - set(paths):
-            self._kept.pop(gone)[1].cleanup()
+        for url in self._copies.keys() - set(paths):
+            self._copies.pop(url)[1].cleanup()
         return [self._copy(path) if is_url(path) else path for path in paths]
 
     def _copy(self, url: str) -> str:
-        if url not in self._kept:
+        if url not in self._copies:
             folder = tempfile.TemporaryDirectory(prefix="varyforge-")
             copy = os.path.join(folder.name, os.path.basename(url) or "file")
             piece = _PIECE.fullmatch(url)
@@ -178,24 +179,24 @@ class Copies:
                 Path(copy).write_bytes(filesystem.cat_file(remote, start=start, end=start + size))
             else:
                 filesystem.get_file(remote, copy)
-            self._kept[url] = (copy, folder)
-        return self._kept[url][0]
+            self._copies[url] = (copy, folder)
+        return self._copies[url][0]
 
 
-def absolute(place: str) -> str:
-    """A path or URL that holds wherever a process works; "" stays."""
-    return place if is_url(place) or not place else str(Path(place).absolute())
+def absolute(location: str) -> str:
+    """Make a path absolute, for processes in other working folders. URLs and "" stay."""
+    return location if is_url(location) or not location else str(Path(location).absolute())
 
 
 def signature(path: str) -> str:
-    """Changes when the file at `path` changes: size and time, or what the object store says. Reads no content.
+    """Return a version string of a file: its size and modification time, or the object store's ETag and the like.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file is missing.
     """
     if is_url(path):
         filesystem, remote = filesystem_of(path)
-        if path.startswith(("http://", "https://")):  # fsspec takes files there for unchanging, and tells by the name
+        if path.startswith(("http://", "https://")):  # fsspec assumes that files there never change
             about = filesystem.info(remote)
             return "-".join(str(about.get(what, "")) for what in ("size", "ETag", "Last-Modified"))
         return str(filesystem.ukey(remote))
@@ -203,85 +204,88 @@ def signature(path: str) -> str:
     return f"{about.st_size}-{about.st_mtime_ns}"
 
 
-class LocalFolder:
-    """See `Folder`."""
+class LocalFolder(Folder):
+    """A folder on this machine."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @override
     def __str__(self) -> str:
         return str(self.path)
 
+    @override
     def exists(self) -> bool:
-        """See `Folder`."""
         return self.path.is_dir()
 
+    @override
     def names(self, suffix: str = "", below: str = "") -> list[str]:
-        """See `Folder`."""
         folder = self.path / below
         if not folder.is_dir():
             return []
         with os.scandir(folder) as entries:
-            found = [e.name for e in entries if e.name.endswith(suffix) and not e.name.startswith(".") and e.is_file()]
-        return sorted(f"{below}/{name}" if below else name for name in found)
+            files = [e.name for e in entries if e.name.endswith(suffix) and not e.name.startswith(".") and e.is_file()]
+        return sorted(f"{below}/{name}" if below else name for name in files)
 
+    @override
     def sizes(self, suffix: str = "", below: str = "") -> dict[str, int]:
-        """See `Folder`."""
         return {name: size for name in self.names(suffix, below) if (size := self.size(name)) is not None}
 
+    @override
     def size(self, name: str) -> int | None:
-        """See `Folder`."""
         try:
             return os.stat(self.path / name).st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    @override
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
-        """See `Folder`."""
-        with open(self.path / name, "rb", buffering=0) as file:  # microseconds; kept open, they use up descriptors
+        with open(self.path / name, "rb", buffering=0) as file:  # in microseconds; open files use up descriptors
             if size is None:
                 file.seek(offset)
                 return file.read()
             return os.pread(file.fileno(), size, offset)
 
+    @override
     def open(self, name: str) -> BinaryIO:
-        """See `Folder`."""
         return open(self.path / name, "rb")
 
+    @override
     @contextmanager
     def writer(self, name: str) -> Iterator[BinaryIO]:
-        """See `Folder`."""
         with atomic_file(self.path / name) as file:
             yield file
 
+    @override
     def remove(self, name: str) -> None:
-        """See `Folder`. A subfolder goes with its last file, as behind a URL."""
+        """Remove the file, and its subfolder with the last file, as behind a URL."""
         file = self.path / name
         file.unlink(missing_ok=True)
         if file.parent != self.path:
             with suppress(OSError):  # not empty
                 file.parent.rmdir()
 
+    @override
     def tidy(self) -> None:
-        """See `Folder`."""
-        for below in ("", *SUBFOLDERS):  # others' files below are none of our business
+        for below in ("", *SUBFOLDERS):  # other subfolders are not ours
             remove_temporaries(self.path / below)
 
 
-class RemoteFolder:
-    """See `Folder`."""
+class RemoteFolder(Folder):
+    """A folder behind a URL that fsspec knows."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
+    @override
     def __str__(self) -> str:
         return self.url
 
     def filesystem(self) -> fsspec.AbstractFileSystem:
-        """What fsspec has for the URL (cached there).
+        """Return fsspec's file system for the URL (fsspec caches it).
 
         Raises:
-            UserError: no such kind of URL, or its package is missing.
+            UserError: fsspec does not know this kind of URL, or its package is missing.
         """
         try:
             return filesystem_of(self.url)[0]
@@ -292,39 +296,39 @@ class RemoteFolder:
         root = filesystem_of(self.url)[1].rstrip("/")
         return f"{root}/{name}" if name else root
 
+    @override
     def exists(self) -> bool:
-        """See `Folder`."""
         filesystem = self.filesystem()
         filesystem.invalidate_cache()
         return bool(filesystem.exists(self._at("")))
 
+    @override
     def names(self, suffix: str = "", below: str = "") -> list[str]:
-        """See `Folder`."""
         return list(self.sizes(suffix, below))
 
+    @override
     def sizes(self, suffix: str = "", below: str = "") -> dict[str, int]:
-        """See `Folder`."""
         filesystem = self.filesystem()
         filesystem.invalidate_cache()  # other processes write there too
         try:
             entries = filesystem.ls(self._at(below), detail=True)
         except FileNotFoundError:
             return {}
-        found = {str(e["name"]): e["size"] for e in entries if e["type"] == "file" and str(e["name"]).endswith(suffix)}
-        unsaid = [path for path, size in found.items() if size is None]  # a web server lists names only
-        found |= dict(zip(unsaid, filesystem.sizes(unsaid), strict=True)) if unsaid else {}
-        named = {path.rstrip("/").rsplit("/", 1)[-1]: int(size) for path, size in found.items()}
-        return {f"{below}/{name}" if below else name: named[name] for name in sorted(named)}
+        sizes = {str(e["name"]): e["size"] for e in entries if e["type"] == "file" and str(e["name"]).endswith(suffix)}
+        missing = [path for path, size in sizes.items() if size is None]  # a web server lists names only
+        sizes |= dict(zip(missing, filesystem.sizes(missing), strict=True)) if missing else {}
+        by_name = {path.rstrip("/").rsplit("/", 1)[-1]: int(size) for path, size in sizes.items()}
+        return {f"{below}/{name}" if below else name: by_name[name] for name in sorted(by_name)}
 
+    @override
     def size(self, name: str) -> int | None:
-        """See `Folder`."""
         try:
             return int(self.filesystem().size(self._at(name)))
         except FileNotFoundError:
             return None
 
+    @override
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
-        """See `Folder`."""
         end = None if size is None else offset + size
         try:
             data = bytes(self.filesystem().cat_file(self._at(name), start=offset, end=end))
@@ -336,14 +340,14 @@ class RemoteFolder:
             raise OSError(f"{self}/{name}: asked for {size} bytes, its server sends the whole file: it has no ranges")
         return data
 
+    @override
     def open(self, name: str) -> BinaryIO:
-        """See `Folder`."""
         file: BinaryIO = self.filesystem().open(self._at(name), "rb")
         return file
 
+    @override
     @contextmanager
     def writer(self, name: str) -> Iterator[BinaryIO]:
-        """See `Folder`."""
         with tempfile.NamedTemporaryFile(prefix="varyforge-") as file:
             yield file  # type: ignore[misc]  # a wrapper that is a binary file in all but its declared type
             file.flush()
@@ -351,12 +355,13 @@ class RemoteFolder:
             filesystem.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
             filesystem.put_file(file.name, target)
 
+    @override
     def remove(self, name: str) -> None:
-        """See `Folder`."""
         try:
             self.filesystem().rm_file(self._at(name))
         except FileNotFoundError:
             pass
 
+    @override
     def tidy(self) -> None:
-        """See `Folder`. Uploads leave nothing half-written."""
+        """Do nothing: uploads leave nothing half-written."""

@@ -24,7 +24,7 @@ def pipeline(
 
 
 class _Selected:
-    """A predicate on raw samples: whether the sample's index row passes. Reads the index of one tar at a time."""
+    """A predicate on raw samples: whether the sample's index row passes. It holds the index of one tar at a time."""
 
     def __init__(self, shards: ShardSet, split: str | None, filters: Expression | None) -> None:
         self._numbers = {f"{record.name}.tar": number for number, record in enumerate(shards.records)}

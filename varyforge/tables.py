@@ -1,4 +1,4 @@
-"""Moved from varyforge.shards."""
+"""Parquet tables of a shard set: equal rows give equal bytes, and a broken file is one clear error."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from varyforge.storage import Folder, write
 
 
 def schema_of(row_type: type, measures: Sequence[str] = ()) -> pa.Schema:
-    """Columns of a dataclass's rows, then a nullable float column per measure."""
+    """Return the schema of a dataclass's rows: its fields, then a nullable float column per measure."""
     kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bytes": pa.binary()}
     columns = [(item.name, kinds[str(item.type)]) for item in fields(row_type)]
     return pa.schema(columns + [(name, pa.float64()) for name in measures])
 
 
 def table_bytes(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
-    """Rows as parquet; equal rows give equal bytes."""
+    """Write rows as parquet; equal rows give equal bytes."""
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), out, compression="zstd")
     return out.getvalue()
 
 
 def write_table(folder: Folder, name: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
-    """Writes rows as parquet. Returns the file's SHA-256."""
+    """Write rows to a parquet file. Returns the file's SHA-256."""
     data = table_bytes(rows, schema)
     write(folder, name, data)
     return hashlib.sha256(data).hexdigest()
 
 
 def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A parquet file as a table.
+    """Read a parquet file.
 
     Raises:
-        OSError: it is missing.
-        UserError: it is broken.
+        OSError: the file is missing.
+        UserError: the file is broken.
     """
     return parse_table(folder.read(name), f"{folder}/{name}", columns)
 
@@ -49,10 +49,10 @@ def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) 
 def parse_table(
     data: bytes | BinaryIO, where: str, columns: Sequence[str] | None = None, *, coded: Sequence[str] = ()
 ) -> pa.Table:
-    """The bytes of a parquet file, or an open one, as a table.
+    """Read a parquet file that is open or in memory.
 
     Raises:
-        UserError: they are broken; the message begins with `where`.
+        UserError: the file is broken. The message begins with `where`.
     """
     try:
         return columns_of(pa.BufferReader(data) if isinstance(data, bytes) else data, columns, coded=coded)
@@ -64,14 +64,13 @@ def parse_table(
 def columns_of(
     file: BinaryIO | pa.BufferReader, columns: Sequence[str] | None = None, *, coded: Sequence[str] = ()
 ) -> pa.Table:
-    """Columns of an open parquet file; those of text in `coded` as values and codes (pa.dictionary).
+    """Read columns of an open parquet file; text columns in `coded` as values and codes (pa.dictionary).
 
-    Read by this thread alone: a thread of Arrow's may hold the file a little longer than the call lasts, and one that
-    lets go of it while Python is ending aborts the process, after all is done. (`read_table` of Arrow's would also take
-    twice the memory.)
+    Only this thread reads. A thread of Arrow's may hold the file a little longer than the call lasts, and if it closes
+    the file while Python is ending, the process aborts. (Arrow's own `read_table` would also take twice the memory.)
 
     Raises:
-        OSError, ValueError: it is no whole parquet file, or lacks a column.
+        OSError, ValueError: the file is no whole parquet file, or lacks a column.
     """
     try:
         opened = pq.ParquetFile(file, pre_buffer=False, read_dictionary=list(coded))

@@ -1,4 +1,4 @@
-"""What lies where in a tar that others wrote: headers are read, contents are skipped, nothing is unpacked."""
+"""Positions of a tar's members by their headers. Contents are skipped, nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Kind = Literal["a file", "a folder", "a link", "a device", "a sparse file", "of 
 
 
 class Member(NamedTuple):
-    """An entry of a tar. Its name is what the tar says, ".." and all: good for a label, not for a path."""
+    """An entry of a tar. Its name is as in the tar and may hold "..": a label, never a path to write to."""
 
     name: str
     kind: Kind
@@ -46,7 +46,7 @@ class Member(NamedTuple):
 
 
 class TarError(ValueError):
-    """From here on the tar cannot be read. The message says where and why; `name` is the member that is cut, or ""."""
+    """A tar that cannot be read further. The message says where and why; `name` is the member that is cut, or ""."""
 
     def __init__(self, message: str, name: str = "") -> None:
         super().__init__(message)
@@ -56,20 +56,20 @@ class TarError(ValueError):
 _NAME = re.compile(r"(?:\./)*((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-"""Endings of members that are images."""
+"""Endings of the names of image members."""
 
 
 def key_and_ending(name: str) -> tuple[str, str] | None:
-    """What WebDataset makes of a member's name, cut at the first dot of its last part; the ending in small letters.
+    """Cut a member's name as WebDataset does, at the first dot of its last part; the ending in lower case.
 
-    None where it makes nothing of it: a folder, a hidden file, a name without a dot.
+    None for a name that WebDataset skips: a folder, a hidden file, a name without a dot.
     """
-    found = _NAME.fullmatch(name)
-    return (found[1], found[2].lower()) if found else None
+    match = _NAME.fullmatch(name)
+    return (match[1], match[2].lower()) if match else None
 
 
 def members(file: BinaryIO, *, whole: bool = True) -> Iterator[Member]:
-    """Yield the entries of a tar in the ustar, GNU or PAX format, in order. A tar behind another one in the file counts.
+    """Yield the entries of a tar in the ustar, GNU or PAX format, in order, also of a tar behind another in the file.
 
     Args:
         file: a seekable binary file. Only headers are read.
@@ -80,7 +80,7 @@ def members(file: BinaryIO, *, whole: bool = True) -> Iterator[Member]:
     """
     end = file.seek(0, 2)
     position, ended = 0, False
-    extended: dict[str, str] = {}  # what PAX and GNU headers say about the next entry
+    extended: dict[str, str] = {}  # fields of the next entry that PAX and GNU headers replace
     while position < end:
         file.seek(position)
         block = file.read(_BLOCK)
@@ -110,7 +110,7 @@ def members(file: BinaryIO, *, whole: bool = True) -> Iterator[Member]:
 
 
 class Header(NamedTuple):
-    """A header block of a tar, without the fields that are used nowhere."""
+    """A header block of a tar: the fields that locate its content."""
 
     name: str
     type: bytes
@@ -134,11 +134,11 @@ def parse_header(block: bytes, position: int) -> Header:
 
 
 def _plain_header(block: bytes) -> Header | None:
-    """The header of a file whose size and checksum are octal digits, as tarfile reads it; None for all others."""
+    """Parse the header of a file whose size and checksum are octal digits, as tarfile does; None for all others."""
     size, checksum, kind = block[124:136].rstrip(b" \0"), block[148:156].rstrip(b" \0"), block[156:157]
     if len(block) < _BLOCK or kind != tarfile.REGTYPE or not (_OCTAL(size) and _OCTAL(checksum)):
         return None
-    if int(checksum, 8) != _SPACES + sum(block) - sum(block[148:156]):  # whose own place counts as spaces
+    if int(checksum, 8) != _SPACES + sum(block) - sum(block[148:156]):  # the checksum itself counts as spaces
         return None
     name, prefix = block[:100].partition(b"\0")[0], block[345:500].partition(b"\0")[0]
     full = prefix + b"/" + name if prefix else name
@@ -146,7 +146,7 @@ def _plain_header(block: bytes) -> Header | None:
 
 
 def _size(info: Header, extended: dict[str, str], position: int) -> int:
-    """Bytes of content that follow a header; what a link or a device says is not there."""
+    """Return the bytes of content that follow a header; none for a link or a device, whatever its size field."""
     if info.type in _CONTENTLESS:
         return 0
     size = extended.get("size", info.size)
@@ -159,7 +159,7 @@ def _size(info: Header, extended: dict[str, str], position: int) -> int:
 
 
 def _behind_zeros(file: BinaryIO, position: int) -> int:
-    """Where the next block begins that holds something, or the file's end."""
+    """Return the position of the next block that is not zeros, or of the file's end."""
     file.seek(position)
     while chunk := file.read(_ZEROS):
         filled = len(chunk) - len(chunk.lstrip(b"\0"))
@@ -170,7 +170,7 @@ def _behind_zeros(file: BinaryIO, position: int) -> int:
 
 
 def _behind_sparse_map(file: BinaryIO, header: bytes, start: int) -> int:
-    """GNU's old form of sparse files has more blocks of header as long as a flag says so."""
+    """Skip the further header blocks of GNU's old sparse files: a flag in each announces the next."""
     more = header[482:483]
     while more and more != b"\0":
         file.seek(start)
@@ -180,10 +180,10 @@ def _behind_sparse_map(file: BinaryIO, header: bytes, start: int) -> int:
 
 
 def _extension(file: BinaryIO, info: Header, start: int, size: int) -> dict[str, str]:
-    """What a header of headers says about the next entry. Links' targets and what is said for all entries are not used.
+    """Read the fields that an extension header replaces in the next entry, but for links' targets and global fields.
 
     Raises:
-        TarError: it is too large, or not of its form.
+        TarError: the header is too large or malformed.
     """
     if info.type in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
         return {}
@@ -193,7 +193,7 @@ def _extension(file: BinaryIO, info: Header, start: int, size: int) -> dict[str,
     data = file.read(size)
     if info.type == tarfile.GNUTYPE_LONGNAME:
         return {"path": data.rstrip(b"\0").decode(errors="surrogateescape")}
-    found = {}
+    fields = {}
     position = 0
     while position < size and data[position]:  # records "LENGTH KEY=VALUE\n"
         digits, blank, _ = data[position : position + 20].partition(b" ")
@@ -201,6 +201,6 @@ def _extension(file: BinaryIO, info: Header, start: int, size: int) -> dict[str,
         key, equals, value = data[position + len(digits) + 1 : position + length - 1].partition(b"=")
         if not (blank and equals and len(digits) < length <= size - position):
             raise TarError(f"a PAX header that is none at byte {start + position}")
-        found[key.decode(errors="surrogateescape")] = value.decode(errors="surrogateescape")
+        fields[key.decode(errors="surrogateescape")] = value.decode(errors="surrogateescape")
         position += length
-    return found
+    return fields

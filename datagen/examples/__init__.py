@@ -1,7 +1,7 @@
-"""Sample inputs that the project makes itself: PDFs, images with boxes, chats. No network, no system fonts.
+"""Sample inputs that the project makes itself: PDFs, images with boxes, chats. Needs no network and no system fonts.
 
-The same arguments give the same bytes, on every call and in every process. A smaller set is the beginning of a larger
-one: item `i` does not depend on how many there are.
+Equal arguments give equal bytes, on every call and in every process. A smaller set is the beginning of a larger set:
+item `i` does not depend on their number.
 
     python -m datagen.examples --out examples/
 """

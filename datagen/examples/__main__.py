@@ -11,8 +11,8 @@ from varyforge.errors import command
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    command_line = argparse.ArgumentParser(
         prog="python -m datagen.examples",
         description="Writes sample inputs: pdf/*.pdf, detection/instances.json with images/, chat/alpaca.json.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -20,22 +20,23 @@ def parser() -> argparse.ArgumentParser:
   python -m datagen.examples --out examples/
   python -m datagen.pdf examples/pdf --out shards/pdf""",
     )
-    made.add_argument("--out", required=True, type=Path, help="folder; files of the same names are replaced")
-    made.add_argument("--documents", type=int, default=40, help="PDFs (%(default)s)")
-    made.add_argument("--images", type=int, default=60, help="images with boxes (%(default)s)")
-    made.add_argument("--chats", type=int, default=120, help="instructions with answers (%(default)s)")
-    made.add_argument("--seed", type=int, default=0, help="another seed, other content (%(default)s)")
-    return made
+    command_line.add_argument("--out", required=True, type=Path, help="folder; files of the same names are replaced")
+    command_line.add_argument("--documents", type=int, default=40, help="PDFs (%(default)s)")
+    command_line.add_argument("--images", type=int, default=60, help="images with boxes (%(default)s)")
+    command_line.add_argument("--chats", type=int, default=120, help="instructions with answers (%(default)s)")
+    command_line.add_argument("--seed", type=int, default=0, help="another seed gives other content (%(default)s)")
+    return command_line
 
 
 @command
 def main() -> None:
-    """Parses the command line and writes the files."""
-    given = parser().parse_args()
-    documents = write_documents(given.out / "pdf", documents=given.documents, seed=given.seed)
-    say(f"{len(documents)} documents: {given.out / 'pdf'}")
-    say(f"{given.images} images: {write_detection(given.out / 'detection', images=given.images, seed=given.seed)}")
-    say(f"{given.chats} chats: {write_chats(given.out / 'chat', chats=given.chats, seed=given.seed)}")
+    """Parse the command line and write the files."""
+    arguments = parser().parse_args()
+    documents = write_documents(arguments.out / "pdf", documents=arguments.documents, seed=arguments.seed)
+    say(f"{len(documents)} documents: {arguments.out / 'pdf'}")
+    detection = write_detection(arguments.out / "detection", images=arguments.images, seed=arguments.seed)
+    say(f"{arguments.images} images: {detection}")
+    say(f"{arguments.chats} chats: {write_chats(arguments.out / 'chat', chats=arguments.chats, seed=arguments.seed)}")
 
 
 if __name__ == "__main__":

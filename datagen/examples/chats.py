@@ -1,4 +1,4 @@
-"""Sample chats: short instructions whose answers are looked up or worked out, in Alpaca form."""
+"""Sample chats in Alpaca format: short instructions with answers that are looked up or computed."""
 
 from __future__ import annotations
 
@@ -62,24 +62,24 @@ _FIELDS: Mapping[str, Callable[[random.Random, Mapping[str, Any]], dict[str, obj
 
 
 def write_chats(folder: Path | str, *, chats: int = 120, seed: int = 0) -> Path:
-    """Writes `alpaca.json`: short questions with right answers, English and Chinese in turn, none twice.
+    """Write `alpaca.json`: short questions with correct answers, alternately English and Chinese, none twice.
 
     Args:
-        folder: made where absent; the file is replaced.
-        chats: how many.
-        seed: another seed, other questions.
+        folder: created where absent; the file is replaced.
+        chats: number of records.
+        seed: another seed gives other questions.
 
     Returns:
         The file: a list of `{"instruction", "input", "output"}`.
     """
     records: list[dict[str, str]] = []
-    asked: set[tuple[str, str]] = set()
+    questions: set[tuple[str, str]] = set()
     rng = random.Random(f"chats {seed}")
     while len(records) < chats:
         record = _exchange(rng, text_bank()[LANGUAGES[len(records) % len(LANGUAGES)]])
         question = (record["instruction"], record["input"])
-        if question not in asked:
-            asked.add(question)
+        if question not in questions:
+            questions.add(question)
             records.append(record)
     path = Path(folder) / "alpaca.json"
     write_text(path, json.dumps(records, ensure_ascii=False, indent=1) + "\n")
@@ -87,7 +87,7 @@ def write_chats(folder: Path | str, *, chats: int = 120, seed: int = 0) -> Path:
 
 
 def _exchange(rng: random.Random, texts: Mapping[str, Any]) -> dict[str, str]:
-    """One record: a fact in two of five cases, else something to work out."""
+    """Return one record: a fact in two of five cases, else a task to compute."""
     if rng.random() < 0.4:
         fact = rng.choice(texts["facts"])
         pair = rng.choice(fact["pairs"])

@@ -1,4 +1,4 @@
-"""Sample PDFs: nine layouts, English and Chinese, real text in fonts that the PDF library brings along."""
+"""Sample PDFs: nine layouts in English and Chinese, with real text in the fonts of the PDF library."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def _no_pieces(number: int) -> list[tuple[str, Rect]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Design:
-    """A document before it is set: text that flows through frames, and pieces with a place of their own."""
+    """A document before typesetting: text that flows through frames, and pieces at fixed positions."""
 
     css: str
     size: tuple[float, float] = (420, 595)  # points; A5
-    body: Sequence[str] = ()  # HTML of one section each
-    frames: Callable[[int], list[Rect]] = _no_frames  # of page number 0, 1, …: what the body fills, in this order
-    pieces: Callable[[int], list[tuple[str, Rect]]] = _no_pieces  # of a page: HTML and where it stands
+    body: Sequence[str] = ()  # HTML of each section
+    frames: Callable[[int], list[Rect]] = _no_frames  # page number from 0 → frames that the body fills, in order
+    pieces: Callable[[int], list[tuple[str, Rect]]] = _no_pieces  # page number → HTML and its frame
     picture: Callable[[pymupdf.Page], None] | None = None  # drawn on the first page
-    least_room_pt: float = math.inf  # a section begins with this much room, or where it fits whole
-    most_pages: int = 4  # what does not fit is cut off, as in an excerpt
+    least_room_pt: float = math.inf  # a section begins only with this much room, or where all of it fits
+    most_pages: int = 4  # text beyond is cut off, as in an excerpt
 
 
 @dataclass(frozen=True, slots=True)
 class _Author:
-    """Picks text of one language."""
+    """A random choice of text in one language."""
 
     language: str
     rng: random.Random
@@ -56,38 +56,38 @@ class _Author:
         return cast(Mapping[str, Any], text_bank()[self.language])
 
     def pick(self, name: str) -> Any:
-        """One entry of the list `name`."""
+        """Return a random entry of the list `name`."""
         return self.rng.choice(self.texts[name])
 
     def fill(self, name: str, **fields: object) -> str:
-        """The pattern `name` with its fields."""
+        """Return the pattern `name` with its fields filled in."""
         return str(self.texts[name]).format(**fields)
 
     def signature(self, *parts: str) -> str:
-        """Parts on one line."""
+        """Join parts on one line."""
         return str(self.texts["comma"]).join(parts)
 
     def some(self, items: Sequence[str], count: int) -> list[str]:
-        """`count` of the items, in their order."""
+        """Return `count` random items, in their order."""
         return [items[i] for i in sorted(self.rng.sample(range(len(items)), count))]
 
     def date(self) -> str:
-        """A date of the last years."""
+        """Return a random date from 2012 to 2024."""
         rng = self.rng
         return self.fill("date", day=rng.randint(1, 28), month=self.pick("months"), year=rng.randint(2012, 2024))
 
     def topics(self, count: int) -> list[tuple[str, str]]:
-        """Title and paragraph of `count` different topics, or of all there are."""
+        """Return title and paragraph of `count` different topics, or of all topics if there are fewer."""
         topics = self.texts["topics"]
         return [(t["title"], self._prose(t["sentences"])) for t in self.rng.sample(topics, min(count, len(topics)))]
 
     def _prose(self, sentences: Sequence[str]) -> str:
-        first, *others = sentences  # the first names what the others speak of
-        kept = [first, *self.some(others, self.rng.randint(2, len(others)))]
-        return str(self.texts["prose_join"]).join(kept)
+        first, *others = sentences  # the first introduces the topic
+        chosen = [first, *self.some(others, self.rng.randint(2, len(others)))]
+        return str(self.texts["prose_join"]).join(chosen)
 
     def css(self, size_pt: float) -> str:
-        """A style sheet: font and alignment by chance, paragraphs the way the language is printed."""
+        """Return a style sheet with random font and alignment, and paragraphs as the language prints them."""
         family, chinese = self.rng.choice(("serif", "sans-serif")), self.language == "zh"
         align = "left" if chinese else self.rng.choice(("left", "justify"))
         return (
@@ -101,7 +101,7 @@ def _tag(name: str, text: str, style: str = "") -> str:
 
 
 def _margin(size: tuple[float, float], margin_pt: float) -> Callable[[int], list[Rect]]:
-    """One frame a page, with equal margins."""
+    """Return a function that gives each page one frame with equal margins."""
     return lambda number: [(margin_pt, margin_pt, size[0] - margin_pt, size[1] - margin_pt)]
 
 
@@ -110,7 +110,7 @@ def _section(title: str, prose: str) -> str:
 
 
 def _sections(author: _Author, count: int) -> list[str]:
-    """Headings, numbered or not, each with a paragraph."""
+    """Return headings, numbered or not, each with a paragraph."""
     numbered = author.rng.random() < 0.5
     return [
         _section(author.fill("section", number=number, title=title) if numbered else title, prose)
@@ -212,10 +212,10 @@ def _letter(author: _Author) -> _Design:
 
 def _slides(author: _Author) -> _Design:
     width, height = 640, 360
-    shown = author.rng.sample(author.texts["lists"], author.rng.randint(1, 3))
+    lists = author.rng.sample(author.texts["lists"], author.rng.randint(1, 3))
     slides = [
         _tag("h1", about["title"]) + f"<ul>{''.join(_tag('li', item) for item in author.some(about['items'], 4))}</ul>"
-        for about in shown
+        for about in lists
     ]
     speaker = author.pick("authors")
 
@@ -277,9 +277,9 @@ def _figure(author: _Author) -> _Design:
 
 
 def _draw_landscape(page: pymupdf.Page, hills: int, trees: int, rgb: str) -> None:
-    """Hills in the distance, trees in front; the page's upper part."""
+    """Draw hills behind trees, on the upper part of the page."""
     colour = tuple(byte / 255 for byte in bytes.fromhex(rgb[1:]))
-    page.wrap_contents()  # the text before leaves the page's axes turned round
+    page.wrap_contents()  # the text leaves the page's axes flipped
     page.draw_rect((40, 40, 380, 300), color=None, fill=(0.86, 0.93, 0.98))
     for hill in range(hills):
         left = 40 + hill * 340 / hills
@@ -308,14 +308,14 @@ _LAYOUTS: Mapping[str, Callable[[_Author], _Design]] = {
 
 
 def write_documents(folder: Path | str, *, documents: int = 40, seed: int = 0) -> list[Path]:
-    """Writes PDFs of 1 to 4 pages with real text: nine layouts in turn, English and Chinese in turn.
+    """Write PDFs of 1 to 4 pages with real text, in nine layouts and two languages by turns.
 
-    Ligatures are set as in any printed page ("fi" is one glyph): readers that want letters ask PyMuPDF for them.
+    Ligatures are set as on any printed page: "fi" is one glyph.
 
     Args:
-        folder: made where absent; files of the same names are replaced.
-        documents: how many.
-        seed: another seed, other texts.
+        folder: created where absent; files of the same names are replaced.
+        documents: number of PDFs.
+        seed: another seed gives other texts.
 
     Returns:
         The files, in order: `000-article-en.pdf`, `001-columns-zh.pdf` …
@@ -333,18 +333,18 @@ def write_documents(folder: Path | str, *, documents: int = 40, seed: int = 0) -
 
 
 class _Flow:
-    """Sections that run on from frame to frame; none leaves its heading alone at the foot of one."""
+    """Sections that flow from frame to frame. No heading is left alone at the foot of a frame."""
 
     def __init__(self, design: _Design) -> None:
         self._stories = [pymupdf.Story(section, user_css=design.css) for section in design.body]
         self._least_room_pt = design.least_room_pt
-        self._begun = False  # the first of the stories stands partly in an earlier frame
+        self._begun = False  # part of the first story is in an earlier frame
 
     def __bool__(self) -> bool:
         return bool(self._stories)
 
     def fill(self, frame: Rect, device: Any) -> None:
-        """Draws what fits into `frame`."""
+        """Draw as much text as fits into `frame`."""
         x1, top, x2, bottom = frame
         y = top
         while self._stories:
@@ -364,12 +364,12 @@ class _Flow:
 def _set_piece(text: str, rect: Rect, css: str, device: Any) -> None:
     story = pymupdf.Story(text, user_css=css)
     overflows, _ = story.place(pymupdf.Rect(rect))
-    assert not overflows, f"{text!r} is too long for its place"
+    assert not overflows, f"{text!r} is too long for its frame"
     story.draw(device)
 
 
 def _typeset(design: _Design, title: str) -> bytes:
-    """The PDF's bytes, with fonts cut down to the glyphs in use (3.6 MB before) and nothing that tells the time."""
+    """Return the PDF's bytes, without dates, with fonts subset to the glyphs in use (all fonts: 3.6 MB)."""
     out = io.BytesIO()
     writer = pymupdf.DocumentWriter(out)
     body = _Flow(design)
@@ -378,8 +378,8 @@ def _typeset(design: _Design, title: str) -> bytes:
         if number and frames and not body:
             break
         device = writer.begin_page(pymupdf.Rect(0, 0, *design.size))
-        places: list[tuple[str | None, Rect]] = [*design.pieces(number), *((None, frame) for frame in frames)]
-        for text, rect in sorted(places, key=lambda place: place[1][1]):  # the text layer runs from top to bottom
+        parts: list[tuple[str | None, Rect]] = [*design.pieces(number), *((None, frame) for frame in frames)]
+        for text, rect in sorted(parts, key=lambda part: part[1][1]):  # the text layer runs from top to bottom
             if text is None:
                 body.fill(rect, device)
             else:

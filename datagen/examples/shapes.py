@@ -1,4 +1,4 @@
-"""Sample images with boxes: coloured shapes, annotated in COCO form."""
+"""Sample images with boxes: coloured shapes, annotated in COCO format."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from datagen.examples.texts import text_bank
 from varyforge.files import atomic_file, write_text
 
 _SIZES_PX = ((320, 240), (400, 300), (480, 360), (512, 512), (640, 480), (360, 480))
-_GRIDS = ((3, 2, 2), (8, 4, 3), (54, 9, 6))  # up to so many objects: columns, rows
-_CROWDED_EVERY = 10  # images, so that more than 30 boxes occur
-_SUPERSAMPLING = 2  # drawn larger and reduced: smooth edges
+_GRIDS = ((3, 2, 2), (8, 4, 3), (54, 9, 6))  # most objects, columns, rows
+_CROWDED_EVERY = 10  # every tenth image has more than 30 boxes
+_SUPERSAMPLING = 2  # images are drawn larger and reduced, for smooth edges
 
 Point = tuple[float, float]
 
 
 def _ring(corners: int, start: float = -0.25, inner: float = 1.0) -> list[Point]:
-    """Corners around a centre as a share of the box they fill; every second one `inner` times as far out."""
+    """Return the corners of a shape in the unit square. Every second corner is `inner` times as far from the centre."""
     turns = [start + i / corners for i in range(corners)]
     reach = [inner if i % 2 else 1.0 for i in range(corners)]
     points = [(r * math.cos(math.tau * t), r * math.sin(math.tau * t)) for t, r in zip(turns, reach, strict=True)]
@@ -49,14 +49,14 @@ def _categories() -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """An object in an image."""
+class _Shape:
+    """A shape in an image."""
 
     category: Mapping[str, Any]
     outline: list[Point]  # pixels
 
     def annotation(self, number: int, image: int) -> dict[str, Any]:
-        """Its COCO record; the area is the polygon's, as in COCO."""
+        """Return the shape's COCO record; the area is that of the polygon, as in COCO."""
         xs, ys = zip(*self.outline, strict=True)
         following = self.outline[1:] + self.outline[:1]
         area = abs(sum(x * v - u * y for (x, y), (u, v) in zip(self.outline, following, strict=True))) / 2
@@ -72,14 +72,14 @@ class _Drawn:
 
 
 def write_detection(folder: Path | str, *, images: int = 60, seed: int = 0) -> Path:
-    """Writes `images/*.jpg` with coloured shapes and `instances.json` in COCO form.
+    """Write `images/*.jpg` with coloured shapes and `instances.json` in COCO format.
 
     Every tenth image holds 31 to 45 small objects of six classes, the others 1 to 8. Objects do not overlap.
 
     Args:
-        folder: made where absent; files of the same names are replaced.
-        images: how many.
-        seed: another seed, other images.
+        folder: created where absent; files of the same names are replaced.
+        images: number of images.
+        seed: another seed gives other images.
 
     Returns:
         The path of `instances.json`; each `file_name` in it is relative to the folder `images` beside it.
@@ -110,24 +110,24 @@ def write_detection(folder: Path | str, *, images: int = 60, seed: int = 0) -> P
 
 def _objects(
     rng: random.Random, width: int, height: int, *, crowded: bool, categories: Sequence[Mapping[str, Any]]
-) -> list[_Drawn]:
-    """Shapes, each within a cell of a grid of its own."""
+) -> list[_Shape]:
+    """Return shapes, each in its own cell of a grid."""
     count = rng.randint(31, 45) if crowded else rng.randint(1, 8)
     columns, rows = next((columns, rows) for most, columns, rows in _GRIDS if count <= most)
     allowed = rng.sample(categories, 6) if crowded else categories
-    drawn = []
+    shapes = []
     for cell in rng.sample(range(columns * rows), count):
         side = min(width / columns, height / rows) * rng.uniform(0.55, 0.92)
         left = width / columns * (cell % columns) + rng.uniform(0.02, 0.98) * (width / columns - side)
         top = height / rows * (cell // columns) + rng.uniform(0.02, 0.98) * (height / rows - side)
         category = rng.choice(allowed)
         unit = _SHAPES[category["supercategory"]]
-        drawn.append(_Drawn(category, [(round(left + x * side, 2), round(top + y * side, 2)) for x, y in unit]))
-    return drawn
+        shapes.append(_Shape(category, [(round(left + x * side, 2), round(top + y * side, 2)) for x, y in unit]))
+    return shapes
 
 
-def _draw(rng: random.Random, width: int, height: int, objects: Iterable[_Drawn]) -> PIL.Image.Image:
-    """The objects on a pale ground: plain, or a gradient from top to bottom."""
+def _draw(rng: random.Random, width: int, height: int, objects: Iterable[_Shape]) -> PIL.Image.Image:
+    """Draw the shapes on a pale ground: plain, or a gradient from top to bottom."""
     size = (width * _SUPERSAMPLING, height * _SUPERSAMPLING)
     rgb = {f"{colour['en']} ": colour["rgb"] for colour in text_bank()["colours"]}
     above, below = (PIL.Image.new("RGB", size, tuple(rng.randint(205, 250) for _ in range(3))) for _ in range(2))

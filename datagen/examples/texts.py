@@ -1,4 +1,4 @@
-"""The text bank that documents and chats are put together from."""
+"""The text bank of the sample documents and chats."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from importlib.resources import files
 from typing import Any
 
 LANGUAGES = ("en", "zh")
-"""Documents and chats alternate between these."""
+"""The languages that documents and chats alternate between."""
 
 
 @cache
 def text_bank() -> Mapping[str, Any]:
-    """What `data/texts.toml` holds: one table per language, and the colours."""
+    """Return `data/texts.toml`: one table per language, and the colours."""
     return tomllib.loads(_data("texts.toml"))
 
 
 @cache
 def page_css() -> str:
-    """What all sample documents look like."""
+    """Return the style sheet of all sample documents."""
     return _data("page.css")
 
 

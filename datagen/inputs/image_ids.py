@@ -1,37 +1,37 @@
-"""One name for one image, whichever data set lists it: COCO's images are in most of them."""
+"""One id per image for all data sets, since most of them contain images of COCO."""
 
 from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
 
-# Twelve digits, so that other sets' numbers (LLaVA's "00453/004539375.jpg") are not taken for COCO's. RefCOCO's refs
-# add the number of the annotation: COCO_train2014_000000581857_16.jpg.
+# Twelve digits tell COCO's numbers from those of other sets (LLaVA's "00453/004539375.jpg"). RefCOCO's refs append the
+# number of the annotation: COCO_train2014_000000581857_16.jpg.
 _COCO = re.compile(
     r"(?:.*/)?(?:COCO_(?:train|val|test)20\d\d_(\d{12})(?:_\d+)?|(\d{12}))\.(?:jpe?g|png)", re.IGNORECASE
 )
 
 
 def image_id_of(name: str, collection: str = "") -> str | None:
-    """What an image is called in every data set that has it; None where its name says no such thing.
+    """Return the id of an image, the same for every data set that has it, or None where its name shows none.
 
     Args:
-        name: as a data set gives it: "train2017/000000581857.jpg", "COCO_train2014_000000581857.jpg" and
+        name: the file name in a data set. "train2017/000000581857.jpg", "COCO_train2014_000000581857.jpg" and
             "000000581857.jpg" are one image, "coco/000000581857".
-        collection: the set whose own names count too, where the caller knows that it reads this set: with "docvqa",
-            "documents/xnbl0037_1.png" is "docvqa/xnbl0037_1".
+        collection: the data set, where its own file names are ids too: with "docvqa", "documents/xnbl0037_1.png" is
+            "docvqa/xnbl0037_1".
     """
-    found = _COCO.fullmatch(name)
-    if found:
-        return coco_id(int(found[1] or found[2]))
+    coco = _COCO.fullmatch(name)
+    if coco:
+        return coco_id(int(coco[1] or coco[2]))
     return f"{collection}/{PurePosixPath(name).stem}" if collection else None
 
 
 def coco_id(number: int) -> str:
-    """The name of COCO's image of that number."""
+    """Return the id of COCO's image of that number."""
     return f"coco/{number:012d}"
 
 
 def document_of_image(name: str) -> str:
-    """The document that a split keeps together: an image of COCO is one document in all data sets."""
+    """Return the document for the split: an image of COCO is the same document in all data sets."""
     return image_id_of(name) or name

@@ -1,8 +1,8 @@
-"""The records of a JSON file, one at a time: memory holds a record and not the file, which may have gigabytes.
+"""Streams the records of a JSON file: memory holds a record and not the file, which may have gigabytes.
 
-A file is what its name says: `.jsonl` and `.ndjson` hold one JSON text a line, any other file is one JSON text, a list
-of records or an object that has the list under a key. Python's own parser reads them: a streaming one makes half a
-character (a lone surrogate) a "?" and takes all memory for nesting without end.
+The file name tells the format. `.jsonl` and `.ndjson` files hold one JSON text per line. Any other file is one JSON
+text: a list of records, or an object with the list under a key. Python's own parser reads the records, because
+streaming parsers turn a lone surrogate into "?" and take all memory for endless nesting.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from varyforge.errors import WrongFormat, kind_of
 from varyforge.outcome import Failed
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
-"""What such files are called."""
+"""File name endings of JSON files."""
 
 MAX_RECORD = 64 << 20
-"""A longer record (in characters; in a line, bytes) is taken for a broken file."""
+"""Most characters of a record (bytes of a line). A longer one is taken for a broken file."""
 
 _LINES = (".jsonl", ".ndjson")
 _CHUNK = 1 << 20
@@ -34,18 +34,18 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One record of a file, or what is wrong with its line."""
+    """A record of a file, or the fault of its line."""
 
-    number: int  # from 0; in a file of lines, the line's
-    value: Any = None  # what the JSON says
-    wrong: str = ""  # "" where it is JSON
+    number: int  # from 0; of the line, in a file of lines
+    value: Any = None  # the parsed JSON
+    wrong: str = ""  # the fault; "" for valid JSON
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """The object that the record should be.
+        """The record as an object.
 
         Raises:
-            WrongFormat: it is none.
+            WrongFormat: the record is no object.
         """
         if self.wrong or not isinstance(self.value, dict):
             raise WrongFormat(self.wrong or f"expected an object, found {kind_of(self.value)}")
@@ -53,16 +53,15 @@ class Record:
 
 
 def records(path: Path, key: str = "") -> Iterator[Record]:
-    """The records of a file, in order.
+    """Yield the records of a file, in order. A broken line in a file of lines is a record with its fault.
 
     Args:
         path: the file.
-        key: of the list, where the file is an object that holds one.
+        key: of the list, where the file is an object that holds the list.
 
     Raises:
-        WrongFormat: while the records are gone through; the file is no list of records, or breaks off. (A broken line in
-            a file of lines is a record that says what is wrong.)
-        OSError: it cannot be read.
+        WrongFormat: the file is no list of records, or is cut. May come after some records.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         if path.suffix.lower() in _LINES:
@@ -73,31 +72,31 @@ def records(path: Path, key: str = "") -> Iterator[Record]:
 
 
 def arrays(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
-    """Of the object in a file, each member that is a list, in the order in which they stand: its name, and its items.
+    """Yield name and items of each list among the members of the object in a file, in file order and one pass.
 
-    Items are there until the next member is asked for. Other members are passed over. One pass, whatever is asked for.
+    The items of a list are available until the next list is requested. Other members are skipped.
 
     Raises:
-        WrongFormat: not UTF-8, not JSON, no object, or an item is longer than `MAX_RECORD`. That may turn up late: what
-            came before it was read from a broken file.
-        OSError: it cannot be read.
+        WrongFormat: the file is not UTF-8, not JSON or no object, or an item is longer than `MAX_RECORD`. May come
+            after some items, which then are from a broken file.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         yield from _Text(file).arrays()
 
 
 def failed_record(name: str, error: WrongFormat) -> Unit:
-    """The unit of a record that is not of its form."""
+    """Return the failed unit of a record that is not in its format."""
     return Unit(id=name, document=name, content=name, verdict=Failed(reason="wrong_form", detail=str(error)))
 
 
 def _under(text: _Text, key: str) -> Iterator[Any]:
-    found = False
+    missing = True
     for name, items in text.arrays():
         if name == key:
-            found = True
+            missing = False
             yield from items
-    if not found:
+    if missing:
         raise WrongFormat(f"key {key!r} is missing, or holds no list")
 
 
@@ -115,29 +114,29 @@ def _lines(file: BinaryIO) -> Iterator[Record]:
             if text:
                 yield Record(number=number, value=json.loads(text))
         except (ValueError, RecursionError) as error:
-            yield Record(number=number, wrong=f"line {number + 1}: {_said(error)}")
+            yield Record(number=number, wrong=f"line {number + 1}: {_fault(error)}")
 
 
 class _Text:
-    """A JSON text, of which a window is held."""
+    """A JSON text of which a window is in memory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._decode = codecs.getincrementaldecoder("utf-8-sig")()
         self._before = 0  # characters before the window
         self._window = ""
-        self._at = 0  # in the window
+        self._at = 0  # the next character, in the window
         self._ended = False
 
     def items(self) -> Iterator[Any]:
-        """The items of the list that the text is."""
+        """Yield the items of the text, which is a list."""
         if self._peek() != "[":
             raise WrongFormat(f"expected a list of records, found {kind_of(self._value())}")
         yield from self._list()
         self._end("list; files of one JSON text a line end in .jsonl")
 
     def arrays(self) -> Iterator[tuple[str, Iterator[Any]]]:
-        """The lists among the members of the object that the text is."""
+        """Yield the lists among the members of the text, which is an object."""
         if self._peek() != "{":
             raise WrongFormat(f"expected an object with lists, found {kind_of(self._value())}")
         self._at += 1
@@ -150,7 +149,7 @@ class _Text:
             if self._peek() == "[":
                 items = self._list()
                 yield name, items
-                for _ in items:  # whatever was not asked for
+                for _ in items:  # those that the caller left
                     pass
             else:
                 self._value()
@@ -167,14 +166,14 @@ class _Text:
             if self._expect(",]") == "]":
                 return
 
-    def _end(self, of: str) -> None:
+    def _end(self, kind: str) -> None:
         if self._peek():
-            raise WrongFormat(f"{self._place()}: more text behind the {of}")
+            raise WrongFormat(f"{self._position()}: more text behind the {kind}")
 
     def _peek(self) -> str:
-        """The next character that is no space; "" at the end."""
+        """Return the next character that is no space; "" at the end."""
         while True:
-            self._at = _SPACE.match(self._window, self._at).end()  # type: ignore[union-attr]  # it matches nothing too
+            self._at = _SPACE.match(self._window, self._at).end()  # type: ignore[union-attr]  # it always matches
             if self._at < len(self._window):
                 return self._window[self._at]
             if self._ended:
@@ -182,27 +181,28 @@ class _Text:
             self._more()
 
     def _expect(self, characters: str) -> str:
-        found = self._peek()
-        if not found or found not in characters:
-            wanted = " or ".join(map(repr, characters))
-            raise WrongFormat(f"{self._place()}: expected {wanted}, found {repr(found) if found else 'the end'}")
+        character = self._peek()
+        if not character or character not in characters:
+            choices = " or ".join(map(repr, characters))
+            actual = repr(character) if character else "the end"
+            raise WrongFormat(f"{self._position()}: expected {choices}, found {actual}")
         self._at += 1
-        return found
+        return character
 
     def _value(self) -> Any:
-        """The value that stands next. A window that ends within it is doubled."""
+        """Parse the next value. A window that ends within the value is doubled."""
         self._peek()
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._window, self._at)
-                if end + len("e+5") <= len(self._window) or self._ended:  # else there may be more of a number
+                if end + len("e+5") <= len(self._window) or self._ended:  # else a number may go on
                     self._at = end
                     return value
             except json.JSONDecodeError as error:
                 if self._ended or len(self._window) - self._at > MAX_RECORD:
                     raise WrongFormat(f"not JSON: {error.msg} at character {self._before + error.pos}") from error
             except (ValueError, RecursionError) as error:
-                raise WrongFormat(f"{self._place()}: {_said(error)}") from error
+                raise WrongFormat(f"{self._position()}: {_fault(error)}") from error
             self._more()
 
     def _more(self) -> None:
@@ -211,15 +211,15 @@ class _Text:
             data = self._file.read(max(_CHUNK, len(left)))
             text = self._decode.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            raise WrongFormat(f"after character {self._before + len(self._window)}: {_said(error)}") from error
+            raise WrongFormat(f"after character {self._before + len(self._window)}: {_fault(error)}") from error
         self._before += self._at
         self._window, self._at, self._ended = left + text, 0, not data
 
-    def _place(self) -> str:
+    def _position(self) -> str:
         return f"character {self._before + self._at}"
 
 
-def _said(error: Exception) -> str:
+def _fault(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Finding input files, on this machine or behind URLs, and naming them the same wherever they lie."""
+"""Lists input files, local or behind URLs, and names them independently of their location."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from varyforge.storage import filesystem_of, folder_at, is_url
 
 
 def list_files(paths: Sequence[str], *suffixes: str) -> Iterator[str]:
-    """Absolute paths (or URLs) of the files given, and of those ending in a suffix in the folders, at any depth.
+    """Yield absolute paths or URLs: each file of `paths`, and the files with a suffix in each folder of `paths`.
 
-    Folders are searched at any depth. Links are followed, each folder once. In a stable order.
+    Folders are searched at any depth and links followed, each folder once. The order is stable.
 
     Raises:
-        UserError: a path does not exist, or a folder holds no such file.
+        UserError: a path does not exist, or a folder holds no file with a suffix.
     """
-    for given in paths:
-        if is_url(given):
-            found = _find(given.rstrip("/"), suffixes)
-        elif Path(given).is_file():
-            found = [str(Path(given).absolute())]
-        elif Path(given).is_dir():
-            found = sorted(_walk(Path(given).absolute(), suffixes))
+    for path in paths:
+        if is_url(path):
+            files = _find(path.rstrip("/"), suffixes)
+        elif Path(path).is_file():
+            files = [str(Path(path).absolute())]
+        elif Path(path).is_dir():
+            files = sorted(_walk(Path(path).absolute(), suffixes))
         else:
-            raise UserError(f"{given.rstrip('/')}: no such file or folder")
-        if not found:
-            raise UserError(f"{given}: no {' or '.join(f'*{suffix}' for suffix in suffixes)} in this folder")
-        yield from found
+            raise UserError(f"{path.rstrip('/')}: no such file or folder")
+        if not files:
+            raise UserError(f"{path}: no {' or '.join(f'*{suffix}' for suffix in suffixes)} in this folder")
+        yield from files
 
 
 def name_of(path: str, paths: Sequence[str]) -> str:
-    """How ledger and samples call the file `path`: relative to the folder that was given, or its bare name."""
-    for given in paths:
-        folder = given.rstrip("/") if is_url(given) else str(Path(given).absolute())
+    """Return the name of a file for ledger and samples: relative to its folder in `paths`, else its bare name."""
+    for root in paths:
+        folder = root.rstrip("/") if is_url(root) else str(Path(root).absolute())
         if path.startswith(folder + "/"):
             return path[len(folder) + 1 :]
     return posixpath.basename(path)
 
 
 def within(folder: str, name: str) -> str:
-    """The path or URL of the file `name` of a folder."""
+    """Return the path or URL of the file `name` in a folder."""
     return f"{folder.rstrip('/')}/{name}" if is_url(folder) else str(Path(folder).absolute() / name)
 
 
 def is_outside(path: str, folder: str) -> bool:
-    """Whether a path made by `within` leads out of its folder: by "..", an absolute name, or a link."""
+    """Whether a path from `within` leads out of its folder: by "..", an absolute name, or a link."""
     if is_url(folder):
         return posixpath.normpath(path.removeprefix(folder.rstrip("/") + "/")).startswith("..")
     here, name = os.path.split(path)
@@ -65,8 +65,8 @@ def _real(folder: str) -> str:
 
 
 def _find(url: str, suffixes: tuple[str, ...]) -> list[str]:
-    """The file at a URL, or those below it."""
-    folder_at(url)  # says what is wrong with the URL
+    """Return the file at a URL, or the files below it."""
+    folder_at(url)  # raises UserError for a bad URL
     filesystem, root = filesystem_of(url)
     if filesystem.isfile(root):
         return [url]
@@ -84,8 +84,8 @@ def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
             below.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        if here != str(folder) and JOB in names and "plan" in below:  # a shard set, perhaps this job's own
+        if here != str(folder) and JOB in names and "plan" in below:  # a shard set, perhaps the output of this job
             below.clear()
             continue
-        below.sort()  # of links to one folder the first in order is followed, on every machine
+        below.sort()  # so that of several links to a folder the same one is followed on every machine
         yield from (os.path.join(here, name) for name in names if name.lower().endswith(suffixes))

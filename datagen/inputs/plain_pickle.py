@@ -1,7 +1,8 @@
-"""Pickles of plain data, read without running anything that stands in them.
+"""Pickles of plain data, read without running code in them.
 
-A pickle is a program. This reader knows only the instructions that build lists, dicts, text and numbers; one that asks
-for a class, a function or a call is refused, whichever it is.
+A pickle is a program. This reader knows only the instructions that build lists, dicts, text and numbers, and refuses
+every instruction that asks for a class, a function or a call. `pickle.Unpickler` with a `find_class` that refuses would
+read RefCOCO 2.5 times as fast (2.1 s, not 5.2 s), but ten bytes make it fill 64 GiB, and nested tuples end the process.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 MAX_BYTES = 512 << 20
-"""A larger file is no set of annotations of this kind."""
+"""Bytes of a file at most; no set of annotations of this kind is larger."""
 
 _PLAIN = (
     *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK"),
@@ -32,9 +33,9 @@ class _Refused(Exception):
 
 
 class _PlainUnpickler(pickle._Unpickler):
-    """The unpickler in Python, not the one in C: its memo is a dict, so an entry numbered 4e9 costs one entry.
+    """The unpickler in Python, not the one in C. Its memo is a dict, so an entry numbered 4e9 costs one entry.
 
-    Tuples are not known either: they could be keys of dicts, and hashing nested ones overflows the stack.
+    Tuples are refused too: as keys of dicts, nested tuples overflow the stack when they are hashed.
     """
 
     dispatch: ClassVar = {_CODES[name]: pickle._Unpickler.dispatch[_CODES[name]] for name in _PLAIN}
@@ -47,14 +48,14 @@ class _PlainUnpickler(pickle._Unpickler):
 
 
 def load_plain_pickle(path: str | Path) -> Any:
-    """What a pickle of any protocol holds: lists, dicts, text, numbers, booleans and None.
+    """Load a pickle of any protocol that holds lists, dicts, text, numbers, booleans and None.
 
-    Byte strings, which is what Python 2 made of text, are read as UTF-8, or all as Latin-1 where one is not.
+    Byte strings (text of Python 2) are read as UTF-8, or all as Latin-1 if one of them is not UTF-8.
 
     Raises:
-        OSError: there is no such file.
-        ValueError: it is no pickle, is cut short, is larger than `MAX_BYTES`, or holds anything but plain data; names
-            the file.
+        OSError: the file is missing.
+        ValueError: the file is no pickle, cut short, larger than `MAX_BYTES`, or holds other than plain data. The
+            message names the file.
     """
     name = Path(path).name
     if Path(path).stat().st_size > MAX_BYTES:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 from datagen.source import Source
 from varyforge.config import to_dict
@@ -24,23 +24,9 @@ _SHORT = 60
 Config = dict[str, Any]
 
 
-class Planned(Protocol):
-    """A shard to be made, whatever plans it."""
-
-    @property
-    def name(self) -> str:
-        """The shard's name without ".tar"."""
-        ...
-
-    @property
-    def units_sha256(self) -> str:
-        """SHA-256 of the units that the shard contains."""
-        ...
-
-
-def plan_digest(shards: Iterable[Planned]) -> str:
-    """Return the SHA-256 of the names and contents of all shards."""
-    return digest_of({shard.name: shard.units_sha256 for shard in shards})
+def plan_digest(shards: Iterable[tuple[str, str]]) -> str:
+    """Return the SHA-256 of a plan from (name, SHA-256 of the units) of each shard."""
+    return digest_of(dict(shards))
 
 
 def config_of(source: Source) -> Config:

@@ -1,9 +1,9 @@
-"""Near duplicates: the same page twice, versions of a document. Pure arithmetic on fingerprints of 64 bytes.
+"""Near duplicates, such as versions of a page or a document: pure arithmetic on fingerprints of 64 bytes.
 
 A fingerprint is a MinHash by one permutation (Li, Owen and Zhang 2012): the hashes of a text's shingles fall into 64
-bins, and each bin keeps eight bits of its least. The share of equal bytes estimates the Jaccard similarity of two
-texts' shingles, standard error 0.05 at 0.8. Four neighbouring bytes are a band: texts that agree in one of the 16
-bands are compared, which are 99.98 % of the pairs with similarity 0.8, 98.8 % at 0.7 and 2.5 % at 0.2.
+bins, and each bin stores eight bits of its smallest hash. The share of equal bytes estimates the Jaccard similarity of
+two texts' shingles, with a standard error of 0.05 at 0.8. Four neighbouring bytes are a band. Texts that agree in one
+of the 16 bands are compared: 99.98 % of the pairs with similarity 0.8, 98.8 % at 0.7 and 2.5 % at 0.2.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.uint8]
 
 SIZE = 64  # bytes of a fingerprint, and bins
-MIN_CHARS = 200  # printed characters; of less text one cannot say (running heads, licence lines)
-ALIKE = 0.68  # estimated similarity of near duplicates: 98.9 % of the pairs at 0.8 reach it, 0.2 % of those at 0.5
-SHARED = 5  # documents belong together when a 5th of the smaller one's pages are shared
+MIN_CHARS = 200  # printed characters; shorter texts repeat for other reasons (running heads, licence lines)
+ALIKE = 0.68  # least estimated similarity of near duplicates; 98.9 % of pairs at 0.8 reach it, 0.2 % at 0.5
+SHARED = 5  # documents form a group when a 5th of the smaller one's pages is shared
 
 _BAND = 4  # bytes
 _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)  # odd; the primes of xxHash64
-_EDGES = np.arange(SIZE, dtype=np.uint64) << np.uint64(58)  # of the bins in the range of the hashes
-_CHANCE = 1 / 256  # that bytes of different shingles are equal
-_LEADERS = 16  # of a bucket, at most; see `_candidates`
-_WINDOW = 8  # documents of a cluster that each is paired with; see `group_documents`
+_EDGES = np.arange(SIZE, dtype=np.uint64) << np.uint64(58)  # lower edges of the bins
+_CHANCE = 1 / 256  # probability that the bytes of different shingles are equal
+_LEADERS = 16  # at most, per bucket of `_candidates`
+_WINDOW = 8  # following documents of a cluster that each document is paired with in `group_documents`
 _CHUNK = 1 << 18  # rows compared at a time
 
 
 def fingerprint(text: str) -> bytes:
-    """64 bytes that are alike for texts that are alike; the same on every machine.
+    """Return 64 bytes that are similar for similar texts, and the same on every machine.
 
-    Shingles are four characters: of lower-cased text without white space, in compatibility form (so that ligatures and
-    full-width letters do not matter). Returns b"" for a text of fewer than 200 printed characters.
+    Shingles are four characters of the lower-cased text without white space, in compatibility form, so that ligatures
+    and full-width letters do not matter. The result is b"" for a text of fewer than 200 printed characters.
     """
     printed = unicodedata.normalize("NFKC", "".join(text.split())).lower()
     if len(printed) < MIN_CHARS:
         return b""
     codes = np.frombuffer(printed.encode("utf-32-le", "replace"), dtype="<u4").astype(np.uint64)
     hashes = np.sort(_shingles(codes))
-    least = hashes[np.searchsorted(hashes, _EDGES) % len(hashes)]  # an empty bin borrows from the next
-    return least.astype(np.uint8).tobytes()
+    smallest = hashes[np.searchsorted(hashes, _EDGES) % len(hashes)]  # an empty bin takes that of the next
+    return smallest.astype(np.uint8).tobytes()
 
 
 def _shingles(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """(N,) characters → (N - 3,) hashes of four neighbours."""
+    """Hash each four neighbours: (N,) characters → (N - 3,) hashes."""
     pairs = _mixed(codes[:-1] * np.uint64(_MULTIPLIERS[0]) + codes[1:])
     return _mixed(pairs[:-2] * np.uint64(_MULTIPLIERS[1]) + pairs[2:])
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Every bit of the input moves every bit of the output (the finaliser of MurmurHash3)."""
+    """Mix the bits of each value (the finaliser of MurmurHash3): each input bit changes every output bit."""
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return values ^ (values >> np.uint64(33))
 
 
 def similarity(a: bytes, b: bytes) -> float:
-    """Estimated Jaccard similarity of two fingerprints, from 0 to 1; 0 where one is empty."""
+    """Return the estimated Jaccard similarity of two fingerprints, from 0 to 1; 0 if one is empty."""
     if not a or not b:
         return 0.0
     equal = np.count_nonzero(np.frombuffer(a, np.uint8) == np.frombuffer(b, np.uint8)) / SIZE
@@ -68,22 +68,22 @@ def similarity(a: bytes, b: bytes) -> float:
 
 
 def stack(fingerprints: Iterable[bytes]) -> Rows:
-    """Fingerprints as rows (N, 64); zeros for an empty one."""
-    return np.frombuffer(b"".join(one or bytes(SIZE) for one in fingerprints), dtype=np.uint8).reshape(-1, SIZE)
+    """Return fingerprints as rows (N, 64), with zeros for an empty one."""
+    return np.frombuffer(b"".join(each or bytes(SIZE) for each in fingerprints), dtype=np.uint8).reshape(-1, SIZE)
 
 
 def cluster(rows: Rows) -> Ints:
-    """Near duplicates, and near duplicates of near duplicates: (N, 64) fingerprints → (N,) smallest row of its cluster.
+    """Find clusters of near duplicates, transitively: (N, 64) fingerprints → (N,) smallest row of each row's cluster.
 
-    −1 for rows of zeros (no fingerprint). Which rows belong together is a function of the set of fingerprints: neither
-    their order nor how often one occurs matters. Time is N log N whatever the number of duplicates, memory about 45
-    bytes per row beside the rows: see `benchmarks/near_duplicates.py`.
+    Rows of zeros (no fingerprint) get −1. The clusters depend on the set of fingerprints alone, not on their order or
+    on how often one occurs. Time is N log N whatever the number of duplicates; memory is about 45 bytes per row beside
+    the rows (`benchmarks/near_duplicates.py`).
     """
     rows = np.ascontiguousarray(rows, dtype=np.uint8)
     present = np.flatnonzero(rows.view(np.uint64).any(axis=1))
-    found = np.full(len(rows), -1, dtype=np.int64)
+    result = np.full(len(rows), -1, dtype=np.int64)
     if len(present) == 0:
-        return found
+        return result
     first, distinct = _distinct(rows, present)
     label = np.arange(len(first))
     bands = rows.view(np.uint32)
@@ -92,14 +92,14 @@ def cluster(rows: Rows) -> Ints:
             _join(label, left, right)
     smallest = np.full(len(first), len(rows), dtype=np.int64)
     np.minimum.at(smallest, label, first)
-    found[present] = smallest[label[distinct]]
-    return found
+    result[present] = smallest[label[distinct]]
+    return result
 
 
 def _distinct(rows: Rows, present: Ints) -> tuple[Ints, Ints]:
-    """The first row of each distinct fingerprint, in an order of their own, and each row's place there.
+    """Return the first row of each distinct fingerprint, and for each present row the index of its fingerprint there.
 
-    Equal hashes of 64 bits are taken for equal fingerprints: for ten million, wrong once in 400,000 times.
+    Equal hashes of 64 bits count as equal fingerprints: for ten million, wrong once in 400,000 times.
     """
     words = rows.view(np.uint64)
     hashes = np.zeros(len(present), dtype=np.uint64)
@@ -110,58 +110,58 @@ def _distinct(rows: Rows, present: Ints) -> tuple[Ints, Ints]:
     order = np.argsort(hashes, kind="stable")
     fresh = np.ones(len(order), dtype=bool)
     fresh[1:] = hashes[order[1:]] != hashes[order[:-1]]
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.cumsum(fresh) - 1
-    return present[order[fresh]], place
+    index = np.empty(len(order), dtype=np.int64)
+    index[order] = np.cumsum(fresh) - 1
+    return present[order[fresh]], index
 
 
 def _candidates(rows: Rows, first: Ints, keys: npt.NDArray[np.uint32]) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of places in `first` with equal keys whose fingerprints are alike.
+    """Yield pairs of indices into `first` with equal keys whose fingerprints are similar.
 
-    A bucket of equal keys may hold very many, of several clusters (forms of one kind): all are compared with the
-    bucket's first and with their neighbour, those that are not like the first with the first of them, and so on for 16
-    leaders. That is linear; what it misses the other bands may find.
+    A bucket of equal keys may be very large and hold several clusters (forms of one kind). All its members are compared
+    with their neighbour and with the first member, the leader. The rest, not similar to the leader, is compared with
+    its own first member, and so on for 16 leaders. The time is linear. Other bands may find pairs that this one misses.
     """
     packed = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
-    bucket, place = packed >> np.uint64(32), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    same = np.zeros(len(place), dtype=bool)  # as the one before
+    bucket, index = packed >> np.uint64(32), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    same = np.zeros(len(index), dtype=bool)  # in the bucket of the previous row
     same[1:] = bucket[1:] == bucket[:-1]
     crowded = _crowded(same)
-    bucket, place, same = bucket[crowded], place[crowded], same[crowded]
+    bucket, index, same = bucket[crowded], index[crowded], same[crowded]
     neighbours = np.flatnonzero(same)
-    yield _alike(rows, first, place[neighbours - 1], place[neighbours])
+    yield _alike(rows, first, index[neighbours - 1], index[neighbours])
     for _ in range(_LEADERS):
-        if len(place) == 0:
+        if len(index) == 0:
             return
         starts = np.flatnonzero(np.diff(bucket, prepend=bucket[0] ^ np.uint64(1)) != 0)
-        leader = np.repeat(place[starts], np.diff(np.append(starts, len(place))))
-        left, right = _alike(rows, first, leader, place)  # with itself too
+        leader = np.repeat(index[starts], np.diff(np.append(starts, len(index))))
+        left, right = _alike(rows, first, leader, index)  # a leader also with itself
         yield left, right
-        settled = np.isin(place, right, assume_unique=True)
-        bucket, place = bucket[~settled], place[~settled]
+        rest = ~np.isin(index, right, assume_unique=True)
+        bucket, index = bucket[rest], index[rest]
 
 
 def _crowded(same: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Of rows that are the same as the one before: those that are the same as a neighbour."""
+    """Return the rows that equal a neighbour, from those that equal the previous row."""
     crowded = same.copy()
     crowded[:-1] |= same[1:]
     return crowded
 
 
 def _alike(rows: Rows, first: Ints, left: Ints, right: Ints) -> tuple[Ints, Ints]:
-    """Those of the pairs whose estimated similarity is at least `ALIKE`."""
+    """Return the pairs whose estimated similarity is at least `ALIKE`."""
     enough = SIZE * (ALIKE * (1 - _CHANCE) + _CHANCE)
-    kept = np.empty(len(left), dtype=bool)
+    alike = np.empty(len(left), dtype=bool)
     for start in range(0, len(left), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         equal = rows[first[left[chunk]]] == rows[first[right[chunk]]]
-        kept[chunk] = np.count_nonzero(equal, axis=1) >= enough
-    return left[kept], right[kept]
+        alike[chunk] = np.count_nonzero(equal, axis=1) >= enough
+    return left[alike], right[alike]
 
 
 def _join(label: Ints, left: Ints, right: Ints) -> None:
-    """Joins pairs. `label` (N,) points at the smallest of each component, before and after."""
+    """Join pairs in place. `label` (N,) holds the smallest member of each component, before and after."""
     while True:
         low, high = np.minimum(label[left], label[right]), np.maximum(label[left], label[right])
         apart = low != high
@@ -174,16 +174,20 @@ def _join(label: Ints, left: Ints, right: Ints) -> None:
 
 
 def group_documents(page_cluster: Ints, document: Ints) -> Ints:
-    """Documents that share pages: (P,) clusters and (P,) documents of pages → (D,) smallest document of its group.
+    """Group documents that share pages.
 
-    Two documents belong together when the clusters that both have pages of are at least a fifth of the clusters of the
-    smaller one: versions of a paper do, manuals with one licence page do not. Pages of cluster −1 do not count. The
-    result has a place for every number up to the largest in `document`.
+    Two documents belong to one group when the clusters that both have pages in are at least a fifth of the clusters of
+    the smaller document, as with versions of a paper, but not with manuals that share a licence page.
 
-    An approximation for clusters of more than nine documents: each is paired with the cluster's first and the next
-    eight, not with all. Documents that share many pages with many others still meet along the chain.
+    In a cluster of more than nine documents, each is paired with the first and the next eight, not with all. Documents
+    that share many pages with many others still meet along the chain.
 
-    Documents and clusters are numbers below 2³¹.
+    Args:
+        page_cluster: (P,) cluster of each page, below 2³¹. Pages of cluster −1 do not count.
+        document: (P,) document of each page, from 0 to below 2³¹.
+
+    Returns:
+        (D,) smallest document of each document's group, for every number up to the largest in `document`.
     """
     count = int(document.max(initial=-1)) + 1
     label = np.arange(count)
@@ -200,9 +204,9 @@ def group_documents(page_cluster: Ints, document: Ints) -> Ints:
 
 
 def _shared(clusters: Ints, documents: Ints) -> tuple[Ints, Ints, Ints]:
-    """Pairs of documents, and how many clusters they share. The entries are distinct and sorted."""
+    """Return pairs of documents and how many clusters each pair shares. The entries are distinct and sorted."""
     again = np.diff(clusters, prepend=-1) == 0
-    common = _crowded(again)  # most clusters are of one document: leave them out
+    common = _crowded(again)  # most clusters have one document: left out
     clusters, documents = clusters[common], documents[common]
     starts = np.flatnonzero(np.diff(clusters, prepend=-1))
     first = np.repeat(starts, np.diff(np.append(starts, len(clusters))))

@@ -104,7 +104,7 @@ def plan_job(source: Source, workspace: Workspace, settings: JobSettings, runner
         "plan": {
             "units": sum(shard.units for shard in shards),
             "shards": len(shards),
-            "sha256": plan_digest(shards),
+            "sha256": plan_digest((shard.name, shard.units_sha256) for shard in shards),
             "files": plan_files,
         },
         "inputs": {name: getattr(source, name) for name in source.locations},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datagen.job.index import Row
 from datagen.source import Unit
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 
@@ -36,9 +36,9 @@ class LedgerRow:
     language: str
 
 
-def ledger_row(unit: Unit, outcome: Outcome, shard: str) -> Row:
+def ledger_row(unit: Unit, outcome: Outcome, shard: str) -> dict[str, Any]:
     """Return the unit's row: the fields of `LedgerRow`, then the measures of the outcome."""
-    row: Row = {"unit": unit.id, "document": unit.document, "content": unit.content, "shard": shard}
+    row: dict[str, Any] = {"unit": unit.id, "document": unit.document, "content": unit.content, "shard": shard}
     row |= {"samples": 0, "gate": "", "value": 0.0, "threshold": 0.0, "reason": "", "detail": "", "notes": "{}"}
     row |= {"language": ""}
     match outcome:
@@ -54,12 +54,12 @@ def ledger_row(unit: Unit, outcome: Outcome, shard: str) -> Row:
     return row
 
 
-def cause_of(row: Row) -> str:
+def cause_of(row: Mapping[str, Any]) -> str:
     """Return "written", "rejected: GATE" or "failed: REASON" for a ledger row."""
     return ": ".join(filter(None, (row["outcome"], row["gate"] or row["reason"])))
 
 
-def matches(row: Row, retry: str | None) -> bool:
+def matches(row: Mapping[str, Any], retry: str | None) -> bool:
     """Whether `retry` ("failed", "failed:timeout") selects a ledger row."""
     if retry is None:
         return False

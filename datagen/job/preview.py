@@ -16,7 +16,7 @@ from datagen.job.workspace import Workspace
 from datagen.source import Source, Unit
 from varyforge.outcome import Written
 from varyforge.shards import ShardWriter
-from varyforge.storage import Copies, Folder, folder_at
+from varyforge.storage import Fetcher, Folder, folder_at
 
 _TRIED = 12
 
@@ -83,13 +83,13 @@ def _try(source: Source, limits: Limits, units: list[Unit]) -> tuple[float, int]
     """Make the units. Return the seconds that it takes, without the start of the child, and their bytes in a tar."""
     child = child_of(source, limits)
     size, started = 0, time.monotonic()
-    with Copies() as copies, open("/dev/null", "wb") as nowhere:
+    with Fetcher() as copies, open("/dev/null", "wb") as nowhere:
         shard = ShardWriter(nowhere)
         for number, unit in enumerate(units):
             if number == 0:
-                child.make(unit, copies.of(unit.files))  # once before the clock starts: imports libraries, opens files
+                child.make(unit, copies.local_paths(unit.files))  # warms up: imports and open files
                 started = time.monotonic()
-            outcome = child.make(unit, copies.of(unit.files))
+            outcome = child.make(unit, copies.local_paths(unit.files))
             if isinstance(outcome, Written):
                 size += sum(shard.add(sample)[1] for sample in outcome.samples)
     return time.monotonic() - started, size

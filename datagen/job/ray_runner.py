@@ -1,6 +1,6 @@
 """The runner on Ray. The only module that imports ray.
 
-What travels is plans (paths and numbers) and manifest lines; pixels stay inside the task that makes and writes them.
+Only plans (paths and numbers) and shard records travel. Pixels stay inside the task that makes and writes them.
 """
 
 from __future__ import annotations
@@ -15,31 +15,35 @@ from itertools import islice
 from types import TracebackType
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
+from typing_extensions import override
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
 
 import ray
 
-from datagen.job.runner import Item, Result, Task, Tick
-from datagen.job.watchdog import Watchdog
+from datagen.job.runner import Item, Result, Runner, Task, Tick
+from datagen.job.watchdog import STALL_MINUTES, Watchdog
 from varyforge.console import say, warn
 from varyforge.errors import UserError
 from varyforge.processes import one_line
 
-_OBJECT_STORE_BYTES = 128 << 20  # ample for plans; Ray's default is 30 % of the memory
-_TELL_EVERY_S = 1.0
-_RETRIES = 20  # of a task whose worker or node died
+_OBJECT_STORE_BYTES = 128 << 20  # enough for plans; Ray's default is 30 % of the memory
+_REPORT_EVERY_S = 1.0
+_RETRIES = 20  # per task whose worker or node died
 
 
-class RayRunner:
-    """Runs tasks on Ray: a cluster at `address` (or RAY_ADDRESS), else one started on this machine. A context manager.
+class RayRunner(Runner):
+    """Runs tasks on a Ray cluster: at `address` or RAY_ADDRESS, else one started on this machine. A context manager.
 
     Args:
-        workers: tasks at a time; None: one per CPU that Ray has.
+        workers: tasks at a time; None: one per CPU of the cluster.
         address: of a running cluster, e.g. "auto" or "ray://head:10001".
-        stall_minutes: a task in which nothing moves for so long reports its stacks.
+        stall_minutes: time without progress after which a task reports its stacks.
     """
 
-    def __init__(self, *, workers: int | None = None, address: str | None = None, stall_minutes: float = 10) -> None:
+    def __init__(
+        self, *, workers: int | None = None, address: str | None = None, stall_minutes: float = STALL_MINUTES
+    ) -> None:
         self._workers = workers
         self._address = address or os.environ.get("RAY_ADDRESS")
         self._stall_s = 60 * stall_minutes
@@ -63,35 +67,36 @@ class RayRunner:
     ) -> None:
         ray.shutdown()
 
+    @override
     def run(self, task: Task[Item, Result], items: Sequence[Item], tick: Tick) -> Iterator[Result]:
-        """See `Runner`. A task whose worker or node dies is run again; its shard comes out the same."""
-        desk: Any = ray.remote(_ProgressActor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        """Also run a task again whose worker or node died. Its shard has the same bytes then."""
+        progress: Any = ray.remote(_ProgressActor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)(_call)
         shared = ray.put(task)  # the source's settings travel once, not with every plan
         waiting = iter(items)
         running: list[Any] = []
         while True:
-            # Without a number of workers, twice as many as run: one that ends finds the next already there.
+            # Without a number of workers, submit two tasks per CPU, so that a worker never waits for its next one.
             room = (self._workers or 2 * int(ray.cluster_resources().get("CPU", 1))) - len(running)
-            running += [remote.remote(shared, item, desk, self._stall_s) for item in islice(waiting, max(room, 0))]
+            running += [remote.remote(shared, item, progress, self._stall_s) for item in islice(waiting, max(room, 0))]
             if not running:
                 break
-            done, running = ray.wait(running, num_returns=1, timeout=_TELL_EVERY_S)
-            self._tell(desk, tick)
+            done, running = ray.wait(running, num_returns=1, timeout=_REPORT_EVERY_S)
+            self._report(progress, tick)
             for result in done:
-                yield _got(result)
-        self._tell(desk, tick)  # and with that its last handle is gone, and so is the actor
+                yield _result(result)
+        self._report(progress, tick)  # the actor ends with its last handle
 
+    @override
     def state(self) -> str:
-        """See `datagen.job.runner.Runner`."""
-        free, all_of_it = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
+        free, total = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
         alive = sum(bool(node["Alive"]) for node in ray.nodes())
-        return f"Ray: {alive} nodes alive, {free:g} of {all_of_it:g} CPUs free"
+        return f"Ray: {alive} nodes alive, {free:g} of {total:g} CPUs free"
 
-    def _tell(self, desk: Any, tick: Tick) -> None:
+    def _report(self, progress: Any, tick: Tick) -> None:
         try:
-            done, stalls = ray.get(desk.take.remote(), timeout=_TELL_EVERY_S)
-        except ray.exceptions.RayError:  # its node is gone or busy: the counts are for show, records are what counts
+            done, stalls = ray.get(progress.take.remote(), timeout=_REPORT_EVERY_S)
+        except ray.exceptions.RayError:  # its node is gone or busy; the counts are only shown, the records count
             return
         if done:
             tick(done)
@@ -99,18 +104,19 @@ class RayRunner:
             warn(stall)
 
 
-def _got(result: Any) -> Any:
-    """A task's result; raises what the task raised, without Ray's wrapping."""
+def _result(reference: Any) -> Any:
+    """Return a task's result. Raises what the task raised, without Ray's wrapping."""
     try:
-        return ray.get(result)
+        return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-        raise UserError(f"a worker died {_RETRIES + 1} times over one shard, perhaps of hunger: {error}") from error
+        times = f"a worker died {_RETRIES + 1} times over one shard, probably out of memory"
+        raise UserError(f"{times}; lower --workers or --memory: {one_line(error)}") from error
 
 
 class _ProgressActor:
-    """Where tasks leave word of their progress; an actor, since results come only when a shard is whole."""
+    """The progress of all tasks: an actor, since the result of a task comes only when its shard is finished."""
 
     def __init__(self) -> None:
         self._done: Counter[str] = Counter()
@@ -128,25 +134,25 @@ class _ProgressActor:
         return done, stalls
 
 
-def _call(task: Task[Item, Result], item: Item, desk: Any, stall_s: float) -> Result:
+def _call(task: Task[Item, Result], item: Item, progress: Any, stall_s: float) -> Result:
     done: Counter[str] = Counter()
-    told = time.monotonic()
+    last_report = time.monotonic()
 
     def report(stacks: str) -> None:
-        where = f"pid {os.getpid()} on {socket.gethostname()}"
-        desk.stalled.remote(f"no progress for {stall_s / 60:g} min in a task, {where}:\n{stacks}")
+        process = f"pid {os.getpid()} on {socket.gethostname()}"
+        progress.stalled.remote(f"no progress for {stall_s / 60:g} min in a task, {process}:\n{stacks}")
 
     with Watchdog(stall_s, report) as watchdog:
 
         def tick(more: Mapping[str, int]) -> None:
-            nonlocal told
+            nonlocal last_report
             watchdog.reset()
             done.update(more)
-            if time.monotonic() - told > _TELL_EVERY_S:
-                told = time.monotonic()
-                desk.add.remote(dict(done))
+            if time.monotonic() - last_report > _REPORT_EVERY_S:
+                last_report = time.monotonic()
+                progress.add.remote(dict(done))
                 done.clear()
 
         result = task(item, tick)
-    desk.add.remote(dict(done))
+    progress.add.remote(dict(done))
     return result

@@ -1,4 +1,4 @@
-"""Where tasks run: here in threads, each with its own child process, or on Ray (`datagen.job.ray_runner`)."""
+"""Runners of tasks: threads of this process, each with its own child process, or Ray (`datagen.job.ray_runner`)."""
 
 from __future__ import annotations
 
@@ -8,68 +8,70 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
+from typing_extensions import override
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Tick = Callable[[Mapping[str, int]], None]
-"""Told what got done since the last call, by name: {"written": 1}, {"rejected: min_chars": 1}. Cheap to call."""
+"""Takes counts since the last call, by name: {"written": 1}, {"rejected: min_chars": 1}. Cheap to call."""
 
 Task = Callable[[Item, Tick], Result]
 
 
 class Runner(Protocol):
-    """Runs tasks somewhere."""
+    """A way to run tasks."""
 
     def run(self, task: Task[Item, Result], items: Sequence[Item], tick: Tick) -> Iterator[Result]:
-        """Yields results as they come, in any order; raises what a task raised. Holds few results at a time."""
+        """Yield results as they come, in any order, few in memory at a time. Raises what a task raises."""
         ...
 
     def state(self) -> str:
-        """A line on where tasks run and what is free there, for the report of a job that stands still."""
+        """Return a line on where tasks run and what is free there, for the report of a standstill."""
         ...
 
 
-class LocalRunner:
-    """Tasks in `workers` threads of this process; the units' work is done by their children, so threads suffice.
+class LocalRunner(Runner):
+    """A runner with `workers` threads of this process. Threads suffice, since their children do the work on units.
 
-    The threads live as long as the runner, and with each its child (see `datagen.job.isolate.child_of`): what scans the
-    inputs goes on to make the shards. A context manager, which closes it.
+    The threads live as long as the runner, and each keeps its child (`datagen.job.isolate.child_of`) from the scan of
+    the inputs to the making of the shards. A context manager that closes the runner.
     """
 
     def __init__(self, workers: int = 1) -> None:
         self._workers = workers
         self._threads: list[threading.Thread] = []
-        self._asked = queue.SimpleQueue[Callable[[], None] | None]()
+        self._jobs = queue.SimpleQueue[Callable[[], None] | None]()
 
     def __enter__(self) -> LocalRunner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or issubclass(kind, Exception):  # Ctrl-C waits for nobody
+        if kind is None or issubclass(kind, Exception):  # after Ctrl-C nothing is waited for
             self.close()
 
     def __del__(self) -> None:
         self._end()
 
     def close(self) -> None:
-        """Waits until the threads and their children are gone.
+        """Wait until the threads and their children have ended.
 
-        Without, they go by themselves after the runner; at the interpreter's end that may be in the middle of its own
-        taking down, which aborts the process.
+        Otherwise they end by themselves after the runner. If the interpreter is shutting down by then, that may abort
+        the process.
         """
         self._end()
         while self._threads:
             self._threads.pop().join()
 
+    @override
     def run(self, task: Task[Item, Result], items: Sequence[Item], tick: Tick) -> Iterator[Result]:
-        """See `Runner`."""
         lock, stopped = threading.Lock(), threading.Event()
         waiting, ended = iter(items), queue.SimpleQueue[tuple[bool, Any]]()
 
         def tick_alone(done: Mapping[str, int]) -> None:
             with lock:
                 if stopped.is_set():
-                    raise SystemExit  # nobody waits for this task any more
+                    raise SystemExit  # the run has ended without this task
                 tick(done)
 
         def work() -> None:
@@ -80,7 +82,7 @@ class LocalRunner:
                     return
                 try:
                     ended.put((True, task(item, tick_alone)))
-                except Exception as error:  # raised again where the results are taken
+                except Exception as error:  # raised again in the thread that takes the results
                     ended.put((False, error))
 
         for _ in range(min(self._workers, len(items))):
@@ -96,25 +98,25 @@ class LocalRunner:
 
     def _end(self) -> None:
         for _ in self._threads:
-            self._asked.put(None)
+            self._jobs.put(None)
 
     def _ask(self, work: Callable[[], None]) -> None:
-        self._asked.put(work)
+        self._jobs.put(work)
         if len(self._threads) < self._workers:
-            # Daemons: Ctrl-C need not wait for them. Their children die with them.
+            # Daemon threads, so that Ctrl-C need not wait. Their children die with them.
             name = f"worker {len(self._threads)}"
-            thread = threading.Thread(target=_do, args=(self._asked,), name=name, daemon=True)
+            thread = threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
+    @override
     def state(self) -> str:
-        """See `Runner`."""
         return f"{self._workers} threads of this process"
 
 
-def _do(asked: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-    """What a thread does: no reference to the runner, so that it can go."""
-    while work := asked.get():
+def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    """Run jobs until None comes. A function without a reference to the runner, so that the runner can be collected."""
+    while work := jobs.get():
         with suppress(SystemExit):
             work()
         del work  # and what it refers to

@@ -1,7 +1,7 @@
-"""Inputs → their units, kept as plan files, so that an input that did not change is not opened again.
+"""Scanning: inputs → units, stored in plan files so that an input that did not change is not opened again.
 
-A plan file (`plan/*.parquet`) has a row per run of units (see `plan.py`). Its name says for which inputs, in which
-state, it was made; the driver reads only its small columns, a task only the rows it makes.
+A plan file (`plan/*.parquet`) has a row per run of units (`plan.py`). Its name is a hash of its inputs and their state.
+The driver reads only its small columns, a task only the rows of its shard.
 """
 
 from __future__ import annotations
@@ -29,54 +29,54 @@ from datagen.job.runner import Tick
 from datagen.source import Source, Unit, split_position
 from varyforge.errors import UserError
 from varyforge.outcome import Failed, Rejected
-from varyforge.storage import Copies, Folder, folder_at, signature
+from varyforge.storage import Fetcher, Folder, folder_at, signature
 from varyforge.tables import parse_table, read_table
 
 _INPUTS_PER_BATCH = 64
-_UNITS_PER_GROUP = 1024  # of parquet, at least: what is read to get at one run
+_UNITS_PER_GROUP = 1024  # at least, per row group of parquet: the least that is read for one run
 _SCHEMA = pa.schema(
     [
         ("place", pa.uint64()),
         ("side", pa.uint64()),
         ("units", pa.int32()),
-        ("failed", pa.int32()),  # inputs that could not be cut into units
+        ("failed", pa.int32()),  # number of inputs that could not be cut into units
         ("digest", pa.binary(16)),
-        ("contents", pa.binary()),  # 8 bytes a unit
-        ("data", pa.string()),  # JSON list of the units
+        ("contents", pa.binary()),  # 8 bytes per unit
+        ("data", pa.string()),  # the units, a JSON list
     ]
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Inputs that are scanned together: one task."""
+    """A group of inputs that one task scans."""
 
-    name: str  # of the plan file; changes when an input does
+    name: str  # of the plan file; changes when an input changes
     inputs: tuple[str, ...]
-    run_units: int  # units per run at most
+    run_units: int  # at most, per run
     limit: int | None  # stop after so many units
 
 
 def batches(source: Source, config: str, units_per_shard: int, limit: int | None) -> list[Batch]:
-    """The inputs in batches; which batch an input is in depends on its name alone, as with shards.
+    """Group the inputs into batches. As with shards, the batch of an input depends on the input's name alone.
 
     Raises:
-        UserError: there is no input, or two are called the same.
+        UserError: there is no input, or two inputs have the same name.
     """
-    paths = list(dict.fromkeys(source.inputs()))  # named twice, it is one
+    paths = list(dict.fromkeys(source.inputs()))  # a path given twice counts once
     names = [source.document(path) for path in paths]
     if len(set(names)) < len(names):
         twice = next(name for name, group in groupby(sorted(names)) if len(list(group)) > 1)
         first, second, *_ = (path for path, name in zip(paths, names, strict=True) if name == twice)
         raise UserError(f"{first} and {second} have the same name; rename one, or give a folder that holds both")
     run_units = -(-units_per_shard // RUNS_PER_SHARD)
-    if limit is not None:  # the first so many units, in order of the inputs
+    if limit is not None:  # the first units, in order of the inputs
         return [_batch("limit", source, paths, config, run_units, limit)]
-    places = np.fromiter((position_of(name, 0) for name in names), np.uint64, len(names))
-    order = np.argsort(places)
-    found = tree_leaves(places[order], np.ones(len(order), np.int64), _INPUTS_PER_BATCH)
+    positions = np.fromiter((position_of(name, 0) for name in names), np.uint64, len(names))
+    order = np.argsort(positions)
+    groups = tree_leaves(positions[order], np.ones(len(order), np.int64), _INPUTS_PER_BATCH)
     return [
-        _batch(bits or "all", source, [paths[n] for n in order[a:b]], config, run_units, None) for bits, a, b in found
+        _batch(bits or "all", source, [paths[n] for n in order[a:b]], config, run_units, None) for bits, a, b in groups
     ]
 
 
@@ -91,19 +91,19 @@ def _signature(path: str) -> str:
     try:
         return signature(path)
     except OSError:
-        return "unreadable"  # the scan will say why
+        return "unreadable"  # the scan records the reason
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What all tasks of a scan share. Calling it is a task."""
+    """The settings that all tasks of a scan share. Called with a batch, it scans that batch."""
 
     source: Source
     folder: Folder
     limits: Limits
 
     def __call__(self, batch: Batch, tick: Tick) -> str:
-        """Cuts the batch's inputs into units and writes the plan file, in order of place. Returns its name."""
+        """Cut the batch's inputs into units and write the plan file, in order of position. Return its name."""
         with _Spool() as spool:
             for path in batch.inputs:
                 if batch.limit is not None and spool.units >= batch.limit:
@@ -113,17 +113,17 @@ class Scan:
             with self.folder.writer(batch.name) as file, pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
                 for group in _groups(spool.in_order()):
                     writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
-        _footer.cache_clear()  # a file read again, for a retry, may keep its name and size
+        _footer.cache_clear()  # after a retry a file may have the same name and size
         return batch.name
 
     def _spool(self, spool: _Spool, path: str, batch: Batch, tick: Tick) -> None:
-        """An input's units. One that cannot be cut into units is itself one unit, failed."""
+        """Add an input's units. An input that cannot be cut into units becomes one failed unit."""
         failure, name, before = None, self.source.document(path), spool.mark()
         left = None if batch.limit is None else batch.limit - spool.units
 
-        def found() -> Iterator[Unit]:
+        def units() -> Iterator[Unit]:
             nonlocal failure
-            for unit in child_of(self.source, self.limits).units(path, *copies.of([path])):
+            for unit in child_of(self.source, self.limits).units(path, *copies.local_paths([path])):
                 if isinstance(unit, Failed):
                     failure = unit
                 elif unit is None:
@@ -131,9 +131,9 @@ class Scan:
                 else:
                     yield unit
 
-        with Copies() as copies:
+        with Fetcher() as copies:
             try:
-                for row in _rows(islice(found(), left), batch.run_units):
+                for row in _rows(islice(units(), left), batch.run_units):
                     spool.add(row)
             except OSError as error:
                 failure = Failed(reason="unreadable", detail=str(error))
@@ -144,11 +144,11 @@ class Scan:
 
 
 class _Spool:
-    """Rows of a plan file on their way to their order: on disk, as an annotation file may hold millions of units."""
+    """The rows of a plan file before they are sorted: on disk, since an annotation file may hold millions of units."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="varyforge-")
-        self._places, self._offsets, self._units = array("Q"), array("Q"), array("L")  # of each row
+        self._positions, self._offsets, self._units = array("Q"), array("Q"), array("L")  # one per row
         self.units = 0
 
     def __enter__(self) -> _Spool:
@@ -158,29 +158,29 @@ class _Spool:
         self._file.close()
 
     def add(self, row: dict[str, Any]) -> None:
-        self._places.append(row["place"])
+        self._positions.append(row["place"])
         self._offsets.append(self._file.tell())
         self._units.append(row["units"])
         self.units += row["units"]
         pickle.dump(row, self._file)
 
     def mark(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def back_to(self, mark: int) -> None:
-        """Forgets the rows after `mark`."""
+        """Drop the rows added after `mark`."""
         self.units -= sum(self._units[mark:])
-        del self._places[mark:], self._offsets[mark:], self._units[mark:]
+        del self._positions[mark:], self._offsets[mark:], self._units[mark:]
 
     def in_order(self) -> Iterator[dict[str, Any]]:
-        """All rows by place: those of a shard then stand together."""
-        for number in np.argsort(np.asarray(self._places), kind="stable"):
+        """Yield all rows by position, so that those of a shard are adjacent."""
+        for number in np.argsort(np.asarray(self._positions), kind="stable"):
             self._file.seek(self._offsets[number])
             yield pickle.load(self._file)
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Rows that stand together in a plan file: few where they hold many units, many where they hold few."""
+    """Group rows for parquet: few rows where each holds many units, many where each holds few."""
     group: list[dict[str, Any]] = []
     units = 0
     for row in rows:
@@ -197,23 +197,23 @@ def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
     for document, members in groupby(units, key=lambda unit: unit.document):
         number = 0
         while run := list(islice(members, run_units)):
-            what = json.dumps([[u.id, u.document, u.content, _verdict(u)] for u in run])
+            identity = json.dumps([[u.id, u.document, u.content, _verdict(u)] for u in run])
             yield {
                 "place": position_of(document, number),
                 "side": split_position(document),
                 "units": len(run),
                 "failed": sum(isinstance(unit.verdict, Failed) for unit in run),
-                "digest": hashlib.sha256(what.encode()).digest()[:16],
+                "digest": hashlib.sha256(identity.encode()).digest()[:16],
                 "contents": b"".join(hashlib.sha256(unit.content.encode()).digest()[:8] for unit in run),
-                "data": json.dumps([_to_json(unit) for unit in run]),  # ASCII: a file name may be no text
+                "data": json.dumps([_to_json(unit) for unit in run]),  # ASCII: a file name may be invalid Unicode
             }
             number += 1
 
 
 def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:
-    """The small columns of a plan file, how many of its inputs failed, and its SHA-256."""
+    """Return the small columns of a plan file, the number of its inputs that failed, and its SHA-256."""
     columns = ["place", "side", "units", "failed", "digest", "contents"]
-    with folder.open(name) as file:  # what `data` holds may be gigabytes
+    with folder.open(name) as file:  # column `data` may have gigabytes
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a binary file
         table = parse_table(file, f"{folder}/{name}", columns)
     contents = b"".join(table.column("contents").to_pylist())
@@ -221,7 +221,7 @@ def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:
         files=(name,),
         file=np.zeros(table.num_rows, np.int32),
         row=np.arange(table.num_rows, dtype=np.int32),
-        place=table.column("place").to_numpy(),
+        position=table.column("place").to_numpy(),
         side=table.column("side").to_numpy(),
         units=table.column("units").to_numpy(),
         digest=np.array(table.column("digest").to_pylist(), dtype="V16"),
@@ -231,12 +231,12 @@ def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:
 
 
 def is_plan_file(name: str) -> bool:
-    """Whether a file is called as plan files are."""
+    """Whether a name has the form of a plan file's."""
     return re.fullmatch(rf"{PLAN}/(all|limit|[01]+)-[0-9a-f]{{16}}\.parquet", name) is not None
 
 
 def fails_as(folder: Folder, name: str, retry: str) -> bool:
-    """Whether a plan file holds an input that failed as `retry` ("failed", "failed:timeout") says."""
+    """Whether a plan file holds a failed input that `retry` ("failed", "failed:timeout") selects."""
     rows = np.flatnonzero(read_table(folder, name, ["failed"]).column("failed").to_numpy())
     runs = read_units(folder, [(name, int(row)) for row in rows])
     reason = retry.partition(":")[2]
@@ -245,31 +245,31 @@ def fails_as(folder: Folder, name: str, retry: str) -> bool:
 
 
 def read_units(folder: Folder, runs: Iterable[tuple[str, int]]) -> list[list[Unit]]:
-    """The units of runs, given as (plan file, row). Decodes little more than those rows."""
-    wanted = list(runs)
-    found: dict[tuple[str, int], list[Unit]] = {}
-    for name in dict.fromkeys(name for name, _ in wanted):
-        rows = sorted({row for of, row in wanted if of == name})
+    """Return the units of each run (plan file, row). Decodes little more than those rows."""
+    runs = list(runs)
+    units: dict[tuple[str, int], list[Unit]] = {}
+    for name in dict.fromkeys(name for name, _ in runs):
+        rows = sorted({row for file, row in runs if file == name})
         footer, starts = _footer(str(folder), name, folder.size(name))
         with folder.open(name) as opened, pq.ParquetFile(opened, metadata=footer, pre_buffer=False) as file:
             for group, members in groupby(rows, key=lambda row: bisect_right(starts, row) - 1):
                 column = file.read_row_group(group, columns=["data"], use_threads=False).column("data")
                 for row in members:
                     data = json.loads(column[row - starts[group]].as_py())
-                    found[name, row] = [_from_json(one) for one in data]
-    return [found[run] for run in wanted]
+                    units[name, row] = [_from_json(each) for each in data]
+    return [units[run] for run in runs]
 
 
-@lru_cache(maxsize=8)  # of a plan with a million rows it is 10 MB, and each shard asks for it
-def _footer(place: str, name: str, size: int | None) -> tuple[pq.FileMetaData, list[int]]:
-    """What parquet keeps at a plan file's end, and the first row of each of its groups."""
-    with folder_at(place).open(name) as opened:
+@lru_cache(maxsize=8)  # 10 MB for a plan with a million rows, and needed for each shard
+def _footer(location: str, name: str, size: int | None) -> tuple[pq.FileMetaData, list[int]]:
+    """Return the parquet footer of a plan file, and the first row of each of its row groups."""
+    with folder_at(location).open(name) as opened:
         footer = pq.read_metadata(opened)
     return footer, [0, *accumulate(footer.row_group(number).num_rows for number in range(footer.num_row_groups))]
 
 
 def find_unit(folder: Folder, unit_id: str) -> Unit | None:
-    """The unit called `unit_id`; looks through the plan files, first where a unit called DOCUMENT#NUMBER should be."""
+    """Search the plan files for the unit `unit_id`, first the file that a unit called DOCUMENT#NUMBER should be in."""
     needle = json.dumps(unit_id)
     bits = f"{position_of(unit_id.rpartition('#')[0] or unit_id, 0):064b}"
     names = folder.names(".parquet", PLAN)
@@ -278,21 +278,21 @@ def find_unit(folder: Folder, unit_id: str) -> Unit | None:
             for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(columns=["data"], use_threads=False):
                 for text in batch.column("data").to_pylist():
                     if needle in text:
-                        for one in json.loads(text):
-                            if one["id"] == unit_id:
-                                return _from_json(one)
+                        for data in json.loads(text):
+                            if data["id"] == unit_id:
+                                return _from_json(data)
     return None
 
 
 def failed_input(folder: Folder, name: str) -> Unit:
-    """The first unit of a plan file whose input failed."""
+    """Return the first failed input of a plan file, as its unit."""
     rows = np.flatnonzero(read_table(folder, name, ["failed"]).column("failed").to_numpy())
     (units,) = read_units(folder, [(name, int(rows[0]))])
     return next(unit for unit in units if isinstance(unit.verdict, Failed))
 
 
 def mark_duplicate(unit: Unit, first: Unit) -> Unit:
-    """`unit` rejected for having the content of `first`, unless something is wrong with it anyway."""
+    """Return `unit` rejected as a duplicate of `first`. A unit that has a verdict already keeps that one."""
     verdict = Rejected(gate="duplicate", value=2, threshold=1, detail=f"same content as {first.id}")
     return unit if unit.verdict else replace(unit, verdict=verdict)
 

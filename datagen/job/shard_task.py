@@ -19,7 +19,7 @@ from datagen.source import Source, Unit, split_of
 from varyforge.outcome import Failed, Outcome, Written
 from varyforge.processes import one_line
 from varyforge.shards import IndexRow, ShardRecord, ShardWriter, open_shard
-from varyforge.storage import Copies, Folder
+from varyforge.storage import Fetcher, Folder
 from varyforge.tables import read_table, schema_of
 
 _UNITS_AT_ONCE = 8  # sent to a child, which then need not wait until each is written
@@ -82,7 +82,7 @@ class ShardTask:
     ) -> Iterator[tuple[Unit, Outcome | _Previous]]:
         """Yield each unit of the shard, in order, with its outcome. The child makes a unit while another is written."""
         child, units = child_of(self.source, self.limits), self._units(plan)
-        with Copies() as copies:
+        with Fetcher() as copies:
             while batch := list(islice(units, _UNITS_AT_ONCE)):
                 known = [unit.verdict or _unchanged(unit, previous) for unit in batch]
                 todo = [unit for unit, result in zip(batch, known, strict=True) if result is None]
@@ -108,13 +108,13 @@ class ShardTask:
         return rows
 
 
-def _fetch(copies: Copies, units: Sequence[Unit]) -> list[list[str] | Failed]:
+def _fetch(copies: Fetcher, units: Sequence[Unit]) -> list[list[str] | Failed]:
     """Return local paths of each unit's files, or why they cannot be read. The copies live until the next call."""
     results: list[list[str] | Failed] = []
     paths: list[str] = []
     for unit in units:
         try:
-            results.append(copies.of([*paths, *unit.files])[len(paths) :])
+            results.append(copies.local_paths([*paths, *unit.files])[len(paths) :])
             paths += unit.files
         except OSError as error:
             results.append(Failed(reason="unreadable", detail=one_line(error)))

@@ -4,8 +4,8 @@ The rules are functions of the whole set and of nothing else, so that a set that
 
 - Documents that share near-duplicate pages (`duplicates.py`) form a group, named by the first of their names.
 - A group is held out for validation if each of its documents is chosen for that by the hash of its own name. A
-  held-out document moves to training when a near duplicate that belongs there is added. It moves back only when the
-  group falls apart. Where all documents would be held out, none is.
+  held-out document moves to training when a near duplicate that belongs there is added, and back only when the group
+  falls apart. Where all documents would be held out, none is.
 - A page that is held out but has a near duplicate in training is "excluded" from both sides.
 """
 

@@ -16,7 +16,7 @@ STALL_MINUTES = 10.0
 class Watchdog:
     """Calls `report` with the stacks of all threads after `patience_s` without a call of `reset`. A context manager.
 
-    It reports each standstill once and goes on watching. The cause may be a slow disk, so nothing is killed.
+    Each standstill is reported once. The cause may be a slow disk, so nothing is killed.
     """
 
     def __init__(self, patience_s: float, report: Callable[[str], None]) -> None:

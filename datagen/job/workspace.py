@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from datagen.job.change import Config
-from datagen.job.index import Row
 from datagen.job.plan import PLAN
 from varyforge.errors import UserError
 from varyforge.files import locked
@@ -26,7 +25,7 @@ _TABLES = (("", ".tar"), ("index", ".parquet"), ("ledger", ".parquet"), (PLAN, "
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A shard set that is being made. It travels to the tasks that make its shards.
+    """A shard set under construction; an object that travels to the tasks that make the shards.
 
     A kill at any moment loses no finished shard and fakes none. A finished set has `manifest.jsonl`. `begin` replaces
     that file by `unfinished.jsonl` with the records known by then. `put` gives each shard finished afterwards a file
@@ -35,7 +34,7 @@ class Workspace:
 
     folder: Folder
 
-    def job(self, source: str) -> Config | None:
+    def job(self, source: str) -> dict[str, Any] | None:
         """Return the job.json of the folder, or None where there is none yet.
 
         Raises:
@@ -70,21 +69,21 @@ class Workspace:
         """Whether the set is finished."""
         return self.folder.size(MANIFEST) is not None
 
-    def begin(self, job: Config, records: Iterable[ShardRecord]) -> None:
+    def begin(self, job: dict[str, Any], records: Iterable[ShardRecord]) -> None:
         """Mark the set as unfinished. `records` are those of its finished shards, `job` becomes its job.json."""
         write(self.folder, _UNFINISHED, _lines(records))
         self.folder.remove(MANIFEST)
         self._remove_done()
         self.write_job(job)
 
-    def write_job(self, job: Config) -> None:
+    def write_job(self, job: dict[str, Any]) -> None:
         """Write job.json."""
         write(self.folder, JOB, (json.dumps(job, indent=2, ensure_ascii=False) + "\n").encode())
 
     def write_tables(
         self,
         name: str,
-        rows: tuple[Sequence[Row], Sequence[Row]],
+        rows: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]],
         schemas: tuple[pa.Schema, pa.Schema],
         *,
         tar: tuple[int, str],

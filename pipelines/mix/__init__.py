@@ -1,1 +1,1 @@
-"""Mixtures: shown before a run, written as a shard set, listed step by step."""
+"""Mixtures: a report before training, a written shard set, the samples of a step."""

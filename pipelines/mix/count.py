@@ -1,6 +1,6 @@
-"""What one epoch of a mixture holds, counted from its order. Arrays only; knows no files and no tables on a screen.
+"""Counts of samples, tokens and repeats in one epoch of a mixture, from arrays alone.
 
-Shape legend: S sources; R rows of a source (its samples after filters); E edges of a histogram.
+Shape legend: S sources, R rows of a source (its samples after filters), E edges of a histogram.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from varyforge.lengths import EDGES
 
 Ints = NDArray[np.int64]
 
-CHUNK = 1 << 18  # positions at a time
+CHUNK = 1 << 18  # positions in memory
 DEVIATION_POSITIONS = 1_000_000
-"""So far into the epoch are its prefixes compared with the ratios."""
+"""Number of prefixes of an epoch that are compared with the mixture's ratios."""
 
 
 class Order(Protocol):
-    """As much of `trainer.data.mixture.Mixture` as is needed to count."""
+    """The part of the interface of `trainer.data.mixture.Mixture` that counting uses."""
 
     @property
     def per_epoch(self) -> int:
-        """Positions of an epoch."""
+        """The number of positions of an epoch."""
         ...
 
     def at(self, positions: Ints) -> tuple[NDArray[np.int16], Ints]:
-        """Number of the source, and row of it, at each position."""
+        """Return the source's number and its row at each position."""
         ...
 
 
 class Coded(NamedTuple):
-    """A column of names."""
+    """A column of names, stored as codes."""
 
     names: tuple[str, ...]  # "" where unknown
     codes: Ints  # (R,) into `names`
@@ -44,10 +44,10 @@ class Coded(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """What the index says of a source's samples."""
+    """Columns of a source's index."""
 
-    tokens: Ints  # (R,) of all turns, estimated; without images
-    answer_tokens: Ints  # (R,) of them supervised
+    tokens: Ints  # (R,) estimated tokens of all turns; images not counted
+    answer_tokens: Ints  # (R,) the supervised ones among them
     images: Ints  # (R,)
     languages: Coded
     licences: Coded
@@ -55,37 +55,37 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
-    """What was met on the way through an epoch."""
+    """The result of one pass through an epoch."""
 
-    drawn: tuple[NDArray[np.int32], ...]  # S × (R,) how often each row occurs
+    drawn: tuple[NDArray[np.int32], ...]  # S × (R,) occurrences of each row
     deviation: float  # the largest |count − ratio · N| of any source, over prefixes of N positions
-    deviation_at: tuple[int, int]  # (N, number of the source) where that was
-    deviation_positions: int  # so many prefixes were looked at
+    deviation_at: tuple[int, int]  # (N, number of the source) of this deviation
+    deviation_positions: int  # number of prefixes compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Samples of a source (or of all) in one epoch."""
+    """The samples of one source, or of all sources, in one epoch."""
 
     samples: int
-    tokens: int  # of all kinds, images' among them
+    tokens: int  # images included
     supervised: int
-    repeats: tuple[int, float, int]  # how often a sample that is there occurs: least, mean, most
-    lengths: tuple[int, ...]  # (E,) samples of EDGES[e] tokens to less than EDGES[e + 1]
+    repeats: tuple[int, float, int]  # occurrences of a sample: smallest, mean, largest
+    lengths: tuple[int, ...]  # (E,) samples with EDGES[e] ≤ tokens < EDGES[e + 1]
     longest: int  # tokens
-    cut: int  # samples of more than `max_length` tokens
-    cut_tokens: int  # by which these are longer
-    languages: dict[str, int]  # samples, most frequent first
+    cut: int  # samples with more than `max_length` tokens
+    cut_tokens: int  # tokens beyond `max_length`
+    languages: dict[str, int]  # name → samples, largest first
     licences: dict[str, int]
 
 
 def walk(order: Order, rows: Sequence[int], alive: Callable[[int], None] = lambda count: None) -> Walk:
-    """Goes through one epoch.
+    """Pass through one epoch and count the occurrences of each row.
 
     Args:
         order: the mixture.
-        rows: (S,) of each source.
-        alive: told how many positions were passed since the last call.
+        rows: (S,) number of rows per source.
+        alive: called with the number of positions since its last call.
     """
     drawn = [np.zeros(count, np.int32) for count in rows]
     total, compared = order.per_epoch, min(order.per_epoch, DEVIATION_POSITIONS)
@@ -97,29 +97,29 @@ def walk(order: Order, rows: Sequence[int], alive: Callable[[int], None] = lambd
         for number, count in enumerate(rows):
             drawn[number] += np.bincount(row[source == number], minlength=count).astype(np.int32)
         alive(len(positions))
-    worst, where = _deviation(head, [int(counts.sum()) / total for counts in drawn])
-    return Walk(drawn=tuple(drawn), deviation=worst, deviation_at=where, deviation_positions=compared)
+    worst, at = _deviation(head, [int(counts.sum()) / total for counts in drawn])
+    return Walk(drawn=tuple(drawn), deviation=worst, deviation_at=at, deviation_positions=compared)
 
 
 def _deviation(head: NDArray[np.int16], ratios: Sequence[float]) -> tuple[float, tuple[int, int]]:
-    """The largest |count − ratio · N| and (N, source) where it is, for N = 1 … len(head)."""
-    worst, where, prefix = 0.0, (0, 0), np.arange(1, len(head) + 1)
+    """Return the largest |count − ratio · N| for N = 1 … len(head), and its (N, number of the source)."""
+    worst, at, prefix = 0.0, (0, 0), np.arange(1, len(head) + 1)
     for number, ratio in enumerate(ratios):
         off = np.abs(np.cumsum(head == number) - ratio * prefix)
-        place = int(off.argmax())
-        if off[place] > worst:
-            worst, where = float(off[place]), (place + 1, number)
-    return worst, where
+        last = int(off.argmax())
+        if off[last] > worst:
+            worst, at = float(off[last]), (last + 1, number)
+    return worst, at
 
 
 def count(of: Columns, drawn: NDArray[np.int32], *, image_tokens: int, max_length: int) -> Counts:
-    """Sums over a source's samples, each as often as it occurs.
+    """Sum over a source's samples, weighted by their occurrences.
 
     Args:
-        of: the source's index.
-        drawn: (R,) how often each sample occurs.
-        image_tokens: of one image, its marks among them.
-        max_length: tokens that a sample may have.
+        of: columns of the source's index.
+        drawn: (R,) occurrences of each sample.
+        image_tokens: tokens of an image with its start and end.
+        max_length: largest number of tokens of a sample.
     """
     lengths = of.tokens + image_tokens * of.images
     bins = np.searchsorted(EDGES, lengths, side="right") - 1
@@ -140,7 +140,7 @@ def count(of: Columns, drawn: NDArray[np.int32], *, image_tokens: int, max_lengt
 
 
 def together(counts: Sequence[Counts]) -> Counts:
-    """The sums over several sources."""
+    """Add up the counts of several sources."""
     samples = sum(one.samples for one in counts)
     rows = sum(one.samples / one.repeats[1] for one in counts if one.samples)
     return Counts(
@@ -167,7 +167,7 @@ def _by_name(column: Coded, drawn: NDArray[np.int32]) -> dict[str, int]:
 
 
 def _added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    found: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for part in parts:
-        found.update(part)
-    return {name: number for name, number in sorted(found.items(), key=lambda item: (-item[1], item[0])) if number}
+        total.update(part)
+    return {name: number for name, number in sorted(total.items(), key=lambda item: (-item[1], item[0])) if number}

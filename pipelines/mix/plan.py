@@ -1,8 +1,7 @@
-"""How a mixture that is written out is cut into shards: in its order, so many positions to each.
+"""The plan of a written mixture: shard k has the positions k·n to (k+1)·n − 1 of the mixture's order.
 
-The plan of a data job (`plan.py`) cuts by a hash, so that one more input moves few samples. Here the order is what
-is asked for: shard k holds the positions k·n to (k+1)·n − 1, and read one after the other the shards have the mixture's
-ratios in every prefix. So the plan is two numbers, and job.json alone says what each shard must hold.
+Read one after the other, the shards therefore have the mixture's ratios in every prefix. A data job's plan cuts by a
+hash instead, so that one more input moves few samples. The plan is two numbers, which are in job.json.
 """
 
 from __future__ import annotations
@@ -14,36 +13,36 @@ from typing import Any
 from datagen.job.change import digest_of
 
 SOURCE = "mix"
-"""What job.json calls the maker of such a set; also the prefix of its shards."""
+"""The source in job.json, and the prefix of the shards' names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderedShard:
-    """One shard to be: consecutive positions of the mixture."""
+    """A planned shard of consecutive positions."""
 
     name: str  # without ".tar"
-    first: int  # position
-    units: int  # positions
+    first: int  # its first position
+    units: int  # number of positions
 
     @property
     def units_sha256(self) -> str:
-        """SHA-256 of which positions it holds."""
+        """The SHA-256 of its range of positions."""
         return digest_of({"first": self.first, "units": self.units})
 
     def unit_ids(self) -> list[str]:
-        """What the ledger calls its positions."""
+        """Return the unit ids of its positions in index and ledger."""
         return [unit_id(self.first + number) for number in range(self.units)]
 
 
 def unit_id(position: int) -> str:
-    """What index and ledger call a position."""
+    """Return the unit id of a position in index and ledger."""
     return f"{position:09d}"
 
 
 def ordered_shards(positions: int, per_shard: int) -> list[OrderedShard]:
-    """The positions 0 to `positions` - 1 in shards of `per_shard`; the last one may hold fewer."""
+    """Cut the positions 0 to `positions` - 1 into shards of `per_shard`. The last shard may have fewer."""
     starts = range(0, positions, per_shard)
-    width = max(6, len(str(len(starts) - 1)))  # names sort as the positions do
+    width = max(6, len(str(len(starts) - 1)))  # names sort like positions
     return [
         OrderedShard(name=f"{SOURCE}-{number:0{width}d}", first=first, units=min(per_shard, positions - first))
         for number, first in enumerate(starts)
@@ -51,9 +50,9 @@ def ordered_shards(positions: int, per_shard: int) -> list[OrderedShard]:
 
 
 def shards_of(job: Mapping[str, Any]) -> list[OrderedShard]:
-    """The shards that the job.json of a written mixture plans.
+    """Return the shards that the job.json of a written mixture plans.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not whole.
+        KeyError, TypeError, ValueError: a value is missing or has the wrong type.
     """
     return ordered_shards(int(job["plan"]["units"]), int(job["job"]["samples_per_shard"]))

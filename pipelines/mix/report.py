@@ -1,4 +1,4 @@
-"""Gathers what `pipelines.mix show` says: reads indexes and walks the order; no sample, unless asked to measure."""
+"""Data of `pipelines.mix show`, from the indexes and the order. Samples are read only for `measure`."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from trainer.text.encode import ConversationEncoder
 
 _STEPS_PACKED = 20
-"""Global batches, evenly spread over the epoch, whose packing is tried."""
+"""Number of global batches, evenly spread over the epoch, whose packing is computed."""
 
-_ABOVE = "data.mixture."  # what messages call a mixture's place in a recipe
+_ABOVE = "data.mixture."  # the key of the mixture in a recipe
 _NO_LIMIT = 1 << 30  # tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """What the command line names: a training recipe, or a mixture alone."""
+class MixtureFile:
+    """A training recipe, or a mixture in a file of its own."""
 
     file: Path
     data: DataSettings
@@ -44,11 +44,14 @@ class Given:
 
     @property
     def global_batch(self) -> int | None:
-        """Samples per optimiser step, where a recipe says it."""
+        """The number of samples per optimiser step, or None without a recipe."""
         return self.recipe.engine.global_batch_size if self.recipe else None
 
     def image(self, tokens: int | None = None) -> PlannedImage:
-        """What an image is taken for: in the recipe's model, or in Vary where there is no recipe; `tokens` on top."""
+        """Return the planned size of an image in the recipe's model or, without a recipe, in Vary.
+
+        `tokens` replaces its number of tokens.
+        """
         if self.recipe is None:
             return PlannedImage(tokens or IMAGE_TOKENS, views=1)
         from trainer.assemble import planned_image  # noqa: PLC0415  # imports transformers: seconds
@@ -57,10 +60,10 @@ class Given:
         return planned._replace(tokens=tokens or planned.tokens)
 
     def corpus(self) -> Corpus:
-        """Opens the shard sets.
+        """Open the shard sets.
 
         Raises:
-            UserError: as the trainer says it; keys are those of the file.
+            UserError: the trainer's, with keys as in this file.
         """
         try:
             return Corpus(self.data, open_cache(self.data))
@@ -70,55 +73,55 @@ class Given:
             raise _in_file(self.file, error) from error
 
 
-def read_given(file: Path, overrides: Sequence[str]) -> Given:
-    """Reads a mixture file or a training recipe, told apart by their keys.
+def read_mixture_file(file: Path, overrides: Sequence[str]) -> MixtureFile:
+    """Read a mixture or a training recipe, which are distinguished by their keys.
 
     Args:
-        file: YAML.
-        overrides: `key=value`.
+        file: a YAML file.
+        overrides: settings as `key=value`.
 
     Raises:
-        UserError: as for `varyforge.config.load`.
+        UserError: `varyforge.config.load` refuses the file or a setting.
     """
     if keys_of(file) & {"model", "data", "engine"}:
         recipe = load(Recipe, file, overrides)
-        return Given(file=file, data=recipe.data, recipe=recipe)
+        return MixtureFile(file=file, data=recipe.data, recipe=recipe)
     mixture = load(MixtureSettings, file, overrides)
     try:
-        return Given(file=file, data=DataSettings(mixture=mixture), recipe=None)
-    except ValueError as error:  # the schema's own check, whose keys are those of a recipe
+        return MixtureFile(file=file, data=DataSettings(mixture=mixture), recipe=None)
+    except ValueError as error:  # the schema's check, with the keys of a recipe
         raise _in_file(file, error) from error
 
 
 def _in_file(file: Path, error: ValueError) -> UserError:
-    """What is wrong with a mixture in a file of its own, where its keys have nothing above them."""
+    """Return an error with the keys of a mixture file instead of a recipe's."""
     return UserError(f"{file}: {str(error).removeprefix(_ABOVE)}")
 
 
 def report_on(
-    given: Given,
+    mixture_file: MixtureFile,
     *,
     global_batch: int | None = None,
     max_length: int | None = None,
     image_tokens: int | None = None,
     measure: int = 0,
 ) -> Report:
-    """Reads the indexes and walks one epoch.
+    """Read the indexes and pass through one epoch.
 
     Args:
-        given: the mixture.
-        global_batch: samples per step; None: the recipe's.
-        max_length: tokens per sample; None: the recipe's.
-        image_tokens: of one image, its marks among them; None: as the recipe's model has it, else Vary's.
-        measure: so many samples of each source are read and tokenised.
+        mixture_file: the mixture.
+        global_batch: samples per step. None: the recipe's.
+        max_length: largest number of tokens of a sample. None: the recipe's.
+        image_tokens: tokens of an image with its start and end. None: those of the recipe's model, else Vary's.
+        measure: number of samples of each source to read and tokenise.
 
     Raises:
-        UserError: what the trainer would refuse; `measure` without a recipe that names a tokenizer.
+        UserError: the trainer would refuse the mixture, or `measure` is mixture_file without a recipe.
     """
-    corpus = given.corpus()
-    image = given.image(image_tokens)
-    limit = max_length or (given.data.max_length if given.recipe else LIMIT)
-    batch = global_batch or given.global_batch
+    corpus = mixture_file.corpus()
+    image = mixture_file.image(image_tokens)
+    limit = max_length or (mixture_file.data.max_length if mixture_file.recipe else LIMIT)
+    batch = global_batch or mixture_file.global_batch
     with Progress("order", total=corpus.mixture.per_epoch, unit="position") as progress:
         walked = walk(corpus.mixture, [len(catalog) for catalog in corpus.catalogs], progress.advance)
     counts = [
@@ -127,19 +130,19 @@ def report_on(
     ]
     prefix, number = walked.deviation_at
     return Report(
-        file=str(given.file),
-        unit=given.data.mixture.unit,
+        file=str(mixture_file.file),
+        unit=mixture_file.data.mixture.unit,
         image_tokens=image.tokens,
         max_length=limit,
-        epochs=given.data.epochs,
+        epochs=mixture_file.data.epochs,
         global_batch=batch,
-        sources=tuple(_sources(given.data.mixture, corpus, walked, counts, image.tokens)),
+        sources=tuple(_sources(mixture_file.data.mixture, corpus, walked, counts, image.tokens)),
         all=together(counts),
         deviation=walked.deviation,
         deviation_at=(prefix, corpus.mixture.sources[number].name),
         deviation_positions=walked.deviation_positions,
-        utilisation=_utilisation(corpus, batch, limit, given.data.max_images, image) if batch else None,
-        measured=tuple(_measured(given, corpus, measure, limit, image.tokens)) if measure else (),
+        utilisation=_utilisation(corpus, batch, limit, mixture_file.data.max_images, image) if batch else None,
+        measured=tuple(_measured(mixture_file, corpus, measure, limit, image.tokens)) if measure else (),
     )
 
 
@@ -151,7 +154,7 @@ def _columns(catalog: Catalog) -> Columns:
 
 
 def _coded(catalog: Catalog, name: str) -> Coded:
-    """A column of text; unknown throughout, where the index does not have it."""
+    """Return a column of names, all unknown if the index lacks the column."""
     if name not in catalog.shards.kinds:
         return Coded(("",), np.zeros(len(catalog), np.int64))
     codes, values = coded(catalog.table([name]).column(name))
@@ -169,7 +172,7 @@ def _sources(
         of = settings[source.name]
         yield SourceReport(
             name=source.name,
-            asked=_said(of),
+            asked=_request(of),
             asked_samples=source.asked,
             asked_supervised=of.tokens if of.tokens is not None else round(supervised * mean),
             asked_tokens=round(every * mean),
@@ -180,39 +183,39 @@ def _sources(
         )
 
 
-def _said(source: SourceSettings) -> str:
-    """What a source's settings ask for, in words."""
+def _request(source: SourceSettings) -> str:
+    """Return the number of samples that a source's settings request, in words."""
     policy = {"once": "", "times": f" × {source.times}", "as_needed": f", ≤ {source.times} ×"}
     if source.weight is not None:
-        asked = f"weight {source.weight:g}"
+        amount = f"weight {source.weight:g}"
     elif source.samples is not None:
-        asked = f"{source.samples:,} samples"
+        amount = f"{source.samples:,} samples"
     elif source.tokens is not None:
-        asked = f"{source.tokens:,} tokens"
+        amount = f"{source.tokens:,} tokens"
     else:
-        asked = "all"
-    return asked + policy[source.repeat]
+        amount = "all"
+    return amount + policy[source.repeat]
 
 
 def asked_shares(mixture: MixtureSettings) -> dict[str, float]:
-    """Of the sources that only weights decide on, by flat name: their share of the mixture, in its unit."""
+    """Return the shares, in the mixture's unit, of sources that weights of one unit determine, by flat name."""
     if not mixture.weighted:
         return {}
     total = sum(source.weight or 0 for source in mixture.used.values())
-    found: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for name, source in mixture.used.items():
         share = (source.weight or 0) / total
         if source.mixture is None:
-            found[name] = share
+            shares[name] = share
         elif source.mixture.unit == mixture.unit:
-            found |= {f"{name}/{below}": share * part for below, part in asked_shares(source.mixture).items()}
-    return found
+            shares |= {f"{name}/{below}": share * part for below, part in asked_shares(source.mixture).items()}
+    return shares
 
 
 def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, image: PlannedImage) -> float | None:
-    """How full the rows of one rank's steps are, by estimated sizes, a larger sample cut as a whole row.
+    """Return the filled share of the rows of one rank's steps, from estimated sizes truncated to `max_length`.
 
-    None where an epoch fills no step.
+    None: an epoch has fewer samples than a step.
     """
     from trainer.loader.packing import pack  # noqa: PLC0415  # imports torch: seconds
 
@@ -227,18 +230,22 @@ def _utilisation(corpus: Corpus, batch: int, max_length: int, max_images: int, i
     return used / room if room else None
 
 
-def _measured(given: Given, corpus: Corpus, most: int, limit: int, image_tokens: int) -> Iterator[Measured]:
-    """Up to `most` samples of each source, evenly spread over its rows, as the trainer would tokenise them."""
-    if given.recipe is None:
-        raise UserError(f"{given.file}: --measure needs a tokenizer; give a training recipe in place of the mixture")
+def _measured(
+    mixture_file: MixtureFile, corpus: Corpus, most: int, limit: int, image_tokens: int
+) -> Iterator[Measured]:
+    """Tokenise up to `most` samples of each source, evenly spread over its rows, as the trainer does."""
+    if mixture_file.recipe is None:
+        raise UserError(
+            f"{mixture_file.file}: --measure needs a tokenizer; name a training recipe instead of the mixture"
+        )
     from trainer.model.build import image_layout  # noqa: PLC0415
     from trainer.text.encode import ConversationEncoder, load_tokenizer  # noqa: PLC0415  # imports transformers: seconds
 
-    language = given.recipe.model.language
+    language = mixture_file.recipe.model.language
     encoder = ConversationEncoder(
         load_tokenizer(language.tokenizer),
         template=language.template,
-        layout=image_layout(given.recipe.model),
+        layout=image_layout(mixture_file.recipe.model),
         max_length=_NO_LIMIT,
     )
     for catalog in corpus.catalogs:
@@ -248,26 +255,26 @@ def _measured(given: Given, corpus: Corpus, most: int, limit: int, image_tokens:
 def _measured_source(
     catalog: Catalog, encoder: ConversationEncoder, rows: Sequence[int], limit: int, image_tokens: int
 ) -> Measured:
-    found: dict[str, int] = dict.fromkeys(("unusable", "estimated", "real", "supervised", "real_supervised", "cut"), 0)
+    sums: dict[str, int] = dict.fromkeys(("unusable", "estimated", "real", "supervised", "real_supervised", "cut"), 0)
     for row in rows:
         item = catalog.item(row)
         try:
             encoded = encoder.encode(read_item(item))
-        except (OSError, ValueError):  # `Unusable` among them
-            found["unusable"] += 1
+        except (OSError, ValueError):  # `Unusable` is a ValueError
+            sums["unusable"] += 1
             continue
-        found["estimated"] += item.tokens + image_tokens * item.images
-        found["real"] += len(encoded.input_ids)
-        found["supervised"] += int(catalog.answer_tokens[row])
-        found["real_supervised"] += sum(label >= 0 for label in encoded.labels)
-        found["cut"] += len(encoded.input_ids) > limit
+        sums["estimated"] += item.tokens + image_tokens * item.images
+        sums["real"] += len(encoded.input_ids)
+        sums["supervised"] += int(catalog.answer_tokens[row])
+        sums["real_supervised"] += sum(label >= 0 for label in encoded.labels)
+        sums["cut"] += len(encoded.input_ids) > limit
     return Measured(
         name=catalog.name,
         samples=len(rows),
-        unusable=found["unusable"],
-        estimated=found["estimated"],
-        real=found["real"],
-        estimated_supervised=found["supervised"],
-        real_supervised=found["real_supervised"],
-        cut=found["cut"],
+        unusable=sums["unusable"],
+        estimated=sums["estimated"],
+        real=sums["real"],
+        estimated_supervised=sums["supervised"],
+        real_supervised=sums["real_supervised"],
+        cut=sums["cut"],
     )

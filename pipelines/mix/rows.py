@@ -1,7 +1,7 @@
-"""The index rows of a mixture's sources, and how often a key has come before: what copying a sample needs to know.
+"""Random access to the index rows of a mixture's sources, and unique keys for repeated samples.
 
-A shard of a shuffled mixture has samples from all over its sources' indexes. So these are copied once into a file that
-is mapped, from where any row is read without the others; it has no name and goes with the process.
+A shard of a shuffled mixture has samples from everywhere in its sources' indexes. The indexes are therefore copied once
+into a mapped temporary file, from which any row can be read alone. The file has no name and ends with the process.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Ints = NDArray[np.int64]
 Row = dict[str, Any]
 
 _AGAIN = re.compile(r"(?:-r[0-9]+)+$")
-_BASE_CHARS = 64 - len("-r9999999")  # of the 64 that a key may have
+_BASE_CHARS = 64 - len("-r9999999")  # of the 64 characters of a key
 _DIGEST_CHARS = 24
 
 
 class RowFile:
-    """Tables, one after the other in a mapped file without a name.
+    """The rows of several tables in a mapped file without a name.
 
     Args:
-        tables: their rows are numbered through all of them.
-        schema: of the rows; has a column "key", of which `bases` remembers a hash.
+        tables: tables whose rows are numbered consecutively.
+        schema: schema of the rows, with a column "key" for `bases`.
     """
 
     def __init__(self, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
@@ -48,49 +48,51 @@ class RowFile:
             self._reader = pa.ipc.open_file(pa.memory_map(file.name))
         self._ends = np.array(ends)
         self.bases: NDArray[np.uint64] = np.concatenate(bases)
-        """(rows,) equal for keys that differ by what `key_again` appends."""
+        """(rows,) hashes of the keys without the endings of `key_again`."""
 
     def rows(self, numbers: Ints) -> list[Row]:
-        """Rows by their numbers, in that order."""
-        found: list[Row] = [{}] * len(numbers)
+        """Return the rows with these numbers, in this order."""
+        rows: list[Row] = [{}] * len(numbers)
         batch_of = np.searchsorted(self._ends, numbers, side="right") - 1
         for batch in np.unique(batch_of):
-            places = np.flatnonzero(batch_of == batch)
-            picked = self._reader.get_batch(int(batch)).take(pa.array(numbers[places] - self._ends[batch]))
-            for place, row in zip(places.tolist(), picked.to_pylist(), strict=True):
-                found[place] = row
-        return found
+            positions = np.flatnonzero(batch_of == batch)
+            picked = self._reader.get_batch(int(batch)).take(pa.array(numbers[positions] - self._ends[batch]))
+            for position, row in zip(positions.tolist(), picked.to_pylist(), strict=True):
+                rows[position] = row
+        return rows
 
 
 def occurrences(order: Order, positions: int, bases: Sequence[NDArray[np.uint64]]) -> NDArray[np.int32]:
-    """The how-manieth occurrence (from 1) of its sample each of the first `positions` positions is.
+    """Number the occurrences of each sample from 1 in the order of positions.
 
     Args:
         order: the mixture.
-        positions: so many.
-        bases: of each source's rows, see `RowFile`. Two samples with the same are taken for one, which costs the
-            second a needless ending; of 100 million keys that happens once in 4,000 sets.
+        positions: number of positions.
+        bases: `RowFile.bases` of each source. Two samples with equal hashes count as one, so that the second gets an
+            unnecessary ending. With 100 million keys, this happens in one of 4,000 sets.
+
+    Returns:
+        (positions,) numbers of occurrence.
     """
     drawn = np.empty(positions, np.uint64)
     for first in range(0, positions, CHUNK):
         chunk = np.arange(first, min(first + CHUNK, positions))
         source, row = order.at(chunk)
-        for number, of in enumerate(bases):
+        for number, hashes in enumerate(bases):
             mine = source == number
-            drawn[chunk[mine]] = of[row[mine]]
+            drawn[chunk[mine]] = hashes[row[mine]]
     by_base = np.argsort(drawn, kind="stable")
     ordered = drawn[by_base]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    found = np.empty(positions, np.int32)
-    found[by_base] = np.arange(positions) - np.repeat(starts, np.diff(np.append(starts, positions))) + 1
-    return found
+    numbers = np.empty(positions, np.int32)
+    numbers[by_base] = np.arange(positions) - np.repeat(starts, np.diff(np.append(starts, positions))) + 1
+    return numbers
 
 
 def key_again(key: str, number: int) -> str:
-    """The key of the `number`-th occurrence (from 1) of the sample `key` in a set.
+    """Return the key of the `number`-th occurrence (from 1) of a sample in a set.
 
-    Keys that differ only by such an ending count as one sample's, so that a mixture of a written mixture has unique
-    keys too.
+    Keys that differ only in this ending belong to one sample, so a mixture of written mixtures has unique keys, too.
 
     >>> key_again("pdf-0a1b", 1), key_again("pdf-0a1b", 2)
     ('pdf-0a1b', 'pdf-0a1b-r2')
@@ -99,7 +101,7 @@ def key_again(key: str, number: int) -> str:
 
 
 def base_of(key: str) -> str:
-    """A key without the ending that `key_again` appends, and short enough for any; that of a base is itself."""
+    """Return a key without the ending of `key_again`, short enough for any such ending. A base is its own base."""
     plain = _plain(key)
     if len(plain) <= _BASE_CHARS:
         return plain

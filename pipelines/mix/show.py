@@ -1,4 +1,4 @@
-"""What a mixture is, as tables: asked and got, repeats, languages, lengths, what is cut, steps."""
+"""Tables of a mixture: requested and actual samples, repeats, languages, lengths, truncation and steps."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from varyforge.console import show_table
 from varyforge.lengths import EDGES
 
 _EIGHTHS = "▁▂▃▄▅▆▇█"
-_NAMED = 4  # languages or licences of a source
-_LEAST_SHOWN = 0.01
+_NAMED = 4  # languages or licences named per source
+_SMALLEST_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceReport:
-    """One source in an epoch."""
+    """The numbers of one source in an epoch."""
 
     name: str
-    asked: str  # as the mixture says it: "weight 0.5", "250,000 samples"
+    asked: str  # the request of the mixture: "weight 0.5", "250,000 samples"
     asked_samples: int
-    asked_supervised: int  # tokens: as asked for, or of so many samples in the mean
-    asked_tokens: int  # of all kinds, of so many samples in the mean
-    asked_share: float | None  # of the mixture, in its unit; None where weights in different units decide on it
+    asked_supervised: int  # tokens that are requested, or expected for the requested samples
+    asked_tokens: int  # expected for the requested samples, images included
+    asked_share: float | None  # in the mixture's unit; None if weights of different units determine it
     available: int  # samples after filters
-    held: int  # samples before
+    held: int  # samples before filters
     counts: Counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Samples of a source that were read and tokenised, against what the index says of them."""
+    """Tokens of samples that were read and tokenised, beside the estimates of the index."""
 
     name: str
     samples: int
-    unusable: int  # of them
-    estimated: int  # tokens, images' among them
+    unusable: int  # samples
+    estimated: int  # tokens, images included
     real: int
     estimated_supervised: int
     real_supervised: int
-    cut: int  # samples of more than `max_length` tokens
+    cut: int  # samples with more than `max_length` tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A mixture in numbers, for one epoch."""
+    """The numbers of a mixture for one epoch."""
 
     file: str
     unit: str  # of the weights
@@ -55,20 +55,20 @@ class Report:
     global_batch: int | None
     sources: tuple[SourceReport, ...]
     all: Counts
-    deviation: float  # see `mix_count.Walk`
+    deviation: float  # as in `pipelines.mix.count.Walk`
     deviation_at: tuple[int, str]  # prefix, source
     deviation_positions: int
-    utilisation: float | None  # tokens in packed rows of max_length, as a share of their room
+    utilisation: float | None  # filled share of packed rows of max_length tokens
     measured: tuple[Measured, ...] = ()
 
     @property
     def steps(self) -> float | None:
-        """Optimiser steps per epoch; steps go on across the epochs' border, so a part of one counts too."""
+        """The number of optimiser steps per epoch. It is no whole number if a step continues into the next epoch."""
         return self.all.samples / self.global_batch if self.global_batch else None
 
 
 def show(report: Report) -> None:
-    """Shows all of it, in tables that fit 80 columns."""
+    """Print all tables, in 80 columns."""
     _show_samples(report)
     _show_repeats(report)
     _show_tokens(report)
@@ -115,9 +115,9 @@ def _show_tokens(report: Report) -> None:
         rows = []
         for one in report.sources:
             got = getattr(one.counts, what)
-            asked = getattr(one, f"asked_{what}")
+            request = getattr(one, f"asked_{what}")
             each = got / max(one.counts.samples, 1)
-            rows.append((one.name, f"{asked:,}", f"{got:,}", _share(got / max(total, 1)), f"{each:,.0f}"))
+            rows.append((one.name, f"{request:,}", f"{got:,}", _share(got / max(total, 1)), f"{each:,.0f}"))
         each = total / max(samples, 1)
         rows.append(("all", f"{_sum(report, f'asked_{what}'):,}", f"{total:,}", "", f"{each:,.0f}"))
         columns = ("source", "asked", "got", "share got", "per sample")
@@ -206,18 +206,18 @@ def _share(share: float | None) -> str:
 
 
 def _shares(counts: Mapping[str, int], of: int) -> str:
-    found = [f"{name or 'unknown'} {_percent(number, of)}" for name, number in counts.items()]
-    return ", ".join(found[:_NAMED]) + (f", {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+    shares = [f"{name or 'unknown'} {_percent(number, of)}" for name, number in counts.items()]
+    return ", ".join(shares[:_NAMED]) + (f", {len(shares) - _NAMED} more" if len(shares) > _NAMED else "")
 
 
 def _percent(number: int, of: int) -> str:
-    """Whole percents; what is there is never 0 %."""
+    """Return whole percents, "<1%" for a smaller share and "" for 0."""
     if not number:
         return ""
-    return f"{number / of:.0%}" if number / of >= _LEAST_SHOWN else "<1%"
+    return f"{number / of:.0%}" if number / of >= _SMALLEST_SHARE else "<1%"
 
 
 def _bars(counts: Sequence[int]) -> str:
-    """A bar for each number, in the scale of the largest; none for 0."""
+    """Return a bar for each number relative to the largest, and a blank for 0."""
     most = max(*counts, 1)
     return "".join(_EIGHTHS[max(0, round(8 * number / most) - 1)] if number else " " for number in counts)

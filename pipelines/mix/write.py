@@ -1,14 +1,13 @@
-"""A mixture as a shard set of its own: its samples in its order.
+"""Writing of a mixture as a shard set with the mixture's samples in its order.
 
-Position p of the mixture is in shard p // n; whoever reads the shards one after the other, with plain `webdataset` for
-one, has the exact ratios in every prefix. The set is made as a data job makes one (`datagen.job.job`): tar, index and
-ledger of a shard each whole or absent, its record written last, the manifest when all are there; killed and started
-again it goes on, and its bytes do not depend on workers, kills or retries. It is not made by `run_job`, because that
-plans shards by a hash of documents, splits and groups them anew and gives each unit to a child process: here the order
-is the point, documents and groups are those of the sources, and a unit is a copy.
+Position p of the mixture is in shard p // n. A program that reads the shards one after the other, e.g. with plain
+`webdataset`, gets the exact ratios in every prefix. The set is built in a `Workspace` like a data job's, so it can be
+resumed after a kill, and its bytes do not depend on workers, kills or retries. `run_job` cannot build it, because that
+function plans shards by a hash of documents, assigns splits and groups, and runs each unit in a child process. Here the
+order is fixed, documents and groups come from the sources, and a unit is a copy of a sample.
 
-A sample that occurs again needs another key, as keys are unique in a set: KEY, KEY-r2, KEY-r3 …, with the key it came
-from in `origin`. Any other sample has the bytes that it has in its source.
+Keys are unique in a set, so a repeated sample gets the keys KEY, KEY-r2, KEY-r3 …, and its first key in `origin`. All
+other samples have the bytes of their source.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from varyforge.shards import IndexRow, ShardRecord, ShardSet, is_whole, open_sha
 from varyforge.tables import schema_of
 
 MIXTURE_SOURCE = "mixture_source"
-"""Column of the index: the source of the mixture that a sample was drawn from."""
+"""The column of the index with the name of a sample's source in the mixture."""
 
 _CARRIED = schema_of(IndexRow)
 _KEYS = pa.schema([("key", pa.string())])  # all that is read of external tars' indexes; the sample has the rest
@@ -58,11 +57,11 @@ _CHANGES_NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteSettings:
-    """What writing a mixture needs besides the mixture."""
+    """The settings of writing a mixture."""
 
     epochs: int = 1
     samples_per_shard: int = 1000
-    retry: bool = False  # make those shards again in which a sample could not be read
+    retry: bool = False  # write again the shards with unreadable samples
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.samples_per_shard < 1:
@@ -72,17 +71,17 @@ class WriteSettings:
 def write_mixture(
     corpus: Corpus, mixture: MixtureSettings, out: str | Path, settings: WriteSettings, *, workers: int = 1
 ) -> LedgerSummary:
-    """Writes the shard set `out` (path or URL), or finishes one that an earlier run began.
+    """Write the shard set `out`, or finish one that an earlier run began.
 
     Args:
         corpus: the samples in their order.
-        mixture: what the order follows from; kept in job.json.
-        out: where to.
-        settings: how much and how.
-        workers: shards written at a time, each in a thread.
+        mixture: the settings of the order, which are stored in job.json.
+        out: path or URL.
+        settings: epochs, shard size and retries.
+        workers: number of threads, each of which writes one shard at a time.
 
     Raises:
-        UserError: `out` holds another mixture or something else; another process is writing there.
+        UserError: `out` has another mixture or other files, or another process is writing there.
     """
     with open_workspace(out) as workspace, LocalRunner(workers) as runner, Monitor(runner) as monitor:
         planned = ordered_shards(corpus.mixture.per_epoch * settings.epochs, settings.samples_per_shard)
@@ -104,33 +103,34 @@ def write_mixture(
 
 
 def _job(corpus: Corpus, mixture: MixtureSettings, settings: WriteSettings, planned: Sequence[OrderedShard]) -> Config:
-    """The job.json to be."""
-    said = to_dict(mixture)
+    """Return the contents of job.json."""
+    mixture_settings = to_dict(mixture)
     config = {
         "source": SOURCE,
-        "settings": {"mixture": said, "epochs": settings.epochs},
+        "settings": {"mixture": mixture_settings, "epochs": settings.epochs},
         "sources": {catalog.name: catalog.identity for catalog in corpus.catalogs},
         "versions": {package: version(package) for package in _BYTES_DEPEND_ON},
     }
-    inputs = {"shards": _without_places(said)}
+    inputs = {"shards": _without_locations(mixture_settings)}
     units = sum(shard.units for shard in planned)
+    sha256 = plan_digest((shard.name, shard.units_sha256) for shard in planned)
     job = {
         "source": SOURCE,
         "config": config,
         "job": {"samples_per_shard": settings.samples_per_shard},
-        "plan": {"units": units, "shards": len(planned), "sha256": plan_digest(planned), "files": {}},
+        "plan": {"units": units, "shards": len(planned), "sha256": sha256, "files": {}},
         "inputs": inputs,
     }
-    return dict(json.loads(json.dumps(job)))  # as it will be read again
+    return dict(json.loads(json.dumps(job)))  # the types that JSON gives back
 
 
-def _without_places(mixture: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of a mixture's settings where its shards lie, and returns that: a moved set is no other mixture."""
-    found: dict[str, Any] = {}
+def _without_locations(mixture: dict[str, Any]) -> dict[str, Any]:
+    """Remove the locations of shards from a mixture's settings and return them, because moved shards stay the same."""
+    locations: dict[str, Any] = {}
     for name, source in mixture["sources"].items():
-        place = source.pop("shards")
-        found[name] = _without_places(source["mixture"]) if source["mixture"] else place
-    return found
+        location = source.pop("shards")
+        locations[name] = _without_locations(source["mixture"]) if source["mixture"] else location
+    return locations
 
 
 def _refuse_another(workspace: Workspace, job: Config) -> None:
@@ -194,10 +194,10 @@ class _ShardTask:
                 if isinstance(outcome, Written):
                     (sample,) = outcome.samples
                     offset, size = shard.add(sample)
-                    place = {"key": sample.key, "shard": tar, "offset": offset, "size": size, "unit": unit.id}
+                    location = {"key": sample.key, "shard": tar, "offset": offset, "size": size, "unit": unit.id}
                     if item.external:
                         about = index_row(sample) | dict.fromkeys(("document", "group"), unit.document)  # noqa: PLW2901
-                    index.append({**about, **place, "split": "train", MIXTURE_SOURCE: item.source})
+                    index.append({**about, **location, "split": "train", MIXTURE_SOURCE: item.source})
                 tick({cause_of(ledger[-1]): 1})
             written = shard.close()
         made_of = self.config_sha256, plan.units_sha256
@@ -207,13 +207,13 @@ class _ShardTask:
         return record
 
     def _known(self, sources: NDArray[np.int16], rows: NDArray[np.int64]) -> list[Row]:
-        """The index row of each sample in its source; of an external one its key."""
-        found: list[Row] = [{}] * len(rows)
+        """Return the index row of each sample in its source, of an external sample only the key."""
+        index_rows: list[Row] = [{}] * len(rows)
         for number in np.unique(sources):
-            places = np.flatnonzero(sources == number)
-            for place, row in zip(places.tolist(), self.index[number].rows(rows[places]), strict=True):
-                found[place] = row
-        return found
+            at = np.flatnonzero(sources == number)
+            for position, row in zip(at.tolist(), self.index[number].rows(rows[at]), strict=True):
+                index_rows[position] = row
+        return index_rows
 
     def _copy_of(self, item: Item, position: int, language: str) -> Outcome:
         try:
@@ -239,6 +239,6 @@ def _shard_task(corpus: Corpus, workspace: Workspace, job: Config) -> _ShardTask
 
 
 def _renamed(sample: Sample, number: int) -> Sample:
-    """The sample as the `number`-th occurrence of its key."""
+    """Return the sample with the key of its `number`-th occurrence."""
     key = key_again(sample.key, number)
     return sample if key == sample.key else replace(sample, key=key, origin={**sample.origin, "key": sample.key})

@@ -1,1 +1,1 @@
-"""One page about data, training and scores."""
+"""The report: one HTML page about data, training and scores."""

@@ -1,4 +1,4 @@
-"""Loss curves that stand inside a page of HTML. Equal input gives equal bytes."""
+"""Loss curves as SVG inside an HTML page. Equal input gives equal bytes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from datagen.card.pictures import COLOURS
 
 ALL_TASKS = "all tasks"
-"""Name of the curve over all tasks."""
+"""The name of the curve over all tasks."""
 
-_MOST_POINTS = 400  # of a curve; a page is 700 px wide
-_STYLE: dict[Any, Any] = {  # keys: literals of matplotlib
+_MOST_POINTS = 400  # per curve; a page is 700 px wide
+_STYLE: dict[Any, Any] = {  # Any: matplotlib's type lists all keys
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "varyforge",
     "text.parse_math": False,
@@ -28,11 +28,11 @@ _STYLE: dict[Any, Any] = {  # keys: literals of matplotlib
 }
 
 Curve = Sequence[tuple[int, float]]
-"""(step, loss), steps ascending."""
+"""Pairs (step, loss) in order of step."""
 
 
 def loss_curves(curves: Mapping[str, Curve]) -> Markup:
-    """Loss against step as an SVG element, a line per name; that of `ALL_TASKS` stands out."""
+    """Draw loss against step as an SVG element, with a line per name and a thick one for `ALL_TASKS`."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(7.6, 3.4), layout="constrained")
         axes = figure.add_subplot()
@@ -47,7 +47,7 @@ def loss_curves(curves: Mapping[str, Curve]) -> Markup:
                 color="#222222" if whole else next(colours),
                 linewidth=1.8 if whole else 1.1,
                 zorder=3 if whole else 2,
-                marker="o" if len(points) == 1 else "",  # without, one point would not be seen
+                marker="o" if len(points) == 1 else "",  # a line of one point is invisible
                 markersize=2.5,
             )
         axes.set(xlabel="step", ylabel="loss (nats per supervised token)", ylim=(0, None))
@@ -62,12 +62,12 @@ def loss_curves(curves: Mapping[str, Curve]) -> Markup:
 
 
 def thin(curve: Curve) -> list[tuple[float, float]]:
-    """At most `_MOST_POINTS` points: the means of equally many neighbours each."""
+    """Reduce a curve to at most `_MOST_POINTS` points, the means over equally many neighbours."""
     size = points_per_mean(len(curve))
     groups = [curve[start : start + size] for start in range(0, len(curve), size)]
     return [(sum(s for s, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
 def points_per_mean(points: int) -> int:
-    """How many points of a curve of `points` are drawn as one."""
+    """Return the number of points that are drawn as one, for a curve of `points`."""
     return max(1, -(-points // _MOST_POINTS))

@@ -1,4 +1,4 @@
-"""Moved from pipelines.report.__main__."""
+"""The report's HTML page."""
 
 from __future__ import annotations
 
@@ -17,21 +17,17 @@ if TYPE_CHECKING:
 
 
 TITLE = "varyforge report"
-
-
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
-
-
-_SPLITS = {"validation": "held-out samples", "train": "training samples: nothing is held out here"}
+_SPLITS = {"validation": "held-out samples", "train": "training samples, no held-out set"}
 
 
 def write_report(
     out: Path, *, shards: Sequence[Path], runs: Sequence[Path], scores: Sequence[Path], title: str = TITLE
 ) -> Path:
-    """Writes the page about shard sets, run folders and folders of scores.
+    """Write the page about shard sets, run folders and score folders to `out` and return `out`.
 
     Raises:
-        UserError: nothing to report on, or a folder is missing, unfinished or broken.
+        UserError: no folder is given, or a folder is missing, unfinished or broken.
     """
     if not (shards or runs or scores):
         raise UserError("nothing to report on: give --shards, --runs or --scores")
@@ -39,11 +35,11 @@ def write_report(
     run_cards: list[RunCard] = []
     score_cards: list[ScoreCard] = []
     if runs:
-        from pipelines.report.runs import read_run  # noqa: PLC0415  # torch: seconds to import
+        from pipelines.report.runs import read_run  # noqa: PLC0415  # imports torch: seconds
 
         run_cards = [read_run(folder) for folder in runs]
     if scores:
-        from pipelines.report.scores import read_scores  # noqa: PLC0415  # the same
+        from pipelines.report.scores import read_scores  # noqa: PLC0415  # imports torch: seconds
 
         score_cards = [read_scores(folder, shards) for folder in scores]
     write_text(out, render(title, data_cards, run_cards, score_cards))
@@ -51,5 +47,5 @@ def write_report(
 
 
 def render(title: str, data: Sequence[DataCard], runs: Sequence[RunCard], scores: Sequence[ScoreCard]) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     return render_page(_TEMPLATE, title=title, data=data, runs=runs, scores=scores, shown=SHOWN_CHARS, splits=_SPLITS)

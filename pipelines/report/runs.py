@@ -1,4 +1,4 @@
-"""What the report says of training runs: what they started from, what they saw, how the loss went."""
+"""The report's data about training runs: initial weights, samples and loss."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from trainer.model.weights import PartReport
 from trainer.train.journal import ABOUT, LOG, read_log
 from varyforge.errors import UserError
 
-_MEAN_OVER = 5  # steps at either end of a curve
+_MEAN_OVER = 5  # steps at each end of a curve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A part of a model and where its weights go back to."""
+    """A part of a model and the origin of its weights."""
 
     report: PartReport
-    random_in: Path | None  # the run, this one or an earlier one, in which it started from random weights
+    random_in: Path | None  # the run in which the part started from random weights, this one or an earlier one
 
     @property
     def is_connector(self) -> bool:
-        """Connectors start from random weights in every Vary-toy; only other parts are worth a warning."""
+        """Whether it is a connector, for which random initial weights are normal."""
         return self.report.part.startswith("connectors.")
 
     @property
     def starts_from(self) -> str:
-        """Where its weights come from, in words."""
+        """The source of the weights in words."""
         part = self.report
         if part.tensors_random:
             return (
@@ -46,17 +46,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """A loss at both ends of its curve."""
+    """The loss at both ends of a curve."""
 
     name: str
-    steps: int  # steps in which it occurred
-    window: int  # steps that each mean is over
+    steps: int  # steps in which the task occurred
+    window: int  # steps of each mean
     first: float
     last: float
 
     @classmethod
     def of(cls, name: str, curve: Curve) -> Trend:
-        """Means over the first and last five steps; over fewer in a curve too short to keep the two apart."""
+        """Average the first and the last five steps, or half of the curve if it is shorter than ten steps."""
         losses = [loss for _, loss in curve]
         window = max(1, min(_MEAN_OVER, len(losses) // 2))
         return cls(
@@ -66,7 +66,7 @@ class Trend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCard:
-    """A training run in numbers. Without a step in its log, the counters are 0 and there is no figure."""
+    """A training run in numbers. If the log has no step, the counters are 0 and there is no figure."""
 
     folder: Path
     parts: list[Part]
@@ -77,8 +77,8 @@ class RunCard:
     samples: int
     skipped: int
     truncated: int
-    dropped: int  # left out for their length
-    seconds: float  # in steps, without start and checkpoints
+    dropped: int  # too long samples
+    seconds: float  # sum over steps, without start and checkpoints
     task_asked: dict[str, int]  # samples the recipe asks for
     task_samples: dict[str, int]  # samples trained on
     trends: list[Trend]  # all tasks first
@@ -87,7 +87,7 @@ class RunCard:
 
     @property
     def parts_by_start(self) -> dict[str, list[str]]:
-        """Names of parts by where their weights come from."""
+        """The names of parts by the source of their weights."""
         groups: dict[str, list[str]] = {}
         for part in self.parts:
             groups.setdefault(part.starts_from, []).append(part.report.part)
@@ -95,22 +95,22 @@ class RunCard:
 
     @property
     def random_parts(self) -> list[Part]:
-        """Encoders and language models that go back to random weights, in this run or an earlier one."""
+        """The encoders and language models that were trained from random weights in this run or an earlier one."""
         return [part for part in self.parts if part.random_in and not part.is_connector]
 
 
 def read_run(folder: Path) -> RunCard:
-    """Reads what a run wrote down.
+    """Read about.json and the log of a run.
 
     Raises:
-        UserError: the folder is missing, is no run, or a file of it is broken.
+        UserError: the folder is missing, is no run, or has a broken file.
     """
     about = _read_about(folder)
     try:
         return _run_card(folder, about, read_log(folder))
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{folder / LOG}: a line is not as this version writes it ({error!r}); leave the run out, or train it anew"
+            f"{folder / LOG}: a line has another version's format ({error!r}); leave out the run, or train it again"
         ) from error
 
 
@@ -130,7 +130,7 @@ def _run_card(folder: Path, about: _About, log: Sequence[dict[str, Any]]) -> Run
         samples=last["samples"],
         skipped=last["skipped"],
         truncated=last["truncated"],
-        dropped=last.get("dropped", 0),  # a log from before this was counted has none
+        dropped=last.get("dropped", 0),  # absent in logs of older versions
         seconds=sum(line["seconds"] for line in log),
         task_asked=about.asked_by_task,
         task_samples=dict(task_samples.most_common()),
@@ -141,7 +141,7 @@ def _run_card(folder: Path, about: _About, log: Sequence[dict[str, Any]]) -> Run
 
 
 def _curves(log: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Loss against step: all tasks, then each task in alphabetical order at the steps in which it occurred."""
+    """Return (step, loss) of all tasks, then of each task in alphabetical order at the steps with this task."""
     tasks = sorted({task for line in log for task in line["task_losses"]})
     curves = {ALL_TASKS: [(line["step"], line["loss"]) for line in log if line["loss"] is not None]} if log else {}
     for task in tasks:
@@ -151,7 +151,7 @@ def _curves(log: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _About:
-    """What this page needs of a run's about.json."""
+    """The entries of a run's about.json that the report uses."""
 
     parts: list[PartReport]
     mixture: list[MixtureSource]
@@ -163,8 +163,8 @@ class _About:
 def _read_about(folder: Path) -> _About:
     path = folder / ABOUT
     if not path.is_file():
-        what = f"not a run: it has no {ABOUT}" if folder.is_dir() else "no such run"
-        raise UserError(f"{folder}: {what}; `deepspeed trainer/run.py RECIPE out={folder}` makes one")
+        problem = f"not a run: it has no {ABOUT}" if folder.is_dir() else "no such run"
+        raise UserError(f"{folder}: {problem}; `deepspeed trainer/run.py RECIPE out={folder}` makes one")
     try:
         about = json.loads(path.read_bytes())
         return _About(
@@ -175,20 +175,21 @@ def _read_about(folder: Path) -> _About:
             total_steps=int(about["total_steps"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: broken ({error}); run the recipe once more, it writes the file anew") from error
+        raise UserError(f"{path}: broken ({error}); run the recipe again to write the file anew") from error
 
 
 def _random_in(part: PartReport, run: Path) -> Path | None:
-    """The run in which `part` started from random weights, looked for through the runs its weights came from.
+    """Return the run in which `part` started from random weights, or None if its first weights are from elsewhere.
 
-    Weights of an exported model lie in RUN/model, beside RUN/about.json. An encoder may have another name there.
+    The search follows the weights from run to run. An exported model is RUN/model, beside RUN/about.json. An encoder
+    may have another name in an earlier run.
     """
     seen: set[Path] = set()
     while not part.tensors_random:
         source = Path(part.source)
         run = (source.parent if source.suffix else source).parent
         if run in seen or not (run / ABOUT).is_file():
-            return None  # weights from elsewhere, as the recipe says
+            return None  # weights that no run wrote
         seen.add(run)
         parts = _read_about(run).parts
         kind = part.part.split(".")[0]

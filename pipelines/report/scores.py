@@ -1,4 +1,4 @@
-"""What the report says of scores: a table, and answers beside the truth."""
+"""The report's data about scores: a table, and models' answers beside the true ones."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from varyforge.sample import Sample
 from varyforge.shards import ShardSet
 
 TRUE_COLOUR, PREDICTED_COLOUR = "#00a04a", "#e4007c"
-_PREDICTIONS_SHOWN = 6  # per task
+_MOST_PREDICTIONS = 6  # per task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What one model said."""
+class ModelAnswer:
+    """One model's answer to a sample."""
 
     prediction: Prediction
     trained: bool
@@ -33,19 +33,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionCard:
-    """The truth about a sample and what models said: the trained one first."""
+    """A sample's true answer and the answers of models, trained models first."""
 
     key: str
     truth: str
-    answers: list[Answer]
-    found: bool  # in the shard sets given, with its picture
+    answers: list[ModelAnswer]
+    in_shards: bool  # whether one of the shard sets has the sample
     pictures: list[str]  # `data:` URLs
     legend: list[LegendEntry]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskScores:
-    """The scores of all models on one task of one shard set, and answers in full."""
+    """The scores of all models on one task of one shard set, with some answers."""
 
     shards: str
     task: str
@@ -57,28 +57,28 @@ class TaskScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreCard:
-    """A folder that `trainer.evaluate` wrote."""
+    """An output folder of `trainer.evaluate`."""
 
     folder: Path
     tasks: list[TaskScores]
 
 
 def is_trained(model: str) -> bool:
-    """A recipe stands for the model before its training, a folder for an exported one (see `trainer.evaluate`)."""
+    """Return whether `model` is trained: `trainer.evaluate` names an untrained model by its recipe, a YAML file."""
     return not model.endswith(".yaml")
 
 
 def read_scores(folder: Path, shards: Sequence[Path]) -> ScoreCard:
-    """Reads scores and predictions; pictures come from `shards`, by key.
+    """Read scores and predictions, and the images of predictions from `shards` by key.
 
     Raises:
-        UserError: the folder or a file in it is missing or broken.
+        UserError: the folder or one of its files is missing or broken.
     """
     groups: dict[tuple[str, str], list[Score]] = {}
     for score in _read_rows(folder, SCORES, Score):
         groups.setdefault((score.shards, score.task), []).append(score)
-    shown = _first_predictions(_read_rows(folder, PREDICTIONS, Prediction))
-    samples = _find_samples(shards, {key for by_key in shown.values() for key in by_key})
+    predictions = _first_predictions(_read_rows(folder, PREDICTIONS, Prediction))
+    samples = _find_samples(shards, {key for by_key in predictions.values() for key in by_key})
     return ScoreCard(
         folder=folder,
         tasks=[
@@ -90,7 +90,7 @@ def read_scores(folder: Path, shards: Sequence[Path]) -> ScoreCard:
                 trained=[score for score in scores if is_trained(score.model)],
                 predictions=[
                     _prediction_card(answers, samples.get(key))
-                    for key, answers in shown.get((of_shards, task), {}).items()
+                    for key, answers in predictions.get((of_shards, task), {}).items()
                 ],
             )
             for (of_shards, task), scores in groups.items()
@@ -101,25 +101,25 @@ def read_scores(folder: Path, shards: Sequence[Path]) -> ScoreCard:
 def _read_rows(folder: Path, name: str, row_type: type) -> list[Any]:
     path = folder / name
     if not path.is_file():
-        what = f"it has no {name}" if folder.is_dir() else "no such folder of scores"
-        raise UserError(f"{folder}: {what}; `python -m trainer.evaluate MODEL --shards … --out {folder}` makes it")
+        problem = f"it has no {name}" if folder.is_dir() else "no such folder of scores"
+        raise UserError(f"{folder}: {problem}; `python -m trainer.evaluate MODEL --shards … --out {folder}` makes it")
     try:
-        data = path.read_bytes()  # bytes: str.splitlines would also cut at U+2028 inside a text
+        data = path.read_bytes()  # str.splitlines would also split at U+2028 inside a text
         rows = json.loads(data) if name == SCORES else [json.loads(line) for line in data.splitlines()]
         return [row_type(**row) for row in rows]
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: broken ({error}); evaluate once more") from error
+        raise UserError(f"{path}: broken ({error}); run the evaluation again") from error
 
 
 def _first_predictions(predictions: Sequence[Prediction]) -> dict[tuple[str, str], dict[str, list[Prediction]]]:
-    """All answers to the first samples of each (shard set, task), by key; the trained models' first.
+    """Return all answers to the first samples of each (shard set, task) by key, trained models first.
 
-    "First" is in the order of evaluation, which is that of keys: as good as random, and nobody chose.
+    The first samples are those with the smallest keys, so that nothing is selected by hand.
     """
     groups: dict[tuple[str, str], dict[str, list[Prediction]]] = {}
     for prediction in sorted(predictions, key=lambda p: not is_trained(p.model)):
         by_key = groups.setdefault((prediction.shards, prediction.task), {})
-        if prediction.key in by_key or len(by_key) < _PREDICTIONS_SHOWN:
+        if prediction.key in by_key or len(by_key) < _MOST_PREDICTIONS:
             by_key.setdefault(prediction.key, []).append(prediction)
     return groups
 
@@ -129,7 +129,7 @@ def _prediction_card(predictions: Sequence[Prediction], sample: Sample | None) -
     true = predicted = []
     if first.task in BOX_TASKS:
         true, predicted = parse_boxes(first.truth)[0], parse_boxes(first.prediction)[0]
-    outlines = [Outline(box=item.box, colour=TRUE_COLOUR, width_px=4) for item in true]  # seen under an equal box
+    outlines = [Outline(box=item.box, colour=TRUE_COLOUR, width_px=4) for item in true]  # visible behind an equal box
     outlines += [Outline(box=item.box, colour=PREDICTED_COLOUR) for item in predicted]
     legend = [
         LegendEntry(name="true", colour=TRUE_COLOUR, count=len(true)),
@@ -138,20 +138,20 @@ def _prediction_card(predictions: Sequence[Prediction], sample: Sample | None) -
     return PredictionCard(
         key=first.key,
         truth=first.truth,
-        answers=[Answer(prediction=p, trained=is_trained(p.model)) for p in predictions],
-        found=sample is not None,
+        answers=[ModelAnswer(prediction=p, trained=is_trained(p.model)) for p in predictions],
+        in_shards=sample is not None,
         pictures=[thumbnail(image.data, outlines) for image in sample.images] if sample else [],
         legend=legend if first.task in BOX_TASKS else [],
     )
 
 
 def _find_samples(folders: Sequence[Path], keys: Collection[str]) -> dict[str, Sample]:
-    """The samples among `keys` that the shard sets hold, by key."""
-    found: dict[str, Sample] = {}
-    wanted = pa.array(sorted(keys), pa.string())
+    """Return the samples with these keys that a shard set contains, by key."""
+    samples: dict[str, Sample] = {}
+    key_set = pa.array(sorted(keys), pa.string())
     for folder in folders:
         shards = ShardSet(folder)
         for table in shards.tables(["key", "shard", "offset", "size"]):
-            places = table.filter(pc.is_in(table.column("key"), value_set=wanted)).to_pylist()
-            found |= {place["key"]: read_sample(shards, place) for place in places}
-    return found
+            rows = table.filter(pc.is_in(table.column("key"), value_set=key_set)).to_pylist()
+            samples |= {row["key"]: read_sample(shards, row) for row in rows}
+    return samples

@@ -1,1 +1,1 @@
-"""Whole runs: data sets and stages in order."""
+"""Whole runs: the data sets and stages of a recipe in order."""

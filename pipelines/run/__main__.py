@@ -1,11 +1,11 @@
-"""Whole runs: the data sets and the stages of a recipe in order, each a command that a user could type.
+"""Build the data sets of a recipe and run its stages in order. Each is a command that a user could type.
 
     python -m pipelines.run recipes/demo.yaml pdfs=my/papers
     python -m pipelines.run recipes/data/stage2.yaml --root /data
 
-A stage that is done is skipped; one that was stopped goes on where it was; one whose command, recipes or inputs have
-changed is done again from the start. Of the data sets those are built whose files lie below the root; the command of
-each does what is not done yet. What is missing is listed, with where it is obtained, and the exit status is 1.
+A finished stage is skipped and a stopped stage is resumed. A stage starts from scratch if its command, its recipes or
+its inputs have changed. Data sets are built if their files are below the root. Missing files are listed with the page
+that offers them, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _SCRIPT = "trainer/run.py"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One command, what it reads and what it leaves."""
+    """One command, its inputs and its outputs."""
 
-    command: list[str]  # program and arguments, run from where the pipeline was started
-    reads: list[str]  # files and folders; when one of them changes, the stage is done again
-    writes: list[str]  # there when the stage is done; removed before it is done again, so only below `out`
+    command: list[str]  # program and arguments, run in the pipeline's working folder
+    reads: list[str]  # files and folders; a change of one repeats the stage
+    writes: list[str]  # below `out`; removed before the stage is repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
     """A recipe of stages."""
 
-    out: str  # everything the stages write is below it
+    out: str  # folder of everything that the stages write
     root: str = ""  # folder of published data sets
     pdfs: str = ""  # folder of PDFs to train on
     sets: dict[str, DataSet] = field(default_factory=dict)
@@ -56,14 +56,14 @@ class Pipeline:
 
 
 def run(pipeline: Pipeline) -> bool:
-    """Builds the data sets that are there and runs the stages that are not done.
+    """Build the data sets whose files are there, and run the stages that are not finished.
 
     Returns:
-        Whether nothing is missing.
+        Whether all data sets were built.
 
     Raises:
-        UserError: a stage failed, would overwrite what no earlier run of this pipeline made, or names something that
-            is not there or not below `out`; or this pipeline is already running.
+        UserError: a stage failed, would overwrite files that this pipeline did not write, reads a missing file, or
+            writes outside `out`; or this pipeline is already running.
     """
     _check_root(pipeline)
     with locked(Path(pipeline.out)) as lock:
@@ -97,8 +97,10 @@ def _run_stages(pipeline: Pipeline, lock: int) -> None:
         _run_command(name, stage.command, lock)
         missing = [path for path in stage.writes if not Path(path).exists()]
         if missing:
-            what = f"did not write {', '.join(missing)}"
-            raise UserError(f"stage {name} {what}; mend what it says above and run the same command again")
+            files = ", ".join(missing)
+            raise UserError(
+                f"stage {name} did not write {files}; mend what it says above and run the same command again"
+            )
         seconds = time.monotonic() - started
         write_text(record, json.dumps({"identity": now, "done": True}) + "\n")
         times.append((name, f"{seconds:.0f} s"))
@@ -106,7 +108,7 @@ def _run_stages(pipeline: Pipeline, lock: int) -> None:
 
 
 def identity(name: str, stage: Stage) -> str:
-    """SHA-256 of a stage's command and of the content of what it reads."""
+    """Return the SHA-256 of a stage's command and of the content of its inputs."""
     files = {path: find_recipe(path) for path in stage.reads}
     for path, file in files.items():
         if not file.exists():
@@ -116,7 +118,7 @@ def identity(name: str, stage: Stage) -> str:
 
 
 def _fingerprint(path: Path) -> str:
-    """Of content; of the file that stands for the rest in shard sets, exported models and tokenizers."""
+    """Hash a file's or folder's content, of shard sets, exported models and tokenizers only the main file."""
     if path.suffix == ".yaml":
         return " ".join(sha256_file(file) for file in files_of(path))
     for known in (MANIFEST, EXPORT_FILE, "tokenizer.json"):
@@ -128,7 +130,7 @@ def _fingerprint(path: Path) -> str:
 
 
 def _clear(name: str, stage: Stage, out: str, *, ours: bool) -> None:
-    """Makes room for a stage that starts anew; removes only what an earlier run of it wrote."""
+    """Remove the outputs of an earlier run of a stage that starts from scratch."""
     for path in map(Path, stage.writes):
         if not path.resolve().is_relative_to(Path(out).resolve()):
             raise UserError(f"stages.{name}.writes: {path} is not below out: {out}")
@@ -141,13 +143,13 @@ def _clear(name: str, stage: Stage, out: str, *, ours: bool) -> None:
 
 
 def _run_command(name: str, words: list[str], lock: int) -> None:
-    """Runs the command of a stage or a data set with this interpreter's programs first on the path.
+    """Run the command of a stage or a data set with this interpreter's programs first on the path.
 
-    The command shares the pipeline's lock: should the pipeline be killed, nobody starts the stage a second time while
-    the first one lives.
+    The command inherits the pipeline's lock. If the pipeline is killed, the stage therefore cannot be started again
+    while its command is still running.
 
     Raises:
-        UserError: there is no such program, or it ended with an exit status other than 0.
+        UserError: there is no such program, or its exit status is not 0.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     program = shutil.which(words[0], path=path)
@@ -159,7 +161,7 @@ def _run_command(name: str, words: list[str], lock: int) -> None:
     try:
         status = process.wait()
     except KeyboardInterrupt:
-        process.wait()  # the terminal has told it too; let it end in its own way
+        process.wait()  # the terminal sent Ctrl-C to the command, too
         raise
     if status:
         raise UserError(
@@ -169,20 +171,20 @@ def _run_command(name: str, words: list[str], lock: int) -> None:
 
 @command
 def main() -> int:
-    """Parses the command line and runs the pipeline."""
+    """Parse the command line and run the pipeline."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", type=Path, help="YAML with stages; see recipes/demo.yaml")
-    parser.add_argument("overrides", nargs="*", help="key=value, e.g. pdfs=my/papers")
+    parser.add_argument("recipe", type=Path, help="YAML file with data sets or stages, e.g. recipes/demo.yaml")
+    parser.add_argument("overrides", nargs="*", help="settings as key=value, e.g. pdfs=my/papers")
     parser.add_argument("--root", help="folder of the data sets (as root=FOLDER)")
-    parser.add_argument("--dry-run", action="store_true", help="only say which data sets are there and which are not")
+    parser.add_argument("--dry-run", action="store_true", help="only list which data sets have their files")
     arguments = parser.parse_intermixed_args()
     inputs = {"root": arguments.root} if arguments.root else {}
     pipeline = load(Pipeline, arguments.recipe, arguments.overrides, inputs=inputs)
     if pipeline.stages and any(item.startswith("out=") for item in arguments.overrides):
         raise UserError(
-            "command line: out: the recipes of the stages name the same folder; copy the recipes to move it"
+            "command line: out: the recipes of the stages name the same folder; change copies of the recipes instead"
         )
     if arguments.dry_run:
         _check_root(pipeline)

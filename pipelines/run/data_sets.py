@@ -1,4 +1,4 @@
-"""Data sets of a recipe: builds those whose files are there, and says of the others what is missing and where it is."""
+"""Building of a recipe's data sets, and a list of missing files with the pages that offer them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from varyforge.shards import MANIFEST, ShardSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """A file or folder of a published data set, where its makers' archives unpack to."""
+    """A file or folder of a published data set, at the path to which the published archives unpack."""
 
-    path: str  # may hold * and ?: at least one file must match
+    path: str  # may contain * and ?; at least one file must match
     what: str
-    page: str  # where it is obtained
-    optional: bool = False  # the command does without, and less
+    page: str  # page that offers it
+    optional: bool = False  # the command works without it, and builds less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
-    """A row of the paper's tables: one command that makes one shard set (or what others need, such as a guard)."""
+    """A row of the paper's tables: one command that makes one shard set, or an input of others such as a guard."""
 
-    row: str  # in the paper
-    command: list[str]  # program and arguments; does only what is not done yet
-    needs: list[Need] = field(default_factory=list)  # none: it reads nothing
+    row: str  # name in the paper
+    command: list[str]  # program and arguments; skips finished work
+    needs: list[Need] = field(default_factory=list)  # empty: it reads nothing
     writes: str
-    samples: int | None = None  # that the paper takes of it; null: all
+    samples: int | None = None  # samples that the paper uses; null: all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """How a data set ended."""
+    """The result for one data set."""
 
     name: str
     of: DataSet
@@ -45,14 +45,14 @@ class _Row:
 
 
 def build(sets: Mapping[str, DataSet], run: Callable[[str, list[str]], None] | None) -> bool:
-    """Runs the commands of all sets whose files are there, one after the other; one that fails stops no other.
+    """Run the commands of all sets whose files are there, one after the other. A failed set does not stop the others.
 
     Args:
-        sets: by name.
-        run: runs a set's command; raises UserError where it fails. None: only say what would be built.
+        sets: data sets by name.
+        run: function that runs a set's command and raises UserError if it fails. None: only list what would be built.
 
     Returns:
-        Whether all were built.
+        Whether all sets were built.
     """
     rows = []
     for number, (name, of) in enumerate(sets.items(), start=1):
@@ -78,7 +78,7 @@ def _show(rows: list[_Row]) -> None:
     show_table("data sets", ("set", "row of the paper", "samples asked", "written", "state"), table)
     for row in rows:
         if row.of.samples and row.state == "built" and (got := _samples(row.of)) is not None and got < row.of.samples:
-            warn(f"{row.name}: {got:,} of the {row.of.samples:,} samples that the paper takes")
+            warn(f"{row.name}: {got:,} of the {row.of.samples:,} samples that the paper uses")
         for need in row.missing:
             say(f"{row.name}: missing {need.path}: {need.what}; {need.page}")
 

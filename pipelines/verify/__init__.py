@@ -1,1 +1,1 @@
-"""Shard sets checked and compared."""
+"""The check and the comparison of shard sets."""

@@ -1,4 +1,4 @@
-"""Whether a shard set is what its manifest says, and its ledger accounts for every unit of the inputs."""
+"""The check of a shard set against its manifest, and of its ledger against the units of its inputs."""
 
 from __future__ import annotations
 
@@ -22,121 +22,121 @@ from varyforge.shards import JOB, MANIFEST, ShardRecord, decode_sample, read_job
 from varyforge.storage import Folder, folder_at
 from varyforge.tables import parse_table
 
-_CHUNK = 8 << 20
-_CHANGED = "changed since it was written (SHA-256 differs); delete it and run the datagen command again to mend it"
-_NAMED = 5  # of the same kind in one shard
+_CHUNK = 8 << 20  # bytes
+_CHANGED = "changed since it was written (SHA-256 differs); delete it and run the datagen command again"
+_NAMED = 5  # problems of one kind in one shard
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a check found. Sound where `problems` is empty."""
+    """The result of a check. A set is sound if `problems` is empty."""
 
     shards: int = 0
     units: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     samples: int = 0
     bytes: int = 0
-    problems: list[str] = field(default_factory=list)  # a line each, with the file and the unit or key
+    problems: list[str] = field(default_factory=list)  # one line each with the file and the unit or key
 
 
-def check(place: str | Path) -> Findings:
-    """Reads every byte of a shard set once.
+def check(location: str | Path) -> Findings:
+    """Read every byte of the shard set at `location` (path or URL) once and compare hashes, sums and units.
 
     Raises:
         UserError: there is no shard set, or its job has not finished.
     """
-    folder = folder_at(place)
+    folder = folder_at(location)
     job, records = read_job(folder), read_manifest(folder)
     if not records:
-        raise UserError(f"{place}: no {MANIFEST}: its job has not finished; run the datagen command once more")
-    found, keys = Findings(shards=len(records)), []
+        raise UserError(f"{location}: no {MANIFEST}, so its job has not finished; run the datagen command again")
+    findings, keys = Findings(shards=len(records)), []
     config_sha256 = digest_of(job["config"])
-    planned = {plan.name: plan for plan in _plans(folder, job, found)}
+    planned = {plan.name: plan for plan in _plans(folder, job, findings)}
     if planned.keys() - {record.name for record in records}:
-        odd = sorted(planned.keys() - {record.name for record in records})
-        found.problems.append(f"{MANIFEST}: shards are missing that are planned: {', '.join(odd[:_NAMED])}")
-    with Progress(f"checking {place}", total=len(records), unit="shard") as progress:
+        missing = sorted(planned.keys() - {record.name for record in records})
+        findings.problems.append(f"{MANIFEST}: shards are missing that are planned: {', '.join(missing[:_NAMED])}")
+    with Progress(f"checking {location}", total=len(records), unit="shard") as progress:
         for record in records:
             plan = planned.get(record.name)
             if record.config_sha256 != config_sha256:
-                found.problems.append(f"{record.name}: made with other settings than {JOB} says")
+                findings.problems.append(f"{record.name}: made with other settings than {JOB} says")
             if planned and (plan is None or plan.units_sha256 != record.units_sha256):
-                found.problems.append(f"{record.name}: made of other units than planned")
-            keys.append(_check_shard(folder, record, plan, found))
-            progress.advance(1, f"{len(found.problems)} problems")
+                findings.problems.append(f"{record.name}: made of other units than planned")
+            keys.append(_check_shard(folder, record, plan, findings))
+            progress.advance(1, f"{len(findings.problems)} problems")
     every_key = np.concatenate(keys)
     if len(np.unique(every_key)) < len(every_key):
-        found.problems.append(f"index: {len(every_key) - len(np.unique(every_key))} keys occur again")
+        findings.problems.append(f"index: {len(every_key) - len(np.unique(every_key))} keys occur again")
     known = {f"{record.name}.tar" for record in records}
-    found.problems += [f"{name}: not in the manifest" for name in folder.names(".tar") if name not in known]
-    if found.units != sum(found.outcomes[kind] for kind in ("written", "rejected", "failed")):
-        found.problems.append(f"ledger: {found.units} units, but outcomes {dict(found.outcomes)}")
-    return found
+    findings.problems += [f"{name}: not in the manifest" for name in folder.names(".tar") if name not in known]
+    if findings.units != sum(findings.outcomes[kind] for kind in ("written", "rejected", "failed")):
+        findings.problems.append(f"ledger: {findings.units} units, but outcomes {dict(findings.outcomes)}")
+    return findings
 
 
-def _plans(folder: Folder, job: Mapping[str, Any], found: Findings) -> Sequence[ShardPlan] | Sequence[OrderedShard]:
-    """The shards that job.json and the plan files say there are; none (and a problem) where these are not whole."""
+def _plans(folder: Folder, job: Mapping[str, Any], findings: Findings) -> Sequence[ShardPlan] | Sequence[OrderedShard]:
+    """Return the shards that job.json and the plan files plan, or none and add a problem if a file is broken."""
     plans: Sequence[ShardPlan] | Sequence[OrderedShard]
     try:
-        plans = shards_of(job) if job["source"] == SOURCE else _tree_plans(folder, job, found)
+        plans = shards_of(job) if job["source"] == SOURCE else _tree_plans(folder, job, findings)
     except (UserError, OSError, KeyError, TypeError, ValueError) as error:
-        found.problems.append(f"{PLAN}/: the inputs cannot be compared: {type(error).__name__}: {error}")
+        findings.problems.append(f"{PLAN}/: the inputs cannot be compared: {type(error).__name__}: {error}")
         return []
-    if plan_digest(plans) != job["plan"].get("sha256"):
-        found.problems.append(f"{PLAN}/: changed since it was written; run the datagen command again")
+    if plan_digest((plan.name, plan.units_sha256) for plan in plans) != job["plan"].get("sha256"):
+        findings.problems.append(f"{PLAN}/: changed since it was written; run the datagen command again")
         return []
     return plans
 
 
-def _tree_plans(folder: Folder, job: Mapping[str, Any], found: Findings) -> list[ShardPlan]:
-    """The shards of a data job, from its plan files."""
-    read = {name: read_runs(folder, name) for name in job["plan"]["files"]}
-    changed = [name for name, (_, _, digest) in read.items() if digest != job["plan"]["files"][name]]
-    found.problems += [f"{name}: {_CHANGED}" for name in changed]
-    runs = join([runs for runs, _, _ in read.values()])
+def _tree_plans(folder: Folder, job: Mapping[str, Any], findings: Findings) -> list[ShardPlan]:
+    """Return the shards of a data job from its plan files."""
+    plans = {name: read_runs(folder, name) for name in job["plan"]["files"]}
+    changed = [name for name, (_, _, digest) in plans.items() if digest != job["plan"]["files"][name]]
+    findings.problems += [f"{name}: {_CHANGED}" for name in changed]
+    runs = join([runs for runs, _, _ in plans.values()])
     return list(plan_shards(str(job["source"]), runs, int(job["job"]["units_per_shard"])))
 
 
 def _check_shard(
-    folder: Folder, record: ShardRecord, plan: ShardPlan | OrderedShard | None, found: Findings
+    folder: Folder, record: ShardRecord, plan: ShardPlan | OrderedShard | None, findings: Findings
 ) -> np.ndarray:
-    """Adds what is wrong with one shard. Returns hashes (N,) of its keys."""
+    """Add the problems of one shard and return uint64 hashes (samples,) of its keys."""
     tar = f"{record.name}.tar"
     index, ledger = (
-        _table(folder, f"{kind}/{record.name}.parquet", digest, found)
+        _table(folder, f"{kind}/{record.name}.parquet", digest, findings)
         for kind, digest in (("index", record.index_sha256), ("ledger", record.ledger_sha256))
     )
-    tar_is_right = _check_tar(folder, record, found)
+    tar_is_right = _check_tar(folder, record, findings)
     if ledger is not None:
         outcomes = Counter(ledger.column("outcome").to_pylist())
-        found.units += record.units
-        found.outcomes += outcomes
-        said = {kind: getattr(record, kind) for kind in ("written", "rejected", "failed")}
-        if {kind: outcomes[kind] for kind in said} != said or record.units != ledger.num_rows:
-            found.problems.append(f"ledger/{record.name}.parquet: {dict(outcomes)}, the manifest says {said}")
-        _check_rows(folder, record, ledger, plan, found)
+        findings.units += record.units
+        findings.outcomes += outcomes
+        expected = {kind: getattr(record, kind) for kind in ("written", "rejected", "failed")}
+        if {kind: outcomes[kind] for kind in expected} != expected or record.units != ledger.num_rows:
+            findings.problems.append(f"ledger/{record.name}.parquet: {dict(outcomes)}, the manifest says {expected}")
+        _check_rows(folder, record, ledger, plan, findings)
     if index is None:
         return np.zeros(0, np.uint64)
-    found.samples += index.num_rows
+    findings.samples += index.num_rows
     if ledger is not None:
-        _check_samples(record, index, ledger, found)
+        _check_samples(record, index, ledger, findings)
     if not tar_is_right:
-        _name_broken_samples(folder, tar, index, found)
+        _name_broken_samples(folder, tar, index, findings)
     keys = index.column("key").to_pylist()
     return np.fromiter((int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) for key in keys), np.uint64)
 
 
-def _table(folder: Folder, name: str, digest: str, found: Findings) -> pa.Table | None:
-    """The table, or None (and a problem) where its bytes are not the ones that were written."""
+def _table(folder: Folder, name: str, digest: str, findings: Findings) -> pa.Table | None:
+    """Return the table, or None if it is missing or unreadable, and add a problem if its bytes have changed."""
     try:
         data = folder.read(name)
     except OSError:
-        found.problems.append(f"{name}: missing")
+        findings.problems.append(f"{name}: missing")
         return None
     if hashlib.sha256(data).hexdigest() == digest:
         return parse_table(data, name)
-    found.problems.append(f"{name}: {_CHANGED}")
-    try:  # to say which rows are missing
+    findings.problems.append(f"{name}: {_CHANGED}")
+    try:  # a readable table tells which rows are missing
         table = parse_table(data, name)
         table.to_pylist()
     except (UserError, ValueError, pa.ArrowException):
@@ -144,28 +144,28 @@ def _table(folder: Folder, name: str, digest: str, found: Findings) -> pa.Table 
     return table if {"unit", "outcome", "samples"} <= set(table.column_names) or "key" in table.column_names else None
 
 
-def _check_tar(folder: Folder, record: ShardRecord, found: Findings) -> bool:
+def _check_tar(folder: Folder, record: ShardRecord, findings: Findings) -> bool:
     name = f"{record.name}.tar"
     size = folder.size(name)
     if size is None:
-        found.problems.append(f"{name}: missing")
+        findings.problems.append(f"{name}: missing")
         return False
     digest = hashlib.sha256()
     with folder.open(name) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    found.bytes += size
+    findings.bytes += size
     if size != record.tar_bytes:
-        found.problems.append(f"{name}: cut: {size} of {record.tar_bytes} bytes")
+        findings.problems.append(f"{name}: cut: {size} of {record.tar_bytes} bytes")
     elif digest.hexdigest() != record.tar_sha256:
-        found.problems.append(f"{name}: {_CHANGED}")
+        findings.problems.append(f"{name}: {_CHANGED}")
     return digest.hexdigest() == record.tar_sha256
 
 
 def _check_rows(
-    folder: Folder, record: ShardRecord, ledger: pa.Table, plan: ShardPlan | OrderedShard | None, found: Findings
+    folder: Folder, record: ShardRecord, ledger: pa.Table, plan: ShardPlan | OrderedShard | None, findings: Findings
 ) -> None:
-    """One ledger row for each unit of the plan."""
+    """Check that the ledger has one row for each unit of the plan."""
     if plan is None:
         return
     rows = Counter(ledger.column("unit").to_pylist())
@@ -174,22 +174,22 @@ def _check_rows(
     else:
         units = [unit.id for run in read_units(folder, plan.runs) for unit in run]
     name = f"ledger/{record.name}.parquet"
-    _several(found, name, "no row for unit", [unit for unit in units if rows[unit] == 0])
-    _several(found, name, "several rows for unit", [unit for unit, count in rows.items() if count > 1])
-    _several(found, name, "a row for a unit that is not planned:", list(rows.keys() - set(units)))
+    _several(findings, name, "no row for unit", [unit for unit in units if rows[unit] == 0])
+    _several(findings, name, "several rows for unit", [unit for unit, count in rows.items() if count > 1])
+    _several(findings, name, "a row for a unit that is not planned:", list(rows.keys() - set(units)))
 
 
-def _check_samples(record: ShardRecord, index: pa.Table, ledger: pa.Table, found: Findings) -> None:
-    """As many index rows for each unit as its ledger row says."""
-    there = Counter(index.column("unit").to_pylist())
+def _check_samples(record: ShardRecord, index: pa.Table, ledger: pa.Table, findings: Findings) -> None:
+    """Check that the index has as many rows for each unit as its ledger row says."""
+    rows = Counter(index.column("unit").to_pylist())
     units, samples = (ledger.column(name).to_pylist() for name in ("unit", "samples"))
-    wrong = [unit for unit, count in zip(units, samples, strict=True) if there[unit] != count]
+    wrong = [unit for unit, count in zip(units, samples, strict=True) if rows[unit] != count]
     name = f"index/{record.name}.parquet"
-    _several(found, name, "not as many samples as the ledger says for unit", wrong)
-    _several(found, name, "samples of a unit without ledger row:", list(there.keys() - set(units)))
+    _several(findings, name, "not as many samples as the ledger says for unit", wrong)
+    _several(findings, name, "samples of a unit without ledger row:", list(rows.keys() - set(units)))
 
 
-def _name_broken_samples(folder: Folder, tar: str, index: pa.Table, found: Findings) -> None:
+def _name_broken_samples(folder: Folder, tar: str, index: pa.Table, findings: Findings) -> None:
     broken = []
     for row in index.select(["key", "offset", "size"]).to_pylist():
         try:
@@ -197,10 +197,10 @@ def _name_broken_samples(folder: Folder, tar: str, index: pa.Table, found: Findi
                 broken.append(row["key"])
         except (OSError, ValueError):
             broken.append(row["key"])
-    _several(found, tar, "cannot be read: sample", broken)
+    _several(findings, tar, "cannot be read: sample", broken)
 
 
-def _several(found: Findings, name: str, what: str, items: list[str]) -> None:
-    found.problems += [f"{name}: {what} {item}" for item in items[:_NAMED]]
+def _several(findings: Findings, name: str, problem: str, items: list[str]) -> None:
+    findings.problems += [f"{name}: {problem} {item}" for item in items[:_NAMED]]
     if len(items) > _NAMED:
-        found.problems.append(f"{name}: … and {len(items) - _NAMED} more")
+        findings.problems.append(f"{name}: … and {len(items) - _NAMED} more")

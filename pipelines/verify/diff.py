@@ -1,4 +1,4 @@
-"""What changed from one shard set to another, by document and reason."""
+"""The differences between two shard sets, by document and reason."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from datagen.job.change import differences
-from datagen.job.shard_task import cause_of
+from datagen.job.ledger import cause_of
 from varyforge.shards import ShardRecord, ShardSet
 from varyforge.tables import read_table
-
-_PLACES = ("shard", "offset", "size")  # where a sample lies is no part of what it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Shards, units and configuration of two sets, compared."""
+    """The differences between two sets in shards, units and configuration."""
 
     config: tuple[tuple[str, str], ...]  # (key, "old → new")
-    shards_equal: int  # byte for byte
+    shards_equal: int  # with equal bytes
     shards_changed: int
     shards_added: int
     shards_removed: int
-    units: Counter[tuple[str, str]]  # by (document, what happened), of units that are not the same in both
+    units: Counter[tuple[str, str]]  # units that differ, by (document, difference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +33,15 @@ class _Unit:
     cause: str  # "written", "rejected: min_chars" …
     verdict: tuple[Any, ...]
     content: str
-    samples: str  # digest of their bytes
+    samples: str  # SHA-256 of their bytes
     about: tuple[Any, ...]  # split, group and twins of each sample
 
 
 def compare(old: str | Path, new: str | Path) -> Difference:
-    """Reads only shards whose bytes differ.
+    """Compare two shard sets. Only shards whose bytes differ are read.
 
     Raises:
-        UserError: one of them is no finished shard set.
+        UserError: `old` or `new` is no finished shard set.
     """
     sets = ShardSet(old), ShardSet(new)
     before, after = ({record.name: record for record in one.records} for one in sets)
@@ -97,7 +95,7 @@ def _units(one: ShardSet, record: ShardRecord) -> Iterator[tuple[str, _Unit]]:
 
 
 def _reason(old: _Unit | None, new: _Unit | None) -> str:
-    """What happened to a unit; "" where it is the same."""
+    """Return the difference of a unit, or "" if there is none."""
     if old is None or new is None:
         return f"added, {new.cause}" if new else f"removed, was {old.cause if old else ''}"
     if old.content != new.content:
@@ -105,10 +103,10 @@ def _reason(old: _Unit | None, new: _Unit | None) -> str:
     if old.cause != new.cause:
         return f"{old.cause} → {new.cause}"
     if old.verdict != new.verdict:
-        return f"{new.cause}{_threshold(old, new) or ', otherwise measured'}"
+        return f"{new.cause}{_threshold(old, new) or ', other measures'}"
     if old.samples != new.samples:
-        return "sample made otherwise (prompt, text or picture)"
-    return "other group, twins or split" if old.about != new.about else ""
+        return "sample differs (prompt, text or image)"
+    return "other group, near duplicate or split" if old.about != new.about else ""
 
 
 def _threshold(old: _Unit, new: _Unit) -> str:

@@ -1,4 +1,4 @@
-"""How PDFs of one page for the audit are made. `made_good` and `made_bad` draw them."""
+"""PDFs of one page for the audit, which `made_good` and `made_bad` draw."""
 
 from __future__ import annotations
 

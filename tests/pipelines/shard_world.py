@@ -48,7 +48,7 @@ class Entry:
 
 
 def write_set(place: str | Path, source: str, shards: Sequence[Sequence[Entry]], measures: Sequence[str] = ()) -> None:
-    """Writes a finished shard set of the entries given for each shard."""
+    """Write a finished shard set with the given entries of each shard."""
     folder = folder_at(place)
     records = [_write_shard(folder, f"{source}-{n:04b}", entries, measures) for n, entries in enumerate(shards)]
     write(folder, JOB, json.dumps({"source": source, "config": {}, "inputs": []}).encode())
@@ -184,7 +184,7 @@ def pdf_shards(*, large: bool = False) -> Iterator[list[Entry]]:
 
 
 def write_world(root: Path, *, large: bool = False) -> list[str]:
-    """Three shard sets below `root`. Returns their places."""
+    """Write three shard sets below `root` and return their paths."""
     write_set(root / "pdf", "pdf", list(pdf_shards(large=large)), ["glyphs_on_ink", "chars"])
     write_set(root / "detection", "detection", [[photo(n) for n in range(3)], [photo(n) for n in range(3, 7)]])
     talks = [talk(n, f"question {n}", f"answer {n}") for n in range(5)] + [talk(9, HOSTILE, HOSTILE)]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.mix.report import read_given, report_on
+from pipelines.mix.report import read_mixture_file, report_on
 from tests.pipelines.shard_world import photo, talk, write_set
 from tests.trainer import tokenizers_of_all_kinds as kinds
 from tests.trainer.world import CLIP, OPT, QWEN, SAM
@@ -349,7 +349,7 @@ def test_parameters_at_full_size(path: Path) -> None:
 
 def test_a_mixture_is_planned_with_the_models_image_tokens(shards: Path) -> None:
     path = RECIPES / "llava_16_sft.yaml"
-    mixture = read_given(path, [f"data.mixture.sources.llava_next.shards={shards / 'photos'}"])
+    mixture = read_mixture_file(path, [f"data.mixture.sources.llava_next.shards={shards / 'photos'}"])
     report = report_on(mixture, global_batch=2)
     assert report.image_tokens == planned_image(load(Recipe, path).model).tokens == 576 + 96 * 25
     (source,) = report.sources

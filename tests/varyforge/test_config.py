@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from varyforge.config import files_of, load, to_yaml
+from varyforge.config import files_of, find_recipe, load, to_yaml
 from varyforge.errors import UserError
 
 
@@ -100,3 +100,22 @@ def test_errors_are_one_line_with_file_and_key(
     message = str(error.value)
     assert "\n" not in message
     assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize("name", ["recipes/toy_pretrain.yaml", "toy_pretrain.yaml", "toy_pretrain", "demo/toy_sft"])
+def test_a_shipped_recipe_is_found_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = find_recipe(name)
+    assert path.is_file() and path.stem == Path(name).stem
+    assert files_of(Path(name))[-1] == path
+    assert find_recipe("gone") == Path("gone")
+    assert find_recipe(tmp_path / "toy_pretrain") == tmp_path / "toy_pretrain"
+
+
+def test_a_file_of_the_working_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy_pretrain.yaml").write_text("out: mine")
+    assert files_of(Path("toy_pretrain.yaml")) == [Path("toy_pretrain.yaml")]
+    (tmp_path / "own.yaml").write_text("base: toy_sft.yaml\nout: mine")
+    assert files_of(Path("own.yaml"))[-2] == find_recipe("toy_sft")  # the base is a shipped one
+    assert files_of(Path("own.yaml"))[-1] == Path("own.yaml")

@@ -19,7 +19,7 @@ from tests.datagen.sources import LinesSource
 from tests.datagen.web import web_server
 from varyforge.errors import UserError
 from varyforge.shards import ShardSet
-from varyforge.storage import Copies, LocalFolder, folder_at, signature, write
+from varyforge.storage import Fetcher, LocalFolder, folder_at, signature, write
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +172,11 @@ def test_a_name_does_not_lead_out_of_a_folder(tmp_path: Path) -> None:
 
 def test_copies_are_fetched_once_and_removed(url: str) -> None:
     write(folder_at(url), "a.txt", b"one")
-    with Copies() as copies:
-        (first,) = copies.of([f"{url}/a.txt"])
+    with Fetcher() as copies:
+        (first,) = copies.local_paths([f"{url}/a.txt"])
         assert Path(first).read_bytes() == b"one"
-        assert copies.of([f"{url}/a.txt"]) == [first]
-        copies.of([])
+        assert copies.local_paths([f"{url}/a.txt"]) == [first]
+        copies.local_paths([])
         assert not Path(first).exists()
 
 

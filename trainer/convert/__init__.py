@@ -1,1 +1,1 @@
-"""Checkpoints as others released them: their names, sizes and tokenizers, to this project's form and back."""
+"""Conversion of released checkpoints to this project's format and back: names, sizes and tokenizers."""

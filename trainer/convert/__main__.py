@@ -1,13 +1,13 @@
-"""Brings released checkpoints into this project's form, and models of this form back under a release's names.
+"""Convert released checkpoints to this project's format, or a model in this format back to a release's names.
 
-    python -m trainer.convert weights/Vary-toy models/vary_toy               # evaluate it, or `init: models/vary_toy`
-    python -m trainer.convert weights/sam_vit_b_01ec64.pth models/sam        # a part: `weights: models/sam`
+    python -m trainer.convert weights/Vary-toy models/vary_toy               # for `init: models/vary_toy`
+    python -m trainer.convert weights/sam_vit_b_01ec64.pth models/sam        # a part, for `weights: models/sam`
     python -m trainer.convert weights/opt-125m models/opt --positions 4096   # positions interpolated
     python -m trainer.convert models/vary_toy back --to release              # equal bytes in every tensor
 
-The kind of SRC is told by the names of its tensors: the released Vary-toy, Vary (7B), Vary-tiny and Vary-tiny-600k, the
-original SAM, and Hugging Face folders of CLIP, OPT and Qwen 1.5 or 2 (Qwen's first version too). Pickled files are read
-as tensors only; nothing in them is run.
+SRC is recognised by its tensor names as the released Vary-toy, Vary (7B), Vary-tiny or Vary-tiny-600k, the original
+SAM, or a Hugging Face folder of CLIP, OPT, Qwen 1.5 or 2, or Qwen's first version. Of pickled files only tensors are
+read and no code is run.
 """
 
 from __future__ import annotations
@@ -25,54 +25,59 @@ from varyforge.errors import UserError, command
 def import_released(
     source: Path, folder: Path, *, positions: int | None, tokenizer: Path | None, dry_run: bool = False
 ) -> None:
-    """Shows what was found in a released checkpoint and writes it to `folder` in our form."""
-    found = Import(source, positions=positions, tokenizer_folder=tokenizer)
+    """Print the modules of a released checkpoint and write the checkpoint to `folder` in this project's format."""
+    release = Import(source, positions=positions, tokenizer_folder=tokenizer)
     columns = ("module", "loaded", "missing", "unexpected", "ignored", "random")
-    rows = [(r.module, r.loaded, r.missing, r.unexpected, r.ignored, r.random) for r in found.reports]
-    show_table(f"{source}: {found.kind.title}, tensors", columns, rows)
-    if found.mapped.ignored:
-        say(f"ignored buffers, which the model computes itself: {', '.join(sorted(found.mapped.ignored))}")
-    found.check()
-    if found.kind.language is not None and found.tokenizer is None:
-        warn(f"{source}: has no tokenizer beside it; name a folder that has one with --tokenizer")
+    rows = [(r.module, r.loaded, r.missing, r.unexpected, r.ignored, r.random) for r in release.reports]
+    show_table(f"{source}: {release.kind.title}, tensors", columns, rows)
+    if release.mapped.ignored:
+        say(f"ignored buffers, which the model computes itself: {', '.join(sorted(release.mapped.ignored))}")
+    release.check()
+    if release.kind.language is not None and release.tokenizer is None:
+        warn(f"{source}: has no tokenizer beside it; name a folder with one by --tokenizer")
     if dry_run:
         return
-    found.write(folder)
-    size = sum(math.prod(shape) for shape in found.mapped.shapes.values())
-    say(f"{folder}: {len(found.mapped.shapes)} tensors, {size:,} numbers, {', '.join(found.dtypes)}")
+    release.write(folder)
+    size = sum(math.prod(shape) for shape in release.mapped.shapes.values())
+    say(f"{folder}: {len(release.mapped.shapes)} tensors, {size:,} numbers, {', '.join(release.dtypes)}")
 
 
 def write_released(model: Path, folder: Path) -> None:
-    """Writes a model of ours under the names of its release."""
-    found = Release(model)
-    for line in found.warnings:
+    """Write a model in this project's format under the names of its release."""
+    release = Release(model)
+    for line in release.warnings:
         warn(line)
-    file = found.write(folder)
-    say(f"{file}: {found.kind.title}, {len(found.mapped.pieces)} tensors")
+    file = release.write(folder)
+    say(f"{file}: {release.kind.title}, {len(release.mapped.pieces)} tensors")
     if not (folder / "config.json").is_file():
-        say(f"{folder}: the release's code also wants its config.json and tokenizer there; copy them from the release")
+        say(f"{folder}: the release's code also reads config.json and a tokenizer there; copy both from the release")
 
 
 @command
 def main() -> int:
-    """Parses the command line and converts."""
+    """Parse the command line and convert."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", type=Path, metavar="SRC", help="a file or a folder of weights; with --to, our model")
-    parser.add_argument("folder", type=Path, metavar="DST", help="folder to write; must not exist")
-    parser.add_argument("--to", choices=["release"], help="back to the names of the release")
-    parser.add_argument("--positions", type=int, metavar="N", help="interpolate OPT's table of positions to N")
-    parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="take the tokenizer from there, not from SRC")
-    parser.add_argument("--dry-run", action="store_true", help="show what SRC has and write nothing")
-    given = parser.parse_args()
-    if given.to is not None:
-        if given.positions is not None or given.tokenizer is not None or given.dry_run:
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SRC",
+        help="file or folder of weights; with --to, a model of this project",
+    )
+    parser.add_argument("folder", type=Path, metavar="DST", help="folder to write, which must not exist")
+    parser.add_argument("--to", choices=["release"], help="convert back to the names of the release")
+    parser.add_argument("--positions", type=int, metavar="N", help="interpolate OPT's position embeddings to N")
+    parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="folder of the tokenizer, if not SRC")
+    parser.add_argument("--dry-run", action="store_true", help="print the modules of SRC and write nothing")
+    arguments = parser.parse_args()
+    if arguments.to is not None:
+        if arguments.positions is not None or arguments.tokenizer is not None or arguments.dry_run:
             raise UserError("--positions, --tokenizer and --dry-run are for importing, not for --to release")
-        write_released(given.source, given.folder)
+        write_released(arguments.source, arguments.folder)
     else:
-        options = {"positions": given.positions, "tokenizer": given.tokenizer, "dry_run": given.dry_run}
-        import_released(given.source, given.folder, **options)
+        options = {"positions": arguments.positions, "tokenizer": arguments.tokenizer, "dry_run": arguments.dry_run}
+        import_released(arguments.source, arguments.folder, **options)
     return 0
 
 

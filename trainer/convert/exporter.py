@@ -1,4 +1,4 @@
-"""A model in this project's form → the names of a release, for the release's own code."""
+"""Conversion of a model in this project's format to the names of a release, for the release's own code."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.convert.importer import RELEASE_FILES, RELEASED
 from trainer.convert.mapping import to_released
-from trainer.convert.names import HEAD, KINDS, Kind, kind_of_ours
+from trainer.convert.names import HEAD, KINDS, RELEASE_FILES, RELEASED, Kind, kind_of_ours
 from trainer.convert.parts import parts_of
 from trainer.convert.read import Checkpoint, read_json
 from trainer.convert.write import write_pickle, write_safetensors
@@ -24,21 +23,21 @@ from varyforge.files import atomic_folder
 
 
 class Release:
-    """A model of ours, about to be written under a release's names."""
+    """A model in this project's format that can be written under a release's names."""
 
     def __init__(self, model: Path) -> None:
-        """Reads names and shapes.
+        """Read names and shapes.
 
         Raises:
-            UserError: not a model of ours, or of no form that was released.
+            UserError: the folder is no model in this project's format, or no release has this architecture.
         """
         file = model / EXPORT_FILE
         if not file.is_file():
             raise UserError(f"{file}: no such file; give the folder of a model that was imported or trained here")
         self.model = model
         self.source = Checkpoint(file)
-        before = self.source.metadata.get(RELEASED)
-        self.kind = KINDS[before] if before in KINDS else kind_of_ours(self.source.shapes, str(model))
+        imported = self.source.metadata.get(RELEASED)
+        self.kind = KINDS[imported] if imported in KINDS else kind_of_ours(self.source.shapes, str(model))
         self.mapped = to_released(self.kind, self.source.shapes, str(model))
         if self.mapped.unexpected:
             raise UserError(f"{file}: the {self.kind.title} has no place for {self.mapped.unexpected[0]}")
@@ -50,10 +49,10 @@ class Release:
             self.warnings = [f"{model}: {line}" for line in lines]
 
     def write(self, folder: Path) -> Path:
-        """Writes the release's file of weights and what lay beside it; returns that file's path.
+        """Write the release's file of weights and its other small files, and return the path of the weights.
 
         Raises:
-            UserError: there is something already.
+            UserError: `folder` exists.
         """
         with atomic_folder(folder) as temp:
             if self.kind.file.endswith(".pth"):
@@ -66,7 +65,7 @@ class Release:
         return folder / self.kind.file
 
     def _numbers(self, settings: ModelSettings) -> Iterator[str]:
-        """A line for each part of which the release's code, with its config.json, would compute something else."""
+        """Yield a warning per part that the release's code, with its config.json, would compute differently."""
         config, shapes = self._release_config(), self.source.shapes
         tied = HEAD not in shapes
         release = parts_of(self.kind, shapes, config, tied=tied, source=str(self.model))
@@ -75,12 +74,12 @@ class Release:
         for name, part in settings.vision.items():
             parts[f"encoder {name}"] = (part.config, release.vision[name].config)
         for name, (ours, theirs) in parts.items():
-            keys = [key for key in sorted(ours | theirs) if not re.search(_NO_SAY, key)]
-            if said := _differences({key: theirs.get(key) for key in keys}, ours):
-                yield f"{name}: the {self.kind.title} computes otherwise unless its config.json says so: {said}"
+            keys = [key for key in sorted(ours | theirs) if not re.search(_NO_EFFECT, key)]
+            if changes := _differences({key: theirs.get(key) for key in keys}, ours):
+                yield f"{name}: the {self.kind.title} computes otherwise unless its config.json says so: {changes}"
 
     def _conversations(self, settings: ModelSettings) -> Iterator[str]:
-        """Lines on texts that the release's code would write or number otherwise."""
+        """Yield warnings about texts that the release's code would format or tokenise differently."""
         template, release = settings.language.template, self.kind.template
         if template != release:
             yield f"conversations were written as {template}, the {self.kind.title}'s code writes them as {release}"
@@ -98,32 +97,32 @@ class Release:
         return read_json(file) if file.is_file() else {}
 
 
-_NO_SAY = r"^initializer_|dropout|_token_id$|^use_cache$|^projection_dim$|^max_window_layers$|^layer_types$"
-"""Keys of a part's configuration that say nothing of what it computes when it is used."""
+_NO_EFFECT = r"^initializer_|dropout|_token_id$|^use_cache$|^projection_dim$|^max_window_layers$|^layer_types$"
+"""Keys of a part's configuration that have no effect on its outputs in inference."""
 
 
 def _check_parts(kind: Kind, settings: ModelSettings, model: Path) -> None:
-    """Refuses a model with the release's names that the release's code would join in another way."""
-    found = [(name, part.type) for name, part in settings.vision.items()]
-    wanted = list(kind.vision.items())
-    if found != wanted:
+    """Refuse a model with the release's tensor names whose parts the release's code would join differently."""
+    encoders = [(name, part.type) for name, part in settings.vision.items()]
+    expected = list(kind.vision.items())
+    if encoders != expected:
         raise UserError(
-            f"{model / 'recipe.yaml'}: model.vision: found {_listed(found)}, expected {_listed(wanted)} in this order "
-            f"for the {kind.title}"
+            f"{model / 'recipe.yaml'}: model.vision: found {_listed(encoders)}, expected {_listed(expected)} "
+            f"in this order for the {kind.title}"
         )
     plain = [part.connector.type == "linear" for part in settings.vision.values()]
     if not all(plain) or settings.fusion != "channel" or settings.projector or settings.tiling:
         raise UserError(
             f"{model / 'recipe.yaml'}: the {kind.title} has a linear connector for each encoder, fusion channel, no "
-            "projector and no tiling; this model has not"
+            "projector and no tiling; this model differs"
         )
 
 
 def _images(kind: Kind, model: Path) -> Iterator[str]:
-    """A line for each encoder that the release's code would show other images than it was trained with."""
+    """Yield a warning per encoder whose images the release's code would preprocess differently."""
     for name, how in preprocess_of_export(str(model)).items():
-        if said := _differences(kind.preprocess[name], how.as_settings()):
-            yield f"encoder {name}: the {kind.title}'s code makes its images otherwise: {said}"
+        if changes := _differences(kind.preprocess[name], how.as_settings()):
+            yield f"encoder {name}: the {kind.title}'s code makes its images otherwise: {changes}"
 
 
 def _differences(release: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
@@ -132,7 +131,7 @@ def _differences(release: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
 
 
 def _alike(value: Any) -> Any:
-    """Pillow's own bicubic filter and ours, which differs from it by 2 of 255 levels at most, as one."""
+    """Make Pillow's bicubic filter equal to the trainer's, which differs by at most 2 of 255 levels."""
     return value.removeprefix("pillow_") if isinstance(value, str) else value
 
 

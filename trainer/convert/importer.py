@@ -1,10 +1,10 @@
-"""A released checkpoint → the form that `trainer.exported.export_model` writes, or a part of it.
+"""Conversion of a released checkpoint to the format of `trainer.exported.export_model`, or to a part of this format.
 
-DST/model.safetensors   tensors under our names, in the types and with the bytes that they have in the source
-DST/recipe.yaml         of a whole model: what assembles it, and a stage that goes on from it
-DST/part.yaml           of a part: what a recipe says of it (`base: DST/part.yaml` there)
-DST/tokenizer/          where the source has one
-DST/release/            the source's other small files, for the way back
+DST/model.safetensors   tensors under this project's names, with the source's types and bytes
+DST/recipe.yaml         for a whole model: the recipe that assembles the model, and of a stage that continues from it
+DST/part.yaml           for a part: its settings for a recipe (`base: DST/part.yaml` there)
+DST/tokenizer/          the source's tokenizer, if there is one
+DST/release/            the source's other small files, for the conversion back
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from trainer.convert import tokenizer
 from trainer.convert.mapping import to_ours
-from trainer.convert.names import EMBEDDING, kind_of
+from trainer.convert.names import EMBEDDING, RELEASE_FILES, RELEASED, kind_of
 from trainer.convert.parts import parts_of
 from trainer.convert.read import Checkpoint
+from trainer.convert.tokenizer import released_tokenizer
 from trainer.convert.write import write_safetensors
 from trainer.model.positions import OPT_OFFSET, stretch_positions
 from trainer.model.weights import export_header, part_of
@@ -31,38 +31,36 @@ from varyforge.config import to_yaml
 from varyforge.errors import UserError
 from varyforge.files import atomic_folder, write_text
 
-RELEASED = "released"
-"""Key in the metadata of an imported model's file: the kind of checkpoint that it was."""
-RELEASE_FILES = "release"
-"""Folder in an imported model: what else lay beside the weights."""
-
 _POSITIONS = "model.decoder.embed_positions.weight"
-_KEPT = (".json", ".tiktoken", ".txt")
-_KEPT_BYTES = 64 << 20
+_SMALL_FILES = (".json", ".tiktoken", ".txt")
+_SMALL_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleReport:
-    """How many tensors of a module there are of each sort."""
+    """The number of tensors of a module by kind."""
 
     module: str
     loaded: int
     missing: int
     unexpected: int
-    ignored: int  # stale buffers, or a module that nothing here has
-    random: int  # that the source may lack; they are drawn when the model is built
+    ignored: int  # obsolete buffers, or a module that this project does not have
+    random: int  # optional in the source; drawn at random when the model is built
 
 
 class Import:
-    """A released checkpoint, looked at and not yet written."""
+    """A released checkpoint that has been inspected and can be written in this project's format."""
 
     def __init__(self, source: Path, *, positions: int | None = None, tokenizer_folder: Path | None = None) -> None:
-        """Reads names and shapes; contents only of tensors that must be equal, or that are interpolated.
+        """Read names and shapes, and the content of tensors that must be equal or are interpolated.
 
-        `positions`: stretch OPT's table to so many. `tokenizer_folder`: in place of the source's own.
+        Args:
+            source: file or folder of weights.
+            positions: number of positions to which OPT's table is interpolated.
+            tokenizer_folder: folder of the tokenizer, if not the source's.
 
         Raises:
-            UserError: not a checkpoint of a known kind, or it contradicts itself.
+            UserError: the checkpoint is of no known kind, or contradicts itself.
         """
         self.source = Checkpoint(source)
         self.kind = kind_of(self.source.shapes, str(source))
@@ -73,17 +71,17 @@ class Import:
         self.mapped = to_ours(self.kind, self.source.shapes, tied=tied, source=str(source))
         self._check_tie()
         self.parts = parts_of(self.kind, self.mapped.shapes, self.source.config, tied=tied, source=str(source))
-        self.tokenizer = tokenizer.load(tokenizer_folder or self.source.folder) if self.kind.language else None
+        self.tokenizer = released_tokenizer(tokenizer_folder or self.source.folder) if self.kind.language else None
 
     @property
     def reports(self) -> list[ModuleReport]:
-        """One row per module."""
-        found, expected = self.mapped.pieces.keys(), self.parts.shapes.keys()
-        absent, optional = expected - found, set(self.kind.may_miss)
+        """The number of tensors by kind, one row per module."""
+        present, expected = self.mapped.pieces.keys(), self.parts.shapes.keys()
+        absent, optional = expected - present, set(self.kind.may_miss)
         columns = {
-            "loaded": Counter(map(part_of, found & expected)),
+            "loaded": Counter(map(part_of, present & expected)),
             "missing": Counter(map(part_of, absent - optional)),
-            "unexpected": Counter(map(part_of, [*(found - expected), *self.mapped.unexpected])),
+            "unexpected": Counter(map(part_of, [*(present - expected), *self.mapped.unexpected])),
             "ignored": Counter(map(self._part_of_buffer, self.mapped.ignored)) + self.mapped.dropped,
             "random": Counter(map(part_of, absent & optional)),
         }
@@ -92,18 +90,18 @@ class Import:
 
     @property
     def dtypes(self) -> list[str]:
-        """Types of the tensors that are taken, by safetensors' names."""
+        """The types of the tensors that are imported, by safetensors' names."""
         return sorted({self.source.dtypes[piece.name] for pieces in self.mapped.pieces.values() for piece in pieces})
 
     def check(self) -> None:
-        """UserError when the source is not whole, is not of one model, or does not fit its tokenizer."""
-        found, expected = self.mapped.pieces.keys(), self.parts.shapes.keys()
-        if missing := expected - found - set(self.kind.may_miss):
+        """Raise UserError if the source is incomplete, is not of one model, or does not fit its tokenizer."""
+        present, expected = self.mapped.pieces.keys(), self.parts.shapes.keys()
+        if missing := expected - present - set(self.kind.may_miss):
             raise UserError(
                 f"{self.source.path}: lacks {len(missing)} tensors of the {self.kind.title}: "
                 f"{self._released(missing)}; a part is taken whole or not at all"
             )
-        if unexpected := [*(found - expected), *self.mapped.unexpected]:
+        if unexpected := [*(present - expected), *self.mapped.unexpected]:
             raise UserError(
                 f"{self.source.path}: has {len(unexpected)} tensors that the {self.kind.title} of these sizes does not "
                 f"have: {self._released(unexpected)}; without them it would compute something else"
@@ -118,10 +116,10 @@ class Import:
                 )
 
     def write(self, folder: Path) -> None:
-        """Writes everything to a new folder, whole or not at all.
+        """Write everything to a new folder, which is complete or does not exist.
 
         Raises:
-            UserError: `check` says so, or there is something already.
+            UserError: `check` raises it, or `folder` exists.
         """
         self.check()
         metadata = {"format": "pt", RELEASED: self.kind.name, **export_header(self.parts.preprocess)}
@@ -132,8 +130,8 @@ class Import:
             if self.kind.whole:
                 write_text(temp / "recipe.yaml", to_yaml(self.parts.recipe(folder)))
             else:
-                said = self.parts.fragment(folder, tokenizer=self.tokenizer is not None)
-                write_text(temp / "part.yaml", said)
+                text = self.parts.fragment(folder, tokenizer=self.tokenizer is not None)
+                write_text(temp / "part.yaml", text)
             self._keep_small_files(temp / RELEASE_FILES)
 
     def _stretch(self, positions: int) -> None:
@@ -161,25 +159,25 @@ class Import:
 
     def _check_shapes(self) -> None:
         for name, expected in self.parts.shapes.items():
-            found = self.mapped.shapes.get(name, expected)
-            if found != expected:
+            shape = self.mapped.shapes.get(name, expected)
+            if shape != expected:
                 pieces = ", ".join(piece.name for piece in self.mapped.pieces[name])
                 raise UserError(
-                    f"{self.source.path}: {pieces} has shape {found} as {name}, expected {expected} beside the others"
+                    f"{self.source.path}: {pieces} has shape {shape} as {name}, expected {expected} beside the others"
                 )
 
     def _keep_small_files(self, folder: Path) -> None:
         if not self.source.path.is_dir():
             return
-        kept = [
+        files = [
             file
             for file in sorted(self.source.path.iterdir())
-            if file.suffix in _KEPT and not file.name.endswith(".index.json")
-            if file.is_file() and file.stat().st_size <= _KEPT_BYTES
+            if file.suffix in _SMALL_FILES and not file.name.endswith(".index.json")
+            if file.is_file() and file.stat().st_size <= _SMALL_BYTES
         ]
-        if kept:
+        if files:
             folder.mkdir()
-        for file in kept:
+        for file in files:
             shutil.copyfile(file, folder / file.name)
         if self.positions is not None and self.source.config:
             config = {**self.source.config, "max_position_embeddings": self.positions}
@@ -190,6 +188,6 @@ class Import:
         return part_of(ours[0]) if ours else "language"
 
     def _released(self, names: Iterable[str]) -> str:
-        """The first of our names as the release calls them."""
+        """Return the release's names of the first three of `names`."""
         known = [self.kind.to_released(name) or name for name in sorted(names)]
         return ", ".join(known[:3]) + (", …" if len(known) > 3 else "")

@@ -1,4 +1,4 @@
-"""Names and shapes of one form of a checkpoint → those of the other. Looks at no tensor's content."""
+"""Mapping of tensor names and shapes between a release and this project. No tensor's content is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from varyforge.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A tensor of the source, or some of its rows."""
+    """A tensor of the source or a range of its rows."""
 
     name: str
     rows: tuple[int, int] | None = None  # from, to; None: all
@@ -21,21 +21,21 @@ class Piece:
 
 @dataclass(slots=True)
 class Mapped:
-    """What becomes of a source's tensors."""
+    """The target of every tensor of a source."""
 
-    pieces: dict[str, tuple[Piece, ...]] = field(default_factory=dict)  # target → what it is, stacked
+    pieces: dict[str, tuple[Piece, ...]] = field(default_factory=dict)  # target → source pieces to stack
     shapes: dict[str, Shape] = field(default_factory=dict)  # of the targets
-    equal: tuple[str, str] | None = None  # two names of the source that must hold the same, as only one is kept
-    ignored: list[str] = field(default_factory=list)  # stale buffers
+    equal: tuple[str, str] | None = None  # two source tensors that must be equal, because one is dropped
+    ignored: list[str] = field(default_factory=list)  # obsolete buffers
     dropped: Counter[str] = field(default_factory=Counter)  # module → tensors
     unexpected: list[str] = field(default_factory=list)  # names that no rule knows
 
 
 def to_ours(kind: Kind, shapes: Mapping[str, Shape], *, tied: bool, source: str) -> Mapped:
-    """A released checkpoint in this project's names; a tied output layer once, as the embeddings.
+    """Map a released checkpoint to this project's names. A tied output layer is mapped once, as the embeddings.
 
     Raises:
-        UserError: a stacked tensor cannot be taken apart.
+        UserError: a stacked tensor cannot be split.
     """
     mapped = Mapped()
     for name, shape in shapes.items():
@@ -48,7 +48,7 @@ def to_ours(kind: Kind, shapes: Mapping[str, Shape], *, tied: bool, source: str)
         elif ours is None:
             mapped.unexpected.append(name)
         else:
-            _take_apart(mapped, name, shape, ours, source)
+            _split(mapped, name, shape, ours, source)
     if tied and kind.language is not None and HEAD in mapped.pieces:
         embedding, (head,) = EMBEDDING[kind.language], mapped.pieces.pop(HEAD)
         shape = mapped.shapes.pop(HEAD)
@@ -60,10 +60,10 @@ def to_ours(kind: Kind, shapes: Mapping[str, Shape], *, tied: bool, source: str)
 
 
 def to_released(kind: Kind, shapes: Mapping[str, Shape], source: str) -> Mapped:
-    """A model of ours in the names of a release; a tied output layer under both of its names.
+    """Map a model of this project to the names of a release. A tied output layer is mapped to both of its names.
 
     Raises:
-        UserError: a tensor that the release stacks is missing or of another shape than those beside it.
+        UserError: of the tensors that the release stacks, one is missing or differs in shape from the others.
     """
     mapped = Mapped()
     for name in shapes:
@@ -75,8 +75,8 @@ def to_released(kind: Kind, shapes: Mapping[str, Shape], source: str) -> Mapped:
             if missing := [part for part in ours if part not in shapes]:
                 raise UserError(f"{source}: lacks {missing[0]}, a part of the release's {released}")
             if len({shapes[part] for part in ours}) > 1:
-                found = ", ".join(f"{part} {shapes[part]}" for part in ours)
-                raise UserError(f"{source}: the release's {released} is parts of one shape, found {found}")
+                text = ", ".join(f"{part} {shapes[part]}" for part in ours)
+                raise UserError(f"{source}: the release's {released} is parts of one shape, found {text}")
             mapped.pieces[released] = tuple(Piece(part) for part in ours)
             mapped.shapes[released] = _stacked([shapes[part] for part in ours])
     head = kind.to_released(HEAD)
@@ -92,7 +92,7 @@ def _stacked(shapes: Sequence[Shape]) -> Shape:
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
-def _take_apart(mapped: Mapped, name: str, shape: Shape, ours: tuple[str, ...], source: str) -> None:
+def _split(mapped: Mapped, name: str, shape: Shape, ours: tuple[str, ...], source: str) -> None:
     if len(ours) == 1:
         mapped.pieces[ours[0]], mapped.shapes[ours[0]] = (Piece(name),), shape
         return

@@ -1,7 +1,7 @@
-"""Which released tensor is which of ours: one table per kind of checkpoint, read in both directions.
+"""Tables of tensor names, one per kind of released checkpoint, for both directions of the conversion.
 
-A rule's released tensor is one of ours, or several of ours stacked along dimension 0. In the patterns `{i}` stands for
-a layer's number and `*` for whatever follows; they are filled in order on the other side.
+A rule maps a released tensor to one tensor of this project, or to several that are stacked along dimension 0. In the
+patterns `{i}` matches a layer's number and `*` any text. Both matches are filled in on the other side in order.
 
 Sources: https://github.com/Ucas-HaoranWei/Vary-toy (Vary-toy, Vary-tiny, and Vary's 7B under the same names),
 https://github.com/Ucas-HaoranWei/Vary-tiny-600k, https://github.com/facebookresearch/segment-anything,
@@ -19,32 +19,37 @@ from trainer.images.preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGEN
 from trainer.model.weights import part_of
 from varyforge.errors import UserError
 
+RELEASED = "released"
+"""Key in the metadata of an imported model's file, with the name of the checkpoint's `Kind`."""
+RELEASE_FILES = "release"
+"""Folder in an imported model with the other small files of the release."""
+
 EMBEDDING = {
     "opt": "language.model.model.decoder.embed_tokens.weight",
     "qwen2": "language.model.model.embed_tokens.weight",
 }
 HEAD = "language.model.lm_head.weight"
-"""Our names of the two tensors that may be tied; the embedding's by type of language model."""
+"""This project's names of the two tensors that may be tied: EMBEDDING by type of language model, and HEAD."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A released tensor and what it is here."""
+    """A released tensor and its counterpart in this project."""
 
     released: str
-    ours: tuple[str, ...]  # several: the released tensor is these, stacked
+    ours: tuple[str, ...]  # several are stacked in the released tensor
 
     def to_ours(self, name: str) -> tuple[str, ...] | None:
-        """Our names for a released one; None if the rule is not about it."""
-        found = matching(self.released, name)
-        return None if found is None else tuple(_filled(ours, found) for ours in self.ours)
+        """Return this project's names for a released name, or None if the rule does not match."""
+        values = matching(self.released, name)
+        return None if values is None else tuple(_filled(ours, values) for ours in self.ours)
 
     def to_released(self, name: str) -> str | None:
-        """The released name that holds a tensor of ours; None if the rule is not about it."""
+        """Return the released name for a name of this project, or None if the rule does not match."""
         for ours in self.ours:
-            found = matching(ours, name)
-            if found is not None:
-                return _filled(self.released, found)
+            values = matching(ours, name)
+            if values is not None:
+                return _filled(self.released, values)
         return None
 
 
@@ -53,41 +58,41 @@ class Kind:
     """A kind of released checkpoint."""
 
     name: str
-    title: str  # for people
-    marks: tuple[str, ...]  # released names that tell it from the others below it in the table
+    title: str  # for messages
+    marks: tuple[str, ...]  # released names that distinguish it from later kinds in the table
     rules: tuple[Rule, ...]
-    vision: Mapping[str, str] = field(default_factory=dict)  # our encoders in order of concatenation: name → type
+    vision: Mapping[str, str] = field(default_factory=dict)  # encoder name → type, in order of concatenation
     language: Literal["opt", "qwen2"] | None = None
-    qwen_v1: bool = False  # its config.json is that of Qwen's own code, not of transformers
-    tied: bool = False  # input embeddings are the output layer's, unless config.json says otherwise
-    template: str | None = None  # of a whole model's conversations
-    image_ids: tuple[int, int, int] | None = None  # of <img>, </img>, <imgpad>, where its code has them as numbers
-    preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a whole model's encoders, by name
-    ignored: tuple[str, ...] = ()  # buffers of older files; the model computes them itself
-    dropped: Mapping[str, str] = field(default_factory=dict)  # pattern → a module that nothing here has
-    may_miss: tuple[str, ...] = ()  # our tensors that it does not have
-    file: str = "model.safetensors"  # that its own code reads; .pth: pickled
-    key: str | None = None  # of a pickled file, under which the tensors are
+    qwen_v1: bool = False  # config.json has the keys of Qwen's own code
+    tied: bool = False  # default of config.json's tie_word_embeddings
+    template: str | None = None  # chat template of a whole model
+    image_ids: tuple[int, int, int] | None = None  # of <img>, </img>, <imgpad>, if its code has fixed ids
+    preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a whole model, by encoder
+    ignored: tuple[str, ...] = ()  # buffers of older files, which the model computes itself
+    dropped: Mapping[str, str] = field(default_factory=dict)  # pattern → module that this project does not have
+    may_miss: tuple[str, ...] = ()  # tensors of this project that it may lack
+    file: str = "model.safetensors"  # name of its own file; .pth: pickled
+    key: str | None = None  # key of the tensors in a pickled file
 
     @property
     def whole(self) -> bool:
-        """Whether it is a whole vision-language model and not a part of one."""
+        """Whether the checkpoint is a whole vision-language model."""
         return bool(self.vision) and self.language is not None
 
     def to_ours(self, name: str) -> tuple[str, ...] | None:
-        """Our names for a released tensor, which is these stacked along dimension 0; None: it has none."""
+        """Return this project's names for a released tensor, in the order of stacking along dimension 0, or None."""
         return next((ours for rule in self.rules if (ours := rule.to_ours(name))), None)
 
     def to_released(self, name: str) -> str | None:
-        """The released tensor that ours is, or is a part of; None: it has none."""
+        """Return the name of the released tensor that is or contains a tensor of this project, or None."""
         return next((released for rule in self.rules if (released := rule.to_released(name))), None)
 
 
 def matching(pattern: str, name: str) -> tuple[str, ...] | None:
-    """What stands in `name` for each `{i}` and `*` of the pattern, None if the two do not match."""
+    """Return the texts in `name` that match each `{i}` and `*` of the pattern, or None if `name` does not match."""
     expression = re.escape(pattern).replace(r"\{i\}", r"(\d+)").replace(r"\*", "(.+)")
-    found = re.fullmatch(expression, name)
-    return None if found is None else found.groups()
+    match = re.fullmatch(expression, name)
+    return None if match is None else match.groups()
 
 
 def _filled(pattern: str, values: Iterable[str]) -> str:
@@ -100,7 +105,7 @@ def _same(released: str, ours: str) -> Rule:
 
 
 def _qwen_v1_rules() -> tuple[Rule, ...]:
-    """Qwen's own code → transformers' Qwen2. The MLP is `c_proj(w1(x) * silu(w2(x)))`: w2 is the gate."""
+    """Map Qwen's own code to transformers' Qwen2. In the MLP `c_proj(w1(x) * silu(w2(x)))` w2 is the gate."""
     layer, ours = "transformer.h.{i}.", "language.model.model.layers.{i}."
     projections = tuple(f"{ours}self_attn.{name}_proj." for name in "qkv")
     return (
@@ -119,16 +124,16 @@ def _qwen_v1_rules() -> tuple[Rule, ...]:
 
 
 _QWEN_V1_IGNORED = (
-    "transformer.h.{i}.attn.bias",  # a causal mask of 64 MiB per layer
+    "transformer.h.{i}.attn.bias",  # causal mask, 64 MiB per layer
     "transformer.h.{i}.attn.masked_bias",
     "transformer.h.{i}.attn.rotary_emb.inv_freq",
     "transformer.rotary_emb.inv_freq",
 )
 _CLIP_IGNORED = "vision_model.embeddings.position_ids"  # stored by transformers before 4.31
 _HEAD = Rule("lm_head.weight", (HEAD,))
-_CONVOLUTIONS = ("encoders.vary.net_2.weight", "encoders.vary.net_3.weight")  # Vary's own, behind SAM's neck
+_CONVOLUTIONS = ("encoders.vary.net_2.weight", "encoders.vary.net_3.weight")  # added by Vary after SAM's neck
 
-# How the releases make pixels; Vary-tiny's encoder moved into Vary-toy sees others than it was trained with.
+# The releases' preprocessing. In Vary-toy, Vary-tiny's encoder gets other pixels than in its own training.
 _AS_CLIP = {"fit": "stretch", "resample": "pillow_bicubic", "mean": [*CLIP_MEAN], "std": [*CLIP_STD]}
 _AS_IMAGENET = {"fit": "stretch", "resample": "opencv_bilinear", "mean": [*IMAGENET_MEAN], "std": [*IMAGENET_STD]}
 
@@ -256,26 +261,26 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in _TABLE}
 
 
 def kind_of(names: Collection[str], source: str) -> Kind:
-    """The kind of a released checkpoint, by its tensors' names.
+    """Return the kind of a released checkpoint with these tensor names.
 
     Raises:
-        UserError: it is none that this project knows.
+        UserError: this project does not know such a checkpoint.
     """
     for kind in KINDS.values():
         if all(mark in names for mark in kind.marks):
             return kind
     if any(name.startswith(("encoders.", "language.model.")) for name in names):
-        raise UserError(f"{source}: a model in this project's form already; --to release gives it a release's names")
+        raise UserError(f"{source}: a model in this project's format already; --to release gives it a release's names")
     known = ", ".join(kind.title for kind in KINDS.values())
     some = ", ".join(sorted(names)[:3]) or "no tensor at all"
     raise UserError(f"{source}: of no known kind ({known}); it has {some}{', …' if len(names) > 3 else ''}")
 
 
 def kind_of_ours(names: Collection[str], source: str) -> Kind:
-    """The released kind that has a place for every tensor of a model of ours.
+    """Return the first kind with a released name for every tensor of a model of this project.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such kind.
     """
     for kind in KINDS.values():
         released = {kind.to_released(name) for name in names}

@@ -1,4 +1,4 @@
-"""The parts of a released checkpoint as a recipe states them, and the tensors that these parts have."""
+"""The parts of a released checkpoint: their settings in a recipe, and the shapes of their tensors."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from trainer.settings import (
 )
 from varyforge.errors import UserError
 
-_LENGTH = 4096  # tokens of a sample in the releases' own training
-_ATTENTION = EngineSettings(global_batch_size=1).attention  # no say in names and shapes
+_LENGTH = 4096  # tokens of a sample in the releases' training
+_ATTENTION = EngineSettings(global_batch_size=1).attention  # no effect on names and shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a checkpoint is made of."""
+    """The parts of a checkpoint."""
 
     vision: dict[str, EncoderSettings]  # in the order of concatenation
     language: LanguageSettings | None
-    shapes: dict[str, Shape]  # of all tensors, a tied output layer left out
-    preprocess: dict[str, ImagePreprocess]  # of the encoders that the release trained with its own
+    shapes: dict[str, Shape]  # of all tensors except a tied output layer
+    preprocess: dict[str, ImagePreprocess]  # of the encoders for which the release has its own
 
     def recipe(self, folder: Path) -> Recipe:
-        """A stage that goes on from the model in `folder`, as its release was trained; `data` is still to be named."""
+        """Return a recipe that continues the release's training from `folder`; the user fills in the data set."""
         assert self.language is not None
         language = replace(self.language, tokenizer=str(folder / "tokenizer"))
         positions = int(language.config["max_position_embeddings"])
@@ -59,42 +59,42 @@ class Parts:
         )
 
     def fragment(self, folder: Path, *, tokenizer: bool) -> str:
-        """The YAML of the one part there is, for a recipe's `base:`, with its weights in `folder`."""
+        """Return the checkpoint's only part as YAML for a recipe's `base:`, with weights in `folder`."""
         part = self.language or next(iter(self.vision.values()))
-        said = {"type": part.type, "weights": str(folder), "config": part.config}
+        settings = {"type": part.type, "weights": str(folder), "config": part.config}
         if tokenizer:
-            said["tokenizer"] = str(folder / "tokenizer")
-        text: str = yaml.safe_dump(said, sort_keys=False)
+            settings["tokenizer"] = str(folder / "tokenizer")
+        text: str = yaml.safe_dump(settings, sort_keys=False)
         return text
 
 
 def parts_of(kind: Kind, shapes: Mapping[str, Shape], config: Mapping[str, Any], *, tied: bool, source: str) -> Parts:
-    """The parts of a checkpoint from the shapes it has under our names and from its config.json.
+    """Infer the parts of a checkpoint from its shapes under this project's names and its config.json.
 
     Raises:
-        UserError: a tensor that tells a size is missing, or the sizes make no model.
+        UserError: a tensor that determines a size is missing, or the sizes do not form a model.
     """
     vision = {}
     for name, family in kind.vision.items():
         part = sizes.Part(shapes, f"encoders.{name}.", source)
-        found = sizes.sam(part) if family == "sam" else sizes.clip(part, config)
-        # As the releases train: Vary-toy's pair stands still, Vary-tiny is there to train its encoder.
+        inferred = sizes.sam(part) if family == "sam" else sizes.clip(part, config)
+        # As in the releases' training: Vary-toy's two encoders are frozen, Vary-tiny's encoder trains.
         frozen, preprocess = len(kind.vision) > 1, dict(kind.preprocess.get(name, {}))
-        vision[name] = EncoderSettings(type=family, config=found, frozen=frozen, preprocess=preprocess)
+        vision[name] = EncoderSettings(type=family, config=inferred, frozen=frozen, preprocess=preprocess)
     language = None
     if kind.language is not None:
         infer = {"opt": sizes.opt, "qwen2": sizes.qwen2}[kind.language]
-        found = {**infer(sizes.Part(shapes, "language.", source), config, kind), "tie_word_embeddings": tied}
-        language = LanguageSettings(type=kind.language, tokenizer="-", template=kind.template or "-", config=found)
+        inferred = {**infer(sizes.Part(shapes, "language.", source), config, kind), "tie_word_embeddings": tied}
+        language = LanguageSettings(type=kind.language, tokenizer="-", template=kind.template or "-", config=inferred)
     return _built(vision, language, tied)
 
 
 def _built(vision: dict[str, EncoderSettings], language: LanguageSettings | None, tied: bool) -> Parts:
-    """Builds the parts without memory: their whole configuration, and every tensor's name and shape."""
+    """Build the parts on the meta device to get their whole configuration and every tensor's name and shape."""
     try:
         with torch.device("meta"):
             modules = _whole(vision, language) if vision and language is not None else _alone(vision, language)
-    except (TypeError, ArithmeticError, LookupError) as error:  # a value of config.json that transformers believed
+    except (TypeError, ArithmeticError, LookupError) as error:  # a value of config.json that transformers did not check
         raise UserError(f"config.json: makes no model: {' '.join(str(error).split())}") from error
     shapes = {
         f"{prefix}.{name}": tuple(tensor.shape)
@@ -103,7 +103,7 @@ def _built(vision: dict[str, EncoderSettings], language: LanguageSettings | None
     }
     if tied:
         shapes.pop(HEAD, None)
-    parts = cast(dict[str, Any], modules)  # encoders and language models, which know more than a module
+    parts = cast(dict[str, Any], modules)  # encoders and language models, which have more methods than nn.Module
     return Parts(
         vision={n: replace(part, config=parts[f"encoders.{n}"].configuration()) for n, part in vision.items()},
         language=None if language is None else replace(language, config=parts["language"].configuration()),
@@ -125,10 +125,10 @@ def _whole(vision: dict[str, EncoderSettings], language: LanguageSettings) -> di
 
 
 def _alone(vision: dict[str, EncoderSettings], language: LanguageSettings | None) -> dict[str, nn.Module]:
-    made: dict[str, nn.Module] = {}
+    parts: dict[str, nn.Module] = {}
     for name, encoder in vision.items():
-        made[f"encoders.{name}"], _ = ENCODERS[encoder.type].build(encoder.config, None, _ATTENTION)
+        parts[f"encoders.{name}"], _ = ENCODERS[encoder.type].build(encoder.config, None, _ATTENTION)
     if language is not None:
         family, rows = LANGUAGE_MODELS[language.type], int(language.config["vocab_size"])
-        made["language"], _ = family.build(language.config, None, _ATTENTION, vocabulary=rows)
-    return made
+        parts["language"], _ = family.build(language.config, None, _ATTENTION, vocabulary=rows)
+    return parts

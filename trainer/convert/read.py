@@ -1,4 +1,4 @@
-"""Released checkpoints opened lazily: names, shapes and types at once, a tensor's bytes when it is asked for."""
+"""Lazy reading of released checkpoints: names, shapes and types on opening, a tensor's bytes on request."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Shape = tuple[int, ...]
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-_WRAPPERS = ("model", "state_dict")  # keys under which a training run's file has the model's tensors
+_WRAPPERS = ("model", "state_dict")  # keys of the model's tensors in a training run's file
 
 
 class Checkpoint:
-    """The tensors of a file or a folder, and the config.json beside them. Nothing in it is executed.
+    """The tensors of a file or folder and its config.json. No code in the files is executed.
 
-    Pages of the files are mapped and not copied: the kernel drops them when memory is wanted.
+    Files are mapped, not copied, so the kernel can drop their pages when memory is short.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads names, shapes and types.
+        """Read names, shapes and types.
 
         Raises:
-            UserError: nothing there, a shard is missing, or a file cannot be read.
+            UserError: the path has no checkpoint, a shard is missing, or a file cannot be read.
         """
         self.path = path
         self.folder = path if path.is_dir() else path.parent
@@ -46,24 +46,24 @@ class Checkpoint:
         self._read: dict[str, Callable[[], Tensor]] = {}
         names: dict[str, Path] = {}
         for file, expected in _files(path).items():
-            found = set(self._open(file))
-            if missing := sorted(expected - found):
+            stored = set(self._open(file))
+            if missing := sorted(expected - stored):
                 raise UserError(f"{file}: lacks {missing[0]}, which the index says it has; fetch the file again")
-            if twice := sorted(found & names.keys()):
+            if twice := sorted(stored & names.keys()):
                 raise UserError(f"{file}: {twice[0]} is in {names[twice[0]].name} too; expected each tensor once")
-            names.update(dict.fromkeys(found, file))
+            names.update(dict.fromkeys(stored, file))
 
     def read(self, name: str) -> Tensor:
-        """A tensor as it is stored, contiguous."""
+        """Return a tensor in its stored type, contiguous."""
         return self._read[name]().contiguous()
 
     def put(self, name: str, tensor: Tensor) -> None:
-        """From now on `name` is `tensor`, whatever the file has."""
+        """Replace or add a tensor. The file stays unchanged."""
         self.shapes[name], self.dtypes[name] = tuple(tensor.shape), dtype_name(tensor.dtype)
         self._read[name] = lambda: tensor
 
     def _open(self, file: Path) -> list[str]:
-        """Adds the tensors of a file; returns their names. Safetensors are told by their content, too."""
+        """Add the tensors of a file and return their names. Safetensors are recognised by content or suffix."""
         check_fetched(file)
         with open(file, "rb") as content:
             is_safetensors = content.read(9)[8:] == b"{" or file.suffix == ".safetensors"
@@ -94,14 +94,14 @@ class Checkpoint:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """What a type is called in the header of a safetensors file."""
-    made = save({"": torch.empty(0, dtype=dtype)})
-    header = json.loads(made[8 : 8 + int.from_bytes(made[:8], "little")])
+    """Return a type's name in the header of a safetensors file, e.g. "BF16"."""
+    content = save({"": torch.empty(0, dtype=dtype)})
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return cast(str, header[""]["dtype"])
 
 
 def _files(path: Path) -> dict[Path, set[str]]:
-    """The files that make up a checkpoint, and the names that its index says each has."""
+    """Return the files of a checkpoint, each with the tensor names that its index lists."""
     if path.is_file():
         return {path: set()}
     if not path.is_dir():
@@ -112,13 +112,13 @@ def _files(path: Path) -> dict[Path, set[str]]:
     for name in _SINGLE:
         if (path / name).is_file():
             return {path / name: set()}
-    found = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
+    files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
         raise UserError(
             f"{path}: expected {' or '.join(_SINGLE)}, their index, or a single file of weights; found {names}"
         )
-    return {found[0]: set()}
+    return {files[0]: set()}
 
 
 def _shards(index: Path) -> dict[Path, set[str]]:
@@ -137,12 +137,12 @@ def _shards(index: Path) -> dict[Path, set[str]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Keys and values of a JSON file; UserError when it is something else."""
+    """Return the keys and values of a JSON file. UserError: the file is something else."""
     check_fetched(path)
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected keys and values, found a {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values, found a {type(content).__name__}")
+    return content

@@ -1,4 +1,4 @@
-"""Tokenizers of released checkpoints as tokenizer.json: no pickle is read and no code of the checkpoint is run."""
+"""Conversion of released tokenizers to tokenizer.json. No pickle is read and no code of a checkpoint is run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer.model.weights import check_fetched
 from trainer.text.chat_templates import IMAGE_END, IMAGE_PAD, IMAGE_START
 from varyforge.errors import UserError
 
-# Qwen/Qwen-1_8B, tokenization_qwen.py (PAT_STR and SPECIAL_TOKENS), and what Qwen-VL's adds behind them.
+# Qwen/Qwen-1_8B, tokenization_qwen.py (PAT_STR and SPECIAL_TOKENS), then the tokens that Qwen-VL adds.
 _QWEN_PATTERN = (
     r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"""
     r"""|\s+(?!\S)|\s+"""
@@ -31,14 +31,14 @@ _FILES = (
 )  # fmt: skip
 
 
-def load(folder: Path) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a released checkpoint's folder with the three image tokens; None if there is none.
+def released_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer in a released checkpoint's folder with the three image tokens, or None without a tokenizer.
 
-    Image tokens that it lacks come behind its other entries in the order of the released Vary-tiny: `<imgpad>`,
-    `<img>`, `</img>` (OPT: 50265, 50266, 50267).
+    Missing image tokens get the next ids in the order of the released Vary-tiny: `<imgpad>`, `<img>`, `</img>` (OPT:
+    50265, 50266, 50267).
 
     Raises:
-        UserError: its files are broken, or it is only there as code.
+        UserError: the tokenizer's files are broken, or only code is there.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one with a tokenizer's files")
@@ -52,40 +52,40 @@ def load(folder: Path) -> PreTrainedTokenizerBase | None:
         tokenizer = _of_files(folder)
     else:
         return None
-    tokenizer.add_tokens([IMAGE_PAD, IMAGE_START, IMAGE_END], special_tokens=True)  # known ones keep their ids
+    tokenizer.add_tokens([IMAGE_PAD, IMAGE_START, IMAGE_END], special_tokens=True)  # known tokens keep their ids
     return tokenizer
 
 
 def qwen(ranks: Path) -> PreTrainedTokenizerFast:
-    """Qwen's own byte pairs and special tokens, the latter numbered on from the former."""
-    made = _Converter(vocab_file=str(ranks), pattern=_QWEN_PATTERN, extra_special_tokens=_QWEN_SPECIAL).converted()
-    made.normalizer = normalizers.NFC()
-    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<|endoftext|>", model_max_length=1 << 20)
+    """Build Qwen's tokenizer from its byte pairs. The special tokens get the next ids."""
+    tokenizer = _Converter(vocab_file=str(ranks), pattern=_QWEN_PATTERN, extra_special_tokens=_QWEN_SPECIAL).converted()
+    tokenizer.normalizer = normalizers.NFC()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|endoftext|>", model_max_length=1 << 20)
 
 
 class _Converter(TikTokenConverter):
-    """transformers' own, without the need for tiktoken to read the file."""
+    """A `TikTokenConverter` that reads the file without the library tiktoken."""
 
     @staticmethod
     def load_tiktoken_bpe(tiktoken_url: str) -> dict[bytes, int]:
-        """Byte pairs and their ranks: a line is the bytes in base64, a blank, the rank."""
-        found: dict[bytes, int] = {}
+        """Read the rank of each byte pair. A line has the bytes in base64, a blank and the rank."""
+        ranks: dict[bytes, int] = {}
         for number, line in enumerate(Path(tiktoken_url).read_bytes().splitlines(), start=1):
             try:
                 if line.strip():
                     pair, rank = line.split()
-                    found[base64.b64decode(pair, validate=True)] = int(rank)
+                    ranks[base64.b64decode(pair, validate=True)] = int(rank)
             except (ValueError, binascii.Error) as error:
                 raise UserError(
                     f"{tiktoken_url}: line {number}: expected base64 and a rank, found {line[:40]!r}"
                 ) from error
-        if sorted(found.values()) != list(range(len(found))) or sum(len(pair) == 1 for pair in found) != 256:
+        if sorted(ranks.values()) != list(range(len(ranks))) or sum(len(pair) == 1 for pair in ranks) != 256:
             raise UserError(f"{tiktoken_url}: expected ranks 0, 1, 2, … and every single byte; fetch the file again")
-        return found
+        return ranks
 
 
 def _of_files(folder: Path) -> PreTrainedTokenizerBase:
-    """Loaded away from the folder's config.json, which names a class that only the checkpoint's code has."""
+    """Load a copy without the folder's config.json, which may name a class that only the checkpoint's code defines."""
     with tempfile.TemporaryDirectory() as alone:
         for name in _FILES:
             if (folder / name).is_file():

@@ -1,4 +1,4 @@
-"""Mapped tensors into a file, one at a time: memory for the largest is all it takes. Bytes are copied as they are."""
+"""Writing of mapped tensors with unchanged bytes. A safetensors file takes memory for its largest tensor only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from varyforge.files import atomic_file
 
 
 def write_safetensors(path: Path, source: Checkpoint, mapped: Mapped, metadata: Mapping[str, str]) -> None:
-    """The tensors that `mapped` makes of `source`, in its order, as https://github.com/huggingface/safetensors says."""
+    """Write the tensors of `mapped` in order, in the format of https://github.com/huggingface/safetensors."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
     for name, pieces in mapped.pieces.items():
@@ -25,7 +25,7 @@ def write_safetensors(path: Path, source: Checkpoint, mapped: Mapped, metadata: 
         header[name] = {"dtype": dtype, "shape": mapped.shapes[name], "data_offsets": [end, end + size]}
         end += size
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # what follows is aligned, so that readers need not copy it
+    text += b" " * (-len(text) % 8)  # tensors are aligned, so that readers need not copy them
     with atomic_file(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for pieces in mapped.pieces.values():
@@ -34,7 +34,7 @@ def write_safetensors(path: Path, source: Checkpoint, mapped: Mapped, metadata: 
 
 
 def write_pickle(path: Path, source: Checkpoint, mapped: Mapped, key: str | None) -> None:
-    """The same as a file of `torch.save`, under `key` if there is one. Holds all stacked tensors at once."""
+    """Write the tensors with `torch.save`, under `key` if there is one. All stacked tensors are in memory at once."""
     tensors: dict[str, Tensor] = {}
     for name, pieces in mapped.pieces.items():
         _dtype_of(source, name, pieces)
@@ -50,9 +50,9 @@ def _piece(source: Checkpoint, piece: Piece) -> Tensor:
 
 
 def _dtype_of(source: Checkpoint, name: str, pieces: tuple[Piece, ...]) -> str:
-    found = {source.dtypes[piece.name] for piece in pieces}
-    if len(found) > 1:
+    dtypes = {source.dtypes[piece.name] for piece in pieces}
+    if len(dtypes) > 1:
         raise UserError(
             f"{source.path}: {', '.join(piece.name for piece in pieces)} are of several types, {name} is one"
         )
-    return found.pop()
+    return dtypes.pop()

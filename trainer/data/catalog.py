@@ -27,7 +27,7 @@ from trainer.settings import SourceSettings
 from varyforge.console import Progress, say, warn
 from varyforge.errors import UserError
 from varyforge.sample import TASKS, Sample
-from varyforge.shards import JOB, IndexRow, ShardSet, decode_sample, place_of, read_exactly
+from varyforge.shards import JOB, IndexRow, ShardSet, decode_sample, position_of, read_exactly
 from varyforge.storage import Folder, LocalFolder, folder_at, is_url
 
 _READERS = 8  # threads; they wait for the network or a disk
@@ -63,7 +63,7 @@ def read_item(item: Item, cache: Cache | None = None) -> Sample:
         ValueError, OSError: the bytes cannot be read, or are not a sample; the message names tar, offset and rule.
     """
     folder = _folder_at(item.place)
-    where = place_of(folder, item.shard, item.offset)
+    where = position_of(folder, item.shard, item.offset)
     data = _bytes_of(item, folder, cache)
     return decode_external(data, where, item.shard, item.task) if item.external else decode_sample(data, where)
 

@@ -1,1 +1,1 @@
-"""What an exported folder for plain transformers is made of; `trainer.export` writes it."""
+"""The export of a trained model as a folder that plain transformers loads."""

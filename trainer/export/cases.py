@@ -1,4 +1,4 @@
-"""What an exported folder is compared on: conversations and pictures that are the same for every model."""
+"""Conversations and pictures on which an exported folder is compared, the same for every model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainer.export.trained import Trained
 from trainer.images.sizes import Size
+from trainer.text.encode import ConversationEncoder
 from varyforge.escape import escape
 from varyforge.sample import IMAGE_MARKER, Sample, Turn
 from varyforge.sample import Image as SampleImage
@@ -20,31 +20,31 @@ from varyforge.sample import Image as SampleImage
 _TEXT = "a page of text, and what a reader would say of it: 42 words, 3 figures, one table."
 
 Message = tuple[Literal["system", "user", "assistant"], tuple[str | Size, ...]]
-"""Who speaks, and texts and images, the latter as their size."""
+"""A role, and the texts and images of its turn. An image is given as its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A batch of conversations, each up to where an answer is asked for."""
+    """A batch of conversations. Each ends where the model would answer."""
 
     name: str
     rows: tuple[tuple[Message, ...], ...]
-    exact: bool = False  # holds control tokens written out as text, which a plain tokenizer takes for such
+    exact: bool = False  # has control tokens as text, which a plain tokenizer reads as control tokens
 
     @property
     def sizes(self) -> list[Size]:
-        """Of all images, in reading order."""
+        """Sizes of all images in reading order."""
         return [size for row in self.rows for size in sizes_of(row)]
 
 
-def cases(trained: Trained) -> list[Case]:
-    """Text alone, an image, two images, a batch of unequal rows, several turns, and control tokens as text."""
-    side = trained.model.layout.side_px
+def cases(encoder: ConversationEncoder) -> list[Case]:
+    """Return the cases for a model: text, one and two images, rows of unequal length, turns, control tokens as text."""
+    side = encoder.layout.side_px
     small, tall, wide = (side // 2 + 3, side - 5), (side * 2 + 1, side), (side - 1, side * 3)
     page: Message = ("user", (small, "Provide the OCR results of this image."))
     text: Message = ("user", (f"What is this? {_TEXT}",))
     system: Message = ("system", ("Answer in one word.",))
-    tokens = " ".join(map(str, trained.encoder.tokenizer.all_special_tokens))
+    tokens = " ".join(map(str, encoder.tokenizer.all_special_tokens))
     return [
         Case("text", ((text,),)),
         Case("image", ((page,),)),
@@ -57,12 +57,12 @@ def cases(trained: Trained) -> list[Case]:
 
 
 def sizes_of(row: Sequence[Message]) -> list[Size]:
-    """Of a conversation's images, in reading order."""
+    """Return the sizes of a conversation's images in reading order."""
     return [part for _, parts in row for part in parts if not isinstance(part, str)]
 
 
 def sample_of(row: Sequence[Message]) -> Sample:
-    """A conversation as the trainer knows it, with an answer that is not seen."""
+    """Return a conversation as a sample, with an answer that the model does not see."""
     turns = [
         Turn(role=role, text="".join(escape(part) if isinstance(part, str) else IMAGE_MARKER for part in parts))
         for role, parts in row
@@ -72,15 +72,15 @@ def sample_of(row: Sequence[Message]) -> Sample:
     return Sample(key="case", task="ocr", turns=answered, images=tuple(images), source="export")
 
 
-def written(case: Case, work: Path, *, native: bool) -> dict[str, Any]:
-    """A case as `probe` reads it; its images are written to `work`."""
+def write_case(case: Case, work: Path, *, native: bool) -> dict[str, Any]:
+    """Write a case's images to `work` and return the case as `probe` reads it."""
     for size in case.sizes:
         Image.fromarray(picture(size)).save(work / _file(size))
     return {"name": case.name, "native": native, "conversations": [messages(row) for row in case.rows]}
 
 
 def messages(row: Sequence[Message]) -> list[dict[str, Any]]:
-    """A conversation as transformers knows it; an image is the name of its file."""
+    """Return a conversation in transformers' format, with images as file names."""
 
     def part_of(part: str | Size) -> dict[str, str]:
         if isinstance(part, str):
@@ -91,13 +91,13 @@ def messages(row: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def picture(size: Size) -> NDArray[np.uint8]:
-    """An RGB picture of black lines on a coloured ground, always the same for a size."""
+    """Draw dark lines on a coloured ground as (height, width, 3) RGB, always the same for a size."""
     random = np.random.default_rng(size)
     ground = random.integers(128, 256, (4, 4, 3), dtype=np.uint8)
-    drawn = np.array(Image.fromarray(ground).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    pixels = np.array(Image.fromarray(ground).resize((size[1], size[0]), Image.Resampling.BICUBIC))
     for top in range(4, size[0] - 4, 9):
-        drawn[top : top + 4, 4 : int(random.integers(8, max(size[1] - 4, 9)))] //= 4
-    return drawn
+        pixels[top : top + 4, 4 : int(random.integers(8, max(size[1] - 4, 9)))] //= 4
+    return pixels
 
 
 def _file(size: Size) -> str:

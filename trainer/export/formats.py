@@ -1,9 +1,9 @@
-"""The forms in which a model can be exported, in order of preference: the first that fits is taken."""
+"""The formats of an exported folder, in the order in which they are tried."""
 
 from __future__ import annotations
 
 from trainer.export.llava import Llava, LlavaNext
 from trainer.export.own_code import OwnCode
-from trainer.export.trained import Form
+from trainer.export.trained import ExportFormat
 
-FORMS: tuple[Form, ...] = (LlavaNext(), Llava(), OwnCode())
+FORMATS: tuple[ExportFormat, ...] = (LlavaNext(), Llava(), OwnCode())

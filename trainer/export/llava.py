@@ -1,4 +1,4 @@
-"""Models that transformers has classes for: LLaVA-1.5 (arXiv 2310.03744), 1.6, and what is put together like them."""
+"""Export of models that transformers has classes for: LLaVA-1.5 (arXiv 2310.03744), LLaVA-1.6 and alike models."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from trainer.export.cases import Message, cases, messages, sample_of, sizes_of
 from trainer.export.chat import chat_template
-from trainer.export.trained import Trained, levels, plain_config
+from trainer.export.trained import ExportFormat, TrainedModel, pixel_levels, plain_config
 from trainer.images.sizes import Size
 from trainer.settings import EncoderSettings
 from trainer.text.chat_templates import IMAGE_PAD
 from trainer.text.encode import ConversationEncoder
 
 _SELECT = {"clip": "default", "siglip": "full"}
-"""Encoder → what LLaVA keeps of its tokens: `default` drops the class token."""
+"""Encoder → LLaVA's `vision_feature_select_strategy`. `default` drops the class token."""
 
 _RESAMPLE = {"bilinear": 2, "bicubic": 3, "pillow_bicubic": 3}  # Pillow's numbers
 _FIT: dict[str, dict[str, Any]] = {
@@ -33,15 +34,15 @@ _FIT: dict[str, dict[str, Any]] = {
 _CONNECTOR = {"0": "linear_1", "2": "linear_2"}
 
 
-class Llava:
-    """`LlavaForConditionalGeneration`: an image is one view."""
+class Llava(ExportFormat):
+    """The format `LlavaForConditionalGeneration`, in which an image is one view."""
 
     name = "LlavaForConditionalGeneration"
     model_type, processor, image_processor = "llava", "LlavaProcessor", "LlavaImageProcessor"
-    levels = 2
+    pixel_tolerance = 2
 
-    def misfit(self, trained: Trained) -> str | None:
-        """See `Form`."""
+    @override
+    def misfit(self, trained: TrainedModel) -> str | None:
         settings = trained.settings
         if len(settings.vision) != 1 or settings.projector is not None:
             return "it has one encoder and nothing behind its connector"
@@ -61,8 +62,8 @@ class Llava:
             return wrong
         return None if _plain_template(trained) else "it tokenises a conversation as one text, with other ids than ours"
 
-    def rename(self, name: str, trained: Trained) -> str:
-        """See `Form`."""
+    @override
+    def rename(self, name: str, trained: TrainedModel) -> str:
         part, _, rest = name.partition(".")
         match part:
             case "encoders":
@@ -76,8 +77,8 @@ class Llava:
         within = f"{trained.model.language.model.base_model_prefix}."
         return rest if rest.startswith("lm_head.") else f"model.language_model.{rest.removeprefix(within)}"
 
-    def write(self, trained: Trained, folder: Path, dtype: str) -> None:
-        """See `Form`."""
+    @override
+    def write(self, trained: TrainedModel, folder: Path, dtype: str) -> None:
         ((name, part),) = trained.settings.vision.items()
         encoder: Any = trained.model.encoders[name]
         vision, text = plain_config(encoder.model.config), trained.language_config()
@@ -130,46 +131,48 @@ class Llava:
             (folder / file).write_text(json.dumps(content, indent=2) + "\n")
         (folder / "chat_template.jinja").write_text(str(_plain_template(trained)))
 
+    @override
     def load_lines(self) -> str:
-        """See `Form`."""
         return (
             "model = AutoModelForImageTextToText.from_pretrained(folder)\n"
             "processor = AutoProcessor.from_pretrained(folder)"
         )
 
-    def pixels(self, values: Tensor, sizes: list[Size], trained: Trained) -> dict[str, NDArray[np.uint8]]:
-        """See `Form`."""
+    @override
+    def pixels(self, values: Tensor, sizes: list[Size], trained: TrainedModel) -> dict[str, NDArray[np.uint8]]:
         ((name, how),) = trained.model.layout.preprocess.items()
-        return {name: levels(how, values)}
+        return {name: pixel_levels(how, values)}
 
-    def _fits(self, trained: Trained) -> bool:
-        """Whether images are cut and fitted as transformers' processor can."""
+    def _fits(self, trained: TrainedModel) -> bool:
+        """Return whether transformers' processor can cut and fit images as this model does."""
         settings = trained.settings
         whole = settings.tiling is None or settings.tiling.type == "whole"
         return whole and all(how.fit in _FIT for how in trained.model.layout.preprocess.values())
 
-    def _tiling(self, trained: Trained) -> dict[str, Any]:
-        """Keys that say how images are cut."""
+    def _tiling(self, trained: TrainedModel) -> dict[str, Any]:
+        """Return the keys of the configuration for the tiling of images."""
         return {}
 
 
 class LlavaNext(Llava):
-    """`LlavaNextForConditionalGeneration`: tiles and a view of the whole."""
+    """The format `LlavaNextForConditionalGeneration`, in which an image is tiles and a view of the whole."""
 
     name = "LlavaNextForConditionalGeneration"
     model_type, processor, image_processor = "llava_next", "LlavaNextProcessor", "LlavaNextImageProcessor"
 
-    def pixels(self, values: Tensor, sizes: list[Size], trained: Trained) -> dict[str, NDArray[np.uint8]]:
-        """See `Form`."""
+    @override
+    def pixels(self, values: Tensor, sizes: list[Size], trained: TrainedModel) -> dict[str, NDArray[np.uint8]]:
         layout = trained.model.layout
         views = [of_image[: layout.num_views(size)] for of_image, size in zip(values, sizes, strict=True)]
         return super().pixels(torch.cat(views), sizes, trained)
 
-    def _fits(self, trained: Trained) -> bool:
+    @override
+    def _fits(self, trained: TrainedModel) -> bool:
         settings = trained.settings
         return settings.tiling is not None and settings.tiling.type == "any_res"
 
-    def _tiling(self, trained: Trained) -> dict[str, Any]:
+    @override
+    def _tiling(self, trained: TrainedModel) -> dict[str, Any]:
         tiling: Any = trained.model.layout.tiling
         side = trained.model.layout.side_px
         return {"image_grid_pinpoints": [[rows * side, columns * side] for rows, columns in tiling.grids]}
@@ -180,14 +183,15 @@ def _is_mlp(part: EncoderSettings) -> bool:
     return part.connector.type == "mlp" and config.get("depth", 2) == 2 and not config.get("activation_first", False)
 
 
-def _plain_template(trained: Trained) -> str | None:
-    """A chat template with which a conversation, tokenised as one text, has our ids; None: there is none.
+def _plain_template(trained: TrainedModel) -> str | None:
+    """Return a chat template with which a conversation, tokenised as one text, has the trained ids, or None.
 
-    Tokenizers that put a blank before a text do it behind a BOS of their own and not behind one in the text.
+    Both ways to write BOS are tried: a tokenizer that puts a blank before a text puts the blank behind the BOS that the
+    tokenizer adds, and not behind a BOS in the text.
     """
     templates = [chat_template(trained.encoder, begin=begin) for begin in (True, False)]
-    rows = [row for case in cases(trained) if not case.exact for row in case.rows]
-    tokenizer = copy.deepcopy(trained.encoder.tokenizer)  # in the encoder's, no text is a control token
+    rows = [row for case in cases(trained.encoder) if not case.exact for row in case.rows]
+    tokenizer = copy.deepcopy(trained.encoder.tokenizer)  # the encoder's own reads no text as a control token
     return next((t for t in templates if all(_is_plain(row, t, tokenizer, trained.encoder) for row in rows)), None)
 
 
@@ -196,6 +200,6 @@ def _is_plain(row: Sequence[Message], template: str, tokenizer: Any, encoder: Co
     before, *others = text.split(IMAGE_PAD)
     for size, behind in zip(sizes_of(row), others, strict=True):
         before += IMAGE_PAD * encoder.layout.num_tokens(size) + behind
-    begins = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)  # as ProcessorMixin asks
+    begins = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)  # the rule of ProcessorMixin
     ids: list[int] = tokenizer(before, add_special_tokens=not begins).input_ids
     return ids == encoder.prompt(sample_of(row))

@@ -1,13 +1,12 @@
-"""A folder with code in it, for any model: `trust_remote_code=True`, and no varyforge where it is loaded.
+"""Export of any model with its code, which transformers loads by `trust_remote_code=True` without varyforge.
 
-The code is this project's own: three files of `shipped` and what these import, with imports made relative. So the
-tokens of an image, its pixels and the spelling of text are the same rule as in training and not a second one. The
-encoders and the language model are transformers' own classes, written independently of those that were trained.
+The folder has three modules of `shipped` and the trainer's own modules for images, connectors and text. The tokens and
+pixels of an image and the ids of a text therefore follow the same code as in training. The encoders and the language
+model are transformers' own classes, which are written independently of the trainer's.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from dataclasses import asdict
@@ -17,14 +16,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from trainer.export.chat import chat_template, control_tokens
-from trainer.export.trained import Trained, levels, plain_config
+from trainer.export.trained import ExportFormat, TrainedModel, pixel_levels, plain_config
 from trainer.images.sizes import Size
 from trainer.settings import PartSettings
 from trainer.text.chat_templates import IMAGE_PAD
 
-_ENTRIES = ("configuration_varyforge", "modeling_varyforge", "processing_varyforge")
+SHIPPED = (
+    "trainer.export.shipped.configuration_varyforge",
+    "trainer.export.shipped.modeling_varyforge",
+    "trainer.export.shipped.processing_varyforge",
+    "trainer.images.layout",
+    "trainer.images.preprocess",
+    "trainer.images.resample",
+    "trainer.images.sizes",
+    "trainer.images.tiling",
+    "trainer.model.connectors",
+    "trainer.model.fusions",
+    "trainer.model.joint",
+    "trainer.model.perceiver",
+    "trainer.model.tables",
+    "trainer.text.roundtrip",
+)
+"""Modules whose code ships with an export, as files of one folder.
+
+They import the standard library, torch (with typing_extensions), transformers (with tokenizers), numpy and Pillow. Of
+this project they import each other and `UserError`, at the top of the file as `from MODULE import NAME`.
+"""
+
 _ROOT = Path(__file__).parents[2]
 _AUTO_MAP = {
     "AutoConfig": "configuration_varyforge.VaryforgeConfig",
@@ -43,7 +64,7 @@ _SAM_CONFIG = {
     "global_layers": "global_attn_indexes",
     "neck": "output_channels",
 }
-"""Our key of a SAM encoder's configuration → transformers' SamVisionConfig's."""
+"""Key of the trainer's SAM configuration → key of transformers' SamVisionConfig."""
 
 _SAM_NAMES = (
     (r"^patch_embed\.proj\.", "patch_embed.projection."),
@@ -54,21 +75,21 @@ _SAM_NAMES = (
     (r"^neck\.2\.", "neck.conv2."),
     (r"^neck\.3\.", "neck.layer_norm2."),
 )
-"""Names of tensors of a SAM encoder: ours → SamVisionEncoder's. All others are the same on both sides."""
+"""Tensor name of the trainer's SAM encoder → name in SamVisionEncoder. All other names are equal."""
 
 
-class OwnCode:
-    """`VaryforgeForConditionalGeneration`, whose code is in the folder."""
+class OwnCode(ExportFormat):
+    """The format `VaryforgeForConditionalGeneration`, with the class's code in the folder. Every model fits."""
 
     name = "VaryforgeForConditionalGeneration (code in the folder)"
-    levels = 0
+    pixel_tolerance = 0
 
-    def misfit(self, trained: Trained) -> str | None:
-        """See `Form`; every model fits."""
+    @override
+    def misfit(self, trained: TrainedModel) -> str | None:
         return None
 
-    def rename(self, name: str, trained: Trained) -> str:
-        """See `Form`."""
+    @override
+    def rename(self, name: str, trained: TrainedModel) -> str:
         part, _, rest = name.partition(".")
         if part == "language":
             return f"language.{rest.removeprefix('model.')}"
@@ -77,8 +98,8 @@ class OwnCode:
             return name
         return f"encoders.{which}.{_sam_name(rest)}"
 
-    def write(self, trained: Trained, folder: Path, dtype: str) -> None:
-        """See `Form`."""
+    @override
+    def write(self, trained: TrainedModel, folder: Path, dtype: str) -> None:
         settings, model = trained.settings, trained.model
         layout = model.layout
         tiling = settings.tiling or PartSettings(type="whole")
@@ -121,43 +142,40 @@ class OwnCode:
         for name, code in code_files().items():
             (folder / name).write_text(code)
 
+    @override
     def load_lines(self) -> str:
-        """See `Form`."""
         return (
             "model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)\n"
             "processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)"
         )
 
-    def pixels(self, values: Tensor, sizes: list[Size], trained: Trained) -> dict[str, NDArray[np.uint8]]:
-        """See `Form`."""
+    @override
+    def pixels(self, values: Tensor, sizes: list[Size], trained: TrainedModel) -> dict[str, NDArray[np.uint8]]:
         preprocess = trained.model.layout.preprocess
         pieces = values.flatten(1).split([3 * how.size**2 for how in preprocess.values()], dim=1)
         return {
-            name: levels(how, piece.reshape(-1, 3, how.size, how.size))
+            name: pixel_levels(how, piece.reshape(-1, 3, how.size, how.size))
             for (name, how), piece in zip(preprocess.items(), pieces, strict=True)
         }
 
 
 def code_files() -> dict[str, str]:
-    """Name → text of the Python files of a folder, which import each other, torch, transformers, numpy and Pillow."""
-    waiting = [_ROOT / "trainer" / "export" / "shipped" / f"{name}.py" for name in _ENTRIES]
-    found: dict[str, str] = {}
-    while waiting:
-        file = waiting.pop()
-        if file.name in found:
-            continue
-        source = file.read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("trainer."):
-                waiting.append(_ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py"))
-        found[file.name] = _relative(source)
-    return dict(sorted(found.items()))
+    """Return file name → text of the modules in SHIPPED, with imports of each other made relative.
 
-
-def _relative(source: str) -> str:
-    """A file's text with imports of this project's files by their names alone."""
-    source = re.sub(r"^from trainer\.(?:\w+\.)*(\w+) import", r"from .\1 import", source, flags=re.MULTILINE)
-    return source.replace("from varyforge.errors import UserError\n", "UserError = ValueError\n")
+    Raises:
+        ValueError: two modules have the same file name.
+    """
+    files: dict[str, str] = {}
+    for module in SHIPPED:
+        path = _ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        text = path.read_text(encoding="utf-8")
+        text = text.replace("from varyforge.errors import UserError\n", "UserError = ValueError\n")
+        for other in SHIPPED:
+            text = text.replace(f"from {other} import", f"from .{other.rpartition('.')[2]} import")
+        if path.name in files:
+            raise ValueError(f"{module}: another module of SHIPPED is called {path.name}, too")
+        files[path.name] = text
+    return files
 
 
 def _encoder_config(kind: str, encoder: Any) -> dict[str, Any]:

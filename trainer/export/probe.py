@@ -1,9 +1,8 @@
-"""Loads an exported folder with plain transformers and writes down what it computes.
+"""Load an exported folder with plain transformers and write its results: `python probe.py FOLDER WORK`.
 
-Run as a file, alone: `python probe.py FOLDER WORK`.
-WORK/cases.json holds the cases: a name and a batch of conversations each, whose images are files in WORK. Of each,
-WORK/NAME.safetensors gets the processor's inputs, the logits of the last tokens and the greedy continuation. Nothing of
-varyforge can be imported here, so what works here works where it is not installed.
+WORK/cases.json has the cases: a name and a batch of conversations, whose images are files in WORK. Their results,
+WORK/NAME.safetensors, have the processor's inputs, the logits of the last tokens and the greedy answer. The process
+cannot import varyforge, so a folder that loads here also loads where varyforge is not installed.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 
-def run(folder: Path, work: Path) -> None:
-    """See the module."""
+def compute(folder: Path, work: Path) -> None:
+    """Write the results of all cases in `work`."""
     import torch  # noqa: PLC0415  # after `main` has set the environment
     from safetensors.torch import save_file  # noqa: PLC0415
     from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415
@@ -29,7 +28,7 @@ def run(folder: Path, work: Path) -> None:
         folder, trust_remote_code=True, dtype=torch.float32, output_loading_info=True
     )
     model, report = loaded
-    for problem, names in report.items():  # transformers goes on; of a tensor without effect no logit would tell
+    for problem, names in report.items():  # transformers only warns, and the tensor may affect no logit
         if names:
             raise ValueError(f"{problem.replace('_', ' ')}: {sorted(map(str, names))[0]}, {len(names)} in all")
     model.eval()
@@ -39,16 +38,16 @@ def run(folder: Path, work: Path) -> None:
         if len(conversations) > 1 and case["native"]:
             options["processor_kwargs"] = {"padding": True}
         inputs = processor.apply_chat_template(conversations, return_tensors="pt", **options)
-        found = dict(inputs)
+        outputs = dict(inputs)
         with torch.no_grad():
-            found["logits"] = model(**inputs).logits[:, -plan["logits"] :].contiguous()
+            outputs["logits"] = model(**inputs).logits[:, -plan["logits"] :].contiguous()
             ids = model.generate(**inputs, do_sample=False, max_new_tokens=plan["new_tokens"])
-        found["said"] = ids[:, inputs["input_ids"].shape[1] :].contiguous()
-        save_file(found, work / f"{case['name']}.safetensors")
+        outputs["answers"] = ids[:, inputs["input_ids"].shape[1] :].contiguous()
+        save_file(outputs, work / f"{case['name']}.safetensors")
 
 
 def _with_images(conversation: list[dict[str, Any]], work: Path) -> list[dict[str, Any]]:
-    """The conversation with the paths of its images made whole."""
+    """Return the conversation with the full paths of its images."""
     for message in conversation:
         for part in message["content"]:
             if part["type"] == "image":
@@ -57,12 +56,12 @@ def _with_images(conversation: list[dict[str, Any]], work: Path) -> list[dict[st
 
 
 def main() -> None:
-    """Shuts out varyforge and the network, then runs."""
-    for package in ("trainer", "datagen", "pipelines"):
-        sys.modules[package] = None  # type: ignore[assignment]  # an import of it fails
-    with tempfile.TemporaryDirectory() as modules:  # where transformers copies a folder's code
+    """Block imports of varyforge and access to the network, then compute."""
+    for package in ("varyforge", "trainer", "datagen", "pipelines"):
+        sys.modules[package] = None  # type: ignore[assignment]  # its import fails
+    with tempfile.TemporaryDirectory() as modules:  # to which transformers copies a folder's code
         os.environ |= {"HF_MODULES_CACHE": modules, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        run(Path(sys.argv[1]), Path(sys.argv[2]))
+        compute(Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 if __name__ == "__main__":

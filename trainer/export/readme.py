@@ -1,4 +1,4 @@
-"""README.md of an exported folder."""
+"""The README.md of an exported folder."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import transformers
 
-from trainer.export.check import TOLERANCE, Compared
-from trainer.export.trained import Form, Trained
+from trainer.export.check import TOLERANCE, Comparison
+from trainer.export.trained import ExportFormat, TrainedModel
 
 
-def readme(trained: Trained, form: Form, compared: Sequence[Compared]) -> str:
-    """A model card: how to load, what a prompt and an image become, how exactly, and what is not known."""
+def readme(trained: TrainedModel, target: ExportFormat, comparisons: Sequence[Comparison]) -> str:
+    """Return a model card: how to load the model, its prompts and images, the comparison, and the licence's gap."""
     settings, layout = trained.settings, trained.model.layout
     parts = " + ".join([*(f"{name} ({part.type})" for name, part in settings.vision.items()), settings.language.type])
     images = "\n".join(f"- {name}: {how}" for name, how in layout.preprocess.items())
     tiling = "whole" if settings.tiling is None else settings.tiling.type
-    worst = max(case.logits for case in compared)
+    worst = max(case.logits for case in comparisons)
     controls = (
         "`apply_chat_template(…, tokenize=True)` takes what looks like a control token in a user's text for text, as "
         "in training. A text that was rendered first and then given to the processor, or the tokenizer alone, does not."
-        if form.levels == 0
+        if target.pixel_tolerance == 0
         else "A control token that is written out in a user's text (`</s>`, `<imgpad>`) is taken for one; in training "
         "it was text. Remove such from what users write."
     )
@@ -31,14 +31,14 @@ pipeline_tag: image-text-to-text
 
 # {parts}
 
-Trained and exported with varyforge; loaded by plain transformers as `{form.name}`.
+Trained and exported with varyforge; loaded by plain transformers as `{target.name}`.
 
 ```python
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 folder = "."  # this folder
-{form.load_lines()}
+{target.load_lines()}
 content = [{{"type": "image", "image": Image.new("RGB", (640, 480))}}, {{"type": "text", "text": "What is this?"}}]
 inputs = processor.apply_chat_template(
     [{{"role": "user", "content": content}}],
@@ -64,7 +64,7 @@ EXIF rotation is applied by transformers when it opens a file; in training image
 
 At export time the folder was loaded by transformers {transformers.__version__} without varyforge and compared with the
 trained model: ids of prompts and greedy tokens are equal, logits in fp32 differ by at most {worst:.1e} of the largest
-(allowed: {TOLERANCE:.0e}), pixels by at most {max(case.levels for case in compared)} of 255 levels (Pillow backend).
+(allowed: {TOLERANCE:.0e}), pixels by at most {max(case.levels for case in comparisons)} of 255 levels (Pillow backend).
 export.json has each case.
 
 ## Licence and data

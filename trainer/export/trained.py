@@ -1,4 +1,4 @@
-"""What is exported."""
+"""A trained model to export, and the interface of the formats that it can be exported to."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from trainer.text.encode import ConversationEncoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """A model that a training run wrote."""
+class TrainedModel:
+    """A model that a training run wrote to OUT/model."""
 
     folder: Path
     model: VisionLanguageModel
@@ -28,40 +28,40 @@ class Trained:
     settings: ModelSettings
 
     def language_config(self) -> dict[str, Any]:
-        """The language model's configuration in transformers' keys, `model_type` among them."""
+        """Return the language model's configuration under transformers' keys, including `model_type`."""
         return plain_config(self.model.language.model.config)
 
 
-class Form(Protocol):
-    """Classes of transformers that a model can be exported for."""
+class ExportFormat(Protocol):
+    """A class of transformers that a model can be exported for."""
 
     name: str
-    levels: int  # by which pixels may differ from ours, of 255
+    pixel_tolerance: int  # levels of 255 by which pixels may differ from those of training
 
-    def misfit(self, trained: Trained) -> str | None:
-        """Why a model is not of this form; None: it is."""
+    def misfit(self, trained: TrainedModel) -> str | None:
+        """Return the condition that a model does not meet, or None for a model that has this format."""
 
-    def rename(self, name: str, trained: Trained) -> str:
-        """A tensor's name in the folder."""
+    def rename(self, name: str, trained: TrainedModel) -> str:
+        """Return a tensor's name in the folder."""
 
-    def write(self, trained: Trained, folder: Path, dtype: str) -> None:
-        """Everything in the folder but weights, tokenizer, generation settings and README."""
+    def write(self, trained: TrainedModel, folder: Path, dtype: str) -> None:
+        """Write the folder without weights, tokenizer, generation settings and README."""
 
     def load_lines(self) -> str:
-        """The Python lines that load the folder DST."""
+        """Return the Python lines that load the folder named by the variable `folder`."""
 
-    def pixels(self, values: Tensor, sizes: list[Size], trained: Trained) -> dict[str, NDArray[np.uint8]]:
-        """The processor's `pixel_values` as (V, S, S, 3) uint8 per encoder."""
+    def pixels(self, values: Tensor, sizes: list[Size], trained: TrainedModel) -> dict[str, NDArray[np.uint8]]:
+        """Return the processor's `pixel_values` as (V, S, S, 3) uint8 per encoder."""
 
 
 def plain_config(config: Any) -> dict[str, Any]:
-    """A transformers configuration as a dictionary, without what says where or with what it was made."""
+    """Return a transformers configuration as a dictionary without file names, versions and types."""
     left_out = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "auto_map"}
     return {key: value for key, value in config.to_dict().items() if key not in left_out}
 
 
-def levels(how: ImagePreprocess, values: Tensor) -> NDArray[np.uint8]:
-    """The inverse of `ImagePreprocess.normalise`: (V, 3, S, S) → (V, S, S, 3) uint8."""
-    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (how.mean, how.std))
+def pixel_levels(preprocess: ImagePreprocess, values: Tensor) -> NDArray[np.uint8]:
+    """Invert `ImagePreprocess.normalise`: (V, 3, S, S) → (V, S, S, 3) uint8."""
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (preprocess.mean, preprocess.std))
     levels = ((values * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     return np.ascontiguousarray(levels.permute(0, 2, 3, 1).numpy())

@@ -26,7 +26,7 @@ from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import wordings
 from varyforge.sample import Sample
 from varyforge.shards import ShardSet
-from varyforge.storage import Copies
+from varyforge.storage import Fetcher
 
 Entry = tuple[str, bytes | str]
 
@@ -280,8 +280,8 @@ def test_only_the_images_of_a_remote_tar_are_fetched(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(memory, "cat_file", counting)
     monkeypatch.setattr(memory, "get_file", lambda *_, **__: pytest.fail("the whole tar was fetched"))
-    with Copies() as copies:
-        found = [remote.make(unit, copies.of(unit.files)) for unit in made if unit]
+    with Fetcher() as copies:
+        found = [remote.make(unit, copies.local_paths(unit.files)) for unit in made if unit]
     assert fetched == [picture(), picture(seed=1)]
     assert found == outcomes(source)
     run_job(remote, tmp_path / "remote", JobSettings(), LocalRunner())  # the scan has a copy of its own

@@ -26,7 +26,7 @@ def chinese(seed: int, letters: int = 900) -> str:
 
 
 def noisy(text: str, share: float, seed: int = 0) -> str:
-    """What an OCR does: a letter is dropped, doubled or taken for another."""
+    """Text as an OCR system returns it: a letter is dropped, doubled or confused with another."""
     rng = random.Random(seed)
     damaged = {"": lambda c: "", "twice": lambda c: c + c, "other": lambda c: rng.choice(text)}
     return "".join(damaged[rng.choice(list(damaged))](c) if rng.random() < share else c for c in text)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from datagen.job.isolate import Child, Limits
+from datagen.job.isolate import Child, Limits, child_of
 from datagen.source import Unit
+from tests.datagen.job.test_scan import CountingSource
 from tests.datagen.sources import FaultySource
+from varyforge.errors import UserError
 from varyforge.outcome import Failed, Written
 
 
@@ -86,7 +89,7 @@ def test_where_a_unit_hangs_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_what_a_unit_starts_ends_with_its_child() -> None:
     def groups() -> set[str]:
-        """Of processes that live."""
+        """Processes that live."""
         stats = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
         return {group for state, _, group, *_ in stats if state != "Z"}
 
@@ -96,3 +99,53 @@ def test_what_a_unit_starts_ends_with_its_child() -> None:
         assert process is not None
         child.make(unit(1), [])
         assert str(process.pid) not in groups()
+
+
+def pid(child: Child) -> int:
+    return child._process.pid if child._process else 0
+
+
+def test_units_of_an_input_come_in_order_with_signs_of_life_between() -> None:
+    with Child(CountingSource(), Limits(deadline_s=20)) as child:
+        units = list(child.units("3?", "3?"))
+        assert [unit and unit.id for unit in units] == [None, "3?#0", None, "3?#1", None, "3?#2"]  # type: ignore[union-attr]
+        assert len(list(child.units("2500", "2500"))) == 2500  # several messages
+        assert list(child.units("0", "0")) == []
+
+
+def test_an_input_that_breaks_ends_with_why_and_the_child_lives() -> None:
+    with Child(CountingSource(), Limits(deadline_s=20)) as child:
+        *_, last = child.units("2!", "2!")
+        assert last == Failed(reason="unreadable", detail="the rest is missing")
+        before = pid(child)
+        assert len(list(child.units("1", "1"))) == 1 and pid(child) == before != 0
+
+
+def test_the_rest_of_an_input_that_nobody_wants_costs_the_child() -> None:
+    """It would go on cutting, and its answers would be taken for those of the next call."""
+    with Child(CountingSource(), Limits(deadline_s=20)) as child:
+        units = child.units("50000", "50000")
+        next(units)
+        units.close()  # type: ignore[attr-defined]  # a generator
+        assert pid(child) == 0
+        assert [unit.id for unit in child.units("1", "1")] == ["1#0"]  # type: ignore[union-attr]
+
+
+def test_a_unit_without_a_picture_has_none() -> None:
+    with Child(FaultySource(), Limits()) as child:
+        assert child.picture(unit(0), []) is None
+
+
+def test_a_thread_keeps_its_child_from_shard_to_shard() -> None:
+    source, limits = FaultySource(), Limits(deadline_s=20)
+    child = child_of(source, limits)
+    assert child_of(FaultySource(), Limits(deadline_s=20)) is child  # equal settings
+    assert child_of(FaultySource(nap_s=0.1), limits) is not child
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(child_of, source, limits).result() is not child
+
+
+@pytest.mark.parametrize("wrong", [{"deadline_s": 0.0}, {"memory_mb": 0}, {"units_per_child": 0}])
+def test_limits_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="must be above 0"):
+        Limits(**wrong)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a job shows and bounds: dry runs, memory, W&B, standstill, worker processes."""
+"""Bounds and reports of a job: dry runs, memory, W&B, standstill, worker processes."""
 
 from __future__ import annotations
 

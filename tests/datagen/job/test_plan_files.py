@@ -29,7 +29,7 @@ def test_a_plan_of_many_documents_of_one_unit(tmp_path: Path) -> None:
     Scan(source, folder, Limits())(batch, lambda _: None)
     assert pq.ParquetFile(tmp_path / "out" / batch.name).num_row_groups == 3
     runs, failed, _ = read_runs(folder, batch.name)
-    assert (failed, list(runs.place)) == (0, sorted(runs.place))
+    assert (failed, list(runs.position)) == (0, sorted(runs.position))
     shards = list(plan_shards("detection", runs, 100))
     units = [unit for shard in shards for run in read_units(folder, shard.runs) for unit in run]
     assert sorted(unit.id for unit in units) == sorted(f"{n}.jpg#{n}" for n in range(2500))

@@ -1,4 +1,4 @@
-"""What only a cluster shows: traffic, dying workers and nodes, an existing cluster."""
+"""Behaviour on a Ray cluster: traffic, dying workers and nodes, an existing cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How inputs become plan files: streamed, whole or not at all, in order of place."""
+"""Plan files of inputs: streamed, whole or not at all, in order of position."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def scan(folder: Path, *inputs: str, limit: int | None = None) -> tuple[list[Uni
     batch = Batch(name="plan/all-0.parquet", inputs=inputs, run_units=16, limit=limit)
     name = Scan(CountingSource(), out, Limits(deadline_s=20))(batch, lambda done: ticks.append(dict(done)))
     runs, _, _ = read_runs(out, name)
-    assert list(runs.place) == sorted(runs.place)
-    found = read_units(out, [(name, row) for row in range(len(runs.place))])
+    assert list(runs.position) == sorted(runs.position)
+    found = read_units(out, [(name, row) for row in range(len(runs.position))])
     return [unit for run in found for unit in run], ticks
 
 

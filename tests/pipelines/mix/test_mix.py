@@ -20,7 +20,7 @@ import webdataset
 
 from pipelines.mix import __main__ as mix
 from pipelines.mix.count import walk
-from pipelines.mix.report import asked_shares, read_given, report_on
+from pipelines.mix.report import asked_shares, read_mixture_file, report_on
 from pipelines.mix.rows import base_of, key_again, occurrences
 from pipelines.mix.show import show
 from pipelines.mix.write import MIXTURE_SOURCE, WriteSettings, write_mixture
@@ -82,7 +82,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(file: Path, out: Path | str, *overrides: str, workers: int = 2, **settings: Any) -> ShardSet:
-    given = read_given(file, overrides)
+    given = read_mixture_file(file, overrides)
     settings = {"samples_per_shard": 10} | settings
     write_mixture(given.corpus(), given.data.mixture, out, WriteSettings(**settings), workers=workers)
     return ShardSet(out)
@@ -102,7 +102,7 @@ def written(root: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 
 
 def read_plain(shards: ShardSet) -> list[dict[str, Any]]:
-    """The samples as plain webdataset gives them."""
+    """Return the samples as plain webdataset reads them."""
     urls = [f"{shards.folder}/{record.name}.tar" for record in shards.records]
     return list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
 
@@ -111,7 +111,7 @@ def read_plain(shards: ShardSet) -> list[dict[str, Any]]:
 
 
 def test_the_numbers_of_show_add_up(root: Path) -> None:
-    report = report_on(read_given(root / "mix.yaml", ["samples=64"]), global_batch=10, max_length=300)
+    report = report_on(read_mixture_file(root / "mix.yaml", ["samples=64"]), global_batch=10, max_length=300)
     by_name = {one.name: one for one in report.sources}
     assert {name: one.counts.samples for name, one in by_name.items()} == {
         "pages": 40,
@@ -128,7 +128,7 @@ def test_the_numbers_of_show_add_up(root: Path) -> None:
     assert (by_name["rest/talks"].available, by_name["rest/talks"].counts.repeats[2]) == (25, 1)
     assert report.all.samples == 64
     counted = ["sources.rest.weight=null", "sources.pages.weight=null"]
-    report_counted = report_on(read_given(root / "mix.yaml", counted))
+    report_counted = report_on(read_mixture_file(root / "mix.yaml", counted))
     shares = {one.name: (one.asked_share, one.counts.samples) for one in report_counted.sources}
     assert shares == {name: (pytest.approx(n / report_counted.all.samples), n) for name, (_, n) in shares.items()}
     assert report.steps == 6.4
@@ -137,7 +137,7 @@ def test_the_numbers_of_show_add_up(root: Path) -> None:
 
 def test_tokens_and_what_is_cut_are_those_of_the_index(root: Path) -> None:
     """Every page occurs once, so its index says what must come out."""
-    report = report_on(read_given(root / "mix.yaml", ["samples=64"]), max_length=330, image_tokens=258)
+    report = report_on(read_mixture_file(root / "mix.yaml", ["samples=64"]), max_length=330, image_tokens=258)
     (counts,) = (one.counts for one in report.sources if one.name == "pages")
     rows = ShardSet(root / "pages").table(["tokens", "images", "language"]).to_pylist()
     lengths = np.array([row["tokens"] + 258 * row["images"] for row in rows])
@@ -150,7 +150,7 @@ def test_tokens_and_what_is_cut_are_those_of_the_index(root: Path) -> None:
 
 def test_a_source_asked_for_in_part_is_counted_from_the_order(root: Path) -> None:
     """The first 16 of 25 talks are not the mean ones: what is got is what the order draws."""
-    given = read_given(root / "mix.yaml", ["samples=64"])
+    given = read_mixture_file(root / "mix.yaml", ["samples=64"])
     (talks,) = (one for one in report_on(given).sources if one.name == "rest/talks")
     corpus = given.corpus()
     drawn = [item.tokens for item in corpus.items(np.arange(64)) if item.source == "rest/talks"]
@@ -171,13 +171,13 @@ def test_the_worst_prefix_is_found() -> None:
 
 
 def test_shares_are_asked_for_through_all_levels(root: Path) -> None:
-    assert asked_shares(read_given(root / "mix.yaml", []).data.mixture) == pytest.approx(RATIOS)
-    nested = read_given(root / "mix.yaml", ["sources.rest.mixture.unit=tokens"]).data.mixture
+    assert asked_shares(read_mixture_file(root / "mix.yaml", []).data.mixture) == pytest.approx(RATIOS)
+    nested = read_mixture_file(root / "mix.yaml", ["sources.rest.mixture.unit=tokens"]).data.mixture
     assert asked_shares(nested) == pytest.approx({"pages": 5 / 8})  # of the rest it cannot be said in samples
 
 
 def test_show_fits_a_screen_and_is_json(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    show(report_on(read_given(root / "mix.yaml", []), global_batch=8))
+    show(report_on(read_mixture_file(root / "mix.yaml", []), global_batch=8))
     text = capfd.readouterr().err
     assert all(len(line) <= 80 for line in text.splitlines() if line[0] in "┃│")
     assert "62.50%" in text
@@ -188,7 +188,7 @@ def test_show_fits_a_screen_and_is_json(root: Path, capfd: pytest.CaptureFixture
 
 def test_estimates_are_compared_with_a_tokenizer(root: Path, recipe: Path, tmp_path: Path) -> None:
     tokenizer = make_tokenizer([root / "talks"], tmp_path / "tokenizer")
-    given = read_given(recipe, [f"model.language.tokenizer={tokenizer}"])
+    given = read_mixture_file(recipe, [f"model.language.tokenizer={tokenizer}"])
     report = report_on(given, measure=5, max_length=300)
     assert [one.samples for one in report.measured] == [5, 5, 5]
     by_name = {one.name: one for one in report.measured}
@@ -222,7 +222,7 @@ def test_plain_webdataset_reads_the_exact_ratios_in_every_prefix(written: ShardS
 
 
 def test_it_is_the_order_that_the_trainer_reads(root: Path, written: ShardSet) -> None:
-    corpus = read_given(root / "mix.yaml", []).corpus()
+    corpus = read_mixture_file(root / "mix.yaml", []).corpus()
     keys = [base_of(sample["__key__"]) for sample in read_plain(written)]
     assert keys == [corpus.key(position) for position in range(128)]
 
@@ -392,7 +392,7 @@ def test_a_mixture_of_a_written_mixture_has_keys_of_its_own_too(written: ShardSe
 def test_a_written_mixture_can_be_filtered_by_source(written: ShardSet, tmp_path: Path) -> None:
     file = tmp_path / "mix.yaml"
     file.write_text(f"sources: {{part: {{shards: {written.folder}, where: {{mixture_source: rest/photos}}}}}}")
-    corpus = read_given(file, []).corpus()
+    corpus = read_mixture_file(file, []).corpus()
     assert corpus.mixture.per_epoch == 16
     assert {item.task for item in corpus.items(np.arange(16))} == {"detection"}
 
@@ -407,7 +407,7 @@ def test_tars_of_others_become_samples_of_ours(root: Path, tmp_path: Path) -> No
         f"sources: {{laion: {{shards: {tmp_path}/laion, task: caption, repeat: times, times: 2}}, "
         f"photos: {{shards: {root}/photos, repeat: times, times: 3}}}}"
     )
-    report = report_on(read_given(file, []))
+    report = report_on(read_mixture_file(file, []))
     assert [(one.name, one.counts.samples) for one in report.sources] == [("laion", 20), ("photos", 21)]
     out = write(file, tmp_path / "out")
     assert check(tmp_path / "out").outcomes == {"written": 37, "failed": 4}
@@ -452,9 +452,9 @@ def test_the_papers_mixture_in_miniature(tmp_path: Path) -> None:
     assert run(recipe_of_the_data("stage2", write_paper_root(tmp_path / "data"), tmp_path / "shards"))
     file = tmp_path / "mix.yaml"
     file.write_text(PAPER.format(recipes=ROOT / "recipes"))
-    mixture = read_given(file, []).data.mixture
+    mixture = read_mixture_file(file, []).data.mixture
     places = [f"sources.{name}.shards={tmp_path}/{source.shards}" for name, source in mixture.sources.items()]
-    report = report_on(read_given(file, places), global_batch=64)
+    report = report_on(read_mixture_file(file, places), global_batch=64)
     asked = {one.name: one.asked_samples for one in report.sources}
     assert {one.name: one.counts.samples for one in report.sources} == asked
     assert (asked["laion_coco"], asked["pdf"], asked["refcoco"]) == (400, 100, 3)
@@ -496,7 +496,7 @@ def test_keys_stay_unique_from_mixture_to_mixture() -> None:
 
 
 def test_occurrences_count_in_order(root: Path) -> None:
-    mixture = read_given(root / "mix.yaml", []).corpus().mixture
+    mixture = read_mixture_file(root / "mix.yaml", []).corpus().mixture
     bases = [np.arange(source.available, dtype=np.uint64) % 5 for source in mixture.sources]
     met: Counter[int] = Counter()
     expected = []
@@ -525,29 +525,29 @@ engine: {{global_batch_size: 10}}
 
 
 def test_the_samples_of_a_step_follow_from_recipe_and_number(recipe: Path) -> None:
-    corpus = read_given(recipe, []).corpus()
-    rows = list(mix.step_rows(read_given(recipe, []), range(2, 5)))
+    corpus = read_mixture_file(recipe, []).corpus()
+    rows = list(mix.step_rows(read_mixture_file(recipe, []), range(2, 5)))
     assert [row[1] for row in rows] == list(range(10, 40))
     assert [row[0] for row in rows] == [2] * 10 + [3] * 10 + [4] * 10
     assert [row[3] for row in rows] == [corpus.key(position) for position in range(10, 40)]
     items = corpus.items(np.arange(10, 40))
     assert [(row[2], row[4], row[6]) for row in rows] == [(item.source, item.task, item.offset) for item in items]
-    assert list(mix.step_rows(read_given(recipe, []), range(3, 4))) == rows[10:20]
+    assert list(mix.step_rows(read_mixture_file(recipe, []), range(3, 4))) == rows[10:20]
 
 
 def test_every_sample_of_a_step_is_one_ranks(recipe: Path) -> None:
-    rows = list(mix.step_rows(read_given(recipe, []), range(12, 13), ranks=3))
-    assert [row[:-1] for row in rows] == list(mix.step_rows(read_given(recipe, []), range(12, 13)))
+    rows = list(mix.step_rows(read_mixture_file(recipe, []), range(12, 13), ranks=3))
+    assert [row[:-1] for row in rows] == list(mix.step_rows(read_mixture_file(recipe, []), range(12, 13)))
     assert {row[-1] for row in rows} == {0, 1, 2}
     with pytest.raises(UserError, match="step 13 is beyond the last one, 12"):
-        list(mix.step_rows(read_given(recipe, []), range(13, 14)))
+        list(mix.step_rows(read_mixture_file(recipe, []), range(13, 14)))
 
 
 def test_a_step_is_listed_without_deepspeed_or_torch(recipe: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from pipelines.mix import __main__ as mix; "
-        "from pipelines.mix.report import read_given; "
-        f"print(len(list(mix.step_rows(read_given(Path({str(recipe)!r}), []), range(2, 3))))); "
+        "from pipelines.mix.report import read_mixture_file; "
+        f"print(len(list(mix.step_rows(read_mixture_file(Path({str(recipe)!r}), []), range(2, 3))))); "
         "print(*{'deepspeed', 'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -556,7 +556,7 @@ def test_a_step_is_listed_without_deepspeed_or_torch(recipe: Path) -> None:
 
 def test_a_mixture_has_no_steps(root: Path) -> None:
     with pytest.raises(UserError, match="give a training recipe"):
-        list(mix.step_rows(read_given(root / "mix.yaml", []), range(1, 2)))
+        list(mix.step_rows(read_mixture_file(root / "mix.yaml", []), range(1, 2)))
 
 
 # mistakes
@@ -574,7 +574,7 @@ def test_a_mixture_has_no_steps(root: Path) -> None:
 )
 def test_mistakes_are_said_in_one_line(root: Path, overrides: list[str], said: str) -> None:
     with pytest.raises(UserError) as caught:
-        report_on(read_given(root / "mix.yaml", overrides))
+        report_on(read_mixture_file(root / "mix.yaml", overrides))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -583,7 +583,7 @@ def test_measuring_needs_a_tokenizer(root: Path, recipe: Path) -> None:
     gone = f"model.language.tokenizer={root}/gone"
     for file, overrides, said in ((root / "mix.yaml", [], "needs a tokenizer"), (recipe, [gone], "gone")):
         with pytest.raises(UserError, match=said):
-            report_on(read_given(file, overrides), measure=2)
+            report_on(read_mixture_file(file, overrides), measure=2)
 
 
 @pytest.mark.parametrize(

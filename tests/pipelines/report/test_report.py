@@ -130,7 +130,7 @@ def _make_scores(root: Path) -> None:
 
 
 def _text(page: str) -> str:
-    """What a reader sees, in one line."""
+    """Return the text that a reader sees as one line."""
     body = page[page.index("<body>") :]
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
@@ -183,7 +183,7 @@ def test_boxes_are_drawn_from_the_answer(page: str) -> None:
 
 def test_runs_say_what_started_from_random_weights(world: Path, page: str) -> None:
     text = _text(page)
-    assert "These models show that the machinery works; they are not expected to read." in text
+    assert "These models show that the software works; they are not expected to read." in text
     assert f"{world / 'first'} : 20 of 20 steps, 60 samples, 1,234,567 parameters. language from random weights" in text
     assert f"language from {world / 'first' / 'model'}, which goes back to random weights in {world / 'first'}" in text
 
@@ -192,8 +192,8 @@ def test_weights_from_elsewhere_give_no_warning(tmp_path: Path) -> None:
     part = PartReport(part="language", source="facebook/opt-125m", tensors_loaded=5, tensors_random=0, **SIZE)
     _make_run(tmp_path / "run", part)
     text = _text(write_report(tmp_path / "out.html", shards=[], runs=[tmp_path / "run"], scores=[]).read_text())
-    assert "No encoder and no language model is known to go back to random weights" in text
-    assert "machinery" not in text
+    assert "No encoder and no language model is known to have started from random weights" in text
+    assert "software works" not in text
 
 
 def test_training_is_summed_over_the_log(page: str) -> None:
@@ -202,7 +202,7 @@ def test_training_is_summed_over_the_log(page: str) -> None:
     assert "took 1 min 40 s" in text
     assert "all tasks 80 60 20 9.250 5.500 -3.750" in text
     assert "ocr 0 10 10 4.000 4.000 +0.000 text 80 50 20" in text
-    assert "Samples skipped: 1. Truncated: 17. Left out for their length: 5." in text
+    assert "Samples skipped: 1. Truncated: 17. Dropped for their length: 5." in text
     assert "talk 60 5 12.00" in text
     assert page.count("<svg") == 2
 
@@ -223,7 +223,7 @@ def test_a_run_whose_weights_come_from_itself_ends_the_search(tmp_path: Path) ->
 
 def test_scores_and_predictions_stand_side_by_side(page: str) -> None:
     text = _text(page)
-    training = "detection training samples: nothing is held out here"
+    training = "detection training samples, no held-out set"
     before, after = text.index("recipes/first.yaml before training"), text.index("runs/first/model after training")
     assert before < after
     assert training in text
@@ -251,7 +251,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         write_report(tmp_path / "out.html", shards=[], runs=[tmp_path], scores=[])
     _make_run(tmp_path / "old", PartReport(part="p", source="s", tensors_loaded=1, tensors_random=0, **SIZE), steps=0)
     (tmp_path / "old" / "log.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(UserError, match=r"log\.jsonl: a line is not as this version writes it"):
+    with pytest.raises(UserError, match=r"log\.jsonl: a line has another version's format"):
         write_report(tmp_path / "out.html", shards=[], runs=[tmp_path / "old"], scores=[])
     (tmp_path / "scores.json").write_text('[{"model": "m"}]')
     with pytest.raises(UserError, match=r"scores\.json: broken"):

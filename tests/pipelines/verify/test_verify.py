@@ -1,3 +1,5 @@
+"""The check of a shard set names its damage, and the comparison of two sets their differences."""
+
 from __future__ import annotations
 
 import shutil
@@ -8,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.verify.__main__ import main
 from pipelines.verify.check import check
 from pipelines.verify.diff import compare
 from tests.datagen.job.test_incremental import run, write_inputs
@@ -30,10 +33,10 @@ def copy(sound: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sound_set_is_called_so(sound: Path) -> None:
-    found = check(sound / "out")
-    assert found.problems == []
-    assert (found.units, found.samples) == (49, 48)
-    assert found.outcomes == {"written": 48, "rejected": 1}
+    findings = check(sound / "out")
+    assert findings.problems == []
+    assert (findings.units, findings.samples) == (49, 48)
+    assert findings.outcomes == {"written": 48, "rejected": 1}
 
 
 def flip(path: Path, at: int) -> None:
@@ -100,21 +103,45 @@ def test_a_difference_is_explained_by_document_and_reason(sound: Path, tmp_path:
     (tmp_path / "in" / "new.txt").write_text("a new line")
     source = LinesSource(paths=[str(tmp_path / "in")], gates=LengthGates(min_length=5))
     run(tmp_path / "out", source)
-    found = compare(sound / "out", tmp_path / "out")
-    assert ("settings.gates.min_length", "3 → 5") in found.config
-    assert found.units == {
+    difference = compare(sound / "out", tmp_path / "out")
+    assert ("settings.gates.min_length", "3 → 5") in difference.config
+    assert difference.units == {
         ("003.txt", "removed, was written"): 4,
         ("005.txt", "input changed, written → rejected: min_length"): 1,
         ("new.txt", "added, written"): 1,
         ("short.txt", "rejected: min_length (threshold 3 → 5)"): 1,
     }
-    assert found.shards_equal >= 5
+    assert difference.shards_equal >= 5
     same = compare(sound / "out", sound / "out")
     assert not same.units and not same.config and same.shards_changed == 0
 
 
 def test_a_sample_made_otherwise_is_seen(sound: Path, tmp_path: Path) -> None:
     run(tmp_path / "out", replace(write_inputs(sound / "in", range(12)), style="bold"))
-    found = compare(sound / "out", tmp_path / "out")
-    assert found.config == (("settings.style", '"plain" → "bold"'),)
-    assert not found.units  # LinesSource does nothing with it
+    difference = compare(sound / "out", tmp_path / "out")
+    assert difference.config == (("settings.style", '"plain" → "bold"'),)
+    assert not difference.units  # LinesSource does nothing with it
+
+
+def test_the_command_prints_what_is_wrong_and_ends_with_its_status(
+    sound: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def status(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["pipelines.verify", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(str(ended.value.code)), capsys.readouterr().err
+
+    assert status("diff", sound / "out", copy)[0] == 0
+    tar = next(copy.glob("*.tar"))
+    tar.unlink()
+    code, text = status("check", copy, sound / "out")  # a bad set does not end the loop
+    assert code == 1
+    assert f"{tar.name}: missing" in text
+    assert f"{sound / 'out'}: sound" in text
+    run(copy.parent / "other", LinesSource(paths=[str(sound / "in")], gates=LengthGates(min_length=5)))
+    code, text = status("diff", sound / "out", copy.parent / "other")
+    assert code == 1
+    assert "settings.gates.min_length: 3 → 5" in text
+    code, text = status("check", copy.parent / "gone")
+    assert (code, "no such shard set" in text) == (2, True)

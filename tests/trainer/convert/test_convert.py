@@ -126,7 +126,7 @@ def test_without_a_tokenizer_it_is_imported_with_a_warning_and_not_looked_for_on
     source = write_toy(tmp_path / "release", releases.drawn(releases.toy()))
     (source / "qwen.tiktoken").unlink()
     import_released(source, tmp_path / "ours", positions=None, tokenizer=None)
-    assert "has no tokenizer beside it; name a folder that has one with --tokenizer" in capsys.readouterr().err
+    assert "has no tokenizer beside it; name a folder with one by --tokenizer" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"ours/tokenizer: no such folder; .*--tokenizer"):
         load_exported(tmp_path / "ours")
 
@@ -241,14 +241,14 @@ def test_a_model_that_was_trained_here_gets_the_releases_names(
         write_released(trained, tmp_path / f"{name} back")
         said = capsys.readouterr().err
         assert stored(tmp_path / f"{name} back" / "model.safetensors") == bytes_of(released.state_dict())
-        assert "copy them from the release" in said
+        assert "copy both from the release" in said
         assert ("makes its images otherwise" in said) == bool(how)
     assert all(text in said for text in ("opencv_bilinear (trained with bicubic)", "(trained with [0.5, 0.5, 0.5])"))
 
 
 @pytest.mark.parametrize("name", ["vary_toy", "vary_tiny"])
 def test_what_the_releases_code_would_do_otherwise_is_said(name: str, tmp_path: Path) -> None:
-    """Of a model that was trained here from other parts than the release's, as Vary-toy from Qwen 1.5."""
+    """The model was trained from other parts than the release's, as Vary-toy from Qwen 1.5."""
     settings = getattr(exports, name)(tmp_path)
     if name == "vary_toy":
         settings.language.config["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6}
@@ -422,7 +422,7 @@ print(most - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_for_one_tensor_and_not_for_all(tmp_path: Path) -> None:
-    """Of what is not a page of a file, which the kernel may drop; the tensors are 240 MB, stacked ones among them."""
+    """Only memory that is no page of a file counts, as the kernel may drop those. The tensors are 240 MB."""
     qwen = QwenSizes(vocabulary=releases.QWEN_ENTRIES, width=1024, mlp=2816, depth=5, heads=8)
     sizes = replace(releases.toy(), qwen=qwen)
     source = write_toy(tmp_path / "release", releases.drawn(sizes), shards=2)

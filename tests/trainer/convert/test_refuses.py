@@ -1,4 +1,4 @@
-"""What the converter refuses: torn, foreign and hostile checkpoints end in one line that says what and where."""
+"""Broken, unknown and hostile checkpoints are refused with one line that names the file and the fault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(source: Path, folder: Path) -> str:
-    """The one line; nothing is left behind."""
+    """Return the one line of the error, and check that nothing was written."""
     with pytest.raises(UserError) as error:
         Import(source).write(folder)
     message = str(error.value)

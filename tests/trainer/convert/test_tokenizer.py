@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tests.trainer.releases import QWEN_ENTRIES, QWEN_IDS, RANKS, opt, write_ranks
 from tests.trainer.tokenizers_of_all_kinds import TEXT
-from trainer.convert import tokenizer
+from trainer.convert.tokenizer import released_tokenizer
 from varyforge.errors import UserError
 
 PATTERN = (  # Qwen/Qwen-1_8B, tokenization_qwen.py
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[bytes, int], Pr
     """The ranks, and the tokenizer as it is read after it was written."""
     folder = tmp_path_factory.mktemp("qwen")
     ranks = write_ranks(folder / "qwen.tiktoken")
-    loaded = tokenizer.load(folder)
+    loaded = released_tokenizer(folder)
     assert loaded is not None
     loaded.save_pretrained(folder / "saved")
     return ranks, AutoTokenizer.from_pretrained(folder / "saved")
@@ -96,7 +96,7 @@ def test_special_tokens_follow_the_ranks(made: tuple[dict[bytes, int], PreTraine
 def test_opts_image_tokens_have_the_releases_order(tmp_path: Path) -> None:
     opt().save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "vary", "auto_map": {"AutoConfig": "remote.Config"}}')
-    loaded = tokenizer.load(tmp_path)
+    loaded = released_tokenizer(tmp_path)
     assert loaded is not None
     entries = len(opt())
     assert loaded.convert_tokens_to_ids(["<imgpad>", "<img>", "</img>"]) == [entries, entries + 1, entries + 2]
@@ -104,7 +104,7 @@ def test_opts_image_tokens_have_the_releases_order(tmp_path: Path) -> None:
 
 
 def test_no_tokenizer_and_broken_ones(tmp_path: Path) -> None:
-    assert tokenizer.load(tmp_path) is None
+    assert released_tokenizer(tmp_path) is None
     ranks = tmp_path / "qwen.tiktoken"
     write_ranks(ranks)
     lines = ranks.read_text().splitlines(keepends=True)
@@ -114,11 +114,11 @@ def test_no_tokenizer_and_broken_ones(tmp_path: Path) -> None:
     ):  # fmt: skip
         ranks.write_text(text)
         with pytest.raises(UserError, match=said):
-            tokenizer.load(tmp_path)
+            released_tokenizer(tmp_path)
     ranks.unlink()
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(UserError, match="not a tokenizer"):
-        tokenizer.load(tmp_path)
+        released_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(UserError, match="no such folder"):
-        tokenizer.load(tmp_path / "gone")
+        released_tokenizer(tmp_path / "gone")

@@ -22,9 +22,10 @@ from tests.trainer import exports, releases, tokenizers_of_all_kinds
 from tests.trainer.tokenizers_of_all_kinds import EXACT, with_tokens
 from trainer.convert.importer import Import
 from trainer.export import __main__ as exporter
+from trainer.export import own_code
 from trainer.export.__main__ import export
 from trainer.export.chat import chat_template, control_tokens
-from trainer.export.own_code import OwnCode, code_files
+from trainer.export.own_code import SHIPPED, OwnCode, code_files
 from trainer.export.shipped.processing_varyforge import VaryforgeProcessor
 from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
@@ -38,10 +39,11 @@ from varyforge.sample import IMAGE_MARKER, Sample, Turn
 from varyforge.sample import Image as SampleImage
 
 Export = Callable[[str], tuple[Path, str]]
-"""Name of a model → its exported folder and the name of its form."""
+"""Name of a model → its exported folder and the name of its format."""
 
 OWN, LLAVA, NEXT = OwnCode.name, "LlavaForConditionalGeneration", "LlavaNextForConditionalGeneration"
-FORMS = {
+ROOT = Path(__file__).parents[3]
+FORMATS = {
     "vary_tiny": OWN,
     "vary_toy": OWN,
     "llava_15": LLAVA,
@@ -49,8 +51,8 @@ FORMS = {
     "deepseek": OWN,
     "thumbnail": OWN,
 }
-SLOW = FORMS.keys() - {"vary_toy", "llava_16"}  # one of each way is told at once
-WITHOUT_US = "import sys\nfor name in ('trainer', 'datagen', 'pipelines'):\n    sys.modules[name] = None\n"
+SLOW = FORMATS.keys() - {"vary_toy", "llava_16"}  # one of each way is told at once
+WITHOUT_US = "import sys\nfor name in ('varyforge', 'trainer', 'datagen', 'pipelines'):\n    sys.modules[name] = None\n"
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +65,7 @@ def _quick() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
-    """Exports a model once for all tests."""
+    """Export each model once for all tests."""
     made: dict[str, tuple[Path, str]] = {}
 
     def of(name: str) -> tuple[Path, str]:
@@ -79,7 +81,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
 
 
 def plain_python(code: str, modules: Path, folder: Path) -> str:
-    """What a program prints in which nothing of ours can be imported, run in `folder`."""
+    """Run a program in `folder` that cannot import this project, and return its output."""
     env = {"HF_MODULES_CACHE": str(modules), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
         [sys.executable, "-c", WITHOUT_US + code],
@@ -94,7 +96,7 @@ def plain_python(code: str, modules: Path, folder: Path) -> str:
 )
 def test_every_model_is_exported_and_the_readme_loads_it(name: str, exported: Export, tmp_path: Path) -> None:
     folder, form = exported(name)
-    assert form == FORMS[name]
+    assert form == FORMATS[name]
     record = json.loads((folder / "export.json").read_text())
     assert max(case["logits"] for case in record["compared"]) < 1e-5  # 1e-4 is allowed
     assert max(case["levels"] for case in record["compared"]) <= (0 if form == OWN else 2)
@@ -110,11 +112,12 @@ def test_every_model_is_exported_and_the_readme_loads_it(name: str, exported: Ex
 
 
 def test_the_example_of_the_documentation(exported: Export, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "export.md").read_text()
+    page = (ROOT / "docs" / "export.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     for name in ("vary_tiny", "llava_16"):
         folder, _ = exported(name)
-        plain_python(f"folder = {str(folder)!r}\n{example}", tmp_path, folder)
+        assert 'folder = "exported/toy"' in example
+        plain_python(example.replace('"exported/toy"', repr(str(folder))), tmp_path, folder)
 
 
 MORE = """
@@ -263,26 +266,54 @@ def test_only_an_export_is_replaced(tmp_path: Path) -> None:
     assert json.loads((old / "export.json").read_text())["form"] == OWN
 
 
-def test_the_code_needs_nothing_of_ours() -> None:
+LIBRARIES = {"torch", "typing_extensions", "transformers", "tokenizers", "numpy", "PIL"}
+
+
+def imported(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the module and level of every import of a file, at its top or in a function."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            yield str(node.module), node.level
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, 0) for alias in node.names)
+
+
+@pytest.mark.parametrize("module", SHIPPED)
+def test_a_file_that_ships_keeps_the_import_rule(module: str) -> None:
+    text = (ROOT / (module.replace(".", "/") + ".py")).read_text()
+    ours = set()
+    for name, level in imported(text):
+        if name.partition(".")[0] in ("varyforge", "datagen", "trainer", "pipelines") or level:
+            assert level == 0 and name in {*SHIPPED, "varyforge.errors"}, name
+            ours.add(name)
+        else:
+            assert name.partition(".")[0] in {*LIBRARIES, *sys.stdlib_module_names}, name
+    for name in ours:  # as the one form that `code_files` replaces
+        (line,) = re.findall(rf"^from {re.escape(name)} import .+$", text, flags=re.MULTILINE)
+        assert name in SHIPPED or line == "from varyforge.errors import UserError"
+
+
+def test_the_code_in_a_folder_imports_its_own_files_alone() -> None:
     files = code_files()
     assert {"modeling_varyforge.py", "processing_varyforge.py", "configuration_varyforge.py"} <= files.keys()
-    for name, text in files.items():
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                assert f"{node.module}.py" in files, (name, node.module)
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
-                for module in modules:
-                    top = module.split(".")[0]
-                    known = {"torch", "transformers", "tokenizers", "numpy", "PIL", "typing_extensions"}
-                    assert top in sys.stdlib_module_names or top in known, (name, module)
+    assert len(files) == len(SHIPPED)
+    for file, text in files.items():
+        for name, level in imported(text):
+            assert f"{name}.py" in files if level else name.partition(".")[0] in {*LIBRARIES, *sys.stdlib_module_names}
+        assert "varyforge.errors" not in text, file
+
+
+def test_two_shipped_files_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_code, "SHIPPED", (*SHIPPED, "trainer.model.joint"))
+    with pytest.raises(ValueError, match=r"another module of SHIPPED is called joint.py"):
+        code_files()
 
 
 # --- prompts and pixels, in this process: the code in the folder is the same but for its imports
 
 
 def conversation(*turns: str, system: str | None = None) -> tuple[list[dict[str, Any]], tuple[Turn, ...]]:
-    """Question, answer, question … in transformers' form and in ours; `<image>` in a question is an image."""
+    """Return question, answer, question … in transformers' format and as turns; `<image>` in a question is an image."""
     messages: list[dict[str, Any]] = []
     ours = []
     if system is not None:

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from pipelines.mix.__main__ import step_rows
-from pipelines.mix.report import read_given, report_on
+from pipelines.mix.report import read_mixture_file, report_on
 from tests.pipelines.shard_world import Entry, page_unit, talk, write_set
 from tests.trainer.world import CLIP, QWEN, SAM, make_tokenizer, tiny_recipe
 from trainer import run as entry
@@ -273,7 +273,7 @@ def test_planning_takes_an_image_for_the_most_views_it_can_have(recipe: Recipe, 
         assert load.cost(item) == cost(item.tokens + item.images * encoder.planned_image.tokens, 5 * item.images)
     file = root / "recipe.yaml"
     file.write_text(to_yaml(recipe))
-    rows = list(step_rows(read_given(file, ["engine.global_batch_size=6"]), range(1, 3), ranks=2))
+    rows = list(step_rows(read_mixture_file(file, ["engine.global_batch_size=6"]), range(1, 3), ranks=2))
     for rank in (0, 1):
         share = Share(rank=rank, world_size=2, global_batch_size=6, micro_batch_size=2)
         mine = StepLoader(corpus, load, InProcess(load, key_of=corpus.key), share, recipe.data)
@@ -283,7 +283,7 @@ def test_planning_takes_an_image_for_the_most_views_it_can_have(recipe: Recipe, 
 def test_a_row_is_planned_with_no_more_views_than_it_takes(recipe: Recipe, root: Path) -> None:
     file = root / "recipe.yaml"
     file.write_text(to_yaml(recipe))
-    used = [report_on(read_given(file, [f"data.max_images={most}"])).utilisation for most in (5, 100)]
+    used = [report_on(read_mixture_file(file, [f"data.max_images={most}"])).utilisation for most in (5, 100)]
     assert used[0] is not None and used[1] is not None and used[0] < used[1]
 
 

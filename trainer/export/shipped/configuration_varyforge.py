@@ -1,6 +1,6 @@
-"""The configuration of a model that varyforge exported, for `transformers`.
+"""The configuration of a model that varyforge exported, for transformers.
 
-Part of the exported folder, which needs torch, transformers, numpy and Pillow, and nothing of varyforge.
+This file ships with the model. It needs torch, transformers, numpy and Pillow, and no varyforge.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from trainer.images.tiling import TILINGS
 
 
 class VaryforgeConfig(PreTrainedConfig):
-    """Vision encoders, each with a connector → fusion and projector → a causal language model.
+    """The configuration of vision encoders with connectors, a fusion, a projector and a causal language model.
 
     Args:
-        vision: by name, in the order of fusion: `type` and `config` of the encoder, `type` and `config` of its
-            `connector`.
-        fusion: how the tokens of several encoders become one sequence.
-        projector: `type` and `config` of what stands behind the fusion; None: nothing.
-        layout: how images become tokens; see `layout_of`.
-        text_config: the language model's configuration, with its `model_type`.
-        image_token_id: the token whose places an image's tokens take.
+        vision: encoders by name in the order of fusion. An encoder has `type`, `config` and `connector`, and its
+            connector has `type` and `config`.
+        fusion: name of the rule that joins the tokens of several encoders into one sequence.
+        projector: `type` and `config` of the module after the fusion. None: there is no such module.
+        layout: the rule by which images become tokens, as `layout_of` reads it.
+        text_config: the language model's configuration, including `model_type`.
+        image_token_id: id that is replaced by an image's tokens.
     """
 
     model_type = "varyforge"
@@ -46,7 +46,7 @@ class VaryforgeConfig(PreTrainedConfig):
         self.fusion = fusion
         self.projector = projector
         self.layout = layout or {}
-        if text_config is None:  # transformers makes an empty one to see what differs from it
+        if text_config is None:  # transformers makes an empty configuration and saves the differences from it
             text_config = {"model_type": "opt"}
         self.text_config = AutoConfig.for_model(**text_config) if isinstance(text_config, dict) else text_config
         self.image_token_id = image_token_id
@@ -54,7 +54,7 @@ class VaryforgeConfig(PreTrainedConfig):
 
 
 def layout_of(layout: Mapping[str, Any]) -> ImageLayout:
-    """`layout` of the configurations of model and processor: `preprocess` of each encoder, `view` and `tiling`."""
+    """Read `layout` of a model or processor configuration: `preprocess` of each encoder, `view` and `tiling`."""
     tiling = layout["tiling"]
     return ImageLayout(
         preprocess={name: ImagePreprocess(**_tuples(how)) for name, how in layout["preprocess"].items()},
@@ -64,7 +64,7 @@ def layout_of(layout: Mapping[str, Any]) -> ImageLayout:
 
 
 def view_of(view: Mapping[str, Any]) -> ViewTokens:
-    """Tokens of a view from `count` and `grid`, rows and columns or None."""
+    """Read the tokens of a view: `count`, and `grid` as [rows, columns] or None."""
     return ViewTokens(view["count"], None if view["grid"] is None else tuple(view["grid"]))
 
 

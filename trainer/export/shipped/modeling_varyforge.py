@@ -1,6 +1,6 @@
-"""A model that varyforge exported, made of transformers' own models, for `AutoModelForImageTextToText`.
+"""A model that varyforge exported, built of transformers' own models, for `AutoModelForImageTextToText`.
 
-Part of the exported folder, which needs torch, transformers, numpy and Pillow, and nothing of varyforge.
+This file ships with the model. It needs torch, transformers, numpy and Pillow, and no varyforge.
 
 Shape legend: B rows, T tokens, N images, V views of all images, S side of a view in pixels, P tokens of a view,
 D channels, H hidden size.
@@ -34,21 +34,21 @@ from trainer.model.joint import ImageSequence
 
 
 class SamVocabulary(nn.Module):
-    """SAM's image encoder and two convolutions of stride 2: Vary's vision vocabulary (arXiv 2312.06109, 3.2)."""
+    """Vary's vision vocabulary: SAM's image encoder and two convolutions of stride 2 (arXiv 2312.06109, 3.2)."""
 
     def __init__(self, config: Mapping[str, Any], _attention: str) -> None:
         super().__init__()
         trunk: Any = SamVisionConfig(**config["trunk"])
-        self.trunk = SamVisionEncoder._from_config(trunk, attn_implementation="sdpa")  # it has no other fused kernel
+        self.trunk = SamVisionEncoder._from_config(trunk, attn_implementation="sdpa")  # its only fused kernel
         first, second = config["conv_channels"]
         self.net_2 = nn.Conv2d(trunk.output_channels, first, kernel_size=3, stride=2, padding=1, bias=False)
         self.net_3 = nn.Conv2d(first, second, kernel_size=3, stride=2, padding=1, bias=False)
-        self.neck_grid = config["neck_grid"]  # side to which the neck's map is interpolated; None: as it is
+        self.neck_grid = config["neck_grid"]  # side to which the neck's map is interpolated; None: unchanged
         side = (self.neck_grid or trunk.image_size // trunk.patch_size) // 4
         self.view, self.width = ViewTokens(side * side, (side, side)), second
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(V, 3, S, S) → (V, P, D), row by row."""
+        """Encode (V, 3, S, S) to (V, P, D), row by row."""
         x: Tensor = self.trunk(pixels).last_hidden_state
         if self.neck_grid is not None:
             x = functional.interpolate(x.float(), (self.neck_grid, self.neck_grid), mode="bilinear").to(x.dtype)
@@ -57,10 +57,13 @@ class SamVocabulary(nn.Module):
 
 
 class TransformersLayer(nn.Module):
-    """What a layer of a vision model of transformers says of the places of an image.
+    """One layer's output of a transformers vision model, without tokens that have no position in the image.
 
-    `config`: `model` its configuration, `layer` an index of `hidden_states`, `norm` whether the model's last norm
-    follows, `interpolate` whether learned positions are stretched, `view` and `width` what comes out.
+    Args:
+        config: `model` (the vision model's configuration), `layer` (index of `hidden_states`), `norm` (whether the
+            model's last norm is applied), `interpolate` (whether learned positions are interpolated), `view` and
+            `width` (the tokens of a view and their channels).
+        attention: name of the attention implementation.
     """
 
     def __init__(self, config: Mapping[str, Any], attention: str) -> None:
@@ -68,14 +71,14 @@ class TransformersLayer(nn.Module):
         vision: Any = AutoConfig.for_model(**config["model"])
         try:
             self.model = AutoModel.from_config(vision, attn_implementation=attention)
-        except ValueError:  # a model that has no such kernel
+        except ValueError:  # the model has no such kernel
             self.model = AutoModel.from_config(vision, attn_implementation="eager")
         self.layer, self.norm = config["layer"], config["norm"]
         self.options = {"interpolate_pos_encoding": True} if config["interpolate"] else {}
         self.view, self.width = view_of(config["view"]), config["width"]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(V, 3, S, S) → (V, P, D), row by row; tokens in front that have no place are dropped."""
+        """Encode (V, 3, S, S) to (V, P, D), row by row, without the leading tokens that have no position."""
         if self.norm and self.layer == -1:
             x = self.model(pixels, **self.options).last_hidden_state
         else:
@@ -92,22 +95,22 @@ LAST_NORM = {
     "dinov2": "layernorm",
     "dinov2_with_registers": "layernorm",
 }
-"""What stands between a model's last layer and `last_hidden_state`."""
+"""Model type → the norm between its last layer and `last_hidden_state`."""
 
 
 class LastPosition(StoppingCriteria):
-    """Ends all rows at a length; transformers' own criterion of that kind would take the place of max_new_tokens."""
+    """A criterion that ends all rows at a length. transformers' own one would replace max_new_tokens."""
 
     def __init__(self, length: int) -> None:
         self.length = length
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
-        """(B,) whether a row is at its end."""
+        """Return (B,) bool, true at the last position."""
         return torch.full((len(input_ids),), input_ids.shape[1] >= self.length, device=input_ids.device)
 
 
 class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """See `VaryforgeConfig`. Names of parts are those of the trained model."""
+    """The model that `VaryforgeConfig` describes. Its parts have the names of the trained model's parts."""
 
     config_class = VaryforgeConfig
     config: VaryforgeConfig
@@ -143,15 +146,15 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """The language model's."""
+        """Return the language model's input embeddings."""
         return cast(nn.Module, self.language.get_input_embeddings())
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """The language model's."""
+        """Replace the language model's input embeddings."""
         self.language.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
-        """The language model's."""
+        """Return the language model's output layer."""
         return cast(nn.Module, self.language.get_output_embeddings())
 
     def forward(
@@ -164,20 +167,20 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
         inputs_embeds: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """What the language model gives, `logits` (B, T, vocabulary) among it; inputs as the processor makes them.
+        """Return the language model's output, including `logits` (B, T, vocabulary).
 
         Args:
-            input_ids: (B, T), in which each image has the places of its tokens.
-            pixel_values: (V, 3, S, S) with one encoder, (V, channels of all encoders' pixels) with several.
-            image_sizes: (N, 2) height and width of the images in pixels, before any resizing.
+            input_ids: (B, T), with the image token once for each token of an image.
+            pixel_values: (V, 3, S, S) with one encoder, (V, values of all encoders' pixels) with several.
+            image_sizes: (N, 2) height and width of the images in pixels before resizing.
             attention_mask: (B, T), 0 at padding.
             position_ids: (B, T).
-            inputs_embeds: (B, T, H), in place of `input_ids` and images.
-            kwargs: for the language model.
+            inputs_embeds: (B, T, H), instead of `input_ids` and images.
+            kwargs: arguments of the language model.
         """
         if inputs_embeds is None:
             caches = [kwargs[key] for key in ("cache", "past_key_values") if kwargs.get(key) is not None]
-            if any(cache.get_seq_length() for cache in caches):  # an image token among those is what the model said
+            if any(cache.get_seq_length() for cache in caches):  # the model generated these ids, image tokens included
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             else:
                 inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
@@ -186,7 +189,7 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
 
     def embed(self, input_ids: Tensor | None, pixel_values: Tensor | None, image_sizes: Tensor | None) -> Tensor:
-        """(B, T) ids → (B, T, H), with the images in their places."""
+        """Map (B, T) ids to (B, T, H), with images in place of the image tokens."""
         if input_ids is None:
             raise ValueError("input_ids: missing; give them, or inputs_embeds")
         embeddings: Tensor = self.get_input_embeddings()(input_ids)
@@ -201,7 +204,7 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return embeddings.masked_scatter(slots[..., None], images)
 
     def encode_images(self, pixel_values: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
-        """`pixel_values` of `forward` and N times (height, width) → (tokens of all images, H)."""
+        """Encode `pixel_values` (as in `forward`) of N images to (tokens of all images, H). `sizes` are in pixels."""
         sides = [self.layout.preprocess[name].size for name in self.encoders]
         tokens = []
         pieces = pixel_values.flatten(1).split([3 * side * side for side in sides], dim=1)
@@ -218,7 +221,7 @@ class VaryforgeForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image_sizes: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `GenerationMixin.generate`; images are encoded once, and it ends with the last position there is."""
+        """Generate like `GenerationMixin.generate`. Images are encoded once; the last position ends a row."""
         input_ids = kwargs.pop("input_ids", inputs)
         mask = kwargs.get("attention_mask")
         longest = input_ids.shape[1] if mask is None else int(mask.sum(dim=1).max())

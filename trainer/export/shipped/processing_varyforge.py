@@ -1,6 +1,6 @@
-"""Conversations and images to the inputs of a model that varyforge exported, exactly as it was trained.
+"""Processing of conversations and images into the inputs of a model that varyforge exported, exactly as in training.
 
-Part of the exported folder, which needs torch, transformers, numpy and Pillow, and nothing of varyforge.
+This file ships with the model. It needs torch, transformers, numpy and Pillow, and no varyforge.
 
 Shape legend: B rows, T tokens, N images, V views of all images, S side of a view in pixels.
 """
@@ -23,16 +23,16 @@ from trainer.text.roundtrip import ExactTokenizer
 
 
 class VaryforgeProcessor(ProcessorMixin):
-    """A tokenizer and what is done to images.
+    """A tokenizer and an image processor.
 
     Args:
-        tokenizer: the trained model's.
-        layout: how images become tokens, as in the model's configuration.
-        image_token: stands once for an image in a text, and as often as it has tokens in the ids.
-        control_tokens: what the chat template writes that is one token each.
-        pad_token_id: of the places to the left of a row.
-        chat_template: Jinja. It writes `mark` around every text of a conversation and `edge` before an answer, both
-            empty unless set: what is between marks is text, whatever it looks like, and an answer is a text of its own.
+        tokenizer: of the trained model.
+        layout: the rule by which images become tokens, as in the model's configuration.
+        image_token: the placeholder of an image: once in a text, once per image token in the ids.
+        control_tokens: the texts that the chat template writes as one token each.
+        pad_token_id: id of the padding to the left of a row.
+        chat_template: Jinja. It writes `mark` around every text of a conversation and `edge` before an answer,
+            which are empty unless set. Whatever stands between marks is tokenised as text, an answer separately.
     """
 
     def __init__(
@@ -49,22 +49,22 @@ class VaryforgeProcessor(ProcessorMixin):
         self.control_tokens, self.pad_token_id = list(control_tokens), pad_token_id
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
         self._images = layout_of(layout)
-        self._spell = ExactTokenizer(copy.deepcopy(tokenizer))  # it switches the recognition of control tokens off
+        self._spell = ExactTokenizer(copy.deepcopy(tokenizer))  # which turns off the recognition of control tokens
         super().__init__(tokenizer, chat_template=chat_template, **kwargs)
 
     def __call__(self, images: Any = None, text: str | Sequence[str] | None = None, **_other: Any) -> BatchFeature:
-        """Texts as `apply_chat_template(…, tokenize=False)` gives them, and their images in reading order.
+        """Tokenise texts from `apply_chat_template(…, tokenize=False)` and process their images.
 
-        In such a text everything that looks like a control token is one, also in what a user wrote; with
-        `apply_chat_template(…, tokenize=True)` it is not.
+        A control token that a user wrote as text is read as a control token here. With
+        `apply_chat_template(…, tokenize=True)` it stays text.
 
         Args:
-            images: one, a list, or lists of PIL images, arrays, paths or URLs; one per `image_token`.
-            text: one, or B. Rows are padded on the left.
+            images: an image, a list or nested lists of PIL images, arrays, paths or URLs in reading order, one per
+                `image_token`.
+            text: one text or B texts. Rows are padded on the left.
 
         Returns:
-            `input_ids` and `attention_mask` (B, T); with images `pixel_values` and `image_sizes` as the model takes
-            them.
+            `input_ids` and `attention_mask` (B, T), and with images the model's `pixel_values` and `image_sizes`.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
         pictures = [_rgb(image) for image in _flat(images)]
@@ -86,12 +86,13 @@ class VaryforgeProcessor(ProcessorMixin):
         return_tensors: str = "pt",
         **kwargs: Any,
     ) -> Any:
-        """One conversation, or a list of them, as text, or with `tokenize` as the model's inputs.
+        """Write one conversation or a list of conversations as text, or with `tokenize` as the model's inputs.
 
-        A question is always followed by the opening of an answer, with `add_generation_prompt` or without.
+        The opening of an answer follows every question with `add_generation_prompt` or without.
 
         Returns:
-            The text, or texts; `tokenize`: as `__call__`, or with `return_dict=False` the ids of each conversation.
+            The text or texts. With `tokenize` the result of `__call__`, or with `return_dict=False` the ids of each
+            conversation.
         """
         batched = not isinstance(conversation[0], dict)
         conversations = conversation if batched else [conversation]
@@ -108,14 +109,14 @@ class VaryforgeProcessor(ProcessorMixin):
         return rows if batched else rows[0]
 
     def _texts(self, conversations: Sequence[Any], template: str | None, **values: Any) -> list[str]:
-        """Conversations as the template writes them with `values`."""
+        """Render the template for each conversation with `values` as its variables."""
         rendered: list[str] = self.tokenizer.apply_chat_template(
             conversations, chat_template=template or self.chat_template, tokenize=False, **values
         )
         return rendered
 
     def _ids(self, text: str, mark: str, edge: str) -> list[int]:
-        """Ids of a rendered conversation: a span of text ends at a control token and where an answer begins."""
+        """Tokenise a rendered conversation. A span of text ends at a control token and where an answer begins."""
         controls = re.compile("(" + "|".join(map(re.escape, [edge, *self.control_tokens])) + ")")
         span = _Span(self._spell, self.tokenizer.bos_token_id)
         for number, piece in enumerate(text.split(mark)):
@@ -135,7 +136,7 @@ class VaryforgeProcessor(ProcessorMixin):
         return span.ids
 
     def _expanded(self, ids: Sequence[int], sizes: Iterator[tuple[int, int]]) -> Iterator[int]:
-        """Ids with each image's token as often as it has tokens."""
+        """Yield the ids with the image token repeated for each of an image's tokens."""
         for number in ids:
             if number == self.image_token_id:
                 size = next(sizes, None)
@@ -162,7 +163,7 @@ class VaryforgeProcessor(ProcessorMixin):
         return BatchFeature(inputs)
 
     def _pixels(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
-        """(V, 3, S, S) with one encoder, (V, all encoders' values) with several."""
+        """Return (V, 3, S, S) with one encoder, (V, values of all encoders' pixels) with several."""
         views = [self._images.views(picture) for picture in pictures]
         of_encoder = []
         for name, how in self._images.preprocess.items():
@@ -172,12 +173,12 @@ class VaryforgeProcessor(ProcessorMixin):
 
 
 class _Span:
-    """Ids so far, and text that waits for its span to end."""
+    """The ids of a conversation so far, and the text of a span that has not ended."""
 
     def __init__(self, spell: ExactTokenizer, bos_id: int | None) -> None:
         self.ids: list[int] = []
         self.waiting = ""
-        self.answers = False  # the span is an answer's: it brings its own blank, and must be spelt exactly
+        self.answers = False  # the span is an answer: it has its own leading blank and needs exact ids
         self._spell = spell
         self._start: tuple[list[Any], ...] = ([], [bos_id])
 
@@ -192,16 +193,16 @@ class _Span:
 
 
 def _images_of(conversation: Sequence[dict[str, Any]]) -> Iterator[Any]:
-    """The images of a conversation's messages, in order."""
+    """Yield the images of a conversation's messages in order."""
     for message in conversation:
         if isinstance(message["content"], str):
             continue
         for part in message["content"]:
             if part["type"] == "image":
-                found = [part[key] for key in ("image", "url", "path", "base64") if part.get(key) is not None]
-                if not found:
+                sources = [part[key] for key in ("image", "url", "path", "base64") if part.get(key) is not None]
+                if not sources:
                     raise ValueError("an image of the conversation has none of the keys image, url, path, base64")
-                yield found[0]
+                yield sources[0]
 
 
 def _flat(images: Any) -> Iterator[Any]:
@@ -213,5 +214,5 @@ def _flat(images: Any) -> Iterator[Any]:
 
 
 def _rgb(image: Any) -> np.ndarray:
-    """(height, width, 3) uint8."""
+    """Return an image as (height, width, 3) uint8."""
     return np.array(image if isinstance(image, np.ndarray) else load_image(image).convert("RGB"))

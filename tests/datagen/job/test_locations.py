@@ -1,4 +1,4 @@
-"""Places that were named from one folder hold in a process that works in another, as Ray's workers may."""
+"""Locations relative to one folder hold in a process that works in another, as Ray's workers may."""
 
 from __future__ import annotations
 
