@@ -14,7 +14,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup or `&`: chi
 
 from datagen.chat.source import ChatSource
 from datagen.detection.source import DetectionSource
-from datagen.examples import write_chats, write_detection, write_documents
+from datagen.examples.chats import write_chats
+from datagen.examples.documents import write_documents
+from datagen.examples.shapes import write_detection
 from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings

@@ -5,9 +5,3 @@ item `i` does not depend on their number.
 
     python -m datagen.examples --out examples/
 """
-
-from datagen.examples.chats import write_chats
-from datagen.examples.documents import write_documents
-from datagen.examples.shapes import write_detection
-
-__all__ = ["write_chats", "write_detection", "write_documents"]

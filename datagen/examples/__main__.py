@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from datagen.examples import write_chats, write_detection, write_documents
+from datagen.examples.chats import write_chats
+from datagen.examples.documents import write_documents
+from datagen.examples.shapes import write_detection
 from varyforge.console import say
 from varyforge.errors import command
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from datagen.cli import job_parser, paths_and_settings, run_source
-from datagen.examples import write_documents
+from datagen.examples.documents import write_documents
 from datagen.pdf.source import PdfSource
 from varyforge.console import say
 from varyforge.errors import UserError, command

@@ -8,8 +8,10 @@ import PIL.Image
 import pymupdf
 import pytest
 
-from datagen.examples import write_chats, write_detection, write_documents
 from datagen.examples.__main__ import main
+from datagen.examples.chats import write_chats
+from datagen.examples.documents import write_documents
+from datagen.examples.shapes import write_detection
 from datagen.examples.texts import text_bank
 
 LETTERS_NOT_LIGATURES = pymupdf.TEXTFLAGS_TEXT & ~pymupdf.TEXT_PRESERVE_LIGATURES

@@ -12,7 +12,7 @@ import pytest
 
 from datagen.chat.source import ChatSource
 from datagen.detection.source import DetectionSource
-from datagen.examples import write_detection
+from datagen.examples.shapes import write_detection
 from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings

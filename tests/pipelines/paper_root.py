@@ -13,7 +13,7 @@ from typing import Any
 
 import PIL.Image
 
-from datagen.examples import write_documents
+from datagen.examples.documents import write_documents
 from tests.datagen.made_pictures import chart, page, scene
 from tests.datagen.made_talk import BAIZE, SHAREGPT, write_json
 

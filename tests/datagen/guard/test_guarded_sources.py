@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datagen.detection.source import DetectionSource
-from datagen.examples import write_documents
+from datagen.examples.documents import write_documents
 from datagen.guard.benchmark_sets import BenchmarkImage
 from datagen.guard.guard import build_guard
 from datagen.inputs.image_ids import image_id_of
