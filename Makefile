@@ -57,7 +57,7 @@ docs: $(VENV)/.docs  ## the documentation site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: install  ## does it learn? (about 15 minutes)
-	$(BIN)/python benchmarks/learn_ocr.py
+	$(BIN)/python -m benchmarks.learn_ocr
 
 clean:  ## remove the environment and the demo's run
 	rm -rf $(VENV) runs/demo

@@ -1,10 +1,11 @@
-"""Does an annotation file of gigabytes fit in memory, and how long does it take? Scans and plans one for real.
+"""Measure time and memory of a job that scans and plans an annotation file of gigabytes.
 
     python -m benchmarks.annotations --gb 2
 
-Writes a file in Objects365's form to a temporary folder: `annotations` before `images`, in random order of images, 15
-boxes an image. Then everything is the job's own code: the child process that reads the file, the plan files, the plan,
-and the plan again from its files, as for a job that goes on. Prints seconds, MB/s and both processes' peak memory.
+The file is written to a temporary folder in Objects365's format: `annotations` before `images`, in random order of
+images, 15 boxes an image. All else is the job's own code: the child process that reads the file, the plan files, the
+plan, and the plan a second time from its files, as for a job that goes on. Peak memory is the highest of a process so
+far.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import argparse
 import random
 import resource
-import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.bench import Table, main_of, work_folder
+from benchmarks.clocks import peak_mib
 from datagen.detection.source import DetectionSource
 from datagen.job.isolate import Limits
 from datagen.job.job import plan_job
@@ -23,15 +26,21 @@ from datagen.job.monitor import Monitor
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
 from datagen.job.workspace import Workspace
-from varyforge.console import say
 from varyforge.storage import folder_at
 
 BOXES = 15  # an image, about as many as Objects365 has
+TINY = {"gb": 0.0002}
 _BYTES_PER_IMAGE = BOXES * 212 + 202
 
 
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    parser.add_argument("--gb", type=float, default=2.0, help="size of the file (%(default)s)")
+    parser.add_argument("--units-per-shard", type=int, default=1000, help="(%(default)s)")
+
+
 def write_annotations(path: Path, images: int) -> None:
-    """A file of `images` images in Objects365's form."""
+    """Write a file of `images` images in Objects365's format."""
     dice = random.Random(0)
     with path.open("w") as file:
         file.write('{"annotations": [')
@@ -53,38 +62,30 @@ def write_annotations(path: Path, images: int) -> None:
         file.write('], "licenses": [{"id": 5, "name": "", "url": "https://example.org/licence"}]}')
 
 
-def peak_mib(who: int) -> float:
-    """Most memory held: by this process, or by one of its children that have ended."""
-    return resource.getrusage(who).ru_maxrss / 1024
-
-
-def main() -> None:
-    """Parses the command line and measures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gb", type=float, default=2.0)
-    parser.add_argument("--units-per-shard", type=int, default=1000)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="varyforge-") as place:
-        path = Path(place) / "annotations.json"
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Plan a job over the file twice."""
+    with work_folder() as folder:
+        path = folder / "annotations.json"
         write_annotations(path, int(arguments.gb * 1e9 / _BYTES_PER_IMAGE))
-        size = path.stat().st_size / 1e6
-        source = DetectionSource(format="coco", annotations=str(path), images=place)
+        megabytes, before_mib, rows = path.stat().st_size / 1e6, peak_mib(), []
+        source = DetectionSource(format="coco", annotations=str(path), images=str(folder))
         settings = JobSettings(units_per_shard=arguments.units_per_shard, limits=Limits())
-        say(f"{size:.0f} MB; this process before: {peak_mib(resource.RUSAGE_SELF):.0f} MiB")
-        for what in ("scan and plan", "plan again from plan files"):
+        for part in ("scan and plan", "plan again from plan files"):
             started, runner = time.monotonic(), LocalRunner(1)
             with Monitor(runner) as monitor:
-                plan = plan_job(source, Workspace(folder_at(f"{place}/out")), settings, runner, monitor)
+                plan = plan_job(source, Workspace(folder_at(folder / "out")), settings, runner, monitor)
             seconds = time.monotonic() - started
             runner.close()
-            peaks = peak_mib(resource.RUSAGE_SELF), peak_mib(resource.RUSAGE_CHILDREN)
-            say(f"{what}: {plan.units} images in {len(plan.shards)} shards, {seconds:.1f} s, {size / seconds:.1f} MB/s")
-            say(f"  peak memory: {peaks[0]:.0f} MiB here, {peaks[1]:.0f} MiB in the child")
-        plans = sum(file.stat().st_size for file in Path(place, "out", "plan").iterdir())
-        say(f"plan files: {plans / 1e6:.0f} MB")
+            peaks = (f"{peak_mib(who):.0f}" for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+            rows.append((part, f"{seconds:.1f}", f"{megabytes / seconds:.1f}", *peaks))
+        plan_files = sum(file.stat().st_size for file in (folder / "out" / "plan").iterdir())
+        yield (
+            f"A file of {megabytes:,.0f} MB with {plan.units:,} images and {plan.units * BOXES:,} boxes; "
+            f"{len(plan.shards):,} shards, {plan_files / 1e6:.0f} MB of plan files. The job's process had "
+            f"{before_mib:.0f} MiB before."
+        )
+        yield Table(head=("part", "s", "MB/s", "peak MiB, the job's process", "peak MiB, its child"), rows=rows)
 
 
-if __name__ == "__main__":  # by its real name, which the child processes can import
-    from benchmarks.annotations import main as _main
-
-    _main()
+if __name__ == "__main__":
+    main_of("benchmarks.annotations")

@@ -1,11 +1,11 @@
-"""Ways to turn a JPEG into the pixels of both encoders: CPU time, and how far from the released code's result.
+"""Measure ways to turn a JPEG into the pixels of both encoders: CPU time, and difference to the released code's pixels.
 
     python -m benchmarks.images --photographs FOLDER --rounds 5
 
-Sources: pages of the project's sample documents rendered at several sizes, photographs where a folder is named (sizes
-as they are, or enlarged to the size that is said), all JPEG of quality 90. One thread, time.process_time, the ways in
-turns, the best round counts. Differences are of 255 levels, to Pillow's bicubic with columns first (what Pillow did
-until 12, and so what the released weights were trained with): the greatest, and the mean.
+Images are pages of the project's sample documents rendered at several sizes, and photographs where a folder is named
+(as they are, and enlarged), all JPEG of quality 90. One thread, time.process_time, the ways in turns, the best round
+counts. Differences are of 255 levels to Pillow's bicubic filter with columns first, which Pillow did until version 12
+and so the released weights were trained with.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,31 +26,48 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Resampling
 
+from benchmarks.bench import Table, main_of, work_folder
+from benchmarks.inputs import PHOTOGRAPHS, files_in
 from datagen.examples.documents import write_documents
 from trainer.images.pixels import decode
 from trainer.images.preprocess import ImagePreprocess
-from varyforge.console import say, show_table
-from varyforge.errors import UserError, command
+from varyforge.console import say
 
 Pixels = NDArray[np.uint8]
 Way = Callable[[bytes], tuple[Pixels, Pixels]]
 SAM, CLIP = ImagePreprocess(size=1024), ImagePreprocess(size=224, fit="crop")
+PAGES: dict[str, tuple[int, tuple[int, int] | None]] = {  # short side in pixels, size that pages are squeezed to
+    "pages, short side 500": (500, None),
+    "pages, short side 1024": (1024, None),
+    "pages of 1024 x 1024": (1024, (1024, 1024)),
+    "pages of 2000 x 3000": (2000, (2000, 3000)),
+    "pages, short side 2048": (2048, None),
+}
+TINY = {"count": 1, "rounds": 1, "kinds": 1}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    parser.add_argument("--photographs", type=Path, help="folder of JPEG files")
+    parser.add_argument("--count", type=int, default=9, help="images of each kind (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the least time counts (%(default)s)")
+    parser.add_argument("--kinds", type=int, default=len(PAGES), help="kinds of pages (%(default)s)")
 
 
 def pillow(data: bytes) -> PIL.Image.Image:
-    """Decoded by Pillow."""
+    """Decode with Pillow."""
     return PIL.Image.open(io.BytesIO(data)).convert("RGB")
 
 
 def clip_crop(image: PIL.Image.Image, resize: Callable[..., PIL.Image.Image]) -> Pixels:
-    """Shortest edge 224, centre crop, as CLIP's processor."""
+    """Resize the shortest edge to 224 and crop the centre, as CLIP's processor."""
     width, height = (int(224 * side / min(image.size)) for side in image.size)
     left, top = (width - 224) // 2, (height - 224) // 2
     return np.array(resize(image, width, height).crop((left, top, left + 224, top + 224)))
 
 
 def with_pillow(data: bytes) -> tuple[Pixels, Pixels]:
-    """The released code's calls."""
+    """Return both encoders' pixels by the released code's calls."""
 
     def resize(image: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
         return image.resize((width, height), Resampling.BICUBIC)
@@ -61,7 +77,7 @@ def with_pillow(data: bytes) -> tuple[Pixels, Pixels]:
 
 
 def reference(data: bytes) -> tuple[Pixels, Pixels]:
-    """The same, columns first whatever the version of Pillow."""
+    """Return the pixels of `with_pillow` with columns first in any version of Pillow."""
 
     def resize(image: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
         return image.resize((width, image.height), Resampling.BICUBIC).resize((width, height), Resampling.BICUBIC)
@@ -71,7 +87,7 @@ def reference(data: bytes) -> tuple[Pixels, Pixels]:
 
 
 def with_reducing_gap(data: bytes) -> tuple[Pixels, Pixels]:
-    """Pillow's own short cut: whole pixels are averaged before the filter."""
+    """Use Pillow's own short cut, which averages whole pixels before the filter."""
 
     def resize(image: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
         return image.resize((width, height), Resampling.BICUBIC, reducing_gap=2.0)
@@ -81,19 +97,19 @@ def with_reducing_gap(data: bytes) -> tuple[Pixels, Pixels]:
 
 
 def with_draft(data: bytes) -> tuple[Pixels, Pixels]:
-    """A half, a quarter … of the size is decoded where both sides are left with 1024 at least; then as we do."""
+    """Decode a half, a quarter … of the size where both sides still have 1024 pixels, then resize as the project."""
     image = PIL.Image.open(io.BytesIO(data))
     image.draft("RGB", (1024, 1024))
     return both(np.array(image.convert("RGB")))
 
 
 def both(picture: Pixels) -> tuple[Pixels, Pixels]:
-    """The project's resizes."""
+    """Resize for both encoders as the project does."""
     return SAM.to_uint8(picture), CLIP.to_uint8(picture)
 
 
 def opencv_ways() -> dict[str, Way]:
-    """OpenCV's, where it is installed: its decoder, and its own resize, which is another filter."""
+    """Return OpenCV's decoder, and its own resize, which is another filter; nothing where it is not installed."""
     with suppress(ImportError):
         cv2: Any = importlib.import_module("cv2")
         cv2.setNumThreads(1)
@@ -119,7 +135,7 @@ def opencv_ways() -> dict[str, Way]:
 
 
 def ways() -> dict[str, Way]:
-    """Ours is the last that is always there."""
+    """Return all ways by name, ours last."""
     return {
         "Pillow, as released": with_pillow,
         "Pillow, reducing_gap=2": with_reducing_gap,
@@ -131,78 +147,81 @@ def ways() -> dict[str, Way]:
 
 
 def as_jpeg(image: PIL.Image.Image) -> bytes:
-    """Quality 90, as the PDF source makes."""
+    """Encode with quality 90, as the PDF source does."""
     out = io.BytesIO()
     image.save(out, "JPEG", quality=90)
     return out.getvalue()
 
 
-def pages(folder: Path, short_px: int, count: int, size: tuple[int, int] | None = None) -> list[bytes]:
-    """First pages of sample documents with a short side of `short_px` pixels, or squeezed to `size`."""
-    made = []
+def pages(folder: Path, count: int, short_px: int, size: tuple[int, int] | None) -> list[bytes]:
+    """Render first pages of sample documents with a short side of `short_px` pixels, or squeezed to `size`."""
+    images = []
     for path in write_documents(folder, documents=count):
         with pymupdf.open(path) as document:
             zoom = short_px / min(document[0].rect[2:])
             pixmap = document[0].get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), alpha=False)
             page = PIL.Image.frombytes("RGB", (pixmap.width, pixmap.height), pixmap.samples)
-            made.append(as_jpeg(page.resize(size, Resampling.BICUBIC) if size else page))
-    return made
+            images.append(as_jpeg(page.resize(size, Resampling.BICUBIC) if size else page))
+    return images
 
 
 def photographs(folder: Path, count: int, size: tuple[int, int] | None = None) -> list[bytes]:
-    """Photographs as they are, or enlarged to `size`."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    if not found:
-        raise UserError(f"{folder}: no *.jpg in this folder")
-    chosen = found[:: max(1, len(found) // count)][:count]
+    """Read photographs as they are, or enlarged to `size`."""
+    paths = files_in([folder], *PHOTOGRAPHS)
+    paths = paths[:: max(1, len(paths) // count)][:count]
     if size is None:
-        return [path.read_bytes() for path in chosen]
-    return [as_jpeg(PIL.Image.open(path).convert("RGB").resize(size, Resampling.BICUBIC)) for path in chosen]
+        return [path.read_bytes() for path in paths]
+    return [as_jpeg(PIL.Image.open(path).convert("RGB").resize(size, Resampling.BICUBIC)) for path in paths]
 
 
-def row(name: str, best_ms: float, way: Way, images: Sequence[bytes]) -> list[str]:
-    """A line of the table: time, then both differences."""
-    cells = []
-    for large_or_small in (0, 1):
-        differences = [np.abs(way(i)[large_or_small].astype(int) - reference(i)[large_or_small]) for i in images]
-        cells.append(f"{max(d.max() for d in differences)}, {np.mean([d.mean() for d in differences]):.4f}")
-    return [name, f"{best_ms:.1f}", *cells]
-
-
-@command
-def main() -> int:
-    """Measures and prints a table for each kind of source."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, help="folder of JPEGs")
-    parser.add_argument("--count", type=int, default=9, help="images of each kind (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as work:
-        kinds = {
-            "pages, short side 500": pages(Path(work), 500, arguments.count),
-            "pages, short side 1024": pages(Path(work), 1024, arguments.count),
-            "pages of 1024 x 1024": pages(Path(work), 1024, arguments.count, (1024, 1024)),
-            "pages of 2000 x 3000": pages(Path(work), 2000, arguments.count, (2000, 3000)),
-            "pages, short side 2048": pages(Path(work), 2048, arguments.count),
-        }
+def images_of(arguments: argparse.Namespace) -> dict[str, list[bytes]]:
+    """Make the images of each kind."""
+    with work_folder() as work:
+        shapes = list(PAGES.items())[: arguments.kinds]
+        kinds = {name: pages(work, arguments.count, *shape) for name, shape in shapes}
     if arguments.photographs:
         kinds["photographs as they are"] = photographs(arguments.photographs, arguments.count)
         kinds["photographs of 2000 x 3000"] = photographs(arguments.photographs, arguments.count, (2000, 3000))
         kinds["photographs of 3000 x 4000"] = photographs(arguments.photographs, arguments.count, (3000, 4000))
+    return kinds
+
+
+def best_ms(images: Sequence[bytes], rounds: int) -> dict[str, float]:
+    """Return CPU ms an image of each way's fastest round."""
+    best = dict.fromkeys(ways(), float("inf"))
+    for _ in range(rounds):
+        for name, way in ways().items():
+            started = time.process_time()
+            for data in images:
+                way(data)
+            best[name] = min(best[name], (time.process_time() - started) / len(images) * 1e3)
+    return best
+
+
+def differences(way: Way, images: Sequence[bytes], encoder: int) -> tuple[int, float]:
+    """Return the greatest and the mean difference to the reference; encoder 0 is SAM, 1 is CLIP."""
+    levels = [np.abs(way(data)[encoder].astype(int) - reference(data)[encoder]) for data in images]
+    return max(int(level.max()) for level in levels), float(np.mean([level.mean() for level in levels]))
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Time each way over each kind of image, then compare pixels over all images."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    kinds, times = images_of(arguments), {}
     for kind, images in kinds.items():
-        best = dict.fromkeys(ways(), float("inf"))
-        for _ in range(arguments.rounds):
-            for name, way in ways().items():
-                started = time.process_time()
-                for data in images:
-                    way(data)
-                best[name] = min(best[name], (time.process_time() - started) / len(images) * 1e3)
-        say(f"{kind}, {sum(map(len, images)) / len(images) / 1e3:.0f} kB")
-        rows = [row(name, best[name], way, images) for name, way in ways().items()]
-        show_table("decode and both resizes", ["way", "CPU ms", "1024: max, mean", "224: max, mean"], rows)
-    return 0
+        times[kind] = best_ms(images, arguments.rounds)
+        say(f"{kind}, {sum(map(len, images)) / len(images) / 1e3:.0f} kB: done")
+    rows = []
+    for name, way in ways().items():
+        apart = [[differences(way, images, encoder) for images in kinds.values()] for encoder in (0, 1)]
+        greatest = ", ".join(str(max(level for level, _ in of_kinds)) for of_kinds in apart)
+        mean = max(mean for of_kinds in apart for _, mean in of_kinds)
+        rows.append([name, *(f"{times[kind][name]:.1f}" for kind in kinds), greatest, f"{mean:.4f}"])
+    torch.set_num_threads(threads)
+    head = ["CPU ms", *kinds, "greatest difference, 1024 and 224", "greatest mean of a kind"]
+    yield Table(title=f"CPU ms an image, best of {arguments.rounds} rounds, one thread.", head=head, rows=rows)
 
 
 if __name__ == "__main__":
-    main()
+    main_of("benchmarks.images")

@@ -1,23 +1,23 @@
-"""Samples per second of the trainer's loader, beside a bare loop, plain webdataset and the released code's way.
+"""Measure samples per second of the trainer's loader, a bare loop, plain webdataset and the released code's loader.
 
     python -m benchmarks.loader --rounds 5
     python -m benchmarks.loader --shards shards/pdf --workers 2 --samples 512
 
-All on the same pages, in one run, in turns; by default those of the project's sample documents, as the PDF source makes
-them (JPEG of quality 90, short side 1024):
+All ways read the same pages, in one run, in turns; by default pages of the project's sample documents as the PDF source
+makes them (JPEG of quality 90, short side 1024):
 
-- ours: catalog, order, read at offset, decode once, both encoders' sizes, ids and labels, packing, batches of uint8.
-- bare: one process per worker that reads the same bytes and calls the same decode and resizes; nothing else.
-- bare, tokens: the same loop, which also calls the tokenizer on the answer.
-- webdataset: `decode("pil")`, both encoders' pixels with Pillow, normalised to floats, batched, torch's DataLoader. No
-  tokens: it has less to do than the others.
+- ours: catalog, order, read at offset, decode once, both encoders' sizes, ids and labels, packing, batches of uint8
+- bare: a process per worker that reads the same bytes and calls the same decode and resizes; nothing else
+- bare, tokens: the same loop, which also calls the tokenizer on the answer
+- webdataset: `decode("pil")`, both encoders' pixels with Pillow, normalised to floats, batched, torch's DataLoader. It
+  makes no tokens, so it has less to do than the other ways
 - released: a JSON list of conversations and image files; Pillow, the processors of both branches, a tokenizer call per
-  row and one more per question to mask it, padded batches of floats, torch's DataLoader.
+  row and one more per question to mask it, padded batches of floats, torch's DataLoader
 
-Each loads what its first `--warm-up` samples bring, then the clock runs for `--samples`, while it goes on: starting up
-and full queues count for none. Nobody computes on the batches. torch has one thread in each process. CPU is that of
-this process and of its workers, in the round with the least. Ratios are medians over the rounds of ours ÷ the other in
-the same round.
+Each way loads its first `--warm-up` samples, then the clock runs for `--samples` while the way goes on: start-up and
+full queues do not count. Nothing computes on the batches. torch has one thread in each process. CPU is that of this
+process and of its workers in the cheapest round. Ratios are medians over the rounds of ours ÷ the other way in the same
+round.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ import json
 import multiprocessing
 import pickle
 import statistics
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +48,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from benchmarks.bench import Table, main_of, work_folder
+from benchmarks.clocks import PartTimes
 from datagen.examples.documents import write_documents
 from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
@@ -68,21 +69,32 @@ from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 from trainer.text.encode import ConversationEncoder, load_tokenizer
 from trainer.tokenizer import train_tokenizer
 from varyforge.console import say
-from varyforge.errors import UserError, command
+from varyforge.errors import UserError
 from varyforge.sample import IMAGE_MARKER
 from varyforge.shards import ShardSet
 
 PREPROCESS = {"clip": ImagePreprocess(size=224, fit="crop"), "vary": ImagePreprocess(size=1024)}
 MEAN, STD = (torch.tensor(numbers).view(3, 1, 1) for numbers in (PREPROCESS["vary"].mean, PREPROCESS["vary"].std))
-STEP, ROWS = 32, 4  # samples of a step of ours; rows of a batch, of everybody
+STEP, ROWS = 32, 4  # samples of a step of ours; rows of a batch in all ways
 MAX_LENGTH, IMAGE_TOKENS = 4096, 256
 LAYOUT = ImageLayout(preprocess=PREPROCESS, view=ViewTokens(IMAGE_TOKENS))
 WAYS = ("ours", "bare", "bare, tokens", "webdataset", "released")
+TINY = {"documents": 8, "samples": 8, "warm_up": 4, "rounds": 1, "workers": [1]}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    parser.add_argument("--shards", type=Path, help="a shard set of pages on this machine, in place of our own")
+    parser.add_argument("--documents", type=int, default=120, help="sample documents without --shards (%(default)s)")
+    parser.add_argument("--samples", type=int, default=256, help="that are timed, per way and round (%(default)s)")
+    parser.add_argument("--warm-up", type=int, default=96, help="samples before that (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes (0 1 2)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What all ways read."""
+    """The files that all ways read."""
 
     shards: Path
     work: Path
@@ -90,7 +102,7 @@ class World:
     items: list[Item]
 
     def data(self, workers: int) -> DataSettings:
-        """A recipe's `data` over the shards, of endless epochs."""
+        """Return a recipe's `data` over the shards, with endless epochs."""
         source = SourceSettings(shards=str(self.shards), samples=10**6, repeat="as_needed", times=10**6)
         return DataSettings(
             mixture=MixtureSettings(sources={"pages": source}),
@@ -100,16 +112,20 @@ class World:
         )
 
     def encoder(self) -> ConversationEncoder:
-        """Vary-toy's template."""
+        """Return an encoder of Vary-toy's template."""
         tokenizer = load_tokenizer(self.tokenizer)
         return ConversationEncoder(tokenizer, template="vary_toy", layout=LAYOUT, max_length=MAX_LENGTH)
 
 
-def prepare(shards: Path | None, work: Path) -> World:
-    """Makes what is missing below `work`: shards, tokenizer, the released code's files."""
+def prepare(shards: Path | None, documents: int, work: Path) -> World:
+    """Write shards (unless they are named), tokenizer and the released code's files below `work`.
+
+    Raises:
+        UserError: a sample of the shards has no image, or several.
+    """
     if shards is None:
         shards = work / "shards"
-        write_documents(work / "pdf", documents=120)
+        write_documents(work / "pdf", documents=documents)
         settings = JobSettings(units_per_shard=32, validation_share=0.01)
         run_job(PdfSource(paths=[str(work / "pdf")]), shards, settings, LocalRunner(2))
     train_tokenizer([ShardSet(shards)], vocabulary=4000).save_pretrained(work / "tokenizer")
@@ -117,7 +133,7 @@ def prepare(shards: Path | None, work: Path) -> World:
     catalog = Corpus(world.data(0), open_cache(world.data(0))).catalogs[0]
     world.items.extend(catalog.item(row) for row in range(len(catalog)))
     if any(item.images != 1 for item in world.items):
-        raise UserError(f"{shards}: --shards takes a set in which each sample has one image, as pages have")
+        raise UserError(f"{shards}: name a set in which each sample has one image, such as pages")
     records = []
     (work / "images").mkdir(exist_ok=True)
     for item in world.items:
@@ -133,7 +149,7 @@ def prepare(shards: Path | None, work: Path) -> World:
 
 
 def ours(world: World, workers: int) -> Generator[int]:
-    """Steps of the trainer's loader."""
+    """Yield the sizes of steps of the trainer's loader."""
     data = world.data(workers)
     cache = open_cache(data)
     corpus = Corpus(data, cache)
@@ -142,20 +158,20 @@ def ours(world: World, workers: int) -> Generator[int]:
     with open_pool(load, data, corpus, world.work) as pool:
         for step in StepLoader(corpus, load, pool, share, data).steps(0, 10**6 // STEP):
             if step.skipped:
-                raise UserError(f"{world.shards}: sample that cannot be used: {step.skipped[0]}")
+                raise UserError(f"{world.shards}: unusable sample: {step.skipped[0]}")
             yield sum(len(batch.keys) for batch in step.batches)
 
 
 def to_floats(image: PIL.Image.Image) -> torch.Tensor:
-    """(3, H, W), as ToTensor and Normalize of torchvision make."""
+    """Return (3, H, W), as ToTensor and Normalize of torchvision do."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255).sub_(MEAN).div_(STD)
 
 
 def with_webdataset(world: World, workers: int) -> Generator[int]:
-    """A pipeline as its documentation shows."""
+    """Yield the sizes of batches of a pipeline as in webdataset's documentation."""
 
     def both(sample: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        image = next(sample[form] for form in ("jpg", "png") if form in sample)
+        image = next(sample[format] for format in ("jpg", "png") if format in sample)
         large = image.resize((1024, 1024), Resampling.BICUBIC)
         width, height = (int(224 * side / min(image.size)) for side in image.size)
         left, top = (width - 224) // 2, (height - 224) // 2
@@ -169,7 +185,7 @@ def with_webdataset(world: World, workers: int) -> Generator[int]:
 
 
 class Released(Dataset[dict[str, torch.Tensor]]):
-    """The released code's data set, in a few lines."""
+    """A data set that does what the released code's does."""
 
     def __init__(self, world: World) -> None:
         self._records = json.loads((world.work / "conversations.json").read_text(encoding="utf-8"))
@@ -190,14 +206,12 @@ class Released(Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": ids, "labels": labels, "small": small, "large": large}
 
     def _ids(self, text: str) -> torch.Tensor:
-        made: torch.Tensor = self._tokenizer(
-            text, truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
-        ).input_ids
-        return made[0]
+        ids: torch.Tensor = self._tokenizer(text, truncation=True, max_length=MAX_LENGTH, return_tensors="pt").input_ids
+        return ids[0]
 
 
 def padded(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The released code's batch."""
+    """Collate samples as the released code does."""
     ids = pad_sequence([sample["input_ids"] for sample in samples], True, 0)
     labels = pad_sequence([sample["labels"] for sample in samples], True, IGNORE_INDEX)
     images = {name: torch.stack([sample[name] for sample in samples]) for name in ("small", "large")}
@@ -205,7 +219,7 @@ def padded(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def released(world: World, workers: int) -> Generator[int]:
-    """In torch's DataLoader, as its Trainer makes."""
+    """Yield the sizes of batches of torch's DataLoader, as transformers' Trainer configures it."""
     data = Released(world)
     order = np.random.default_rng(0).permutation(10**6).tolist()
     for batch in DataLoader(data, batch_size=ROWS, sampler=order, num_workers=workers, collate_fn=padded):
@@ -224,26 +238,26 @@ STREAMS: dict[str, Callable[[World, int], Generator[int]]] = {
 
 @dataclass(frozen=True)
 class Pace:
-    """Of one way in one round."""
+    """The speed of a way in a round."""
 
     per_second: float
-    own_ms: float  # CPU per sample of this process …
-    workers_ms: float  # … and of those below it
+    own_ms: float  # CPU per sample of this process
+    workers_ms: float  # CPU per sample of its child processes
 
     @property
     def cpu_ms(self) -> float:
-        """Of both."""
+        """CPU per sample of all processes."""
         return self.own_ms + self.workers_ms
 
 
 def cpu_seconds() -> NDArray[np.float64]:
-    """Of this process; of all below it that are alive."""
+    """Return CPU seconds of this process, and of its live child processes."""
     below = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
     return np.array([time.process_time(), sum(times.user + times.system for times in below)])
 
 
 def pace_of(stream: Generator[int], warm_up: int, samples: int) -> Pace:
-    """The stream's pace behind its first `warm_up` samples."""
+    """Time a stream behind its first `warm_up` samples."""
     while warm_up > 0:
         warm_up -= next(stream)
     started, cpu, seen = time.perf_counter(), cpu_seconds(), 0
@@ -254,7 +268,7 @@ def pace_of(stream: Generator[int], warm_up: int, samples: int) -> Pace:
 
 
 def bare_loop(items: list[Item], answers: list[str], tokenizer: Tokenizer | None) -> tuple[float, float]:
-    """Reads, decodes, resizes, and tokenises where there is a tokenizer. Returns wall and CPU seconds."""
+    """Read, decode, resize, and tokenise where there is a tokenizer. Returns wall and CPU seconds."""
     started, cpu = time.perf_counter(), time.process_time()
     for item, answer in zip(items, answers, strict=True):
         with open(f"{item.place}/{item.shard}", "rb") as file:
@@ -267,7 +281,7 @@ def bare_loop(items: list[Item], answers: list[str], tokenizer: Tokenizer | None
 
 
 def bare(world: World, workers: int, samples: int, *, tokens: bool) -> Pace:
-    """Several bare loops at once, each over its part of the samples, in the same order as ours."""
+    """Time bare loops, one per worker at once, each over its part of the samples, in the order of ours."""
     rows = np.random.default_rng(0).integers(0, len(world.items), samples)
     records = json.loads((world.work / "conversations.json").read_text(encoding="utf-8"))
     items, answers = [world.items[row] for row in rows], [records[row]["answer"] for row in rows]
@@ -284,84 +298,73 @@ def bare(world: World, workers: int, samples: int, *, tokens: bool) -> Pace:
     return Pace(samples / max(wall for wall, _ in results), *((0.0, cpu_ms) if workers else (cpu_ms, 0.0)))
 
 
-def measure(world: World, way: str, workers: int, arguments: argparse.Namespace) -> Pace:
-    """One way, once."""
+def pace_of_way(world: World, way: str, workers: int, arguments: argparse.Namespace) -> Pace:
+    """Time a way once."""
     if way.startswith("bare"):
         return bare(world, workers, arguments.samples, tokens=way != "bare")
     with closing(STREAMS[way](world, workers)) as stream:
         return pace_of(stream, arguments.warm_up, arguments.samples)
 
 
-def table(workers: int, paces: dict[str, list[Pace]]) -> None:
-    """Prints a Markdown table."""
-    head = ("samples/s: median (least to most)", "CPU ms/sample", "of which workers", "ours ÷ this")
-    print(f"\n| {workers} worker(s) | {' | '.join(head)} |\n|---|---|---|---|---|")
+def table(workers: int, paces: dict[str, list[Pace]]) -> Table:
+    """Return the table of all ways with so many workers."""
+    rows = []
     for way in WAYS:
         speeds = sorted(pace.per_second for pace in paces[way])
         least = min(paces[way], key=lambda pace: pace.cpu_ms)
         ratios = [us.per_second / pace.per_second for us, pace in zip(paces["ours"], paces[way], strict=True)]
-        print(
-            f"| {way} | {statistics.median(speeds):.1f} ({speeds[0]:.1f} to {speeds[-1]:.1f}) | {least.cpu_ms:.1f} | "
-            f"{least.workers_ms:.1f} | {statistics.median(ratios):.2f} |"
-        )
+        range_of = f"{statistics.median(speeds):.1f} ({speeds[0]:.1f} to {speeds[-1]:.1f})"
+        ratio = f"{statistics.median(ratios):.2f}"
+        rows.append((way, range_of, f"{least.cpu_ms:.1f}", f"{least.workers_ms:.1f}", ratio))
+    head = ("samples/s: median (least to most)", "CPU ms/sample", "of which workers", "ours ÷ this")
+    return Table(head=(f"{workers} worker(s)", *head), rows=rows)
 
 
-def time_parts(world: World, count: int = 128) -> None:
-    """Prints the CPU ms of each part of our path, in one process, one after the other."""
-    spent: dict[str, float] = defaultdict(float)
-
-    def timed(name: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-        started = time.process_time()
-        made = call(*arguments, **keywords)
-        spent[name] += time.process_time() - started
-        return made
-
+def part_times(world: World, steps: int) -> Table:
+    """Return the CPU ms of each part of our path, in one process, one after the other."""
+    times = PartTimes()
     load: LoadSample = load_sample(world.encoder(), world.data(0), open_cache(world.data(0)))
-    loaded = []
-    for item in itertools.islice(itertools.cycle(world.items), count):
-        sample = timed("read", read_item, item)
-        encoded = timed("ids and labels", load.encoder.encode, sample)
-        picture = timed("decode", decode, sample.images[0].data)
-        images = {name: timed(f"resize to {how.size}", how.to_uint8, picture) for name, how in PREPROCESS.items()}
-        timed("pickle, copy", lambda made: pickle.loads(pickle.dumps(made)), (encoded, [images]))
-        loaded.append((encoded, [images]))
-        if len(loaded) == STEP:
-            sizes = [(len(one.input_ids), len(pictures)) for one, pictures in loaded]
-            limits = {"rows": ROWS, "max_length": MAX_LENGTH, "max_images": world.data(0).max_images}
-            for rows in timed("pack", micro_batches, sizes, batching="packed", **limits):
-                batch = [[loaded[number] for number in row] for row in rows]
-                timed("collate", collate, batch, load.encoder.pad_id, PREPROCESS)
-            loaded = []
-    print("\n| CPU ms/sample | " + " | ".join(spent) + " | sum |\n|---" + "|---" * (len(spent) + 1) + "|")
-    ms = [seconds / count * 1e3 for seconds in spent.values()]
-    print("| ours, in one process | " + " | ".join(f"{one:.2f}" for one in ms) + f" | {sum(ms):.2f} |")
+    items = itertools.islice(itertools.cycle(world.items), steps * STEP)
+    limits = {"rows": ROWS, "max_length": MAX_LENGTH, "max_images": world.data(0).max_images}
+    for _ in range(steps):
+        loaded = []
+        for item in itertools.islice(items, STEP):
+            sample = times.timed("read", read_item, item)
+            encoded = times.timed("ids and labels", load.encoder.encode, sample)
+            picture = times.timed("decode", decode, sample.images[0].data)
+            views = {
+                name: times.timed(f"resize to {preprocess.size}", preprocess.to_uint8, picture)[None]
+                for name, preprocess in PREPROCESS.items()
+            }
+            times.timed("pickle, copy", lambda data: pickle.loads(pickle.dumps(data)), (encoded, [views]))
+            loaded.append((encoded, [views]))
+        sizes = [(len(one.input_ids), len(pictures)) for one, pictures in loaded]
+        for rows in times.timed("pack", micro_batches, sizes, batching="packed", **limits):
+            batch = [[loaded[number] for number in row] for row in rows]
+            times.timed("collate", collate, batch, load.encoder.pad_id, LAYOUT)
+    ms = [seconds / (steps * STEP) * 1e3 for seconds in times.seconds.values()]
+    cells = [f"{one:.2f}" for one in (*ms, sum(ms))]
+    return Table(head=("CPU ms/sample", *times.seconds, "sum"), rows=[("ours, in one process", *cells)])
 
 
-@command
-def main() -> int:
-    """Measures and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, help="a shard set of pages on this machine, in place of our own")
-    parser.add_argument("--samples", type=int, default=256, help="that are timed, per way and round (%(default)s)")
-    parser.add_argument("--warm-up", type=int, default=96, help="before these (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes (0 1 2)")
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Time all ways in turns, then the parts of ours."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as work:
-        world = prepare(arguments.shards, Path(work))
+    with work_folder() as work:
+        world = prepare(arguments.shards, arguments.documents, work)
         mean_kb = statistics.mean(item.size for item in world.items) / 1e3
-        say(f"{len(world.items)} pages, {mean_kb:.0f} kB each")
+        yield f"{len(world.items)} pages, {mean_kb:.0f} kB each, in rows of {MAX_LENGTH:,} tokens."
         paces: dict[int, dict[str, list[Pace]]] = defaultdict(lambda: defaultdict(list))
         for number, workers in itertools.product(range(arguments.rounds), arguments.workers):
             for way in WAYS:
-                paces[workers][way].append(measure(world, way, workers, arguments))
+                paces[workers][way].append(pace_of_way(world, way, workers, arguments))
             say(f"round {number + 1} of {arguments.rounds}, {workers} workers: done")
         for workers in arguments.workers:
-            table(workers, paces[workers])
-        time_parts(world)
-    return 0
+            yield table(workers, paces[workers])
+        yield part_times(world, steps=1 if arguments.tiny else 4)
+    torch.set_num_threads(threads)
 
 
 if __name__ == "__main__":
-    main()
+    main_of("benchmarks.loader")

@@ -1,6 +1,6 @@
-"""Makes `datagen/data/letters.toml`, the letter statistics of `varyforge.language`, from gettext catalogues.
+"""Write `varyforge/data/letters.toml`, the letter statistics of `varyforge.language`, from gettext catalogues.
 
-python benchmarks/make_letters.py /usr/share/locale datagen/data/letters.toml
+    python -m benchmarks.make_letters /usr/share/locale varyforge/data/letters.toml
 
 The catalogues are the translated messages of the programs on the machine (*.mo, one folder per language). Words count
 by the square root of their number, so that a program's own jargon does not outweigh the language.
@@ -8,16 +8,19 @@ by the square root of their number, so that a program's own jargon does not outw
 
 from __future__ import annotations
 
+import argparse
 import gettext
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from varyforge.console import say
+from varyforge.errors import command
+from varyforge.files import write_text
 from varyforge.language import ALPHABETS, STEPS_PER_BIT, symbols_of
 
 LANGUAGES = {
@@ -28,8 +31,8 @@ LANGUAGES = {
     "Arab": ["ar"],
 }
 COMMON = {"zh": ("zh_CN", "zh_TW"), "ja": ("ja",), "ko": ("ko",)}  # language → catalogues
-COMMON_CHARACTERS = 1600  # per catalogue: above nine tenths of running text; of wrongly mapped text below half
-FLOOR_BITS = 12  # of the rarest pair
+COMMON_CHARACTERS = 1600  # per catalogue: over nine tenths of running text, under half of wrongly mapped text
+FLOOR_BITS = 12  # -log2 P of the rarest pair
 
 _MARKUP = re.compile(r"<[^>]*>|%[-#0-9.$ ]*[a-z]|\$?\{[^}]*\}|\\\w|[_&](?=\w)|--\S+|\S*[/@\\]\S*|\w*[_0-9]\w*")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -37,7 +40,7 @@ _CJK = re.compile(r"[\u3400-\u9fff\uac00-\ud7af]")
 
 
 def messages(folder: Path) -> Iterator[tuple[str, str]]:
-    """Message and translation of every readable catalogue of a language."""
+    """Yield message and translation of every readable catalogue of a language."""
     for path in sorted(folder.glob("LC_MESSAGES/*.mo")):
         try:
             with path.open("rb") as file:
@@ -51,39 +54,40 @@ def messages(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def words(texts: set[str]) -> Counter[str]:
-    """Words of the texts in lower case; those in capitals are mostly names and options."""
+    """Count the words of the texts in lower case. Words in capitals, mostly names and options, are left out."""
     return Counter(word.lower() for text in texts for word in _WORD.findall(text) if not word.isupper())
 
 
 def pairs(counts: Counter[str], alphabet: str) -> np.ndarray:
-    """log2 P(letter | letter before) of an alphabet: (letters + 1)², 0 is the word's edge."""
+    """Return log2 P(letter | letter before) of an alphabet: (letters + 1)², 0 is the word's edge."""
     size = len(alphabet) + 1
-    found = np.full((size, size), 0.02)
+    weights = np.full((size, size), 0.02)
     for word, count in counts.items():
         symbols, scripts = symbols_of(word)
         if len(symbols) and (scripts == list(ALPHABETS).index(script_of(alphabet)) + 1).all():
             line = np.concatenate([[0], symbols, [0]])
-            np.add.at(found, (line[:-1], line[1:]), math.sqrt(count))
-    found[0, 0] = 0.02
-    return np.log2(found / found.sum(axis=1, keepdims=True))
+            np.add.at(weights, (line[:-1], line[1:]), math.sqrt(count))
+    weights[0, 0] = 0.02
+    table: np.ndarray = np.log2(weights / weights.sum(axis=1, keepdims=True))
+    return table
 
 
 def script_of(alphabet: str) -> str:
-    """Name of an alphabet."""
+    """Return the name of an alphabet."""
     return next(name for name, letters in ALPHABETS.items() if letters == alphabet)
 
 
 def drawn(table: np.ndarray) -> list[str]:
-    """A table as text: one row per first letter, one character per number, "0" for 0 and one on per step downwards."""
+    """Return a table as text: a row per first letter, a character per number, "0" for 0 and one on per step down."""
     steps = np.rint(np.clip(-table, 0, FLOOR_BITS) * STEPS_PER_BIT).astype(int)
     return ["".join(chr(48 + step) for step in row) for row in steps]
 
 
-def main(locale: Path, target: Path) -> None:
-    """Reads the catalogues below `locale` and writes the table."""
+def letters(locale: Path) -> str:
+    """Read the catalogues below `locale`. Returns the table."""
     english = words({source for name in ("de", "fr", "ru") for source, _ in messages(locale / name)})
     lines = [
-        "# Made by benchmarks/make_letters.py from gettext catalogues; datagen/language.py reads it.",
+        "# Made by benchmarks/make_letters.py from gettext catalogues; varyforge/language.py reads it.",
         "# Pairs: row is the letter before, column the letter, first the edge of a word; a character is -log2 P in",
         '# quarter bits from "0" on.',
     ]
@@ -92,21 +96,30 @@ def main(locale: Path, target: Path) -> None:
             if language == "en":
                 counts = english
             else:
-                found = [name for name in (language, f"{language}_BR") if (locale / name).is_dir()]
-                counts = words({text for name in found for _, text in messages(locale / name)})
+                names = [name for name in (language, f"{language}_BR") if (locale / name).is_dir()]
+                counts = words({text for name in names for _, text in messages(locale / name)})
                 counts = Counter({word: n for word, n in counts.items() if english[word] < n})  # untranslated words
-            print(script, language, len(counts), "words")
+            say(f"{script} {language} {len(counts)} words")
             lines += ["", f"[pairs.{script}.{language}]", "rows = '''", *drawn(pairs(counts, ALPHABETS[script])), "'''"]
     lines += ["", "[common]"]
-    for language, names in COMMON.items():
+    for language, catalogues in COMMON.items():
         chosen: set[str] = set()
-        for name in names:
+        for name in catalogues:
             counts = Counter("".join(char for _, text in messages(locale / name) for char in _CJK.findall(text)))
             chosen |= {char for char, _ in counts.most_common(COMMON_CHARACTERS)}
-        print(language, len(chosen), "characters")
+        say(f"{language} {len(chosen)} characters")
         lines.append(f'{language} = "{"".join(sorted(chosen))}"')
-    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Parse the command line and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("locale", type=Path, help="folder of catalogues, one folder per language")
+    parser.add_argument("out", type=Path, help="the TOML file")
+    arguments = parser.parse_args()
+    write_text(arguments.out, letters(arguments.locale))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    command(main)()

@@ -1,58 +1,61 @@
-"""How fast documents become Markdown pages, and where the time goes.
+"""Measure typeset Markdown and LaTeX pages per second, and the share of each step.
 
-python benchmarks/markdown_pages.py [FILE.tex FILE.md …]
+    python -m benchmarks.markdown_pages [FILE.tex FILE.md FOLDER …]
 
-Without files it makes some: papers of about twelve pages with formulas, tables, code and footnotes.
+Without inputs it writes papers of about twelve pages with formulas, tables, code and footnotes. One process makes all
+documents, one after the other; times are wall clock, as pandoc is a process of its own.
 """
 
 from __future__ import annotations
 
-import functools
-import sys
-import tempfile
+import argparse
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from datagen.markdown import pandoc, typeset
-from datagen.markdown import render as sheets
+from benchmarks.bench import Table, main_of, work_folder
+from benchmarks.clocks import PartTimes
+from datagen.markdown import render, typeset
 from datagen.markdown import source as markdown
-from datagen.pdf.backends import mupdf as pages
-from varyforge.errors import command
+from datagen.pdf.backends import mupdf
 from varyforge.outcome import Failed, Written
 
-_PAPERS = 12
-_SECTIONS = 16
+TINY = {"papers": 1, "sections": 2}
+STEPS: list[tuple[str, Any, str]] = [  # step, owner of the function, its name
+    ("pandoc", render, "read"),
+    ("blocks", render, "build"),
+    ("blocks", render, "fit"),
+    ("Typst: pages", typeset, "_pdf"),
+    ("Typst: positions of marks", typeset, "_marks"),
+    ("Markdown", render, "divide"),
+    ("Markdown", render, "to_markdown"),
+    ("audit", render, "_what_is_wrong"),
+    ("audit", render, "_agreement"),
+    ("rendering", mupdf.MuDocument, "page"),
+    ("JPEG", markdown, "encode_jpeg"),
+]
 _WORDS = (
     "the yield of a reactor depends on pressure and shows that simple laws hold well in a wide range of cases".split()
 )
 
-_seconds: Counter[str] = Counter()
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    parser.add_argument("inputs", nargs="*", help="LaTeX and Markdown files, or folders of them")
+    parser.add_argument("--papers", type=int, default=12, help="to write where no inputs are named (%(default)s)")
+    parser.add_argument("--sections", type=int, default=16, help="of such a paper (%(default)s)")
 
 
-def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with its time added up under a name."""
-
-    @functools.wraps(function)
-    def run(*arguments: Any, **options: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return function(*arguments, **options)
-        finally:
-            _seconds[name] += time.perf_counter() - start
-
-    return run
-
-
-def paper(number: int) -> str:
-    """A LaTeX document; each is another one."""
-    sections = []
-    for section in range(_SECTIONS):
+def paper(number: int, sections: int) -> str:
+    """Write a LaTeX document; each number gives another one."""
+    body = []
+    for section in range(sections):
         text = " ".join(_WORDS[(n * (number + 3) + section + n // 7) % len(_WORDS)] for n in range(220))
         rows = r"\\".join(f"{n} & {n * number} & $x_{{{n}}}$" for n in range(8))
-        sections.append(
+        body.append(
             rf"\section{{Part {section}}} {text}\footnote{{Note {section}: {text[:120]}.}} with $a_{{{section}}} + b$."
             rf"\begin{{equation}}\sum_{{k=0}}^{{{section}}} k^2 = \frac{{n(n+{number})}}{{2}}\end{{equation}} {text}"
             rf"\begin{{tabular}}{{lrr}}A & B & C\\\hline {rows}\end{{tabular}}"
@@ -60,46 +63,47 @@ def paper(number: int) -> str:
             + "\n".join(f"call({n}, {number})" for n in range(8))
             + "\n\\end{verbatim}\n"
         )
-    return "\\documentclass{article}\n\\begin{document}\n" + "\n".join(sections) + "\n\\end{document}\n"
+    return "\\documentclass{article}\n\\begin{document}\n" + "\n".join(body) + "\n\\end{document}\n"
 
 
-@command
-def main() -> None:
-    """Prints pages per second and the share of each step."""
-    source = markdown.MarkdownSource(paths=sys.argv[1:])
-    with tempfile.TemporaryDirectory() as folder:
+def timing(times: PartTimes, step: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with its time added to a step."""
+
+    def run(*arguments: Any, **keywords: Any) -> Any:
+        return times.timed(step, call, *arguments, **keywords)
+
+    return run
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Make all documents in this process."""
+    source, times = markdown.MarkdownSource(paths=arguments.inputs), PartTimes(time.perf_counter)
+    with work_folder() as folder, ExitStack() as patches:
         paths = list(source.inputs())
-        for number in range(0 if paths else _PAPERS):
+        for number in range(0 if paths else arguments.papers):
             path = Path(folder) / f"{number}.tex"
-            path.write_text(paper(number))
+            path.write_text(paper(number, arguments.sections))
             paths.append(str(path))
-        run(source, paths)
-
-
-def run(source: markdown.MarkdownSource, paths: list[str]) -> None:
-    """Makes all documents in this process."""
-    sheets.read = timed("pandoc", pandoc.read)
-    sheets.build, sheets.fit = timed("blocks", sheets.build), timed("blocks", sheets.fit)
-    typeset._pdf = timed("typst: pages", typeset._pdf)
-    typeset._marks = timed("typst: places of marks", typeset._marks)
-    sheets.divide, sheets.to_markdown = timed("Markdown", sheets.divide), timed("Markdown", sheets.to_markdown)
-    sheets._what_is_wrong = timed("audit", sheets._what_is_wrong)
-    sheets._agreement = timed("audit", sheets._agreement)
-    pages.MuDocument.page = timed("rendering", pages.MuDocument.page)  # type: ignore[method-assign]
-    markdown.encode_jpeg = timed("JPEG", markdown.encode_jpeg)
-    found = [source.units(path, path) for path in paths]
-    units = [unit for cut in found if not isinstance(cut, Failed) for unit in cut]
-    start, made_pages = time.perf_counter(), 0
-    for unit in units:
-        made = source.make(unit, unit.files)
-        made_pages += len(made.samples) if isinstance(made, Written) else 0
-    whole = time.perf_counter() - start
-    print(
-        f"{len(units)} documents, {made_pages} pages in {whole:.1f} s: {made_pages / whole:.1f} pages/s in one process"
+        for step, owner, name in STEPS:
+            patches.enter_context(mock.patch.object(owner, name, timing(times, step, getattr(owner, name))))
+        cuts = [source.units(path, path) for path in paths]
+        units = [unit for cut in cuts if not isinstance(cut, Failed) for unit in cut]
+        started, pages = time.perf_counter(), 0
+        for unit in units:
+            outcome = source.make(unit, unit.files)
+            pages += len(outcome.samples) if isinstance(outcome, Written) else 0
+        wall = time.perf_counter() - started
+    yield f"{len(units)} documents, {pages} pages in {wall:.1f} s: {pages / wall:.1f} pages/s in one process."
+    steps = sorted(times.seconds.items(), key=lambda item: -item[1])
+    rest = wall - sum(times.seconds.values())
+    yield Table(
+        head=("step", "share", "ms/page"),
+        rows=[
+            (step, f"{seconds / wall:.1%}", f"{seconds / max(pages, 1) * 1e3:.1f}")
+            for step, seconds in [*steps, ("the rest", rest)]
+        ],
     )
-    for name, seconds in [*_seconds.most_common(), ("the rest", whole - _seconds.total())]:
-        print(f"  {name:24} {seconds / whole:6.1%}  {seconds / max(made_pages, 1) * 1e3:6.1f} ms a page")
 
 
 if __name__ == "__main__":
-    main()
+    main_of("benchmarks.markdown_pages")

@@ -1,40 +1,38 @@
-"""Samples per second over a stream like the paper's: packed rows, beside random batches of four padded to the longest.
+"""Measure samples per second over the papers' mix: packed rows beside the released code's random batches of four.
 
     python -m benchmarks.mix_stream                 # a few minutes on two cores
     python -m benchmarks.mix_stream --samples 16 --rounds 1
-    python -m benchmarks.mix_stream --quick         # tiny sizes: does the script work?
     python -m benchmarks.mix_stream --count-only    # arithmetic of the full size, nothing computed
 
-The stream is that of `benchmarks/packing.py`: Vary-toy's Table 1, with lengths that are guessed for each source, and
-text without images in it. Both sides train on the same samples, forward and backward without an update, and the sums
-of their losses have to agree. Ours has rows of many samples in micro-batches of one row (recipes/model/toy.yaml) and
-runs no encoder for text. The released side (`benchmarks/released.py`) has batches of four in random order, padded to
-the longest, and both encoders on a black image for a row of text.
+The stream is that of `benchmarks/packing.py`: Vary-toy's Table 1 with lengths that are guessed for each source, text
+without images included. Both sides train on the same samples, forward and backward without an update, and the sums of
+the losses have to agree. Our side packs rows of many samples into micro-batches of one row (recipes/model/toy.yaml) and
+runs no encoder for text. The released side (`benchmarks/released.py`) takes batches of four in random order, padded to
+the longest, and runs both encoders on a black image for a row of text.
 
-The model is Vary-toy with a quarter of each width, depth and length: image side, image tokens, windows and vocabulary
-shrink with them, so that a sample costs 1/256 in SAM's and CLIP's blocks, in the language model's layers, its attention
-and its head. So all of these weigh as much against each other as at full size; what has no depth (patches, neck,
-connectors) costs 1/64. The table that is printed first compares the parts.
+The model is Vary-toy with a quarter of each width, depth and length. Image side, image tokens, windows and vocabulary
+shrink as much, so that a sample costs 1/256 in the blocks of SAM and CLIP, in the language model's layers, its
+attention and its head. These parts weigh as much against each other as at full size. Parts without depth (patches,
+neck, connectors) cost 1/64. The first table compares the parts.
 
-Beside it stand the FLOPs of both ways at full size, by trainer/model/flops.py: attention dense on both sides.
+FLOPs of both sides at full size come from trainer/model/flops.py, with dense attention on both sides.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from benchmarks import pair
-from benchmarks.model_step import Job, markdown
+from benchmarks.bench import Table, main_of
+from benchmarks.model_step import Job
 from benchmarks.packing import IMAGE_TOKENS, MAX_IMAGES, MAX_LENGTH, TEMPLATE_TOKENS, draw
 from benchmarks.released import ClipSizes, ImageIds, QwenSizes, SamSizes, ToySizes
 from trainer.loader.packing import SampleSize, micro_batches
 from trainer.model.vlm import VisionLanguageModel
-from varyforge.console import result
-from varyforge.errors import command
 
 MIX, SHORTER, ROWS = "Vary-toy", 4, 4
 QUARTER = ToySizes(
@@ -45,11 +43,19 @@ QUARTER = ToySizes(
     qwen=QwenSizes(vocabulary=9496, width=512, mlp=1376, depth=6, heads=4, positions=2048),
     ids=ImageIds(start=9493, end=9494, pad=9495),
 )
-"""151,936 / 16 rows of vocabulary, as the head has one sixteenth of the width and depth together."""
+"""Vary-toy with a quarter of each size. The vocabulary is a sixteenth, as the head has a width but no depth."""
+TINY = {"samples": 8, "rounds": 1}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    parser.add_argument("--samples", type=int, default=64, help="of the measured stream (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the least time counts (%(default)s)")
+    parser.add_argument("--count-only", action="store_true", help="only the arithmetic")
 
 
 def stream(count: int, rng: np.random.Generator) -> list[SampleSize]:
-    """Tokens and images of `count` samples at full size."""
+    """Draw tokens and images of `count` samples at full size."""
     drawn: list[SampleSize] = []
     while len(drawn) < count:
         drawn += draw(MIX, rng)
@@ -57,13 +63,13 @@ def stream(count: int, rng: np.random.Generator) -> list[SampleSize]:
 
 
 def supervised(size: SampleSize) -> int:
-    """All of a sample's text but the template."""
+    """Count a sample's supervised tokens: its text without the template."""
     tokens, images = size
     return tokens - images * IMAGE_TOKENS - TEMPLATE_TOKENS
 
 
 def shorter(sizes: pair.Sizes, size: SampleSize, factor: int, rng: np.random.Generator) -> pair.Sample:
-    """A sample of such a length ÷ `factor`."""
+    """Draw a sample of such a length ÷ `factor`."""
     _, images = size
     answer = max(1, supervised(size) // factor)
     prompt = images * (sizes.sam.tokens + 2) + max(1, TEMPLATE_TOKENS // factor)
@@ -71,12 +77,12 @@ def shorter(sizes: pair.Sizes, size: SampleSize, factor: int, rng: np.random.Gen
 
 
 def packed(sizes: Sequence[SampleSize], factor: int = 1) -> list[list[list[int]]]:
-    """Our micro-batches of one row of samples."""
+    """Pack samples into our micro-batches of one row."""
     return micro_batches(sizes, batching="packed", rows=1, max_length=MAX_LENGTH // factor, max_images=MAX_IMAGES)
 
 
 def fours(count: int) -> list[list[int]]:
-    """The released code's batches: the samples in the order of the stream, which is random."""
+    """Split the stream, whose order is random, into the released code's batches."""
     return [list(range(start, min(start + ROWS, count))) for start in range(0, count, ROWS)]
 
 
@@ -84,7 +90,7 @@ def fours(count: int) -> list[list[int]]:
 
 
 def flops(model: VisionLanguageModel, sizes: Sequence[SampleSize]) -> tuple[float, float]:
-    """FLOPs a sample of our way and of the released one, for samples of these lengths."""
+    """Return FLOPs a sample of our side and of the released one, for samples of these lengths."""
     rows = [[sizes[i][0] for i in row] for (row,) in packed(sizes)]
     mine = model.flops(rows, views=sum(images for _, images in sizes), supervised=sum(map(supervised, sizes)))
     padded = [[max(sizes[i][0] for i in batch)] for batch in fours(len(sizes)) for _ in batch]
@@ -93,7 +99,7 @@ def flops(model: VisionLanguageModel, sizes: Sequence[SampleSize]) -> tuple[floa
 
 
 def shares(sizes: ToySizes) -> dict[str, float]:
-    """GFLOP of each part, forward, for a sample of mean length."""
+    """Return GFLOP of each part in the forward pass of a sample of mean length."""
     factor = ToySizes().sam.tokens // sizes.sam.tokens
     model = pair.ours(sizes, device="meta")
     parts = model.flops([[704 // factor]], views=1, supervised=400 // factor)
@@ -103,8 +109,8 @@ def shares(sizes: ToySizes) -> dict[str, float]:
 # --- the measurement
 
 
-def measure(sizes: pair.Sizes, factor: int, count: int, rounds: int) -> list[list[str]]:
-    """Rows of a table: both sides over the same samples."""
+def timed_rows(sizes: pair.Sizes, factor: int, count: int, rounds: int) -> list[list[str]]:
+    """Time both sides over the same samples. Returns rows of a table."""
     rng = np.random.default_rng(0)
     samples = [shorter(sizes, size, factor, rng) for size in stream(count, rng)]
     model = pair.ours(sizes)
@@ -131,35 +137,29 @@ def measure(sizes: pair.Sizes, factor: int, count: int, rounds: int) -> list[lis
     ]  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, and counts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes")
-    parser.add_argument("--count-only", action="store_true", help="only the arithmetic")
-    asked = parser.parse_args(arguments)
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Count, then time both sides."""
     torch.set_flush_denormal(True)
-
     full, quarter = shares(ToySizes()), shares(QUARTER)
     table = [[part, f"{full[part]:.1f}", f"{256 * quarter[part]:.1f}"] for part in full]
-    result(markdown("One sample of 704 tokens, forward", ["part", "GFLOP", "256 x the quarter's"], table))
+    yield Table(title="One sample of 704 tokens, forward.", head=["part", "GFLOP", "256 x the quarter's"], rows=table)
     sizes = stream(2048, np.random.default_rng(1))
     mine, theirs = flops(pair.ours(ToySizes(), device="meta"), sizes)
     text = sum(images == 0 for _, images in sizes) / len(sizes)
-    result(
-        f"Full-size Vary-toy, {len(sizes)} samples, {text:.1%} of them text, TFLOP a sample: {theirs / 1e12:.2f} in "
-        f"random batches of {ROWS}, {mine / 1e12:.2f} packed, {theirs / mine:.2f} times less\n"
+    yield (
+        f"Full-size Vary-toy, {len(sizes):,} samples, {text:.1%} of them text, TFLOP a sample: {theirs / 1e12:.2f} in "
+        f"random batches of {ROWS}, {mine / 1e12:.2f} packed, {theirs / mine:.2f} times less."
     )
-    if asked.count_only:
+    if arguments.count_only:
         return
-    tiny = Job(case="toy", quick=True).sizes
-    model, factor = (tiny, 16) if asked.quick else (QUARTER, SHORTER)
-    count = min(asked.samples, 8) if asked.quick else asked.samples
-    head = ["side", "samples/s", "faster", "CPU s/sample", "faster", "tokens computed a sample"]
-    title = f"{count} samples, CPU, fp32, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    result(markdown(title, head, measure(model, factor, count, asked.rounds)))
+    tiny = Job(case="toy", tiny=True).sizes
+    model, factor = (tiny, 16) if arguments.tiny else (QUARTER, SHORTER)
+    yield Table(
+        title=f"{arguments.samples} samples, CPU, fp32, {torch.get_num_threads()} threads.",
+        head=["side", "samples/s", "faster", "CPU s/sample", "faster", "tokens computed a sample"],
+        rows=timed_rows(model, factor, arguments.samples, arguments.rounds),
+    )
 
 
 if __name__ == "__main__":
-    command(main)()
+    main_of("benchmarks.mix_stream")

@@ -1,24 +1,29 @@
-"""How full rows are, and how even ranks, on the papers' mixes of lengths; and what padding would cost instead.
+"""Measure how full packed rows and how even ranks are on the papers' mixes of lengths, and what padding would cost.
 
-    python benchmarks/packing.py
+    python -m benchmarks.packing
 
-Made-up samples: each source has the mean tokens that are guessed for it, a log-normal spread of the text beside the
-image, and a cut at 4096; the counts are those of Vary-toy's Table 1 and of Vary-tiny+. "gain" is the tokens that padded
-batches in random order compute ÷ the tokens computed here, "uneven" the dearest rank ÷ the mean, with what an image
-costs in that stage (mean of the steps, worst step).
+Steps of 512 samples are planned, not trained: rows of 4,096 tokens in micro-batches of 4 rows. Each source has mean
+tokens that are guessed for it, a log-normal spread of the text beside the image, and a cut at 4,096. The counts are
+those of Vary-toy's Table 1 and of Vary-tiny+.
+
+- filled: tokens ÷ (rows x 4,096)
+- padding: share of padding in what is computed; a row is only as long as the longest of its micro-batch
+- gain: tokens that padded batches in random order compute ÷ tokens computed here
+- uneven: the dearest rank ÷ the mean, with what an image costs in that stage (mean of the steps, worst step)
+- ms: planning a step for all ranks
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from benchmarks.bench import Miss, Table, main_of
 from trainer.loader.packing import SampleSize, cost, micro_batches, share_out
-from varyforge.console import say, show_table
 
 MAX_LENGTH, MAX_IMAGES, ROWS, GLOBAL_BATCH = 4096, 16, 4, 512
 IMAGE_TOKENS, TEMPLATE_TOKENS = 258, 30
@@ -33,21 +38,29 @@ MIXES: dict[str, list[tuple[str, int, int, int]]] = {  # source, samples, mean t
     ],
     "Vary-tiny+": [("PDF", 4_000_000, 1800, 1), ("detection", 3_000_000, 650, 1)],
 }
-IMAGE_COSTS = {"Vary-toy": 130, "Vary-tiny+": 4000}  # what an image really costs beside its tokens, in tokens
+IMAGE_COSTS = {"Vary-toy": 130, "Vary-tiny+": 4000}  # compute of an image beyond its tokens, in tokens
+WAYS = [("padded", 1), ("bucketed", 1), *(("packed", ranks) for ranks in (1, 2, 4, 8))]
+MIN_FILLED = 0.95  # the aim for packed rows
+TINY = {"steps": 1}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    parser.add_argument("--steps", type=int, default=50, help="of 512 samples (%(default)s)")
 
 
 def draw(mix: str, rng: np.random.Generator) -> list[SampleSize]:
-    """The samples of a step."""
+    """Return tokens and images of the samples of a step."""
     sources = MIXES[mix]
     shares = np.array([samples for _, samples, _, _ in sources], float)
-    made = []
-    for which in rng.choice(len(sources), GLOBAL_BATCH, p=shares / shares.sum()):
-        _, _, mean, images = sources[which]
+    sizes = []
+    for number in rng.choice(len(sources), GLOBAL_BATCH, p=shares / shares.sum()):
+        _, _, mean, images = sources[number]
         fixed = TEMPLATE_TOKENS + images * IMAGE_TOKENS
         sigma = SIGMA if images else 1.0
         text = (mean - fixed) * np.exp(sigma * rng.standard_normal() - sigma**2 / 2)
-        made.append((min(MAX_LENGTH, fixed + int(text)), images))
-    return made
+        sizes.append((min(MAX_LENGTH, fixed + int(text)), images))
+    return sizes
 
 
 @dataclass(slots=True)
@@ -56,12 +69,17 @@ class Tally:
 
     tokens: int = 0
     rows: int = 0
-    places: int = 0  # tokens and padding
+    computed: int = 0  # tokens and padding
     uneven: list[float] = field(default_factory=list)  # per step: dearest rank ÷ mean
     seconds: float = 0.0
 
+    @property
+    def filled(self) -> float:
+        """Share of the rows' tokens that samples fill."""
+        return self.tokens / (self.rows * MAX_LENGTH)
+
     def step(self, mix: str, samples: Sequence[SampleSize], batching: str, ranks: int) -> None:
-        """Plans a step for all ranks."""
+        """Plan a step for all ranks."""
         began = time.perf_counter()
         shares = share_out([cost(*size) for size in samples], ranks)
         limits = {"rows": ROWS, "max_length": MAX_LENGTH, "max_images": MAX_IMAGES}
@@ -71,46 +89,41 @@ class Tally:
             lengths = [[sum(samples[share[i]][0] for i in row) for row in batch] for batch in plan]
             self.tokens += sum(map(sum, lengths))
             self.rows += sum(map(len, lengths))
-            self.places += sum(len(batch) * max(batch) for batch in lengths)
+            self.computed += sum(len(batch) * max(batch) for batch in lengths)
         costs = [sum(samples[i][0] + IMAGE_COSTS[mix] * samples[i][1] for i in share) for share in shares]
         self.uneven.append(max(costs) / (sum(costs) / ranks))
 
 
-def main() -> None:
-    """Plans the same steps in every way."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=50)
-    steps = parser.parse_args().steps
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Plan the same steps in every way."""
+    steps = arguments.steps
     for mix in MIXES:
         rng = np.random.default_rng(0)
         drawn = [draw(mix, rng) for _ in range(steps)]
         mean = np.mean([tokens for step in drawn for tokens, _ in step])
-        say(f"{mix}: {steps} steps of {GLOBAL_BATCH} samples, {mean:.0f} tokens on average")
-        table: list[tuple[str, ...]] = []
-        usual = 0.0
-        for batching, ranks in [("padded", 1), ("bucketed", 1), *(("packed", ranks) for ranks in (1, 2, 4, 8))]:
-            tally = Tally()
+        tallies = {way: Tally() for way in WAYS}
+        for (batching, ranks), tally in tallies.items():
             for samples in drawn:
                 tally.step(mix, samples, batching, ranks)
-            per_token = tally.places / tally.tokens
-            usual = usual or per_token
-            table.append(
-                (
-                    batching,
-                    str(ranks),
-                    f"{tally.tokens / (tally.rows * MAX_LENGTH):.3f}",
-                    f"{1 - 1 / per_token:.1%}",
-                    f"{usual / per_token:.2f}",
-                    f"{np.mean(tally.uneven):.3f} {max(tally.uneven):.3f}",
-                    f"{1000 * tally.seconds / steps:.1f}",
-                )
+        padded = tallies[WAYS[0]]
+        rows = [
+            (
+                batching,
+                str(ranks),
+                f"{tally.filled:.3f}",
+                f"{1 - tally.tokens / tally.computed:.1%}",
+                f"{padded.computed / padded.tokens / (tally.computed / tally.tokens):.2f}",
+                f"{np.mean(tally.uneven):.3f}, {max(tally.uneven):.3f}" if ranks > 1 else "-",
+                f"{1000 * tally.seconds / steps:.1f}",
             )
-        show_table(
-            f"{mix}, micro-batches of {ROWS} rows",
-            ("batching", "ranks", "filled", "padding", "gain", "uneven", "ms"),
-            table,
-        )
+            for (batching, ranks), tally in tallies.items()
+        ]
+        head = ("batching", "ranks", "filled", "padding", "gain", "uneven: mean, worst", "ms")
+        yield Table(title=f"{mix}: {steps} steps, {mean:,.0f} tokens a sample on average", head=head, rows=rows)
+        for (batching, ranks), tally in tallies.items():
+            if batching == "packed" and tally.filled < MIN_FILLED:
+                yield Miss(f"{mix} at {ranks} ranks: rows are filled to {tally.filled:.3f}, the aim is {MIN_FILLED}.")
 
 
 if __name__ == "__main__":
-    main()
+    main_of("benchmarks.packing")

@@ -1,8 +1,8 @@
-"""Our model and the released one with the same sizes, weights and samples, and how a step of each is timed and weighed.
+"""A pair of models, ours and the released one, with the same sizes, weights and samples, and a step's time and memory.
 
-What `benchmarks/model_step.py` and `benchmarks/mix_stream.py` have in common; nothing to run. The released one is
+Shared by `benchmarks/model_step.py` and `benchmarks/mix_stream.py`; nothing to run. The released model is
 `benchmarks/released.py`: a forward pass per image, attention with materialised maps and masks, logits of all positions.
-Both get what their loaders ship: ours bytes, the released one floats that are normalised before the clock runs.
+Each model takes what its loader ships: ours bytes, the released one floats that are normalised before the clock starts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MIB, GIB = 2**20, 2**30
 
 
 def settings_of(sizes: Sizes) -> ModelSettings:
-    """The recipe of the released model of these sizes: Vary-toy with frozen towers, or Vary-tiny with all trained."""
+    """Return the recipe of the released model of these sizes: Vary-toy with frozen towers or Vary-tiny."""
     frozen = isinstance(sizes, ToySizes)
     sam = EncoderSettings(type="sam", config=_sam(sizes.sam), frozen=frozen)
     if isinstance(sizes, ToySizes):
@@ -74,7 +74,7 @@ def _sam(sizes: SamSizes) -> dict[str, Any]:
 
 
 def ours(sizes: Sizes, *, recompute: bool = False, device: str = "cpu", precision: str = "fp32") -> VisionLanguageModel:
-    """Our model with random weights, in training mode; on the device "meta" it takes no memory and has none."""
+    """Build our model with random weights, in training mode. On the device "meta" it has no weights and no memory."""
     vocabulary = sizes.qwen.vocabulary if isinstance(sizes, ToySizes) else sizes.opt.vocabulary
     with torch.device("meta" if device == "meta" else "cpu"):
         model, _ = build(
@@ -87,13 +87,13 @@ def ours(sizes: Sizes, *, recompute: bool = False, device: str = "cpu", precisio
         )
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
-        if "rel_pos" in name and device != "meta":  # zero as built, where they would make no difference
+        if "rel_pos" in name and device != "meta":  # built as zeros, which would hide a mistake
             parameter.data.normal_(std=0.02, generator=generator)
     return model.to(device=device, dtype=dtype_of(precision))
 
 
 def released(sizes: Sizes, model: VisionLanguageModel) -> Released:
-    """The released model with the weights of ours, which both then share, in training mode."""
+    """Build the released model in training mode. It shares its weights with ours."""
     toy = isinstance(sizes, ToySizes)
     with torch.device("meta"):
         theirs: Released = ReleasedToy(sizes) if isinstance(sizes, ToySizes) else ReleasedTiny(sizes)
@@ -117,7 +117,7 @@ def released(sizes: Sizes, model: VisionLanguageModel) -> Released:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Random ids around images, the last of them supervised, and random pictures."""
+    """A sample of random ids, of which the last are supervised, and random pictures."""
 
     ids: list[int]
     supervised: int
@@ -125,13 +125,13 @@ class Sample:
 
     @property
     def labels(self) -> list[int]:
-        """The ids where they are supervised."""
+        """The supervised ids, and `IGNORE_INDEX` elsewhere."""
         prompt = len(self.ids) - self.supervised
         return [IGNORE_INDEX] * prompt + self.ids[prompt:]
 
 
 def sample(sizes: Sizes, tokens: int, images: int, supervised: int, rng: np.random.Generator) -> Sample:
-    """A sample of `tokens` tokens in all: images at its beginning, then text of which the end is supervised."""
+    """Draw a sample of `tokens` tokens in all: images at its beginning, then text of which the end is supervised."""
     block = [sizes.ids.start, *[sizes.ids.pad] * sizes.sam.tokens, sizes.ids.end]
     text = tokens - images * len(block)
     assert 0 <= supervised < text or (images and supervised <= text), (tokens, images, supervised)
@@ -146,7 +146,7 @@ def sample(sizes: Sizes, tokens: int, images: int, supervised: int, rng: np.rand
 
 
 def our_batch(model: VisionLanguageModel, rows: Sequence[Sequence[Sample]]) -> Batch:
-    """Rows of samples as our loader makes them, on the model's device."""
+    """Collate rows of samples as our loader does, on the model's device."""
     loaded: list[list[Loaded]] = [
         [
             (
@@ -167,7 +167,7 @@ def our_batch(model: VisionLanguageModel, rows: Sequence[Sequence[Sample]]) -> B
 
 
 def released_batch(theirs: Released, model: VisionLanguageModel, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Samples padded to the longest, floats, and black images for a row without one: what `Released.forward` takes."""
+    """Return the arguments of `Released.forward`: padded samples, pixels as floats, black images for a row of text."""
     weight = theirs.lm_head.weight
     width = max(len(s.ids) for s in samples)
     ids, labels = torch.zeros(len(samples), width, dtype=torch.int64), torch.full((len(samples), width), IGNORE_INDEX)
@@ -177,7 +177,7 @@ def released_batch(theirs: Released, model: VisionLanguageModel, samples: Sequen
         ids[row, : len(s.ids)], mask[row, : len(s.ids)] = torch.tensor(s.ids), 1
         labels[row, : len(s.ids)] = torch.tensor(s.labels)
         if not s.pictures:
-            images.append(theirs.black())  # type: ignore[operator]
+            images.append(theirs.black())
             continue
         pixels = {name: torch.from_numpy(np.concatenate([p[name] for p in s.pictures])) for name in s.pictures[0]}
         floats = {
@@ -194,11 +194,11 @@ def released_batch(theirs: Released, model: VisionLanguageModel, samples: Sequen
     }
 
 
-# --- a step of each: forward and backward, no update; returns the sum of the token losses
+# --- a step: forward and backward, no update; returns the sum of the token losses
 
 
 def our_step(model: VisionLanguageModel, batch: Batch) -> float:
-    """Gradients of the mean over the batch's supervised tokens."""
+    """Compute the gradients of the mean loss over the batch's supervised tokens with our model."""
     total, *_ = model(batch)
     total = total.sum()
     (total / batch.num_supervised).backward()
@@ -206,7 +206,7 @@ def our_step(model: VisionLanguageModel, batch: Batch) -> float:
 
 
 def released_step(theirs: Released, batch: Mapping[str, Any]) -> float:
-    """The same by the released code, which holds its output, with all logits, during the backward pass."""
+    """Compute the same gradients as the release does, which holds its output with all logits in the backward pass."""
     output = theirs(**batch)
     assert output.loss is not None
     output.loss.backward()
@@ -214,7 +214,11 @@ def released_step(theirs: Released, batch: Mapping[str, Any]) -> float:
 
 
 def agree(losses: Mapping[str, float], tolerance: float = 1e-4) -> None:
-    """AssertionError unless all losses are equal within a relative `tolerance`: only then do the times compare."""
+    """Compare the losses of all sides; without equal losses their times mean nothing.
+
+    Raises:
+        AssertionError: losses differ by more than a relative `tolerance`.
+    """
     lowest, highest = min(losses.values()), max(losses.values())
     assert highest - lowest <= tolerance * abs(highest), f"different losses: {losses}"
 
@@ -224,7 +228,7 @@ def agree(losses: Mapping[str, float], tolerance: float = 1e-4) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """The least of all rounds, each by itself."""
+    """Seconds of a step: the least of all rounds, for each clock by itself."""
 
     wall_s: float
     cpu_s: float  # of all threads
@@ -233,8 +237,8 @@ class Timed:
 def interleaved(
     runs: Mapping[str, Callable[[], float]], models: Sequence[torch.nn.Module], rounds: int
 ) -> dict[str, Timed]:
-    """Seconds of each of `runs`, in turns, `rounds` times; they return a loss, and the losses have to agree."""
-    found: dict[str, list[Timed]] = {name: [] for name in runs}
+    """Time each of `runs` in turns, `rounds` times. A run returns a loss; the losses of a round have to agree."""
+    times: dict[str, list[Timed]] = {name: [] for name in runs}
     for _ in range(rounds):
         losses = {}
         for name, run in runs.items():
@@ -243,16 +247,16 @@ def interleaved(
             losses[name] = run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            found[name].append(Timed(time.perf_counter() - wall, time.process_time() - cpu))
+            times[name].append(Timed(time.perf_counter() - wall, time.process_time() - cpu))
             for model in models:
                 model.zero_grad(set_to_none=True)
         agree(losses)
-    return {name: Timed(min(t.wall_s for t in ts), min(t.cpu_s for t in ts)) for name, ts in found.items()}
+    return {name: Timed(min(t.wall_s for t in ts), min(t.cpu_s for t in ts)) for name, ts in times.items()}
 
 
 @dataclass(slots=True)
 class Peak:
-    """Bytes: before, and at most during, what ran inside `watch`."""
+    """Bytes of memory before a block of `watch`, and at most during it."""
 
     before: int = 0
     peak: int = 0
@@ -260,25 +264,25 @@ class Peak:
 
 @contextmanager
 def watch(device: str) -> Iterator[Peak]:
-    """The peak of memory inside the `with` block: this process's resident set, or what torch holds on the GPU.
+    """Context manager: measure the peak of memory in its block, of this process or of torch on the GPU.
 
-    Linux only, on a CPU: its kernel forgets the last peak when 5 is written to clear_refs (proc(5)).
+    On a CPU this needs Linux, whose kernel resets a process's peak when 5 is written to clear_refs (proc(5)).
     """
     gc.collect()
-    found = Peak()
+    gauge = Peak()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-        found.before = torch.cuda.memory_allocated()
-        yield found
+        gauge.before = torch.cuda.memory_allocated()
+        yield gauge
         torch.cuda.synchronize()
-        found.peak = torch.cuda.max_memory_allocated()
+        gauge.peak = torch.cuda.max_memory_allocated()
         return
-    ctypes.CDLL(None).malloc_trim(0)  # what is free counts for nothing
+    ctypes.CDLL(None).malloc_trim(0)  # free memory goes back to the system
     Path("/proc/self/clear_refs").write_text("5")
-    found.before = _status("VmRSS")
-    yield found
-    found.peak = _status("VmHWM")
+    gauge.before = _status("VmRSS")
+    yield gauge
+    gauge.peak = _status("VmHWM")
 
 
 def _status(key: str) -> int:
@@ -287,12 +291,12 @@ def _status(key: str) -> int:
 
 
 def gradient_bytes(model: torch.nn.Module) -> int:
-    """Of all gradients of a step."""
+    """Return the size of all gradients of a step."""
     return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
 
 
 def warm_up() -> None:
-    """Makes the libraries take their buffers before anything is weighed."""
+    """Let the libraries allocate their buffers before memory is measured."""
     x = torch.randn(1, 4, 256, 256, requires_grad=True)
     y = torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
     (torch.nn.functional.conv2d(y, torch.randn(4, 4, 3, 3)) @ torch.randn(254, 64)).sum().backward()

@@ -1,17 +1,16 @@
-"""Pages per second against the PDF library alone, and where the time goes.
+"""Measure pages per second of the PDF job against the PDF library alone, and the time of each part.
 
-    python -m benchmarks.pdf_throughput papers/
+    python -m benchmarks.pdf_throughput FOLDER --repeats 3 --ray
 
-One run, the same pages throughout:
+All rows are about the same pages:
 
 - bare: one process opens each document once and, page by page, renders at the job's size, encodes JPEG at its quality
-  and extracts the text with the same library; nothing else. What a person would write in ten lines.
+  and extracts the text with the same library; nothing else. It is the program that one would write in ten lines
 - job: `datagen.pdf` as it is (audit, reading order, isolation, tars, hashes, index, ledger), with one worker and with
-  two, from its start to its manifest. Ray's own start is not counted.
-- parts: one process calls the job's functions one after the other and times each.
+  two, from its start to its manifest. Ray's own start is not counted
+- parts: one process calls the job's functions one after the other and times each
 
-Wall-clock figures mean something on an otherwise idle machine only; CPU seconds are those of the process and its
-children.
+Wall-clock figures need an otherwise idle machine. CPU seconds are those of the process and its children.
 """
 
 from __future__ import annotations
@@ -19,48 +18,50 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import os
 import pickle
 import shutil
-import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import PIL.Image
 import pymupdf
 
+from benchmarks.bench import Table, main_of, work_folder
+from benchmarks.clocks import PartTimes, Spent, spent
+from benchmarks.inputs import add_inputs, draw_documents, inputs_of
 from datagen.inputs.listing import list_files
 from datagen.job.duplicates import fingerprint
 from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner, Runner
 from datagen.job.settings import JobSettings
-from datagen.pdf.audit.gates import judge, measure
+from datagen.pdf.audit.gates import judge
+from datagen.pdf.audit.gates import measure as measure_page
 from datagen.pdf.backends.mupdf import open_document
 from datagen.pdf.page import PdfError
 from datagen.pdf.source import PdfSource
 from datagen.pdf.text.reading_order import read_text
-from varyforge.console import say, show_table
-from varyforge.errors import command
+from datagen.source import Source
 from varyforge.images import encode_jpeg
 from varyforge.language import read
 from varyforge.lengths import estimate_tokens
 from varyforge.shards import ShardSet
 
-T = TypeVar("T")
+TINY = {"repeats": 1}
 
 
-def cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    add_inputs(parser, "PDF files")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="runs of each, of which the fastest counts (%(default)s)"
+    )
+    parser.add_argument("--units-per-shard", type=int, default=JobSettings().units_per_shard, help="(%(default)s)")
+    parser.add_argument("--ray", action="store_true", help="the job on Ray too")
 
 
-def wanted(source: PdfSource) -> list[tuple[str, int]]:
-    """The pages that the job can render; both sides do exactly these."""
-    found = []
+def renderable(source: PdfSource) -> list[tuple[str, int]]:
+    """List the pages that the job can render; all rows are about these."""
+    pages = []
     for path in list_files(source.paths, ".pdf"):
         try:
             with open_document(path) as document:
@@ -68,14 +69,14 @@ def wanted(source: PdfSource) -> list[tuple[str, int]]:
                     page = document._document.load_page(number)
                     short, long = sorted((page.rect.width, page.rect.height))
                     if short >= 1 and source.short_side_px / short * long <= source.long_side_px:
-                        found.append((path, number))
+                        pages.append((path, number))
         except PdfError:
             continue
-    return found
+    return pages
 
 
 def bare(pages: list[tuple[str, int]], source: PdfSource) -> None:
-    """The ten lines."""
+    """Run the ten lines."""
     opened, document = "", None
     for path, number in pages:
         if path != opened:
@@ -88,121 +89,77 @@ def bare(pages: list[tuple[str, int]], source: PdfSource) -> None:
         page.get_text("text")
 
 
-def parts(pages: list[tuple[str, int]], source: PdfSource) -> dict[str, float]:
-    """CPU seconds of each part of the job over all pages."""
-    spent: Counter[str] = Counter()
-
-    def timed(name: str, call: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
-        started = time.process_time()
-        try:
-            return call(*arguments, **keywords)
-        finally:
-            spent[name] += time.process_time() - started
-
+def part_times(pages: list[tuple[str, int]], source: PdfSource) -> Table:
+    """Return CPU ms a page of each part of the job."""
+    times = PartTimes()
     size = {"short_side_px": source.short_side_px, "long_side_px": source.long_side_px}
     opened, document = "", None
     for path, number in pages:
         if path != opened:
-            opened, document = path, timed("open", open_document, path)
-        page = timed("render, glyph runs, shapes", document.page, number, **size)  # type: ignore[union-attr]
-        text = timed("reading order", read_text, page, source.text).text
-        reading = timed("language", read, text)
-        measures = timed("audit", measure, page, text, reading)
+            opened, document = path, times.timed("open", open_document, path)
+        page = times.timed("render, glyph runs, shapes", document.page, number, **size)  # type: ignore[union-attr]
+        text = times.timed("reading order", read_text, page, source.text).text
+        reading = times.timed("language", read, text)
+        measures = times.timed("audit", measure_page, page, text, reading)
         if judge(measures, reading.language, source.gates):
             continue
-        image = timed("JPEG", encode_jpeg, page.picture, source.jpeg_quality)
-        timed("pickle both ways", lambda data: pickle.loads(pickle.dumps(data)), image)
-        timed("hash, tar", lambda data: (hashlib.sha256(data), io.BytesIO().write(data)), image.data)
-        timed("fingerprint, tokens", lambda text: (fingerprint(text), estimate_tokens(text)), text)
-    return dict(spent)
+        image = times.timed("JPEG", encode_jpeg, page.picture, source.jpeg_quality)
+        times.timed("pickle both ways", lambda data: pickle.loads(pickle.dumps(data)), image)
+        times.timed("hash, tar", lambda data: (hashlib.sha256(data), io.BytesIO().write(data)), image.data)
+        times.timed("fingerprint, tokens", lambda text: (fingerprint(text), estimate_tokens(text)), text)
+    seconds = {**times.seconds, "sum": sum(times.seconds.values())}
+    return Table(
+        title="CPU ms a page of the job's parts, in one process.",
+        head=list(seconds),
+        rows=[[f"{1000 * value / len(pages):.2f}" for value in seconds.values()]],
+    )
 
 
-def job(source: PdfSource, out: Path, runner: Runner, units_per_shard: int) -> int:
-    """The whole job. Returns the number of units."""
+def job(source: Source, out: Path, runner: Runner, units_per_shard: int) -> int:
+    """Run the whole job. Returns the number of units."""
     shutil.rmtree(out, ignore_errors=True)
     return run_job(source, out, JobSettings(units_per_shard=units_per_shard), runner).units
 
 
-def local_job(source: PdfSource, out: Path, workers: int, units_per_shard: int) -> int:
-    """The whole job in threads of this process, to the end of its children: only then their CPU seconds are known."""
-    runner = LocalRunner(workers)
-    units = job(source, out, runner, units_per_shard)
-    runner.close()
-    return units
+def local_job(source: Source, out: Path, workers: int, units_per_shard: int) -> int:
+    """Run the whole job in threads, until its children have ended: CPU seconds of live children are not known."""
+    with LocalRunner(workers) as runner:
+        return job(source, out, runner, units_per_shard)
 
 
-def resident_of_children() -> Iterator[int]:
-    """MiB held by each child process that makes units, now."""
-    for entry in Path("/proc").iterdir():
-        try:
-            if b"datagen.job.isolate" in (entry / "cmdline").read_bytes():
-                yield int((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
-        except (OSError, ValueError):
-            continue
+def best(call: Callable[[], object], repeats: int) -> Spent:
+    """Time the fastest of several runs."""
+    return min(spent(call) for _ in range(repeats))
 
 
-def best(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Wall and CPU seconds of the fastest of several runs."""
-    runs = []
-    for _ in range(repeats):
-        wall, cpu = time.monotonic(), cpu_seconds()
-        call()
-        runs.append((time.monotonic() - wall, cpu_seconds() - cpu))
-    return min(runs)
-
-
-@command
-def main() -> None:
-    """Parses the command line and measures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="+", help="PDF files or folders")
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="runs of each, of which the fastest counts (%(default)s)"
-    )
-    parser.add_argument("--units-per-shard", type=int, default=JobSettings().units_per_shard)
-    parser.add_argument("--ray", action="store_true", help="the job on Ray too")
-    arguments = parser.parse_args()
-    source = PdfSource(paths=arguments.paths)
-    pages = wanted(source)
-    out = Path(tempfile.mkdtemp(prefix="throughput-"))
-    rows: list[tuple[str, ...]] = []
-
-    def row(name: str, units: int, seconds: tuple[float, float], against: float) -> float:
-        rate = units / seconds[0]
-        cpu = f"{1000 * seconds[1] / units:.1f}"
-        rows.append((name, f"{rate:.1f}", cpu, f"{rate / against:.2f}" if against else "1"))
-        return rate
-
-    bare(pages, source)  # the page cache, the fonts
-    alone = row("bare loop, 1 process", len(pages), best(lambda: bare(pages, source), arguments.repeats), 0)
-    units = local_job(source, out, 1, arguments.units_per_shard)
-    here = lambda workers: best(  # noqa: E731
-        lambda: local_job(source, out, workers, arguments.units_per_shard), arguments.repeats
-    )
-    one = row("job, 1 worker", units, here(1), alone)
-    two = row("job, 2 workers", units, here(2), alone)
-    if arguments.ray:
-        from datagen.job.ray_runner import RayRunner  # noqa: PLC0415  # Ray takes a second to import
-
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Time the bare loop, the job and its parts."""
+    with work_folder() as work:
+        source = PdfSource(paths=[str(path) for path in inputs_of(arguments, work / "pdf", draw_documents)])
+        pages, out, shard_size = renderable(source), work / "out", arguments.units_per_shard
+        bare(pages, source)  # fills the page cache and the caches of fonts
+        loop = best(lambda: bare(pages, source), arguments.repeats)
+        loop_rate = len(pages) / loop.wall
+        rows = [("bare loop, 1 process", f"{loop_rate:.1f}", f"{1000 * loop.cpu / len(pages):.1f}", "1")]
+        units = local_job(source, out, 1, shard_size)
         for workers in (1, 2):
-            with RayRunner(workers=workers) as runner:
-                seconds = best(lambda: job(source, out, runner, arguments.units_per_shard), arguments.repeats)
-                row(f"job on Ray, {workers} workers", units, seconds, alone)
-    show_table(f"{len(pages)} pages", ("", "pages/s", "CPU ms/page", "of the bare loop"), rows)
-    say(f"2 workers are {two / one:.2f} times 1 worker; per worker they reach {two / 2 / alone:.2f} of the bare loop")
-    spent = parts(pages, source)
-    table = [(name, f"{1000 * seconds / len(pages):.2f}") for name, seconds in spent.items()]
-    show_table(
-        "parts of the job, one process",
-        ("", "CPU ms/page"),
-        [*table, ("sum", f"{1000 * sum(spent.values()) / len(pages):.2f}")],
-    )
-    written = sum(record.tar_bytes for record in ShardSet(out).records)
-    say(f"{written / 1e6:.0f} MB of tars; memory of the children now: {list(resident_of_children())} MiB")
-    shutil.rmtree(out)
+            run = best(lambda workers=workers: local_job(source, out, workers, shard_size), arguments.repeats)  # type: ignore[misc]
+            rate, cpu_ms = units / run.wall, f"{1000 * run.cpu / units:.1f}"
+            ratio = f"{rate / loop_rate:.2f}{f' ({rate / workers / loop_rate:.2f} a worker)' if workers > 1 else ''}"
+            rows.append((f"job, {workers} worker(s)", f"{rate:.1f}", cpu_ms, ratio))
+        if arguments.ray:
+            from datagen.job.ray_runner import RayRunner  # noqa: PLC0415  # Ray takes a second to import
+
+            for workers in (1, 2):
+                with RayRunner(workers=workers) as runner:
+                    run = best(lambda runner=runner: job(source, out, runner, shard_size), arguments.repeats)  # type: ignore[misc]
+                rate = units / run.wall
+                rows.append((f"job on Ray, {workers} worker(s)", f"{rate:.1f}", "-", f"{rate / loop_rate:.2f}"))
+        megabytes = sum(record.tar_bytes for record in ShardSet(out).records) / 1e6
+        head = ("way", "pages/s", "CPU ms/page", "of the bare loop")
+        yield Table(title=f"{len(pages)} pages, {megabytes:.0f} MB of tars.", head=head, rows=rows)
+        yield part_times(pages, source)
 
 
-if __name__ == "__main__":  # by its real name, which the child processes can import
-    from benchmarks.pdf_throughput import main as _main
-
-    _main()
+if __name__ == "__main__":
+    main_of("benchmarks.pdf_throughput")

@@ -1,26 +1,28 @@
-"""Does a job of ten million pages fit in memory? Plans it for real, then settles and sums up a set of that size.
+"""Measure time and memory of a job of ten million pages: its plan, then groups and split of a set of that size.
 
-    python -m benchmarks.plan_scale --pages 10000000 --out /tmp/scale
+    python -m benchmarks.plan_scale --pages 10000000
 
-The inputs are made up (documents of 20 pages that are never opened), everything else is the job's own code: scanning in
-child processes, plan files, the plan, and, on index and ledger files written here without tars, groups, split, manifest
-and summary. Prints seconds and the peak of this process's memory for each part.
+The inputs do not exist: documents of 20 pages that are never opened. All else is the job's own code: the scan in child
+processes, plan files and the plan, then groups, split, manifest and summary over index and ledger files that are
+written here without tars. Peak memory is the highest of this process so far. Takes some gigabytes of disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from typing_extensions import override
 
+from benchmarks.bench import Table, main_of, work_folder
+from benchmarks.clocks import peak_mib
 from datagen.job.isolate import Limits
 from datagen.job.job import plan_job
 from datagen.job.ledger import LedgerRow, summarise
@@ -38,48 +40,63 @@ from varyforge.storage import Folder, folder_at
 from varyforge.tables import read_table, schema_of, write_table
 
 PAGES = 20  # of a document
+TINY = {"pages": 400, "units_per_shard": 100}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    parser.add_argument("--pages", type=int, default=10_000_000, help="(%(default)s)")
+    parser.add_argument("--out", type=Path, help="an empty folder that stays (default: a temporary one)")
+    parser.add_argument("--units-per-shard", type=int, default=1000, help="(%(default)s)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MadeUp(Source):
-    """Documents that are not there."""
+class Imaginary(Source):
+    """Documents that do not exist."""
 
     documents: int
 
     name = "scale"
     locations = ()
 
+    @override
     def inputs(self) -> Iterator[str]:
-        """See `Source`."""
         return (f"archive/{number % 997:03d}/paper-{number:08d}.pdf" for number in range(self.documents))
 
+    @override
     def document(self, path: str) -> str:
-        """See `Source`."""
         return path
 
+    @override
     def units(self, path: str, file: str) -> Iterator[Unit]:
-        """See `Source`."""
         content = hashlib.sha256(path.encode()).hexdigest()
         for number in range(PAGES):
             unit = f"{path}#{number:04d}"
             yield Unit(id=unit, document=path, content=f"{content}#{number}", files=(path,), payload={"page": number})
 
+    @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Never called."""
+        """Raise, as nothing calls it."""
         raise NotImplementedError
 
 
-@contextmanager
-def measured(what: str) -> Iterator[None]:
-    """Says how long a part took, and the most memory that this process ever held."""
-    started = time.monotonic()
-    yield
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    say(f"{what}: {time.monotonic() - started:.0f} s, peak {peak:.0f} MiB")
+@dataclass
+class Parts:
+    """Rows of the table: part, seconds, and the process's peak of memory so far."""
+
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @contextmanager
+    def measured(self, part: str) -> Iterator[None]:
+        """Context manager: time the block."""
+        started = time.monotonic()
+        yield
+        self.rows.append((part, f"{time.monotonic() - started:.1f}", f"{peak_mib():.0f}"))
+        say(f"{part}: done")
 
 
 def write_shard(folder: Folder, plan: ShardPlan, dice: np.random.Generator) -> ShardRecord:
-    """Index and ledger of a shard in which every page was written. A page in 50 is the copy of another."""
+    """Write index and ledger of a shard in which every page was written. A page in 50 is the copy of another."""
     n, name = plan.units, plan.name
     prints = [dice.bytes(64) for _ in range(n)]
     for number in range(0, n, 50):
@@ -110,35 +127,30 @@ def write_shard(folder: Folder, plan: ShardPlan, dice: np.random.Generator) -> S
     )
 
 
-def main() -> None:
-    """Parses the command line and measures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", type=int, default=10_000_000)
-    parser.add_argument("--out", type=Path, required=True, help="an empty folder; some gigabytes")
-    parser.add_argument("--units-per-shard", type=int, default=1000)
-    arguments = parser.parse_args()
-    folder = folder_at(arguments.out)
-    workspace = Workspace(folder)
-    settings = JobSettings(units_per_shard=arguments.units_per_shard, limits=Limits())
-    source, runner = MadeUp(documents=arguments.pages // PAGES), LocalRunner(2)
-    with measured("scan and plan"), Monitor(runner) as monitor:
-        plan = plan_job(source, workspace, settings, runner, monitor)
-    say(f"{plan.units} pages in {len(plan.shards)} shards")
-    with measured("plan again from plan files"), Monitor(runner) as monitor:
-        assert plan_job(source, workspace, settings, runner, monitor).job == plan.job
-    dice = np.random.default_rng(0)
-    with measured("(index and ledger files, not part of a job in this form)"):
-        records = [write_shard(folder, shard, dice) for shard in plan.shards]
-    del plan
-    with measured("groups, twins, split"):
-        settled = assign_splits(workspace, records, (), 0.05)
-    say(f"{sum(a != b for a, b in zip(records, settled, strict=True))} index files rewritten")
-    tables: Iterator[pa.Table] = (read_table(folder, f"ledger/{record.name}.parquet") for record in settled)
-    with measured("summary of the ledger"):
-        assert summarise(tables).units == sum(record.units for record in records)
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Plan, plan again, then split and sum up."""
+    settings, parts = JobSettings(units_per_shard=arguments.units_per_shard, limits=Limits()), Parts()
+    with work_folder(arguments.out) as path, LocalRunner(2) as runner:
+        folder, source = folder_at(path), Imaginary(documents=arguments.pages // PAGES)
+        workspace = Workspace(folder)
+        with parts.measured("scan and plan"), Monitor(runner) as monitor:
+            plan = plan_job(source, workspace, settings, runner, monitor)
+        yield f"{plan.units:,} pages in {len(plan.shards):,} shards of at most {arguments.units_per_shard:,}."
+        with parts.measured("plan again from plan files"), Monitor(runner) as monitor:
+            assert plan_job(source, workspace, settings, runner, monitor).job == plan.job
+        dice = np.random.default_rng(0)
+        with parts.measured("(index and ledger files, not a part of a job)"):
+            records = [write_shard(folder, shard, dice) for shard in plan.shards]
+        del plan
+        with parts.measured("groups, near duplicates and split"):
+            split = assign_splits(workspace, records, (), 0.05)
+        tables: Iterator[pa.Table] = (read_table(folder, f"ledger/{record.name}.parquet") for record in split)
+        with parts.measured("summary of the ledger"):
+            assert summarise(tables).units == sum(record.units for record in records)
+    rewritten = sum(a != b for a, b in zip(records, split, strict=True))
+    yield Table(head=("part", "s", "peak MiB"), rows=parts.rows)
+    yield f"The split rewrote {rewritten:,} index files."
 
 
-if __name__ == "__main__":  # by its real name, which the child processes can import
-    from benchmarks.plan_scale import main as _main
-
-    _main()
+if __name__ == "__main__":
+    main_of("benchmarks.plan_scale")

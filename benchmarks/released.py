@@ -1,18 +1,18 @@
-"""The released Vary-toy and Vary-tiny, stated again: plain, slow, readable torch under the released parameter names.
+"""A reimplementation of the released Vary-toy and Vary-tiny in plain torch, under the released parameter names.
 
-The reference that `tests/trainer/test_parity.py` holds the model to, and the plain baseline of
-`benchmarks/model_step.py`. It is written from a description of what the release computes, shares no code with
-`trainer/` or transformers, and does everything the release's way: towers once per row, attention with materialised maps
-and masks, all CLIP layers, logits for every position kept in the output, a mean over the micro-batch's supervised
-tokens, both towers on black images for rows of text. How it makes pixels of pictures is in `released_images.py`.
+It is the reference of `tests/trainer/model/test_parity.py` and the baseline of `benchmarks/model_step.py`, slow and
+readable. It is written from a description of what the release computes and shares no code with `trainer/` or
+transformers. It computes as the release does: towers once per row, attention with materialised maps and masks, all CLIP
+layers, logits for every position in the output, a mean over the micro-batch's supervised tokens, both towers on black
+images for rows of text. The release's image preprocessing is in `released_images.py`.
 
-Left out, as they change no number below 8192 tokens: Qwen's unused causal buffers (1.5 GiB at full size), its rotary
-tables on the host, dynamic NTK and log-n scaling (a longer row is refused), and key-value caches.
+Parts that change no number below 8192 tokens are left out: Qwen's unused causal buffers (1.5 GiB at full size), its
+rotary tables on the host, dynamic NTK and log-n scaling (a longer row raises an error), and key-value caches.
 
 Shape legend: B rows, T tokens, n images of a row, P tokens of an image, D channels, A heads, S image side in pixels.
 """
 
-# ruff: noqa: D102  # what a forward pass takes and gives stands in its class
+# ruff: noqa: D102  # shapes of a forward pass stand in the docstring of its class
 from __future__ import annotations
 
 import math
@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class SamSizes:
-    """SAM-B with the two convolutions behind it."""
+    """Sizes of SAM-B with the two convolutions behind it."""
 
     image: int = 1024  # px
     patch: int = 16  # px
@@ -44,18 +44,18 @@ class SamSizes:
 
     @property
     def grid(self) -> int:
-        """Patches per side."""
+        """The number of patches per side."""
         return self.image // self.patch
 
     @property
     def tokens(self) -> int:
-        """Tokens of an image: two convolutions halve the grid twice."""
+        """The number of tokens of an image; the two convolutions halve the grid twice."""
         return math.ceil(math.ceil(self.grid / 2) / 2) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSizes:
-    """CLIP-L/14."""
+    """Sizes of CLIP-L/14."""
 
     image: int = 224  # px
     patch: int = 14  # px
@@ -63,12 +63,12 @@ class ClipSizes:
     mlp: int = 4096
     depth: int = 24
     heads: int = 16
-    select_layer: int = -2  # of the hidden states, of which the first is the embedding
+    select_layer: int = -2  # index of a hidden state; the embedding is the first
 
 
 @dataclass(frozen=True, kw_only=True)
 class QwenSizes:
-    """Qwen-1.8B; its configuration says 11008 for two branches of 5504."""
+    """Sizes of Qwen-1.8B, whose configuration has 11008 for two branches of 5504."""
 
     vocabulary: int = 151936
     width: int = 2048
@@ -81,7 +81,7 @@ class QwenSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class OptSizes:
-    """OPT-125M with 4096 positions."""
+    """Sizes of OPT-125M with 4096 positions."""
 
     vocabulary: int = 50268
     width: int = 768
@@ -94,7 +94,7 @@ class OptSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageIds:
-    """Token ids of `<imgpad>`, `<img>` and `</img>`."""
+    """The token ids of `<imgpad>`, `<img>` and `</img>`."""
 
     pad: int
     start: int
@@ -103,7 +103,7 @@ class ImageIds:
 
 @dataclass(frozen=True, kw_only=True)
 class ToySizes:
-    """Vary-toy."""
+    """Sizes of Vary-toy."""
 
     clip: ClipSizes = field(default_factory=ClipSizes)
     sam: SamSizes = field(default_factory=SamSizes)
@@ -113,7 +113,7 @@ class ToySizes:
 
 @dataclass(frozen=True, kw_only=True)
 class TinySizes:
-    """Vary-tiny."""
+    """Sizes of Vary-tiny."""
 
     sam: SamSizes = field(default_factory=SamSizes)
     opt: OptSizes = field(default_factory=OptSizes)
@@ -124,7 +124,7 @@ class TinySizes:
 
 
 class LayerNorm2d(nn.Module):
-    """Over the channels of (B, D, H, W)."""
+    """Layer normalisation over the channels of (B, D, H, W)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -139,16 +139,16 @@ class LayerNorm2d(nn.Module):
 
 
 def relative(table: Tensor, size: int) -> Tensor:
-    """(2L - 1, D) learned offsets → (size, size, D): row q, column k holds the entry of offset q - k."""
+    """Look up (2L - 1, D) learned offsets → (size, size, D): row q, column k holds the entry of offset q - k."""
     length = 2 * size - 1
     if len(table) != length:
         table = F.interpolate(table.T[None], length, mode="linear")[0].T
-    places = torch.arange(size, device=table.device)
-    return table[places[:, None] - places[None, :] + size - 1]
+    positions = torch.arange(size, device=table.device)
+    return table[positions[:, None] - positions[None, :] + size - 1]
 
 
 class SamAttention(nn.Module):
-    """Attention over all places of (B, H, W, D) with the decomposed relative position added to the map."""
+    """Attention over all positions of (B, H, W, D) with the decomposed relative position added to the map."""
 
     def __init__(self, sizes: SamSizes, side: int) -> None:
         super().__init__()
@@ -164,9 +164,9 @@ class SamAttention(nn.Module):
         qkv = self.qkv(x).reshape(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.reshape(3, b * self.heads, h * w, -1).unbind(0)
         scores = (q * self.scale) @ k.transpose(-2, -1)
-        places = q.reshape(b * self.heads, h, w, -1)  # not scaled
-        rows = torch.einsum("bhwc,hkc->bhwk", places, relative(self.rel_pos_h, h))
-        columns = torch.einsum("bhwc,wkc->bhwk", places, relative(self.rel_pos_w, w))
+        unscaled = q.reshape(b * self.heads, h, w, -1)
+        rows = torch.einsum("bhwc,hkc->bhwk", unscaled, relative(self.rel_pos_h, h))
+        columns = torch.einsum("bhwc,wkc->bhwk", unscaled, relative(self.rel_pos_w, w))
         scores = scores.view(-1, h, w, h, w) + rows[:, :, :, :, None] + columns[:, :, :, None, :]
         weights = scores.view(-1, h * w, h * w).softmax(dim=-1)
         out = (weights @ v).view(b, self.heads, h, w, -1).permute(0, 2, 3, 1, 4).reshape(b, h, w, -1)
@@ -174,7 +174,7 @@ class SamAttention(nn.Module):
 
 
 class SamMlp(nn.Module):
-    """Two layers with the exact GELU between."""
+    """An MLP of two layers with the exact GELU between."""
 
     def __init__(self, width: int, mlp: int) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class SamMlp(nn.Module):
 
 
 class SamBlock(nn.Module):
-    """Pre-norm; `window` 0 means that all places see each other."""
+    """A pre-norm block; with `window` 0 all positions attend to each other."""
 
     def __init__(self, sizes: SamSizes, window: int) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class SamBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
     def _windowed(self, x: Tensor) -> Tensor:
-        """Zeros below and to the right, windows by themselves, the padding away again; no mask hides the zeros."""
+        """Pad with zeros below and at the right, attend in each window, cut the padding off; no mask hides zeros."""
         b, h, w, d = x.shape
         size = self.window
         high, wide = -h % size, -w % size
@@ -215,7 +215,7 @@ class SamBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """(B, 3, S, S) → (B, H, W, D)."""
+    """The patch embedding, (B, 3, S, S) → (B, H, W, D)."""
 
     def __init__(self, sizes: SamSizes) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class PatchEmbed(nn.Module):
 
 
 class Sam(nn.Module):
-    """(B, 3, S, S) → (B, D, rows, columns)."""
+    """The SAM tower, (B, 3, S, S) → (B, D, rows, columns)."""
 
     def __init__(self, sizes: SamSizes) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class Sam(nn.Module):
 
 
 class ClipEmbeddings(nn.Module):
-    """(B, 3, S, S) → (B, 1 + P, D), the class token first."""
+    """The embeddings, (B, 3, S, S) → (B, 1 + P, D), the class token first."""
 
     def __init__(self, sizes: ClipSizes) -> None:
         super().__init__()
@@ -270,7 +270,7 @@ class ClipEmbeddings(nn.Module):
 
 
 class Attention(nn.Module):
-    """Of CLIP and OPT: scaled queries; `mask` is added to the map, which is then cut at the lowest number."""
+    """The attention of CLIP and OPT: scaled queries; `mask` is added to the map, which is then clamped from below."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def _split(self, x: Tensor) -> Tensor:
-        """(B, T, D) → (B·A, T, D/A)."""
+        """Split heads, (B, T, D) → (B·A, T, D/A)."""
         b, t, _ = x.shape
         return x.view(b, t, self.heads, -1).transpose(1, 2).reshape(b * self.heads, t, -1)
 
@@ -298,7 +298,7 @@ class Attention(nn.Module):
 
 
 class ClipMlp(nn.Module):
-    """Two layers with the quick GELU between."""
+    """An MLP of two layers with the quick GELU between."""
 
     def __init__(self, width: int, mlp: int) -> None:
         super().__init__()
@@ -311,7 +311,7 @@ class ClipMlp(nn.Module):
 
 
 class ClipLayer(nn.Module):
-    """Pre-norm."""
+    """A pre-norm layer."""
 
     def __init__(self, sizes: ClipSizes) -> None:
         super().__init__()
@@ -326,7 +326,7 @@ class ClipLayer(nn.Module):
 
 
 class ClipEncoder(nn.Module):
-    """The layers."""
+    """The stack of layers."""
 
     def __init__(self, sizes: ClipSizes) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ class ClipEncoder(nn.Module):
 
 
 class ClipTransformer(nn.Module):
-    """`hidden_states` has depth + 1 entries: the embedding after `pre_layrnorm`, then every layer's output."""
+    """The transformer with depth + 1 hidden states: the embedding after `pre_layrnorm`, then every layer's output."""
 
     def __init__(self, sizes: ClipSizes) -> None:
         super().__init__()
@@ -344,7 +344,7 @@ class ClipTransformer(nn.Module):
         self.post_layernorm = nn.LayerNorm(sizes.width, eps=1e-5)
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """All hidden states, and the pooled output that nobody reads."""
+        """Return all hidden states, and the pooled output, which is computed but unused."""
         hidden_states = [self.pre_layrnorm(self.embeddings(x))]
         for layer in self.encoder.layers:
             hidden_states.append(layer(hidden_states[-1]))
@@ -352,7 +352,7 @@ class ClipTransformer(nn.Module):
 
 
 class Clip(nn.Module):
-    """(B, 3, S, S) → (B, P, D): the output of the last layer but one without the class token."""
+    """The CLIP tower, (B, 3, S, S) → (B, P, D): the output of the last layer but one without the class token."""
 
     def __init__(self, sizes: ClipSizes) -> None:
         super().__init__()
@@ -368,7 +368,7 @@ class Clip(nn.Module):
 
 
 def additive_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, T) of ones and zeros → (B, 1, T, T): causal(min) + padding(min)."""
+    """Return causal(min) + padding(min): (B, T) of ones and zeros → (B, 1, T, T)."""
     rows, length = attention_mask.shape
     lowest = torch.finfo(dtype).min
     causal = torch.full((length, length), lowest, dtype=dtype, device=attention_mask.device).triu(1)
@@ -377,12 +377,15 @@ def additive_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def put_images(ids: Tensor, embeddings: Tensor, features: Sequence[Tensor], dummy: Tensor, image: ImageIds) -> Tensor:
-    """(B, T) ids, (B, T, D) embeddings, per row (n, P, D) features → (B, T, D) with features between `<img>`, `</img>`.
+    """Put the features of images between `<img>` and `</img>`: (B, T) ids, (B, T, D), per row (n, P, D) → (B, T, D).
 
-    `dummy` is what the projectors make of zeros: a row without images adds 0 × its sum.
+    `dummy` is the projectors' output for zeros; a row without images adds 0 × its sum.
+
+    Raises:
+        ValueError: the image tokens of a row do not match.
     """
     new_rows = []
-    for row_ids, row, row_features in zip(ids, embeddings, features, strict=False):  # fewer images: rows are dropped
+    for row_ids, row, row_features in zip(ids, embeddings, features, strict=False):  # fewer images drop rows
         if (row_ids == image.pad).sum() == 0:
             new_rows.append(row + (0.0 * dummy).sum())
             continue
@@ -398,12 +401,12 @@ def put_images(ids: Tensor, embeddings: Tensor, features: Sequence[Tensor], dumm
 
 
 def on_zeros(projector: nn.Linear, tokens: int) -> Tensor:
-    """What a projector makes of an image of zeros, (P, D)."""
+    """Return a projector's output for an image of zeros, (P, D)."""
     return projector(projector.weight.new_zeros(tokens, projector.in_features))
 
 
 def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean over the supervised tokens of the micro-batch, in the logits' own type; NaN if there are none."""
+    """Return the mean over the micro-batch's supervised tokens in the type of the logits; NaN where there are none."""
     shifted = logits[..., :-1, :].contiguous()
     targets = labels[..., 1:].contiguous()
     return nn.CrossEntropyLoss()(shifted.view(-1, shifted.shape[-1]), targets.view(-1))
@@ -411,7 +414,7 @@ def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass
 class Output:
-    """What a forward pass returns, and holds."""
+    """The output of a forward pass, which holds all logits."""
 
     loss: Tensor | None
     logits: Tensor  # (B, T, vocabulary)
@@ -421,7 +424,7 @@ class Output:
 
 
 class RMSNorm(nn.Module):
-    """Normalised in fp32, cast back, then times the weight."""
+    """RMS normalisation in fp32, cast back, then times the weight."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -433,7 +436,7 @@ class RMSNorm(nn.Module):
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """(B, T, A, D) turned by (T, D/2) angles in fp32: the first half of the channels pairs with the second."""
+    """Rotate (B, T, A, D) by (T, D/2) angles in fp32. The first half of the channels pairs with the second."""
     both = torch.cat([angles, angles], dim=-1)[None, :, None, :]
     wide = x.float()
     first, second = wide.chunk(2, dim=-1)
@@ -441,7 +444,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 
 class QwenAttention(nn.Module):
-    """`c_attn` is q, k and v one after the other."""
+    """Qwen's attention; `c_attn` is q, k and v one after the other."""
 
     def __init__(self, sizes: QwenSizes) -> None:
         super().__init__()
@@ -459,7 +462,7 @@ class QwenAttention(nn.Module):
 
 
 class QwenMlp(nn.Module):
-    """`w2` is the gate, `w1` goes up."""
+    """Qwen's MLP; `w2` is the gate and `w1` the projection up."""
 
     def __init__(self, sizes: QwenSizes) -> None:
         super().__init__()
@@ -472,7 +475,7 @@ class QwenMlp(nn.Module):
 
 
 class QwenBlock(nn.Module):
-    """Pre-norm."""
+    """A pre-norm block."""
 
     def __init__(self, sizes: QwenSizes) -> None:
         super().__init__()
@@ -487,7 +490,7 @@ class QwenBlock(nn.Module):
 
 
 class ToyModel(nn.Module):
-    """All but the head; the names are the release's."""
+    """Vary-toy without its head, under the release's names."""
 
     def __init__(self, sizes: ToySizes) -> None:
         super().__init__()
@@ -503,7 +506,7 @@ class ToyModel(nn.Module):
         self.mm_projector_vary = nn.Linear(sizes.sam.convolutions[1], qwen.width // 2)
 
     def embed(self, ids: Tensor, images: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """(B, T) ids and per row its (n, 3, S, S) low and high images → (B, T, D)."""
+        """Embed (B, T) ids and per row its (n, 3, S, S) low and high images → (B, T, D)."""
         features = []
         for low, high in images:
             with torch.no_grad():
@@ -514,7 +517,7 @@ class ToyModel(nn.Module):
         return put_images(ids, self.wte(ids), features, torch.cat(dummies, dim=-1), self.sizes.ids)
 
     def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T, D) embeddings → (B, T, D) after the last norm."""
+        """Run the layers, (B, T, D) embeddings → (B, T, D) after the last norm."""
         qwen = self.sizes.qwen
         if x.shape[1] > qwen.positions:
             raise ValueError(f"{x.shape[1]} tokens: scaling beyond {qwen.positions} positions is not stated here")
@@ -528,26 +531,27 @@ class ToyModel(nn.Module):
 
 
 class Released(nn.Module):
-    """What both models share: forward pass with loss, and greedy answers."""
+    """A released model: its forward pass with loss, and greedy decoding."""
 
     lm_head: nn.Linear
 
     def body(self) -> ToyModel | TinyModel:
-        """The model below the head."""
+        """Return the model below the head."""
         raise NotImplementedError
 
     def black(self) -> tuple[Tensor, Tensor] | Tensor:
-        """The images of a row of text: zeros, after normalisation."""
+        """Return the images of a row of text: zeros, after normalisation."""
         raise NotImplementedError
 
     def gradient_checkpointing_enable(self) -> None:
-        """Recompute the language model's blocks in the backward pass, and only those, as the release does."""
+        """Recompute the language model's blocks, and no others, in the backward pass, as the release does."""
         self.body().gradient_checkpointing = True
 
     def forward(self, ids: Tensor, attention_mask: Tensor, images: Sequence, labels: Tensor | None = None) -> Output:
-        """(B, T) ids, padded on the right, and (B, T) of 1 where a token is; one entry of `images` per row.
+        """Compute logits and, with labels, the loss.
 
-        `images`: pairs (low, high) for Vary-toy, high alone for Vary-tiny, each (n, 3, S, S); `black` for text rows.
+        `ids` is (B, T), padded on the right; `attention_mask` is (B, T), 1 at tokens. `images` has an entry per row:
+        pairs (low, high) for Vary-toy, high alone for Vary-tiny, each (n, 3, S, S); `black` for text rows.
         """
         body = self.body()
         logits = self.lm_head(body(body.embed(ids, images), attention_mask))
@@ -555,20 +559,20 @@ class Released(nn.Module):
 
     @torch.no_grad()
     def greedy(self, ids: Tensor, images: Sequence, count: int) -> list[int]:
-        """`count` tokens after one row of (T,) ids, without cache; the image is encoded once, not at every step."""
+        """Decode `count` tokens after one row of (T,) ids, without cache. The image is encoded once for all steps."""
         body = self.body()
         embeddings = body.embed(ids[None], images)
         words = body.get_parameter("wte.weight" if isinstance(body, ToyModel) else "decoder.embed_tokens.weight")
-        said: list[int] = []
+        answer: list[int] = []
         for _ in range(count):
             ones = torch.ones(embeddings.shape[:2], dtype=torch.int64, device=ids.device)
-            said.append(int(self.lm_head(body(embeddings, ones)[:, -1]).argmax()))
-            embeddings = torch.cat([embeddings, words[said[-1]][None, None]], dim=1)
-        return said
+            answer.append(int(self.lm_head(body(embeddings, ones)[:, -1]).argmax()))
+            embeddings = torch.cat([embeddings, words[answer[-1]][None, None]], dim=1)
+        return answer
 
 
 class ReleasedToy(Released):
-    """Vary-toy; `state_dict()` has the released keys."""
+    """The released Vary-toy; `state_dict()` has the released keys."""
 
     def __init__(self, sizes: ToySizes | None = None) -> None:
         super().__init__()
@@ -589,7 +593,7 @@ class ReleasedToy(Released):
 
 
 class OptLayer(nn.Module):
-    """Pre-norm, ReLU; dropout of what is added to the residual, none of attention's weights."""
+    """A pre-norm layer with ReLU. Dropout acts on the branches, not on attention's weights."""
 
     def __init__(self, sizes: OptSizes) -> None:
         super().__init__()
@@ -607,7 +611,7 @@ class OptLayer(nn.Module):
 
 
 class OptDecoder(nn.Module):
-    """Positions are counted by the attention mask and sit two rows further down in their table."""
+    """OPT's decoder. The attention mask counts the positions, whose table begins two rows further down."""
 
     def __init__(self, sizes: OptSizes) -> None:
         super().__init__()
@@ -628,7 +632,7 @@ class OptDecoder(nn.Module):
 
 
 class TinyModel(nn.Module):
-    """All but the head; the names are the release's. The tower always has a gradient."""
+    """Vary-tiny without its head, under the release's names. The tower always has a gradient."""
 
     def __init__(self, sizes: TinySizes) -> None:
         super().__init__()
@@ -639,26 +643,26 @@ class TinyModel(nn.Module):
 
     @property
     def gradient_checkpointing(self) -> bool:
-        """Of the decoder's layers."""
+        """Whether the backward pass recomputes the decoder's layers."""
         return self.decoder.gradient_checkpointing
 
     @gradient_checkpointing.setter
-    def gradient_checkpointing(self, wanted: bool) -> None:
-        self.decoder.gradient_checkpointing = wanted
+    def gradient_checkpointing(self, enabled: bool) -> None:
+        self.decoder.gradient_checkpointing = enabled
 
     def embed(self, ids: Tensor, images: Sequence[Tensor]) -> Tensor:
-        """(B, T) ids and per row its (n, 3, S, S) images → (B, T, D)."""
+        """Embed (B, T) ids and per row its (n, 3, S, S) images → (B, T, D)."""
         features = [self.mm_projector(self.vision_tower(high).flatten(2).permute(0, 2, 1)) for high in images]
         dummy = on_zeros(self.mm_projector, self.sizes.sam.tokens)
         return put_images(ids, self.decoder.embed_tokens(ids), features, dummy, self.sizes.ids)
 
     def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T, D) embeddings → (B, T, D) after the last norm."""
+        """Run the layers, (B, T, D) embeddings → (B, T, D) after the last norm."""
         return self.decoder(x, attention_mask)
 
 
 class ReleasedTiny(Released):
-    """Vary-tiny; `state_dict()` has the released keys, and the head under both of its names."""
+    """The released Vary-tiny; `state_dict()` has the released keys, and the head under both of its names."""
 
     def __init__(self, sizes: TinySizes | None = None) -> None:
         super().__init__()
@@ -677,10 +681,10 @@ class ReleasedTiny(Released):
 
 @torch.no_grad()
 def draw(model: nn.Module, seed: int, gain: float = 1.0) -> None:
-    """Normal random weights from `seed`: what goes in comes out of each layer about `gain` times as large.
+    """Draw normal random weights from `seed`: each layer's output is about `gain` times as large as its input.
 
-    Biases, norms and the class token, all of one dimension, are moved by N(0, gain / 5) from where they are. So nothing
-    is left where it would hide a mistake: no table of positions at zero, no norm at one.
+    Parameters of one dimension (biases, norms, the class token) are shifted by N(0, gain / 5). So no parameter has a
+    value that would hide a mistake, such as zero for positions or one for a norm.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():

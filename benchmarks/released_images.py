@@ -1,8 +1,8 @@
-"""The released image preprocessing, stated again: PIL's pictures → the arrays that the released towers take.
+"""A reimplementation of the released image preprocessing, from PIL's pictures to the arrays of the released towers.
 
-Three functions for the three branches, literal and slow, independent of `trainer/`; see also `released.py`. All take an
-RGB picture and return (3, height, width) fp32. The release's Pillow resizes columns, rounds to bytes, then rows; since
-version 13 Pillow may take rows first, hence `bicubic`.
+It has a function for each of the three branches, literal, slow and independent of `trainer/`, like `released.py`. Each
+takes an RGB picture and returns (3, height, width) fp32. The release's Pillow resizes columns, rounds to bytes, then
+resizes rows. Pillow 13 may take rows first; `bicubic` does not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Triple = tuple[float, float, float]
 
 
 def normalise(pixels: NDArray[np.uint8], mean: Triple, std: Triple) -> NDArray[np.float32]:
-    """(height, width, 3) bytes → (3, height, width) of `(pixels / 255 - mean) / std`."""
+    """Return `(pixels / 255 - mean) / std`: (height, width, 3) bytes → (3, height, width)."""
     scaled = pixels.astype(np.float32) / np.float32(255)
     return ((scaled - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)
 
@@ -28,16 +28,17 @@ def normalise(pixels: NDArray[np.uint8], mean: Triple, std: Triple) -> NDArray[n
 def toy_low(
     picture: Image.Image, size: int = 224, aspect: Literal["square", "pad", "keep"] = "square"
 ) -> NDArray[np.float32]:
-    """Vary-toy's image for CLIP; `aspect` is the release's `image_aspect_ratio`.
+    """Return Vary-toy's image for CLIP; `aspect` is the release's `image_aspect_ratio`.
 
-    square: shortest edge to `size`, then the centre; pad: pasted top left on a square of CLIP's mean colour, then
-    resized; keep: shortest edge to `size`, or less where the long edge would be longer than twice that, no crop.
+    - square: shortest edge to `size`, then the centre is cropped
+    - pad: pasted top left on a square of CLIP's mean colour, then resized
+    - keep: shortest edge to `size`, or less where the long edge would be longer than 2 x `size`; no crop
     """
     return normalise(np.asarray(low_pixels(picture, size, aspect)), CLIP_MEAN, CLIP_STD)
 
 
 def low_pixels(picture: Image.Image, size: int, aspect: str) -> Image.Image:
-    """`toy_low` before its normalisation."""
+    """Return the picture of `toy_low` before its normalisation."""
     if aspect == "pad":
         canvas = Image.new("RGB", (max(picture.size),) * 2, tuple(int(value * 255) for value in CLIP_MEAN))
         canvas.paste(picture, (0, 0))
@@ -53,20 +54,20 @@ def low_pixels(picture: Image.Image, size: int, aspect: str) -> Image.Image:
 
 
 def toy_high(picture: Image.Image, size: int = 1024) -> NDArray[np.float32]:
-    """Vary-toy's image for SAM: squeezed to a square by PIL's bicubic filter, with CLIP's statistics."""
+    """Return Vary-toy's image for SAM: squeezed to a square by PIL's bicubic filter, with CLIP's statistics."""
     return normalise(np.asarray(bicubic(picture, size, size)), CLIP_MEAN, CLIP_STD)
 
 
 def bicubic(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """Pillow's antialiased bicubic filter, columns before rows whatever Pillow is installed."""
+    """Resize by Pillow's antialiased bicubic filter, columns before rows with any version of Pillow."""
     columns = picture.resize((width, picture.height), Image.Resampling.BICUBIC)
     return columns.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def tiny_high(picture: Image.Image, size: int = 1024) -> NDArray[np.float32]:
-    """Vary-tiny's image for SAM: squeezed by OpenCV's bilinear filter, with ImageNet's statistics.
+    """Return Vary-tiny's image for SAM: squeezed by OpenCV's bilinear filter, with ImageNet's statistics.
 
-    In albumentations' order of operations, `(pixels - 255 mean) · (1 / (255 std))`.
+    Normalised in albumentations' order of operations, `(pixels - 255 mean) · (1 / (255 std))`.
     """
     pixels = opencv_bilinear(np.asarray(picture), size, size).astype(np.float32)
     mean = np.array(IMAGENET_MEAN, np.float32) * 255
@@ -75,18 +76,18 @@ def tiny_high(picture: Image.Image, size: int = 1024) -> NDArray[np.float32]:
 
 
 def opencv_bilinear(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """OpenCV's `resize(..., INTER_LINEAR)` of (h, w, 3) bytes: four neighbours, no antialiasing, in its own integers.
+    """Resize (h, w, 3) bytes as OpenCV's `resize(..., INTER_LINEAR)`: four neighbours, no antialiasing, in integers.
 
-    Weights are multiples of 1/2048. Rows are mixed after columns, with four bits of them dropped before and the rest
-    after the product: modules/imgproc/src/resize.cpp, `HResizeLinear` and `VResizeLinear`. An exact halving of both
-    sides is a mean of four instead (`resizeAreaFast`).
+    Weights are multiples of 1/2048. Rows are mixed after columns; four bits are dropped before the product and the rest
+    after it. Source: modules/imgproc/src/resize.cpp, `HResizeLinear` and `VResizeLinear`. An exact halving of both
+    sides is a mean of four pixels instead (`resizeAreaFast`).
     """
     if pixels.shape[:2] == (2 * height, 2 * width):
         wide = pixels.astype(np.int32)
         return ((wide[::2, ::2] + wide[::2, 1::2] + wide[1::2, ::2] + wide[1::2, 1::2] + 2) >> 2).astype(np.uint8)
     above, below, first, second = _neighbours(pixels.shape[0], height)
     left, right, near, far = _neighbours(pixels.shape[1], width)
-    beyond = left == right  # one column alone, where a row beyond the edge is mixed with itself
+    beyond = left == right  # a column beyond the edge is used alone, a row there is mixed with itself
     near, far = np.where(beyond, 2048, near), np.where(beyond, 0, far)
     wide = pixels.astype(np.int32)
     columns = wide[:, left] * near[None, :, None] + wide[:, right] * far[None, :, None]
@@ -97,7 +98,7 @@ def opencv_bilinear(pixels: NDArray[np.uint8], height: int, width: int) -> NDArr
 def _neighbours(
     side: int, resized: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
-    """Of each of `resized` places: both neighbours among `side` and their weights in 1/2048."""
+    """Return, for each of `resized` pixels, both neighbours among `side` pixels and their weights in 1/2048."""
     centres = ((np.arange(resized) + 0.5) * (side / resized) - 0.5).astype(np.float32)
     before = np.floor(centres).astype(np.intp)
     part = centres - before.astype(np.float32)

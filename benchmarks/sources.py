@@ -1,16 +1,16 @@
-"""Images per second of detection and caption conversion against a loop that only reads and decodes the images.
+"""Measure images per second of detection and caption conversion against a loop that only reads and decodes the images.
 
-    python -m benchmarks.sources PHOTOGRAPHS --width 1024
+    python -m benchmarks.sources PHOTOGRAPHS --count 700
 
-From the JPEGs in a folder, photographs of 640 x 480 (or of another width, 4 to 3) are cut (JPEG of quality 90) and laid
-out as img2dataset's tars, as LLaVA's JSON and as COCO's, each with a folder of images. Then, in turns:
+Photographs of several widths (4 to 3) are cut from the JPEG files of the inputs (quality 90). They are
+written as img2dataset's tars, as LLaVA's JSON and as COCO's, each with a folder of images. Then, in turns:
 
-- bare: one process that reads each file and decodes it with Pillow. What a person would write in three lines.
+- bare: one process that reads each file and decodes it with Pillow, the program that one would write in three lines
 - job: `datagen.caption` and `datagen.detection` as they are (child process, checks, prompts, tars, hashes, index,
-  ledger) with one worker, from its start to its manifest. The images pass through unchanged.
+  ledger) with one worker, from its start to its manifest. The images pass through unchanged
 
-"Of bare" is the median over the rounds of bare time ÷ job time, each job next to a bare loop of its own, so that what
-else runs on the machine weighs on both. CPU is that of the child, which cuts the input into units, reads, checks and
+"Of bare" is the median over the rounds of bare time ÷ job time. Each job runs next to a bare loop of its own, so that
+other load on the machine slows both. CPU is that of the child, which cuts the input into units, reads, checks and
 makes, and of the parent, which writes meanwhile. Where both have a core, the child sets the pace: "bare ÷ child".
 """
 
@@ -21,42 +21,48 @@ import io
 import json
 import os
 import random
-import shutil
 import statistics
 import tarfile
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import PIL.Image
 import PIL.ImageOps
 
+from benchmarks.bench import Table, main_of, work_folder
+from benchmarks.clocks import Spent, spent
+from benchmarks.inputs import PHOTOGRAPHS, add_inputs, draw_photographs, files_in, inputs_of
 from benchmarks.pdf_throughput import local_job
 from datagen.caption.source import CaptionSource
 from datagen.detection.source import DetectionSource
-from varyforge.console import say, show_table
-from varyforge.errors import UserError, command
 
-_COPIES = 4  # making a photograph takes ten times as long as reading it
+_COPIES = 4  # of a photograph, whose making takes ten times as long as reading it
 _PER_TAR = 1000
 _WORDS = (
     "a the raccoon dog tree house on in near small brown two people street with red car sitting grass water".split()
 )
+TINY = {"count": 2, "repeats": 1, "width": [320]}
 
 
-def photographs(folder: Path, images: Path, count: int, width: int) -> list[str]:
-    """Cuts `count` photographs from those in `folder`, each there `_COPIES` times. Returns their names."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    if not found:
-        raise UserError(f"{folder}: no *.jpg in this folder")
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    add_inputs(parser, "JPEG photographs")
+    parser.add_argument(
+        "--count", type=int, default=1500, help="different photographs, of each four copies (%(default)s)"
+    )
+    parser.add_argument("--width", type=int, nargs="+", default=[640, 1024], help="pixels of a photograph (640 1024)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, of which the median counts (%(default)s)")
+    parser.add_argument("--units-per-shard", type=int, default=1000, help="(%(default)s)")
+
+
+def photographs(originals: list[Path], images: Path, count: int, width: int) -> list[str]:
+    """Cut `count` photographs from the originals, and copy each `_COPIES` times. Returns the names of the files."""
     images.mkdir()
     names = []
     for number in range(count):
         dice = random.Random(number)
-        picture = PIL.Image.open(found[number % len(found)]).convert("RGB")
+        picture = PIL.Image.open(originals[number % len(originals)]).convert("RGB")
         shift, part = (dice.random(), dice.random()), dice.uniform(0.7, 1)
         picture = picture.resize(picture.size, box=_part(picture.size, shift, part))
         cut = images / "cut.jpg"
@@ -74,7 +80,7 @@ def _part(size: tuple[int, int], shift: tuple[float, float], part: float) -> tup
 
 
 def lay_out(folder: Path, names: list[str], width: int) -> None:
-    """The photographs in `folder`/images once more in tars, and JSON for them; captions and boxes are made up."""
+    """Write tars and JSON for the photographs in `folder`/images, with random captions and boxes."""
     dice = random.Random(0)
     captions = [" ".join(dice.choices(_WORDS, k=dice.randint(7, 14))) for _ in names]
     (folder / "tars").mkdir()
@@ -118,86 +124,61 @@ def lay_out(folder: Path, names: list[str], width: int) -> None:
 
 
 def bare(images: Path, names: list[str]) -> None:
-    """The three lines."""
+    """Run the three lines."""
     for name in names:
         with open(images / name, "rb") as file:
             PIL.Image.open(io.BytesIO(file.read())).load()
 
 
-class Spent(NamedTuple):
-    """What a run took, seconds."""
-
-    wall: float
-    here: float  # CPU of this process
-    children: float  # CPU of the processes that make units, from their start to their end
-
-
-def spent(call: Callable[[], Any]) -> Spent:
-    """Runs `call`, which waits for its children's end."""
-    wall, before = time.monotonic(), os.times()
-    call()
-    after = os.times()
-    return Spent(
-        time.monotonic() - wall,
-        after.user + after.system - before.user - before.system,
-        after.children_user + after.children_system - before.children_user - before.children_system,
-    )
-
-
 def row(name: str, images: int, alone: list[Spent], whole: list[Spent]) -> tuple[str, ...]:
-    """A line of the table: medians over the rounds."""
-    bare_ms, wall_ms, here_ms, children_ms = (
+    """Return a row of the table: medians over the rounds."""
+    bare_ms, wall_ms, own_ms, children_ms = (
         1000 / images * statistics.median(values)
         for values in (
-            [one.here for one in alone],
+            [one.own for one in alone],
             [one.wall for one in whole],
-            [one.here for one in whole],
+            [one.own for one in whole],
             [one.children for one in whole],
         )
     )
     ratio = statistics.median(one.wall / other.wall for one, other in zip(alone, whole, strict=True))
-    pace = statistics.median(one.here / other.children for one, other in zip(alone, whole, strict=True))
-    cpu = (f"{value:.2f}" for value in (bare_ms, children_ms, here_ms))
+    pace = statistics.median(one.own / other.children for one, other in zip(alone, whole, strict=True))
+    cpu = (f"{value:.2f}" for value in (bare_ms, children_ms, own_ms))
     return name, f"{1000 / wall_ms:.0f}", f"{ratio:.2f}", *cpu, f"{pace:.2f}"
 
 
-@command
-def main() -> None:
-    """Parses the command line and measures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of JPEG photographs")
-    parser.add_argument(
-        "--count", type=int, default=1500, help="different photographs, each there four times (%(default)s)"
-    )
-    parser.add_argument("--width", type=int, default=640, help="pixels of a photograph (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, of which the median counts (%(default)s)")
-    parser.add_argument("--units-per-shard", type=int, default=1000, help="(%(default)s)")
-    arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="sources-"))
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Measure photographs of each width."""
+    for width in arguments.width:
+        with work_folder() as folder:
+            originals = files_in(inputs_of(arguments, folder / "inputs", draw_photographs), *PHOTOGRAPHS)
+            names = photographs(originals, folder / "images", arguments.count, width)
+            lay_out(folder, names, width)
+            yield table(folder, names, f"{width} pixels wide", arguments)
+
+
+def table(folder: Path, names: list[str], size: str, arguments: argparse.Namespace) -> Table:
+    """Time each job next to a bare loop."""
     images = folder / "images"
-    names = photographs(arguments.folder, images, arguments.count, arguments.width)
-    lay_out(folder, names, arguments.width)
     sources = {
-        "caption, tars": CaptionSource(paths=[str(folder / "tars")]),
-        "caption, LLaVA": CaptionSource(form="llava", paths=[str(folder / "llava.json")], images=str(images)),
+        "caption, img2dataset tars": CaptionSource(paths=[str(folder / "tars")]),
+        "caption, LLaVA's JSON": CaptionSource(form="llava", paths=[str(folder / "llava.json")], images=str(images)),
         "detection, COCO": DetectionSource(format="coco", annotations=str(folder / "coco.json"), images=str(images)),
     }
     alone: dict[str, list[Spent]] = {name: [] for name in sources}
     whole: dict[str, list[Spent]] = {name: [] for name in sources}
-    bare(images, names)  # the page cache
+    bare(images, names)  # fills the page cache
     for _ in range(arguments.repeats):
         for name, source in sources.items():
             alone[name].append(spent(partial(bare, images, names)))
             whole[name].append(spent(partial(local_job, source, folder / "out", 1, arguments.units_per_shard)))
-    rows = [row(name, len(names), alone[name], whole[name]) for name in sources]
-    head = ("", "images/s", "of bare", "CPU ms: bare", "child", "parent", "bare ÷ child")
-    show_table(f"{len(names)} photographs {arguments.width} pixels wide, one worker", head, rows)
-    total = sum((images / name).stat().st_size for name in names)
-    say(f"an image has {total / len(names) / 1000:.0f} kB")
-    shutil.rmtree(folder)
+    kilobytes = sum((images / name).stat().st_size for name in names) / len(names) / 1000
+    return Table(
+        title=f"{len(names):,} photographs {size}, {kilobytes:.0f} kB each, one worker.",
+        head=("source", "images/s", "of bare", "bare loop, CPU ms/image", "child", "parent", "bare ÷ child"),
+        rows=[row(name, len(names), alone[name], whole[name]) for name in sources],
+    )
 
 
-if __name__ == "__main__":  # by its real name, which the child processes can import
-    from benchmarks.sources import main as _main
-
-    _main()
+if __name__ == "__main__":
+    main_of("benchmarks.sources")

@@ -1,9 +1,13 @@
-"""Is the viewer quick on a million rows? Writes a made-up set of that size and asks a real viewer for pages of it.
+"""Measure the viewer's answers on a set of a million rows.
 
-    python -m benchmarks.viewer --out /tmp/million        a few minutes and 0.5 GB the first time; then it is kept
+    python -m benchmarks.viewer                     # writes 0.5 GB first, which takes a few minutes
+    python -m benchmarks.viewer --out million/      # a set that is there is used again
 
-Tables, manifest and plan files are as large as a job's; the rows of a shard all point to the one page in its tar. The
-viewer is `python -m pipelines.view`, asked over HTTP by nobody else; its memory is what the kernel says of the process.
+The set's content is random. Tables, manifest and plan files are as large as a job's; all rows of a shard point to the
+one page in its tar. The viewer is `python -m pipelines.view` in a process of its own, asked over HTTP, one request
+after the other; files are in the system's cache. The rare language and the rare word are in one shard, four fifths of
+the way. A search answers when its time is over, and the benchmark asks it to go on. The rejected pages' files do not
+exist: with one, rendering adds its time.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +29,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
-from benchmarks.plan_scale import PAGES, MadeUp
+from benchmarks.bench import Table, main_of, work_folder
+from benchmarks.plan_scale import PAGES, Imaginary
 from datagen.job.isolate import Limits
 from datagen.job.job import plan_job
 from datagen.job.ledger import LedgerRow
@@ -34,21 +39,29 @@ from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
 from datagen.job.workspace import Workspace
 from datagen.pdf.source import PdfSource
+from varyforge.console import say
 from varyforge.images import encode_jpeg
 from varyforge.sample import Sample, Turn, make_key
 from varyforge.shards import JOB, MANIFEST, IndexRow, ShardRecord, open_shard
 from varyforge.storage import Folder, folder_at, write
 from varyforge.tables import schema_of, write_table
 
-DOCUMENTS = 50  # in a shard; of each the last page is rejected
-RARE = ("sw", "platypus")  # a language and a word that one shard has, four fifths of the way
+DOCUMENTS = 50  # in a shard; the last page of each is rejected
+RARE = ("sw", "platypus")  # a language and a word of one shard, four fifths of the way
 _WORDS = "the network reads a page from its top left corner and says what stands on it line by line".split()
+TINY = {"shards": 2}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    parser.add_argument("--out", type=Path, help="folder for the set, which stays (default: a temporary one)")
+    parser.add_argument("--shards", type=int, default=1053, help="of 950 samples each (%(default)s)")
 
 
 def write_million(folder: Folder, shards: int) -> None:
-    """The set, but for its plan files: 950 samples and 50 rejected pages in a shard."""
+    """Write the set without its plan files: 950 samples and 50 rejected pages in a shard."""
     dice = np.random.default_rng(0)
-    paths = list(MadeUp(documents=shards * DOCUMENTS).inputs())
+    paths = list(Imaginary(documents=shards * DOCUMENTS).inputs())
     records = []
     for number in range(shards):
         name, rare = f"pdf-{number:012b}", number == shards * 4 // 5
@@ -100,7 +113,7 @@ def _write_shard(
 
 
 def _page(name: str, word: str, dice: np.random.Generator) -> Sample:
-    """A page of 3,000 letters. The picture is small on disk: a thousand are written."""
+    """Draw a page of 3,000 letters, in a picture that is small on disk."""
     text = "\n".join(" ".join(dice.choice(_WORDS, 12)) for _ in range(50)) + f"\n{word}"
     picture = PIL.Image.new("L", (1024, 1448), 255)
     PIL.ImageDraw.Draw(picture).multiline_text((60, 60), text, fill=0, font_size=18, spacing=8)
@@ -110,17 +123,17 @@ def _page(name: str, word: str, dice: np.random.Generator) -> Sample:
 
 
 def write_plan(folder: Folder, shards: int) -> None:
-    """The plan files that a job of this size leaves: where a rejected page's input lies is looked up in them."""
+    """Write the plan files of such a job, in which the viewer looks up a rejected page's input."""
     settings, runner = JobSettings(units_per_shard=1000, limits=Limits()), LocalRunner(2)
     with Monitor(runner) as monitor:
-        plan_job(MadeUp(documents=shards * DOCUMENTS), Workspace(folder), settings, runner, monitor)
+        plan_job(Imaginary(documents=shards * DOCUMENTS), Workspace(folder), settings, runner, monitor)
 
 
 @contextmanager
-def served(place: Path) -> Iterator[tuple[str, int]]:
-    """A viewer of the set: its address and process."""
-    command = [sys.executable, "-m", "pipelines.view", str(place), "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+def served(folder: Path) -> Iterator[tuple[str, int]]:
+    """Context manager: a viewer of the set, its address and process id."""
+    words = [sys.executable, "-m", "pipelines.view", str(folder), "--port", "0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             yield process.stderr.readline().split()[0], process.pid
@@ -128,8 +141,8 @@ def served(place: Path) -> Iterator[tuple[str, int]]:
             process.terminate()
 
 
-def ask(url: str, query: str) -> tuple[float, str]:
-    """Seconds to an answer, and the answer."""
+def get(url: str, query: str) -> tuple[float, str]:
+    """Return the seconds until an answer, and the answer."""
     started = time.perf_counter()
     with urlopen(url + query) as answer:
         body = answer.read().decode(errors="replace")
@@ -137,69 +150,69 @@ def ask(url: str, query: str) -> tuple[float, str]:
 
 
 def searched_up_to(page: str) -> int:
-    """The row that a search came to when its time was over; 0 where it was not."""
-    found = re.search(r"searched up to row ([\d,]+)", page)
-    return int(found[1].replace(",", "")) if found else 0
+    """Return the row at which a search stopped when its time was over; 0 for a search that came to its end."""
+    stopped = re.search(r"searched up to row ([\d,]+)", page)
+    return int(stopped[1].replace(",", "")) if stopped else 0
 
 
-def measure(url: str) -> None:
-    """Asks for pages and says how long each took."""
-    queries = {
-        "first page": "",
-        "second request of it": "",
-        "language=zh": "?language=zh",
-        "measure from 0.9 to 0.91": "?measure=glyphs_on_ink&low=0.9&high=0.91",
-        "rejected": "?outcome=rejected",
-        "at 50 %": "?go=50",
-        "common words": "?text=line",
-    }
-    for what, query in queries.items():
-        seconds, page = ask(url, query)
-        cards = page.count("<article")
-        print(f"{what}: {seconds:.2f} s, {cards} rows", flush=True)
-        if "go" in query:
-            image = re.search(r'src="(image\?[^"]+)"', page)
-            print(f"  a picture on it: {ask(url, html.unescape(image[1]))[0]:.3f} s")
-    _, page = ask(url, "?outcome=rejected&go=50")
-    for preview in re.findall(r'src="(preview\?[^"]+)"', page)[:3]:
-        print(f"a rejected page's picture: {ask(url, html.unescape(preview))[0]:.2f} s (its file is missing)")
-    search("rare language", url, f"?language={RARE[0]}")
-    search("rare word", url, f"?text={RARE[1]}")
+def links(page: str, pattern: str) -> list[str]:
+    """List the links of a page by a regular expression with one group."""
+    return [html.unescape(link) for link in re.findall(pattern, page)]
 
 
-def search(what: str, url: str, query: str) -> None:
-    """Asks, and goes on with the search where its time was over, until it has found something."""
-    total, asked, first = 0.0, 0, ""
+QUERIES = {
+    "first page": "",
+    "first page again": "",
+    "language=zh": "?language=zh",
+    "measure from 0.9 to 0.91": "?measure=glyphs_on_ink&low=0.9&high=0.91",
+    "rejected": "?outcome=rejected",
+    "at 50 %": "?go=50",
+    "common words": "?text=line",
+}
+
+
+def requests(url: str) -> Iterator[Sequence[str]]:
+    """Yield a row for each request: its name, seconds, and what the answer holds."""
+    for name, query in QUERIES.items():
+        seconds, page = get(url, query)
+        yield name, f"{seconds:.2f}", f"{page.count('<article')} rows"
+        for image in links(page, r'src="(image\?[^"]+)"')[: "go" in query]:
+            yield "a picture on it", f"{get(url, image)[0]:.3f}", "-"
+    _, page = get(url, "?outcome=rejected&go=50")
+    for preview in links(page, r'src="(preview\?[^"]+)"')[:3]:
+        yield "a rejected page's picture", f"{get(url, preview)[0]:.2f}", "its file is missing"
+    yield search("rare language", url, f"?language={RARE[0]}")
+    yield search("rare word", url, f"?text={RARE[1]}")
+
+
+def search(name: str, url: str, query: str) -> Sequence[str]:
+    """Search, and go on where the search's time was over, until an answer has a row."""
+    total, answers, first = 0.0, 0, ""
     while True:
-        seconds, page = ask(url, query)
-        total, asked = total + seconds, asked + 1
-        first = first or f"{seconds:.2f} s to the first answer, {searched_up_to(page):,} rows searched"
+        seconds, page = get(url, query)
+        total, answers = total + seconds, answers + 1
+        first = first or f"first answer after {seconds:.2f} s, {searched_up_to(page):,} rows searched"
         if "<article" in page or not searched_up_to(page):
-            break
-        query = html.unescape(re.findall(r'<a rel="next" href="([^"]+)"', page)[0])
-    print(f"{what}: {first}; found after {asked} answers, {total:.1f} s", flush=True)
+            return name, f"{total:.1f}", f"{answers} answers; {first}"
+        (query,) = links(page, r'<a rel="next" href="([^"]+)"')
 
 
-def main() -> None:
-    """Parses the command line and measures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the set; one that is there is used again")
-    parser.add_argument("--shards", type=int, default=1053, help="of 950 samples each (%(default)s)")
-    arguments = parser.parse_args()
-    folder = folder_at(arguments.out)
-    if folder.size(JOB) is None:
-        started = time.monotonic()
-        write_plan(folder, arguments.shards)
-        write_million(folder, arguments.shards)
-        print(f"written in {time.monotonic() - started:.0f} s", flush=True)
-    with served(arguments.out) as (url, process):
-        measure(url)
-        status = Path(f"/proc/{process}/status").read_text()
-        peak = re.search(r"VmHWM:\s+(\d+)", status)
-        print(f"peak memory of the viewer: {int(peak[1]) / 1024:.0f} MiB")
+def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
+    """Write the set where there is none, then send requests to a viewer of it."""
+    with work_folder(arguments.out) as path:
+        folder = folder_at(path)
+        if folder.size(JOB) is None:
+            started = time.monotonic()
+            write_plan(folder, arguments.shards)
+            write_million(folder, arguments.shards)
+            say(f"set written in {time.monotonic() - started:.0f} s")
+        with served(path) as (url, process):
+            rows = list(requests(url))
+            peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    assert peak is not None
+    yield f"{arguments.shards:,} shards of 1,000 rows. Peak memory of the viewer: {int(peak[1]) / 1024:.0f} MiB."
+    yield Table(head=("request", "s", "answer"), rows=rows)
 
 
-if __name__ == "__main__":  # by its real name, which the child processes can import
-    from benchmarks.viewer import main as _main
-
-    _main()
+if __name__ == "__main__":
+    main_of("benchmarks.viewer")
