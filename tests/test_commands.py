@@ -62,7 +62,7 @@ def test_help_has_an_example(words: tuple[str, ...]) -> None:
         (("-m", "datagen.pdf", "gone/", "--out", "OUT"), ["gone: no such file or folder"]),
         (("-m", "datagen.pdf", "--out", "/proc/no"), ["/proc/no"]),
         (("-m", "datagen.pdf", "recipes", "--out", "OUT", "short_side_px=0"), ["short_side_px"]),
-        (("-m", "pipelines.run", "recipes/demo.yaml", "out=x"), ["out", "copy the recipes"]),
+        (("-m", "pipelines.run", "recipes/demo.yaml", "out=x"), ["out", "change copies of the recipes"]),
         (("-m", "datagen.pdf", "recipes", "--out", "OUT", "jpeg_qualty=3"), ["jpeg_qualty", "jpeg_quality"]),
         (("-m", "datagen.pdf", "recipes", "--out", "OUT"), ["recipes", "no *.pdf"]),
         (("-m", "datagen.detection", "--coco", "x.json", "--images", ".", "--out", "OUT"), ["x.json: no such file"]),

@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
-from textwrap import dedent
 from unittest.mock import patch
 
 import numpy as np
@@ -313,10 +312,11 @@ def test_settings_that_no_shards_could_meet(tmp_path: Path, text: str, message: 
 
 def test_the_guides_example_is_valid(tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
-    by_count, by_weight = re.findall(
-        r"\n\n((?:    .+\n)*    sources:\n(?:    .+\n)+)", (root / "docs" / "mixtures.md").read_text()
+    page = (root / "docs" / "mixtures.md").read_text()
+    by_count, by_weight = (
+        block for block in re.findall(r"```yaml\n(.+?)```", page, re.DOTALL) if "\nsources:" in block
     )
     for example, source in ((by_count, "old/laion_coco"), (by_weight, "rest/talk")):
         path = tmp_path / "example.yaml"
-        path.write_text(dedent(example).replace("base: ", f"base: {root}/recipes/"))
+        path.write_text(example.replace("base: ", f"base: {root}/recipes/"))
         assert source in sources_of(DataSettings(mixture=load(MixtureSettings, path)).mixture)
