@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from datagen.job.track import Tracker
 from datagen.source import Source
 from varyforge.config import load
 from varyforge.console import say, show_table, warn
-from varyforge.errors import UserError
+from varyforge.errors import UserError, command
 from varyforge.lengths import LIMIT, LengthRow
 
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # does not match s3://bucket/date=2024
@@ -66,6 +66,31 @@ def paths_and_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for word in words if word not in settings], settings
 
 
+def job_command(
+    parser: argparse.ArgumentParser,
+    source: type[Source],
+    more_inputs: Callable[[argparse.Namespace], Mapping[str, Any]] = lambda arguments: {},
+) -> Callable[[], None]:
+    """Return the `main` of a source's command line.
+
+    Args:
+        parser: has the positional arguments `settings`, or `paths`, from which the settings are split off. An option
+            with the name of one of the source's `locations` is its value.
+        source: the class.
+        more_inputs: returns further inputs from the parsed arguments, or others for some of the locations.
+    """
+
+    @command
+    def main() -> int:
+        arguments = parser.parse_intermixed_args()
+        if "paths" in arguments:
+            arguments.paths, arguments.settings = paths_and_settings(arguments.paths)
+        inputs = {name: getattr(arguments, name) for name in source.locations if name in arguments}
+        return run_source(source, inputs | dict(more_inputs(arguments)), arguments.settings, arguments)
+
+    return main
+
+
 def run_source(
     source_type: type, inputs: Mapping[str, Any], overrides: Sequence[str], arguments: argparse.Namespace
 ) -> int:
@@ -74,15 +99,9 @@ def run_source(
     Returns:
         Exit status: 0, or 1 where no sample was written.
     """
-    settings = JobSettings(
-        units_per_shard=arguments.units_per_shard,
-        validation_share=arguments.validation_share,
-        limit=arguments.limit,
-        limits=Limits(deadline_s=arguments.deadline, memory_mb=arguments.memory),
-        update=arguments.update,
-        retry=arguments.retry,
-        stall_minutes=arguments.stall_minutes,
-    )
+    limits = Limits(deadline_s=arguments.deadline, memory_mb=arguments.memory)
+    names = ("units_per_shard", "validation_share", "limit", "update", "retry", "stall_minutes")
+    settings = JobSettings(limits=limits, **{name: getattr(arguments, name) for name in names})
     source = cast(Source, load(source_type, None, overrides, inputs=inputs))
     workers = arguments.workers or (None if arguments.address else len(os.sched_getaffinity(0)))
     if arguments.address and arguments.runner == "local":

@@ -89,9 +89,7 @@ class BoxedImageSource(ImageSource):
     def drawn_on(self, picture: Picture, declared: Sequence[int] | None) -> tuple[tuple[int, int], int] | Failed:
         """Return the image size in pixels that boxes refer to, and the EXIF orientation to turn the boxes by.
 
-        Args:
-            picture: the image.
-            declared: width and height from the annotations, if they have any. A failure where the image has others.
+        `declared` is width and height from the annotations, if they have any. A failure where the image has others.
         """
         stored = self.boxes_of == "stored"
         size = picture.stored if stored else picture.seen

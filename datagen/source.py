@@ -80,19 +80,12 @@ class Source(Protocol):
     def units(self, path: str, file: str) -> Iterable[Unit | None] | Failed:
         """Cut one input into units. Yield None now and then where reading takes long before the first unit.
 
-        Args:
-            path: the input, from `inputs`.
-            file: a local copy of the input, or `path` itself where that is local.
+        `file` is a local copy of the input `path`, or `path` itself where that is local.
         """
         ...
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Turn a unit into samples, or a reason for none.
-
-        Args:
-            unit: the unit.
-            files: local copies of `unit.files`.
-        """
+        """Turn a unit into samples, or a reason for none. `files` are local copies of `unit.files`."""
         ...
 
     def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:

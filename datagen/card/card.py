@@ -103,9 +103,6 @@ def card_to_json(card: DataCard) -> dict[str, Any]:
     plain["ledger"]["by_cause"] = {": ".join(cause): count for cause, count in card.ledger.by_cause.items()}
     for sample in plain["samples"]:
         del sample["pictures"]
-    for name in ("answers", "sides", "boxes"):
-        spread_of = getattr(card.contents, name)
-        plain["contents"][name] = spread_of._asdict() | {"bars": [bar._asdict() for bar in spread_of.bars]}
     lengths = card.contents.lengths
     plain["contents"]["lengths"] = {"rows": [row._asdict() for row in lengths.rows], "beyond": lengths.beyond}
     return plain

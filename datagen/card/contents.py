@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -19,7 +18,8 @@ _SIDE_EDGES = (0, 224, 336, 512, 768, 1024, 1536, 2048)
 _BOX_EDGES = (1, 2, 4, 8, 16, 31)
 
 
-class Bar(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bar:
     """A bar of a histogram: the samples with a number from `low` to less than `high`."""
 
     low: int
@@ -27,7 +27,8 @@ class Bar(NamedTuple):
     samples: int
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Spread:
     """The distribution of a number over the samples that have it."""
 
     samples: int

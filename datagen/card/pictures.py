@@ -79,8 +79,11 @@ def thumbnail(data: bytes, outlines: Sequence[Outline] = ()) -> str:
     for outline in outlines:
         x1, y1, x2, y2 = map(round, outline.box.to_xyxy_px(width=picture.width, height=picture.height))
         draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=outline.colour, width=outline.width_px)
-        if outline.label.isascii():
-            _write_label(draw, x1, y1, outline.label[:_LABEL_CHARS], outline.colour)
+        if outline.label and outline.label.isascii():  # white on the colour, inside the box
+            font, text, corner = PIL.ImageFont.load_default(11), outline.label[:_LABEL_CHARS], (x1 + 3, y1 + 2)
+            ground = draw.textbbox(corner, text, font=font)
+            draw.rectangle(ground, fill=outline.colour, outline=outline.colour, width=2)
+            draw.text(corner, text, fill="white", font=font)
     return data_url("image/jpeg", _jpeg(picture))
 
 
@@ -104,11 +107,3 @@ def _jpeg(picture: PIL.Image.Image) -> bytes:
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=80, subsampling=0)  # subsampled colour would smear thin lines
     return out.getvalue()
-
-
-def _write_label(draw: PIL.ImageDraw.ImageDraw, x: int, y: int, text: str, colour: str) -> None:
-    """Write `text` in white on `colour` at the top left corner of a box, inside it."""
-    if text:
-        font = PIL.ImageFont.load_default(11)
-        draw.rectangle(draw.textbbox((x + 3, y + 2), text, font=font), fill=colour, outline=colour, width=2)
-        draw.text((x + 3, y + 2), text, fill="white", font=font)

@@ -8,58 +8,42 @@ from typing import Any
 
 import yaml
 
-from datagen.cli import job_parser, run_source
+from datagen.cli import job_command, job_parser
 from datagen.detection.annotations.formats import READERS
 from datagen.detection.source import DetectionSource
-from varyforge.errors import UserError, command
+from varyforge.errors import UserError
 
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    arguments = job_parser(
-        "datagen.detection",
-        "Turns images with boxes into conversations for detection and referring expression comprehension (REC).",
-        DetectionSource,
-        examples="""
+parser = job_parser(
+    "datagen.detection",
+    "Turns images with boxes into conversations for detection and referring expression comprehension (REC).",
+    DetectionSource,
+    examples="""
   python -m datagen.detection --coco instances_train2017.json --images train2017/ --out shards/coco
   python -m datagen.detection --coco zhiyuan_objv2_train.json --images train/ --out shards/objects365 strip_folders=2
   python -m datagen.detection --openimages train-annotations-bbox.csv --classes class-descriptions-boxable.csv \\
       --image-ids train-images-boxable-with-rotation.csv --images train/ --out shards/openimages
   python -m datagen.detection --voc VOCdevkit/VOC2012/ --out shards/voc image_set=trainval
   python -m datagen.detection --yolo dataset/ --map-classes names.yaml --out shards/own""",
-    )
-    add = arguments.add_mutually_exclusive_group(required=True).add_argument
-    add("--coco", metavar="JSON", help="COCO format, also of Objects365: a file or a folder of them")
-    add("--openimages", metavar="CSV", help="boxes in OpenImages format: a file or a folder of them")
-    add("--voc", metavar="FOLDER", help="Pascal VOC format: Annotations/*.xml and JPEGImages/, or XML at any depth")
-    add("--yolo", metavar="FOLDER", help="YOLO format: data.yaml, images/ and labels/, or text files beside the images")
-    arguments.add_argument("--images", default="", help="folder of the images (VOC, YOLO: if it is another folder)")
-    arguments.add_argument(
-        "--classes", default="", metavar="FILE", help="class descriptions of OpenImages, class names of YOLO"
-    )
-    arguments.add_argument("--image-ids", default="", metavar="CSV", help="image ids of OpenImages, with the licences")
-    arguments.add_argument(
-        "--map-classes", metavar="FILE", help="YAML or JSON: new names of classes; null drops a class"
-    )
-    arguments.add_argument("settings", nargs="*", help="key=value")
-    return arguments
+)
+add = parser.add_mutually_exclusive_group(required=True).add_argument
+add("--coco", metavar="JSON", help="COCO format, also of Objects365: a file or a folder of them")
+add("--openimages", metavar="CSV", help="boxes in OpenImages format: a file or a folder of them")
+add("--voc", metavar="FOLDER", help="Pascal VOC format: Annotations/*.xml and JPEGImages/, or XML at any depth")
+add("--yolo", metavar="FOLDER", help="YOLO format: data.yaml, images/ and labels/, or text files beside the images")
+parser.add_argument("--images", default="", help="folder of the images (VOC, YOLO: if it is another folder)")
+names = "class descriptions of OpenImages, class names of YOLO"
+parser.add_argument("--classes", default="", dest="class_names", metavar="FILE", help=names)
+parser.add_argument("--image-ids", default="", metavar="CSV", help="image ids of OpenImages, with the licences")
+parser.add_argument("--map-classes", metavar="FILE", help="YAML or JSON: new names of classes; null drops a class")
+parser.add_argument("settings", nargs="*", help="key=value")
 
 
-@command
-def main() -> int:
-    """Parse the command line and run the data job."""
-    arguments = parser().parse_intermixed_args()
+def _inputs(arguments: argparse.Namespace) -> dict[str, Any]:
     format = next(format for format in READERS if getattr(arguments, format))
-    inputs: dict[str, Any] = {
-        "format": format,
-        "annotations": getattr(arguments, format),
-        "images": arguments.images,
-        "class_names": arguments.classes,
-        "image_ids": arguments.image_ids,
-    }
+    inputs = {"format": format, "annotations": getattr(arguments, format)}
     if arguments.map_classes:
         inputs["map_classes"] = _read_class_map(Path(arguments.map_classes))
-    return run_source(DetectionSource, inputs, arguments.settings, arguments)
+    return inputs
 
 
 def _read_class_map(path: Path) -> dict[str, str | None]:
@@ -78,6 +62,8 @@ def _read_class_map(path: Path) -> dict[str, str | None]:
         raise UserError(f"{path}: expected class names and their new names (null drops a class)")
     return {str(old): new for old, new in names.items()}
 
+
+main = job_command(parser, DetectionSource, _inputs)
 
 if __name__ == "__main__":
     main()

@@ -11,29 +11,25 @@ from datagen.examples.shapes import write_detection
 from varyforge.console import say
 from varyforge.errors import command
 
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    command_line = argparse.ArgumentParser(
-        prog="python -m datagen.examples",
-        description="Writes sample inputs: pdf/*.pdf, detection/instances.json with images/, chat/alpaca.json.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""example:
+parser = argparse.ArgumentParser(
+    prog="python -m datagen.examples",
+    description="Writes sample inputs: pdf/*.pdf, detection/instances.json with images/, chat/alpaca.json.",
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    epilog="""example:
   python -m datagen.examples --out examples/
   python -m datagen.pdf examples/pdf --out shards/pdf""",
-    )
-    command_line.add_argument("--out", required=True, type=Path, help="folder; files of the same names are replaced")
-    command_line.add_argument("--documents", type=int, default=40, help="PDFs (%(default)s)")
-    command_line.add_argument("--images", type=int, default=60, help="images with boxes (%(default)s)")
-    command_line.add_argument("--chats", type=int, default=120, help="instructions with answers (%(default)s)")
-    command_line.add_argument("--seed", type=int, default=0, help="another seed gives other content (%(default)s)")
-    return command_line
+)
+parser.add_argument("--out", required=True, type=Path, help="folder; files of the same names are replaced")
+parser.add_argument("--documents", type=int, default=40, help="PDFs (%(default)s)")
+parser.add_argument("--images", type=int, default=60, help="images with boxes (%(default)s)")
+parser.add_argument("--chats", type=int, default=120, help="instructions with answers (%(default)s)")
+parser.add_argument("--seed", type=int, default=0, help="another seed gives other content (%(default)s)")
 
 
 @command
 def main() -> None:
     """Parse the command line and write the files."""
-    arguments = parser().parse_args()
+    arguments = parser.parse_args()
     documents = write_documents(arguments.out / "pdf", documents=arguments.documents, seed=arguments.seed)
     say(f"{len(documents)} documents: {arguments.out / 'pdf'}")
     detection = write_detection(arguments.out / "detection", images=arguments.images, seed=arguments.seed)

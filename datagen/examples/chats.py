@@ -64,13 +64,7 @@ _FIELDS: Mapping[str, Callable[[random.Random, Mapping[str, Any]], dict[str, obj
 def write_chats(folder: Path | str, *, chats: int = 120, seed: int = 0) -> Path:
     """Write `alpaca.json`: short questions with correct answers, alternately English and Chinese, none twice.
 
-    Args:
-        folder: created where absent; the file is replaced.
-        chats: number of records.
-        seed: another seed gives other questions.
-
-    Returns:
-        The file: a list of `{"instruction", "input", "output"}`.
+    Returns the file, a list of `{"instruction", "input", "output"}`. An existing file is replaced.
     """
     records: list[dict[str, str]] = []
     questions: set[tuple[str, str]] = set()

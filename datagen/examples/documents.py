@@ -21,14 +21,6 @@ Rect = tuple[float, float, float, float]  # x1, y1, x2, y2 in points, origin top
 _RUN_ON_PT = 80  # a heading and three lines
 
 
-def _no_frames(number: int) -> list[Rect]:
-    return []
-
-
-def _no_pieces(number: int) -> list[tuple[str, Rect]]:
-    return []
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Design:
     """A document before typesetting: text that flows through frames, and pieces at fixed positions."""
@@ -36,8 +28,8 @@ class _Design:
     css: str
     size: tuple[float, float] = (420, 595)  # points; A5
     body: Sequence[str] = ()  # HTML of each section
-    frames: Callable[[int], list[Rect]] = _no_frames  # page number from 0 → frames that the body fills, in order
-    pieces: Callable[[int], list[tuple[str, Rect]]] = _no_pieces  # page number → HTML and its frame
+    frames: Callable[[int], list[Rect]] = lambda number: []  # page number from 0 → frames that the body fills, in order
+    pieces: Callable[[int], list[tuple[str, Rect]]] = lambda number: []  # page number → HTML and its frame
     picture: Callable[[pymupdf.Page], None] | None = None  # drawn on the first page
     least_room_pt: float = math.inf  # a section begins only with this much room, or where all of it fits
     most_pages: int = 4  # text beyond is cut off, as in an excerpt
@@ -310,15 +302,8 @@ _LAYOUTS: Mapping[str, Callable[[_Author], _Design]] = {
 def write_documents(folder: Path | str, *, documents: int = 40, seed: int = 0) -> list[Path]:
     """Write PDFs of 1 to 4 pages with real text, in nine layouts and two languages by turns.
 
-    Ligatures are set as on any printed page: "fi" is one glyph.
-
-    Args:
-        folder: created where absent; files of the same names are replaced.
-        documents: number of PDFs.
-        seed: another seed gives other texts.
-
-    Returns:
-        The files, in order: `000-article-en.pdf`, `001-columns-zh.pdf` …
+    Ligatures are set as on any printed page: "fi" is one glyph. Returns the files, in order: `000-article-en.pdf`,
+    `001-columns-zh.pdf` … Existing files of these names are replaced.
     """
     names = list(_LAYOUTS)
     paths = []

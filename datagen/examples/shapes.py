@@ -72,17 +72,10 @@ class _Shape:
 
 
 def write_detection(folder: Path | str, *, images: int = 60, seed: int = 0) -> Path:
-    """Write `images/*.jpg` with coloured shapes and `instances.json` in COCO format.
+    """Write `images/*.jpg` with coloured shapes and `instances.json` in COCO format. Replaces files of these names.
 
-    Every tenth image holds 31 to 45 small objects of six classes, the others 1 to 8. Objects do not overlap.
-
-    Args:
-        folder: created where absent; files of the same names are replaced.
-        images: number of images.
-        seed: another seed gives other images.
-
-    Returns:
-        The path of `instances.json`; each `file_name` in it is relative to the folder `images` beside it.
+    Every tenth image holds 31 to 45 small objects of six classes, the others 1 to 8. Objects do not overlap. Returns
+    the path of `instances.json`. Each `file_name` in it is relative to the folder `images` beside it.
     """
     folder, categories = Path(folder), _categories()
     listed: list[dict[str, Any]] = []

@@ -14,38 +14,38 @@ from varyforge.errors import UserError, command
 _MOST_LINES = 20  # printed about images without a fingerprint
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    arguments = argparse.ArgumentParser(
-        prog="python -m datagen.guard",
-        description="Writes a file of benchmark images, so that sources can reject these (decontamination).",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""examples:
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=PATH")
+    if not Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: no such folder")
+    return name, Path(path)
+
+
+parser = argparse.ArgumentParser(
+    prog="python -m datagen.guard",
+    description="Writes a file of benchmark images, so that sources can reject these (decontamination).",
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    epilog="""examples:
   python -m datagen.guard --out guard.arrow --refcoco refer/data --coco-images coco/train2014
   python -m datagen.guard --out guard.arrow --docvqa docvqa/ --chartqa ChartQA/ --folder exam=ours/exam""",
-    )
-    add = arguments.add_argument
-    add("--out", required=True, help="the guard file to write")
-    add("--refcoco", type=Path, help="folder with refcoco/refs(unc).p, refcoco+/, refcocog/")
-    add("--coco-images", type=Path, help="train2014 of COCO, to recognise RefCOCO images also by appearance")
-    add("--docvqa", type=Path, help="folder with val/val_v1.0.json or spdocvqa_qas/val_v1.0_withQT.json, and test")
-    add("--chartqa", type=Path, help='folder with val/ and test/, or with "ChartQA Dataset"')
-    add("--missing-ok", action="store_true", help="skip missing folders with a warning; the guard may be empty")
-    add(
-        "--folder",
-        type=_named_folder,
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="folder of other images (repeatable)",
-    )
-    return arguments
+)
+add = parser.add_argument
+add("--out", required=True, help="the guard file to write")
+add("--refcoco", type=Path, help="folder with refcoco/refs(unc).p, refcoco+/, refcocog/")
+add("--coco-images", type=Path, help="train2014 of COCO, to recognise RefCOCO images also by appearance")
+add("--docvqa", type=Path, help="folder with val/val_v1.0.json or spdocvqa_qas/val_v1.0_withQT.json, and test")
+add("--chartqa", type=Path, help='folder with val/ and test/, or with "ChartQA Dataset"')
+add("--missing-ok", action="store_true", help="skip missing folders with a warning; the guard may be empty")
+folders = "folder of other images (repeatable)"
+add("--folder", type=_named_folder, action="append", default=[], metavar="NAME=PATH", help=folders)
 
 
 @command
 def main() -> int:
     """Parse the command line, write the guard and show its content."""
-    arguments = parser().parse_args()
+    arguments = parser.parse_args()
     if arguments.coco_images and not arguments.refcoco:
         raise UserError("--coco-images needs --refcoco; for other images give --folder NAME=PATH")
     for name in ("refcoco", "coco_images", "docvqa", "chartqa"):
@@ -79,15 +79,6 @@ def _listed(arguments: argparse.Namespace) -> Iterator[BenchmarkImage]:
         yield from chartqa_images(arguments.chartqa)
     for name, folder in arguments.folder:
         yield from folder_images(name, folder)
-
-
-def _named_folder(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=PATH")
-    if not Path(path).is_dir():
-        raise argparse.ArgumentTypeError(f"{path}: no such folder")
-    return name, Path(path)
 
 
 if __name__ == "__main__":

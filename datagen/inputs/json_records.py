@@ -55,9 +55,7 @@ class Record:
 def records(path: Path, key: str = "") -> Iterator[Record]:
     """Yield the records of a file, in order. A broken line in a file of lines is a record with its fault.
 
-    Args:
-        path: the file.
-        key: of the list, where the file is an object that holds the list.
+    `key` is that of the list where the file is an object that holds the list.
 
     Raises:
         WrongFormat: the file is no list of records, or is cut. May come after some records.

@@ -12,6 +12,8 @@ from varyforge.errors import UserError
 from varyforge.shards import JOB
 from varyforge.storage import filesystem_of, folder_at, is_url
 
+_real = lru_cache(maxsize=1024)(os.path.realpath)  # a data set has few folders and many files
+
 
 def list_files(paths: Sequence[str], *suffixes: str) -> Iterator[str]:
     """Yield absolute paths or URLs: each file of `paths`, and the files with a suffix in each folder of `paths`.
@@ -57,11 +59,6 @@ def is_outside(path: str, folder: str) -> bool:
     real = os.path.realpath(path) if os.path.islink(path) or name in ("", ".", "..") else f"{_real(here)}/{name}"
     root = _real(folder).rstrip("/")
     return real != root and not real.startswith(f"{root}/")
-
-
-@lru_cache(maxsize=1024)  # a data set has few folders and many files
-def _real(folder: str) -> str:
-    return os.path.realpath(folder)
 
 
 def _find(url: str, suffixes: tuple[str, ...]) -> list[str]:

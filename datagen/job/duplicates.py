@@ -22,7 +22,6 @@ MIN_CHARS = 200  # printed characters; shorter texts repeat for other reasons (r
 ALIKE = 0.68  # least estimated similarity of near duplicates; 98.9 % of pairs at 0.8 reach it, 0.2 % at 0.5
 SHARED = 5  # documents form a group when a 5th of the smaller one's pages is shared
 
-_BAND = 4  # bytes
 _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)  # odd; the primes of xxHash64
 _EDGES = np.arange(SIZE, dtype=np.uint64) << np.uint64(58)  # lower edges of the bins
 _CHANCE = 1 / 256  # probability that the bytes of different shingles are equal
@@ -57,14 +56,6 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return values ^ (values >> np.uint64(33))
-
-
-def similarity(a: bytes, b: bytes) -> float:
-    """Return the estimated Jaccard similarity of two fingerprints, from 0 to 1; 0 if one is empty."""
-    if not a or not b:
-        return 0.0
-    equal = np.count_nonzero(np.frombuffer(a, np.uint8) == np.frombuffer(b, np.uint8)) / SIZE
-    return max(0.0, (float(equal) - _CHANCE) / (1 - _CHANCE))
 
 
 def stack(fingerprints: Iterable[bytes]) -> Rows:

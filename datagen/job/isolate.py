@@ -8,6 +8,7 @@ what libraries leak.
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import gc
 import os
 import re
@@ -78,7 +79,8 @@ class Child:
         self._pipe: Connection | None = None
         self._end = -1  # a descriptor that becomes ready when the process has ended
         self._ready = select.poll()  # waits for `_pipe` and `_end`
-        self._stderr = tempfile.TemporaryFile(mode="a+b")  # opened for appending, so that it can be emptied
+        self._stderr = tempfile.TemporaryFile()
+        fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)  # else a write after `truncate` lands behind NUL bytes
         self._units = 0  # made by this process
         self._started = 0.0  # monotonic clock
 

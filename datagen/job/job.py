@@ -20,7 +20,7 @@ from datagen.job.ledger import LedgerSummary, matches, summarise
 from datagen.job.monitor import Monitor
 from datagen.job.plan import PLAN, ShardPlan, join, plan_shards
 from datagen.job.runner import Runner
-from datagen.job.scan import Scan, batches, failed_input, fails_as, is_plan_file, read_runs
+from datagen.job.scan import Scan, batches, failed_inputs, is_plan_file, read_runs
 from datagen.job.settings import JobSettings
 from datagen.job.shard_task import ShardTask, Work
 from datagen.job.split import assign_splits
@@ -29,7 +29,6 @@ from datagen.job.workspace import Workspace, open_workspace
 from datagen.source import Source
 from varyforge.console import say, warn
 from varyforge.errors import UserError
-from varyforge.outcome import Failed
 from varyforge.shards import ShardRecord, ShardSet, is_whole, read_job
 from varyforge.storage import Folder
 from varyforge.tables import read_table
@@ -148,8 +147,11 @@ def _scan(
     """
     planned = batches(source, config, settings.units_per_shard, settings.limit)
     present = set(folder.names(".parquet", PLAN))
+    reason = (settings.retry or "").partition(":")[2]
     todo = [
-        b for b in planned if b.name not in present or (settings.retry and fails_as(folder, b.name, settings.retry))
+        batch
+        for batch in planned
+        if batch.name not in present or (settings.retry and any(failed_inputs(folder, batch.name, reason)))
     ]
     with monitor.watch("planning", sum(len(batch.inputs) for batch in todo), "file"):
         for _ in runner.run(Scan(source, folder, settings.limits), todo, monitor.tick):
@@ -158,9 +160,9 @@ def _scan(
     runs = join([each for each, _, _ in scans])
     failed = sum(count for _, count, _ in scans)
     if failed and failed == int(runs.units.sum()):
-        first = failed_input(folder, next(b.name for b, (_, count, _) in zip(planned, scans, strict=True) if count))
-        assert isinstance(first.verdict, Failed)
-        why = f"{first.id}: {first.verdict.reason}: {first.verdict.detail}"
+        name = next(b.name for b, (_, count, _) in zip(planned, scans, strict=True) if count)
+        first, failure = next(failed_inputs(folder, name))
+        why = f"{first}: {failure.reason}: {failure.detail}"
         raise UserError(why + (f"; none of the {failed} inputs can be used" if failed > 1 else "; it cannot be used"))
     hashes = {batch.name: digest for batch, (_, _, digest) in zip(planned, scans, strict=True)}
     return list(plan_shards(source.name, runs, settings.units_per_shard)), dict(sorted(hashes.items()))
@@ -217,14 +219,10 @@ def _make(
         monitor.end()
     records = [finished[name] for name in sorted(finished)]
     records = assign_splits(workspace, records, source.measures, settings.validation_share, monitor.alive)
-    _check_sums(plan, records)
-    workspace.close(records)
-
-
-def _check_sums(plan: JobPlan, records: Sequence[ShardRecord]) -> None:
     ended = sum(record.written + record.rejected + record.failed for record in records)
     if ended != plan.units:
         raise AssertionError(f"{plan.units} units planned, {ended} in the ledger: a defect of ours")
+    workspace.close(records)
 
 
 def _is_stray(name: str, source: str, shards: set[str], plan_files: Mapping[str, str]) -> bool:

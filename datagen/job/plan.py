@@ -24,6 +24,8 @@ RUNS_PER_SHARD = 4
 UnitPosition = tuple[str, int, int]
 """Plan file, row (run) and number within the run of a unit."""
 
+_COLUMNS = ("row", "position", "side", "units", "digest")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardPlan:
@@ -52,20 +54,11 @@ class Runs:
     def in_order(self) -> Runs:
         """Return the same runs sorted by position."""
         order = np.argsort(self.position, kind="stable")
-        starts = np.concatenate(([0], np.cumsum(self.units)))
-        gather = np.repeat(starts[:-1][order], self.units[order])
-        first = np.concatenate(([0], np.cumsum(self.units[order])))[:-1]
-        within = np.arange(len(gather)) - np.repeat(first, self.units[order])
-        return Runs(
-            files=self.files,
-            file=self.file[order],
-            row=self.row[order],
-            position=self.position[order],
-            side=self.side[order],
-            units=self.units[order],
-            digest=self.digest[order],
-            contents=self.contents[gather + within],
-        )
+        starts, sizes = np.cumsum(self.units) - self.units, self.units[order]
+        moves = np.repeat(starts[order] - (np.cumsum(sizes) - sizes), sizes)  # of each unit, to the left
+        contents = self.contents[np.arange(len(moves)) + moves]
+        columns = {name: getattr(self, name)[order] for name in ("file", *_COLUMNS)}
+        return Runs(files=self.files, contents=contents, **columns)
 
 
 def position_of(document: str, number: int) -> int:
@@ -156,7 +149,5 @@ def join(parts: Sequence[Runs]) -> Runs:
     files = tuple(name for part in parts for name in part.files)
     offsets = np.cumsum([0, *(len(part.files) for part in parts)])
     file = np.concatenate([part.file + offset for part, offset in zip(parts, offsets[:-1], strict=True)])
-    columns = ("row", "position", "side", "units", "digest", "contents")
-    return Runs(
-        files=files, file=file, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
-    )
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*_COLUMNS, "contents")}
+    return Runs(files=files, file=file, **columns)

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from types import TracebackType
 from typing import Any
 
 from typing_extensions import override
@@ -62,9 +61,7 @@ class RayRunner(Runner):
             raise UserError(f"--address {self._address}: cannot join that Ray cluster: {one_line(error)}") from error
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         ray.shutdown()
 
     @override

@@ -14,7 +14,7 @@ import tempfile
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from itertools import accumulate, groupby, islice
 from typing import Any
@@ -148,7 +148,7 @@ class _Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="varyforge-")
-        self._positions, self._offsets, self._units = array("Q"), array("Q"), array("L")  # one per row
+        self._positions, self._offsets = array("Q"), array("Q")  # one per row
         self.units = 0
 
     def __enter__(self) -> _Spool:
@@ -160,17 +160,16 @@ class _Spool:
     def add(self, row: dict[str, Any]) -> None:
         self._positions.append(row["place"])
         self._offsets.append(self._file.tell())
-        self._units.append(row["units"])
         self.units += row["units"]
         pickle.dump(row, self._file)
 
-    def mark(self) -> int:
-        return len(self._positions)
+    def mark(self) -> tuple[int, int]:
+        return len(self._positions), self.units
 
-    def back_to(self, mark: int) -> None:
+    def back_to(self, mark: tuple[int, int]) -> None:
         """Drop the rows added after `mark`."""
-        self.units -= sum(self._units[mark:])
-        del self._positions[mark:], self._offsets[mark:], self._units[mark:]
+        rows, self.units = mark
+        del self._positions[rows:], self._offsets[rows:]
 
     def in_order(self) -> Iterator[dict[str, Any]]:
         """Yield all rows by position, so that those of a shard are adjacent."""
@@ -235,13 +234,13 @@ def is_plan_file(name: str) -> bool:
     return re.fullmatch(rf"{PLAN}/(all|limit|[01]+)-[0-9a-f]{{16}}\.parquet", name) is not None
 
 
-def fails_as(folder: Folder, name: str, retry: str) -> bool:
-    """Whether a plan file holds a failed input that `retry` ("failed", "failed:timeout") selects."""
+def failed_inputs(folder: Folder, name: str, reason: str = "") -> Iterator[tuple[str, Failed]]:
+    """Yield the inputs of a plan file that could not be cut into units, for `reason` if that is not empty."""
     rows = np.flatnonzero(read_table(folder, name, ["failed"]).column("failed").to_numpy())
-    runs = read_units(folder, [(name, int(row)) for row in rows])
-    reason = retry.partition(":")[2]
-    verdicts = (unit.verdict for run in runs for unit in run if isinstance(unit.verdict, Failed))
-    return any(not reason or verdict.reason == reason for verdict in verdicts)
+    for run in read_units(folder, [(name, int(row)) for row in rows]):
+        for unit in run:
+            if isinstance(unit.verdict, Failed) and reason in ("", unit.verdict.reason):
+                yield unit.id, unit.verdict
 
 
 def read_units(folder: Folder, runs: Iterable[tuple[str, int]]) -> list[list[Unit]]:
@@ -284,13 +283,6 @@ def find_unit(folder: Folder, unit_id: str) -> Unit | None:
     return None
 
 
-def failed_input(folder: Folder, name: str) -> Unit:
-    """Return the first failed input of a plan file, as its unit."""
-    rows = np.flatnonzero(read_table(folder, name, ["failed"]).column("failed").to_numpy())
-    (units,) = read_units(folder, [(name, int(rows[0]))])
-    return next(unit for unit in units if isinstance(unit.verdict, Failed))
-
-
 def mark_duplicate(unit: Unit, first: Unit) -> Unit:
     """Return `unit` rejected as a duplicate of `first`. A unit that has a verdict already keeps that one."""
     verdict = Rejected(gate="duplicate", value=2, threshold=1, detail=f"same content as {first.id}")
@@ -302,14 +294,8 @@ def _verdict(unit: Unit) -> dict[str, Any] | None:
 
 
 def _to_json(unit: Unit) -> dict[str, Any]:
-    return {
-        "id": unit.id,
-        "document": unit.document,
-        "content": unit.content,
-        "files": list(unit.files),
-        "payload": dict(unit.payload),
-        "verdict": _verdict(unit),
-    }
+    plain = {item.name: getattr(unit, item.name) for item in fields(unit)}
+    return plain | {"payload": dict(unit.payload), "verdict": _verdict(unit)}
 
 
 def _from_json(data: dict[str, Any]) -> Unit:

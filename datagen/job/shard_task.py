@@ -78,13 +78,13 @@ class ShardTask:
                 yield mark_duplicate(unit, units[first[:2]][first[2]]) if first else unit
 
     def _results(
-        self, plan: ShardPlan, previous: Mapping[str, _Previous]
+        self, plan: ShardPlan, previous: Mapping[tuple[str, str], _Previous]
     ) -> Iterator[tuple[Unit, Outcome | _Previous]]:
         """Yield each unit of the shard, in order, with its outcome. The child makes a unit while another is written."""
         child, units = child_of(self.source, self.limits), self._units(plan)
         with Fetcher() as copies:
             while batch := list(islice(units, _UNITS_AT_ONCE)):
-                known = [unit.verdict or _unchanged(unit, previous) for unit in batch]
+                known = [unit.verdict or previous.get((unit.id, unit.content)) for unit in batch]
                 todo = [unit for unit, result in zip(batch, known, strict=True) if result is None]
                 files = _fetch(copies, todo)
                 ready = [
@@ -137,14 +137,11 @@ class _Previous:
         return rows
 
 
-def _unchanged(unit: Unit, previous: Mapping[str, _Previous]) -> _Previous | None:
-    """Return the unit's earlier outcome where its content has not changed."""
-    result = previous.get(unit.id)
-    return result if result and result.row["content"] == unit.content else None
+def _load_previous(folder: Folder, work: Work) -> dict[tuple[str, str], _Previous]:
+    """Return (unit's id, content) → earlier outcome, without those to retry.
 
-
-def _load_previous(folder: Folder, work: Work) -> dict[str, _Previous]:
-    """Return unit id → earlier outcome, without those to retry. Empty where the shard's files contradict its record."""
+    The result is empty where the shard's files contradict its record.
+    """
     record = work.previous
     if record is None:
         return {}
@@ -164,5 +161,5 @@ def _load_previous(folder: Folder, work: Work) -> dict[str, _Previous]:
         if row["gate"] != "duplicate" and not matches(row, work.retry):
             rows = samples.get(row["unit"], [])
             members = [data[0][each["offset"] : each["offset"] + each["size"]] for each in rows]
-            previous[row["unit"]] = _Previous(row, rows, members)
+            previous[row["unit"], row["content"]] = _Previous(row, rows, members)
     return previous

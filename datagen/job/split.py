@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pyarrow as pa
 
 from datagen.job.duplicates import SIZE, cluster, group_documents, stack
 from datagen.job.workspace import Workspace
@@ -47,15 +46,8 @@ def assign_splits(
 ) -> list[ShardRecord]:
     """Set group, near duplicate (column `twins`) and split in all index files. Rewrites only files that change.
 
-    Args:
-        workspace: the shard set.
-        records: of all its shards, in order.
-        measures: of its source.
-        validation_share: share of the documents to hold out.
-        alive: called once per shard.
-
-    Returns:
-        The records, with the SHA-256 of each index file that was rewritten.
+    Returns the records, which are those of all shards in order, with the SHA-256 of each index file that was rewritten.
+    `alive` is called once per shard.
 
     Raises:
         UserError: an index file is damaged.
@@ -94,10 +86,10 @@ def assign_splits(
 def _all_held_out(out: Folder, records: Sequence[ShardRecord], share: float) -> bool:
     """Whether nothing would be left for training. Warns if so."""
     documents = set()
-    for record in records:
-        documents |= set(_column(out, record, "document").to_pylist())
-        if any(split_of(document, share) == "train" for document in documents):
+    for _, _, document in _names(out, records):
+        if split_of(document, share) == "train":
             return False
+        documents.add(document)
     if documents:
         warn(f"{len(documents)} documents are too few to hold one out: all are for training")
     return bool(documents)
@@ -132,13 +124,8 @@ def _named(
 ) -> _Relations:
     """Translate sample numbers and document hashes to keys and names, where a cluster or group has several members.
 
-    Args:
-        out: the shard set.
-        records: of its shards.
-        share: share of the documents to hold out.
-        first: (N,) number of the first of each sample's near duplicates, −1 for a sample without fingerprint.
-        documents: (D,) hash of each document's name.
-        groups: (D,) number of the first document of its group.
+    `first` (N,) is the number of the first of each sample's near duplicates, −1 for a sample without fingerprint.
+    `documents` (D,) are hashes of the documents' names, `groups` (D,) numbers of the first documents of their groups.
     """
     together = np.bincount(groups, minlength=len(groups))[groups] > 1
     group_by_hash = dict(zip(documents[together].tolist(), groups[together].tolist(), strict=True))
@@ -178,10 +165,6 @@ def _names(out: Folder, records: Sequence[ShardRecord]) -> Iterator[tuple[int, s
         for row in zip(table.column("key").to_pylist(), table.column("document").to_pylist(), strict=True):
             yield number, *row
             number += 1
-
-
-def _column(out: Folder, record: ShardRecord, column: str) -> pa.ChunkedArray:
-    return read_table(out, f"index/{record.name}.parquet", [column]).column(column)
 
 
 def _hash(name: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 from varyforge.shards import ShardRecord
@@ -25,10 +24,8 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._run.finish(exit_code=0 if error is None else 1)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._run.finish(exit_code=0 if kind is None else 1)
 
     def units(self, done: Mapping[str, int]) -> None:
         """Log the counts of units by cause ("written", "rejected: min_chars" …) since the start, every 10 seconds."""

@@ -89,17 +89,9 @@ class Workspace:
         tar: tuple[int, str],
         made_of: tuple[str, str],
     ) -> ShardRecord:
-        """Write the index and the ledger of a shard whose tar is complete.
+        """Write index and ledger of a shard whose tar is complete. Return the shard's record, for `put`.
 
-        Args:
-            name: of the shard, without ".tar".
-            rows: of index and ledger.
-            schemas: of index and ledger.
-            tar: its size in bytes and SHA-256, from `ShardWriter.close`.
-            made_of: SHA-256 of the settings and of the units, for the record.
-
-        Returns:
-            The shard's record, for `put`.
+        `tar` is from `ShardWriter.close`. `made_of` are the SHA-256 of the settings and of the units.
         """
         index, ledger = rows
         return ShardRecord(

@@ -68,6 +68,11 @@ class FaultySource(Source):
             case "chatter":
                 sys.stderr.write("x" * (3 << 20) + "\nlast words\n")
                 os.abort()
+            case "mutter":
+                sys.stderr.write("a warning\n")
+            case "gasp":
+                sys.stderr.write("last words\n")
+                os.abort()
             case "fork":
                 if os.fork() == 0:
                     time.sleep(3600)

@@ -82,5 +82,5 @@ def test_one_format_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_help_lists_every_format() -> None:
-    text = parser().format_help()
+    text = parser.format_help()
     assert all(f"--{name} FILE" in text for name in FORMAT_OPTIONS) and "gates.min_side_px=64" in text

@@ -58,5 +58,5 @@ def test_user_mistakes_are_one_line(
 
 
 def test_help_names_every_setting_with_its_default() -> None:
-    text = parser().format_help()
+    text = parser.format_help()
     assert all(line in text for line in ("seed=0", "long_side_px=1024", "jpeg_quality=90", "languages=['en', 'zh']"))

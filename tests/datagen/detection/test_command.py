@@ -84,5 +84,5 @@ def test_exactly_one_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_format_is_an_option() -> None:
-    text = parser().format_help()
+    text = parser.format_help()
     assert all(f"--{format} " in text for format in READERS)

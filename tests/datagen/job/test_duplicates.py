@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datagen.job.duplicates import SIZE, cluster, fingerprint, group_documents, similarity, stack
+from datagen.job.duplicates import SIZE, cluster, fingerprint, group_documents, stack
 
 FIRST_BYTES = "1e88b991b91399d524f88cdf857c3b4c"  # of the letters from a on
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 1500)]
@@ -38,6 +38,13 @@ def edited(text: str, share: float, seed: int = 0) -> str:
     length = round(share * len(words))
     start = rng.randrange(len(words) - length)
     return " ".join([*words[:start], *english(seed + 10_000, length).split(), *words[start + length :]])
+
+
+def similarity(a: bytes, b: bytes) -> float:
+    """Return the estimated Jaccard similarity of two fingerprints, from 0 to 1; 0 if one is empty."""
+    chance = 1 / 256  # that bytes of different shingles are equal
+    equal = float(np.mean(np.frombuffer(a, np.uint8) == np.frombuffer(b, np.uint8))) if a and b else 0.0
+    return max(0.0, (equal - chance) / (1 - chance))
 
 
 def partition(labels: np.ndarray) -> set[frozenset[int]]:

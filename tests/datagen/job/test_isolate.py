@@ -45,6 +45,14 @@ def test_a_fault_costs_one_unit(fault: str, reason: str, detail: str) -> None:
         assert isinstance(child.make(unit(2), []), Written)
 
 
+def test_the_detail_of_a_crash_is_the_last_line_of_its_own_unit() -> None:
+    """Messages of earlier units were removed, and left no NUL bytes in their place."""
+    with Child(FaultySource(faults={0: "mutter", 1: "gasp", 2: "gasp"}), Limits(deadline_s=20)) as child:
+        assert isinstance(child.make(unit(0), []), Written)
+        details = [child.make(unit(number), []) for number in (1, 2)]
+    assert details == [Failed(reason="crash", detail="killed by SIGABRT: last words")] * 2
+
+
 @pytest.mark.parametrize("fault", ["sleep", "abort", "eat", "raise", "garbage"])
 def test_units_given_together_end_each_for_itself(fault: str) -> None:
     work: list[tuple[Unit, list[str]]] = [(unit(number), []) for number in range(6)]
