@@ -45,20 +45,11 @@ class Characters(NamedTuple):
     apart: Flags  # (N,) the backend sees a space or line break before it that the document does not have
     styles: list[Style]
 
-    @property
-    def size(self) -> Floats:
-        """Return the font sizes (N,) in pixels."""
-        return np.array([style.size for style in self.styles])[self.style]
-
-    @property
-    def direction(self) -> Floats:
-        """Return the directions of writing (N, 2) as unit vectors."""
-        return np.array([style.direction for style in self.styles])[self.style]
-
 
 def lines(characters: Characters) -> tuple[Line, ...]:
     """Cut one character or more into lines where they leave the baseline, and lines into spans of one style."""
-    size, direction = characters.size, characters.direction
+    size = np.array([style.size for style in characters.styles])[characters.style]
+    direction = np.array([style.direction for style in characters.styles])[characters.style]
     starts, gap = _line_starts(characters, size, direction)
     line_of = np.cumsum(starts) - 1
     first = np.flatnonzero(starts)[line_of]
@@ -125,16 +116,7 @@ def _unions(boxes: Floats, starts: npt.NDArray[np.int64]) -> list[Rect]:
 def _span(text: str, box: Rect, style: Style, raised: bool) -> Span:
     if any("\ud800" <= char <= "\udfff" for char in text):  # halves of one character beyond the first plane
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return Span(
-        text=text,
-        box=box,
-        size=style.size,
-        font=style.font,
-        color=style.color,
-        visible=style.visible,
-        bold=style.bold,
-        superscript=raised,
-    )
+    return Span(text, box, style.size, style.font, style.color, style.visible, style.bold, superscript=raised)
 
 
 def _blocks(boxes: Floats, origin: Floats, direction: Floats, size: Floats) -> list[int]:

@@ -130,9 +130,3 @@ def _rule_between(above: Row | None, row: Row, frame: Frame) -> bool:
 def figure_boxes(rasters: Iterable[Rect], width: float, height: float) -> list[Rect]:
     """Return the pictures that are figures. A picture of most of the page is its paper or background."""
     return [box for box in rasters if (box[2] - box[0]) * (box[3] - box[1]) < limits.BACKGROUND * width * height]
-
-
-def inside(box: Rect, figures: Iterable[Rect]) -> bool:
-    """Whether the middle of `box` lies in a figure."""
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in figures)

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from datagen.pdf.page import Line, Page, Rect, Span
+from datagen.pdf.page import Line, Page, Rect, Span, inside
 from datagen.pdf.text import thresholds as limits
-from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of, inside
+from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of
 from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines, table_lines
 from datagen.pdf.text.regions import Region, Row, Run, join_drop_caps, rows_of, rules_of
