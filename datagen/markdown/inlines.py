@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from datagen.markdown.blocks import Style
-from datagen.pdf.text.glyphs import UNSPACED, cleaner
+from datagen.pdf.text.glyphs import IS_UNSPACED, UNSPACED, cleaner
 
 Node = dict[str, Any]
 
@@ -73,7 +73,7 @@ def tokens(text: str, space: bool) -> Iterator[tuple[str, bool]]:
 
 def is_unspaced(text: str) -> bool:
     """Whether a text ends in a script without spaces between words."""
-    return bool(text) and re.fullmatch(rf"[{UNSPACED}]", text[-1]) is not None
+    return IS_UNSPACED.match(text[-1:]) is not None
 
 
 def plain(nodes: Iterable[Node]) -> str:

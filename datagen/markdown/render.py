@@ -90,33 +90,8 @@ def make(
 
     Raises:
         ConvertError, TypesetError: there is no page; `reason` tells why.
+        RecursionError: lists, quotes or brackets are nested too deeply.
     """
-    try:
-        return _rendered_document(flat, format, content, max_pages, short_side_px, converter_s)
-    except RecursionError:
-        raise ConvertError("too_deep", "lists, quotes or brackets are nested too deeply") from None
-
-
-def _tree(flat: Flat, format: Literal["latex", "markdown"], seconds: float, notes: Counter[str]) -> Tree:
-    """Return pandoc's tree of a document. If pandoc cannot read the preamble, a plain one replaces it."""
-    try:
-        return read(flat.text, format, bibliography=flat.bibliography, seconds=seconds)
-    except ConvertError as error:
-        text = with_plain_preamble(flat.text)
-        if error.reason != "converter" or format == "markdown" or text == flat.text:
-            raise
-        notes["simplified_preambles"] += 1
-        return read(text, format, bibliography=flat.bibliography, seconds=seconds)
-
-
-def _rendered_document(
-    flat: Flat,
-    format: Literal["latex", "markdown"],
-    content: str,
-    max_pages: int,
-    short_side_px: int,
-    converter_s: float,
-) -> RenderedDocument:
     notes = Counter(flat.notes)
     tree = _tree(flat, format, converter_s, notes)
     language = language_of(words(tree))
@@ -150,6 +125,18 @@ def _rendered_document(
         notes=dict(notes),
         measures={"pages": float(len(pages)), "agreement": min(agreements, default=0.0)},
     )
+
+
+def _tree(flat: Flat, format: Literal["latex", "markdown"], seconds: float, notes: Counter[str]) -> Tree:
+    """Return pandoc's tree of a document. If pandoc cannot read the preamble, a plain one replaces it."""
+    try:
+        return read(flat.text, format, bibliography=flat.bibliography, seconds=seconds)
+    except ConvertError as error:
+        text = with_plain_preamble(flat.text)
+        if error.reason != "converter" or format == "markdown" or text == flat.text:
+            raise
+        notes["simplified_preambles"] += 1
+        return read(text, format, bibliography=flat.bibliography, seconds=seconds)
 
 
 def _first(blocks: Sequence[Block], chars: int, notes: Counter[str]) -> tuple[Block, ...]:

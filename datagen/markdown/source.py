@@ -130,10 +130,10 @@ class MarkdownSource(SourceSettings):
                 short_side_px=self.short_side_px,
                 converter_s=self.converter_s,
             )
-        except ProjectError as error:
+        except (ProjectError, *render.ERRORS) as error:
             return Failed(reason=error.reason, detail=str(error))
-        except render.ERRORS as error:
-            return Failed(reason=error.reason, detail=str(error))
+        except RecursionError:
+            return Failed(reason="too_deep", detail="lists, quotes or brackets are nested too deeply")
         language, measures = document.language, document.measures
         rejected = self.judge(measures, language)
         if rejected:
