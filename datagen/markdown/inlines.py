@@ -86,13 +86,8 @@ def plain(nodes: Iterable[Node]) -> str:
 def item_marker(attributes: Any, number: int) -> str:
     """Return an item's number as printed, such as "(iv)"."""
     start, style, delimiter = attributes[0], attributes[1]["t"], attributes[2]["t"]
-    value = start + number
-    text = {
-        "LowerAlpha": lambda: _letters(value),
-        "UpperAlpha": lambda: _letters(value).upper(),
-        "LowerRoman": lambda: _roman(value),
-        "UpperRoman": lambda: _roman(value).upper(),
-    }.get(style, lambda: str(value))()
+    write = _letters if style.endswith("Alpha") else _roman if style.endswith("Roman") else str
+    text = write(start + number).upper() if style.startswith("Upper") else write(start + number)
     return {"OneParen": f"{text})", "TwoParens": f"({text})"}.get(delimiter, f"{text}.")
 
 

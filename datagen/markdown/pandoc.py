@@ -9,7 +9,7 @@ import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -47,13 +47,7 @@ class Tree:
 
 
 def read(text: str, format: Literal["latex", "markdown"], *, bibliography: str = "", seconds: float) -> Tree:
-    """Run pandoc on a document.
-
-    Args:
-        text: the document in one piece.
-        format: its language.
-        bibliography: BibTeX entries for the citations.
-        seconds: wall clock for pandoc.
+    """Run pandoc on a document for at most `seconds` of wall clock. The bibliography is BibTeX entries.
 
     Raises:
         ConvertError: `macro_loop`, `memory`, `timeout`, or `converter` for a document that pandoc cannot read.
@@ -69,12 +63,7 @@ def read(text: str, format: Literal["latex", "markdown"], *, bibliography: str =
             if error.reason != "converter":
                 raise
     tree = _read(text, format, [], seconds)  # perhaps the bibliography is at fault; BibTeX accepts more
-    return Tree(
-        meta=tree.meta,
-        blocks=tree.blocks,
-        formulas=tree.formulas,
-        notes={**tree.notes, "unreadable_bibliographies": 1},
-    )
+    return replace(tree, notes={**tree.notes, "unreadable_bibliographies": 1})
 
 
 def bare(tex: str) -> str:
@@ -122,21 +111,17 @@ def _formulas(keys: Mapping[str, Any], written: Mapping[str, Any]) -> dict[tuple
     if len(texts) != len(keys["c"]):
         raise ConvertError("converter", "a formula holds the mark that ends formulas")
     formulas = {}
+    symbols, pattern = _symbols()
     for key, text in zip(keys["c"], texts, strict=True):
         kind, _, tex = key["c"].partition(" ")
-        line = _current(" ".join(text.split()))
+        line = pattern.sub(lambda match: symbols.get(match[0], match[0]), " ".join(text.split()))
         formulas[kind, tex] = line if line.startswith("$") and line.endswith("$") and len(line) > 2 else ""
     return formulas
 
 
-def _current(formula: str) -> str:
-    """Return a formula with the current names of symbols that this version of Typst has renamed."""
-    symbols, pattern = _symbols()
-    return pattern.sub(lambda match: symbols.get(match[0], match[0]), formula)
-
-
 @cache
 def _symbols() -> tuple[dict[str, str], re.Pattern[str]]:
+    """Return the current names of symbols that this version of Typst has renamed, and a pattern of the old names."""
     symbols = tomllib.loads((files("datagen.markdown") / "data" / "symbols.toml").read_text(encoding="utf-8"))
     names = "|".join(re.escape(name) for name in sorted(symbols, key=len, reverse=True))
     return symbols, re.compile(rf'"(?:[^"\\]|\\.)*"|(?<![\w.])(?:{names})(?![\w.])')

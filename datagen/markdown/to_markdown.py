@@ -36,12 +36,10 @@ _RULES: dict[Align, str] = {"left": "---", "center": ":---:", "right": "---:"}
 def to_markdown(content: PageContent, *, grid: bool) -> str:
     """Return the Markdown of a page: header, text, footnotes, footer. With `grid`, tables have all rules."""
     parts = [*_blocks(content.blocks, grid), *_blocks(content.rest, grid)]
-    notes = [_note(number, blocks, grid) for number, blocks in content.notes]
+    notes = [
+        f"[^{number}]: " + _indented("\n\n".join(_blocks(blocks, grid)), "    ") for number, blocks in content.notes
+    ]
     return "\n\n".join(filter(None, [_escaped(content.header), *parts, *notes, _escaped(content.footer)]))
-
-
-def _note(number: str, blocks: Sequence[Block], grid: bool) -> str:
-    return f"[^{number}]: " + _indented("\n\n".join(_blocks(blocks, grid)), "    ")
 
 
 def _blocks(blocks: Iterable[Block], grid: bool) -> Iterator[str]:

@@ -76,10 +76,8 @@ def _headers_and_footers(rows: Sequence[Row], frame: Frame) -> tuple[int, int]:
 def _edge_rows(rows: Sequence[tuple[Row, float, float]], frame: Frame, *, upwards: bool = False) -> int:
     """Count the rows before the furthest cut that sets rows apart.
 
-    Args:
-        rows: rows from the edge inwards, each with the distances of its two sides from the edge in pixels.
-        frame: the page.
-        upwards: whether the edge is the bottom one.
+    The rows are in the order from the edge inwards, the bottom edge if `upwards`. Each has the distances of its two
+    sides from the edge in pixels.
     """
     count, body, near = 0, frame.body_size, limits.HEADER_RULE_PX
     for number, ((row, _, end), (_, begin, _)) in enumerate(pairwise(rows), 1):

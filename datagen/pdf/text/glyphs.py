@@ -44,11 +44,8 @@ def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
     """Return the function that turns the text of a span into text of a label.
 
     Every kind of space becomes a space, zero-width characters are removed, and radicals become ideographs. NFKC as a
-    whole is not applied, because it changes visible characters: ², ½, ① and Chinese punctuation.
-
-    Args:
-        ligatures: "letters" splits them, "keep" does not.
-        fullwidth: "ascii" narrows full-width letters and digits, "keep" does not.
+    whole is not applied, because it changes visible characters: ², ½, ① and Chinese punctuation. Ligatures may become
+    "letters", and letters and digits of full width "ascii"; "keep" leaves either.
     """
     table: dict[int, str] = _SPACES | _UNSEEN | _RADICALS
     table |= _LIGATURES if ligatures == "letters" else {}
