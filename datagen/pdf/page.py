@@ -45,7 +45,6 @@ class Line(NamedTuple):
     spans: tuple[Span, ...]
     box: Rect
     direction: tuple[float, float] = (1.0, 0.0)  # of writing as seen: (1, 0) is rightwards, (0, 1) downwards
-    block: int = 0  # the same number for lines of one block, as the backend sees it
 
     @property
     def text(self) -> str:

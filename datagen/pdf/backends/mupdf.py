@@ -121,11 +121,11 @@ def _rounded(box: Sequence[float]) -> Rect:
 
 def _lines(text: dict[str, Any], zoom: float, covered: Mapping[Rect, list[Rect]]) -> tuple[Line, ...]:
     lines = []
-    for number, block in enumerate(text["blocks"]):
+    for block in text["blocks"]:
         over = covered.get(_rounded(block["bbox"]), []) if covered else []
         for line in block.get("lines", ()):
             spans = tuple([_span(span, zoom, over) for span in line["spans"]])
-            lines.append(Line(spans, _scaled(line["bbox"], zoom), line["dir"], number))
+            lines.append(Line(spans, _scaled(line["bbox"], zoom), line["dir"]))
     return tuple(lines)
 
 
