@@ -140,7 +140,7 @@ def _wrapped(line: Piece, room: int, fresh: Iterator[int]) -> Iterator[Piece]:
     start = used = 0
     number = line.id
     for position, char in enumerate(line.text):
-        wide = 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        wide = _columns(char)
         if used + wide > room:
             yield replace(line, id=number, text=line.text[start:position])
             start, used, number = position, 0, next(fresh)

@@ -15,6 +15,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal
 
+from datagen.markdown.project import DocumentError
+
 _FORMATS = {
     "latex": "latex",
     "markdown": "gfm+yaml_metadata_block+footnotes-emoji",  # GitHub's: formulas, tables, task lists
@@ -28,12 +30,8 @@ _INNER = {"gather": "gathered", "multline": "gathered", "alignat": "alignedat"} 
 _REASONS = {91: "macro_loop", 251: "memory"}  # pandoc's exit statuses; 251 is "heap exhausted"
 
 
-class ConvertError(ValueError):
-    """A document without a result of pandoc. `reason` is the ledger's word for it."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+class ConvertError(DocumentError):
+    """A document without a result of pandoc."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +100,11 @@ def _read(text: str, format: str, options: list[str], seconds: float) -> Tree:
         meta=meta,
         blocks=tree["blocks"],
         formulas=_formulas(meta.pop("formula-keys"), meta.pop("formulas")),
-        notes=Counter(_kind(what) for what in skipped if what.startswith("\\")),
+        notes=Counter(
+            "skipped_pictures" if "tikzpicture" in what or "pspicture" in what else "skipped_commands"
+            for what in skipped
+            if what.startswith("\\")
+        ),
     )
 
 
@@ -125,11 +127,6 @@ def _symbols() -> tuple[dict[str, str], re.Pattern[str]]:
     symbols = tomllib.loads((files("datagen.markdown") / "data" / "symbols.toml").read_text(encoding="utf-8"))
     names = "|".join(re.escape(name) for name in sorted(symbols, key=len, reverse=True))
     return symbols, re.compile(rf'"(?:[^"\\]|\\.)*"|(?<![\w.])(?:{names})(?![\w.])')
-
-
-def _kind(skipped: str) -> str:
-    """Return the note that counts something pandoc left out."""
-    return "skipped_pictures" if "tikzpicture" in skipped or "pspicture" in skipped else "skipped_commands"
 
 
 @cache

@@ -16,16 +16,13 @@ from datagen.markdown.page_templates import fit, running, template_for
 from datagen.markdown.pandoc import ConvertError, Tree, read
 from datagen.markdown.to_markdown import to_markdown
 from datagen.markdown.tree import build, words
-from datagen.markdown.typeset import Typeset, TypesetError, typeset
+from datagen.markdown.typeset import Typeset, typeset
 from datagen.pdf.audit.gates import PageGates, judge, measure
 from datagen.pdf.backends.mupdf import open_document
 from datagen.pdf.page import Page
 from datagen.pdf.text.glyphs import cleaner
 from varyforge.language import Reading, language_of
 from varyforge.language import read as read_letters
-
-ERRORS = (ConvertError, TypesetError)
-"""Errors that `make` raises. Each has the ledger's `reason`."""
 
 _CHARS_PER_PAGE = 8000  # more than fits on a page of any template
 _SPARE_CHARS = 50_000  # because a whole list or table is one block
@@ -80,13 +77,8 @@ def make(
     A page is left out and counted where a formula or table row is broken across its edge, where the PDF audit rejects
     it, and where text layer and Markdown differ in their letters.
 
-    Args:
-        flat: the document.
-        format: its language.
-        content: a digest of the document, which chooses its template.
-        max_pages: the most pages; further ones are left out.
-        short_side_px: of the pictures.
-        converter_s: seconds of wall clock for pandoc.
+    Pages beyond `max_pages` are left out too. `content`, a digest of the document, chooses its template. Pandoc has
+    `converter_s` seconds of wall clock.
 
     Raises:
         ConvertError, TypesetError: there is no page; `reason` tells why.

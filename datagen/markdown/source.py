@@ -14,7 +14,7 @@ from typing_extensions import override
 from datagen.image_source import exchange
 from datagen.inputs.listing import list_files, name_of
 from datagen.markdown.latex import Flat, flatten, is_root
-from datagen.markdown.project import Archive, Folder, Project, ProjectError, open_archive, read_file
+from datagen.markdown.project import Archive, DocumentError, Folder, Project, ProjectError, open_archive, read_file
 from datagen.source import SourceSettings, Unit
 from varyforge.files import sha256_file
 from varyforge.images import check_jpeg_quality, encode_jpeg
@@ -130,7 +130,7 @@ class MarkdownSource(SourceSettings):
                 short_side_px=self.short_side_px,
                 converter_s=self.converter_s,
             )
-        except (ProjectError, *render.ERRORS) as error:
+        except DocumentError as error:
             return Failed(reason=error.reason, detail=str(error))
         except RecursionError:
             return Failed(reason="too_deep", detail="lists, quotes or brackets are nested too deeply")

@@ -20,6 +20,7 @@ import typst
 
 from datagen.markdown.blocks import Block, Front, Piece, drop_blocks, pieces_of
 from datagen.markdown.page_templates import CODE_EM, Running, Template
+from datagen.markdown.project import DocumentError
 from datagen.markdown.to_typst import TypstWriter, formulas_of
 from datagen.pdf.backends.mupdf import cjk_font
 from varyforge.files import atomic_file
@@ -30,10 +31,11 @@ _PLACE = re.compile(r"┌─ .*?main\.typ:(\d+):\d+")
 _NO_GLYPH = re.compile(r'the text `"(.*?)"` could not be displayed')
 
 
-class TypesetError(ValueError):
+class TypesetError(DocumentError):
     """A document of which nothing can be typeset."""
 
-    reason = "typesetting"  # the ledger's word
+    def __init__(self, detail: str) -> None:
+        super().__init__("typesetting", detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

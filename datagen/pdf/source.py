@@ -26,10 +26,8 @@ from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
 from varyforge.storage import signature
 
-BACKENDS = {"pymupdf": "datagen.pdf.backends.mupdf", "pdfium": "datagen.pdf.backends.pdfium"}
-"""Setting → module with an `open_document`. docs/data.md compares the two."""
-
-_PACKAGES = {"pymupdf": "pymupdf", "pdfium": "pypdfium2"}
+BACKENDS = {"pymupdf": ("mupdf", "pymupdf"), "pdfium": ("pdfium", "pypdfium2")}
+"""Setting → module in `backends` with an `open_document`, and its package. docs/sources/pdf.md compares the two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +61,7 @@ class PdfSource(SourceSettings):
     def versions(self) -> dict[str, str]:
         from importlib.metadata import version  # noqa: PLC0415  # children import this module and need no versions
 
-        package = _PACKAGES[self.backend]
+        _, package = BACKENDS[self.backend]
         return {"text policy": str(POLICY_VERSION), package: version(package), **guard_version(self.guard)}
 
     @override
@@ -138,7 +136,8 @@ class PdfSource(SourceSettings):
 
 
 def _open(backend: str, path: str) -> Document:
-    opened: Document = import_module(BACKENDS[backend]).open_document(path)
+    module, _ = BACKENDS[backend]
+    opened: Document = import_module(f"datagen.pdf.backends.{module}").open_document(path)
     return opened
 
 

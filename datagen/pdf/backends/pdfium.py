@@ -19,7 +19,6 @@ from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import PIL.Image
 from typing_extensions import override
 
@@ -196,9 +195,13 @@ def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Char
     deque(map(_call("FPDFText_GetLooseCharBox"), repeat(page), rows, boxes), maxlen=0)
     deque(map(_call("FPDFText_GetCharOrigin"), repeat(page), rows, xs, ys), maxlen=0)
 
-    box, origin = _seen(np.frombuffer(rects, np.float32), np.frombuffer(points, np.float64), view)
+    left, top, right, bottom = np.frombuffer(rects, np.float32).astype(np.float64).reshape(-1, 4).T
+    x, y = view.points(np.stack([left, right]), np.stack([top, bottom]))
+    box = np.stack([x.min(axis=0), y.min(axis=0), x.max(axis=0), y.max(axis=0)], axis=1)
+    origin = np.stack(view.points(*np.frombuffer(points, np.float64).reshape(-1, 2).T), axis=1)
     order = np.array([texts.get(pointer, -1) for pointer in objects])
-    index = np.flatnonzero((order >= 0) & _within(box, view) & np.isfinite(origin).all(axis=1))
+    visible = (box[:, 0] < view.width) & (box[:, 2] > 0) & (box[:, 1] < view.height) & (box[:, 3] > 0)
+    index = np.flatnonzero((order >= 0) & visible & np.isfinite(np.hstack([box, origin])).all(axis=1))
     if len(index) == 0:
         return None
     index = index[np.argsort(order[index], kind="stable")]
@@ -214,22 +217,6 @@ def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Char
         apart=order[index - 1] < 0,  # characters that PDFium generates have no object
         styles=list(known),
     )
-
-
-def _seen(rects: npt.NDArray[np.float32], points: Floats, view: _View) -> tuple[Floats, Floats]:
-    """Return boxes (N, 4) and origins (N, 2) in pixels."""
-    left, top, right, bottom = rects.astype(np.float64).reshape(-1, 4).T
-    x, y = view.points(np.stack([left, right]), np.stack([top, bottom]))
-    box = np.stack([x.min(axis=0), y.min(axis=0), x.max(axis=0), y.max(axis=0)], axis=1)
-    return box, np.stack(view.points(*points.reshape(-1, 2).T), axis=1)
-
-
-def _within(box: Floats, view: _View) -> npt.NDArray[np.bool_]:
-    """Return (N,) whether each box (N, 4) touches the picture and has no NaN."""
-    seen: npt.NDArray[np.bool_] = (
-        (box[:, 0] < view.width) & (box[:, 2] > 0) & (box[:, 1] < view.height) & (box[:, 3] > 0)
-    )
-    return seen & np.isfinite(box).all(axis=1)
 
 
 def _printed(code: int, broken: bool) -> str:

@@ -6,9 +6,6 @@ A page is read in four phases:
 2. furniture: header, footer and footnotes. Text in figures is dropped with the runs, if the policy says so.
 3. regions: the rows between header and footer as columns and tables, in reading order.
 4. paragraphs: one line of the label per paragraph, or per row of a table.
-
-The default policy keeps all that is seen, each part in its place. A model that is taught to leave out what it sees has
-to guess which text is meant. A wrong guess of the rules here then costs the order and not the text.
 """
 
 from __future__ import annotations
