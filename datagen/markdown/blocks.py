@@ -14,8 +14,6 @@ from datagen.pdf.text.glyphs import IS_UNSPACED
 
 Style = Literal["strong", "emph", "strike", "sup", "sub", "code"]
 Align = Literal["left", "center", "right"]
-Keep = Callable[[int], bool]
-"""Tells whether a piece, rule or table row, by its id, is part of the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +126,12 @@ class Rule:
 Block = Paragraph | Heading | Display | Code | Items | Quote | Front | Table | Rule
 
 
-def keep_blocks(blocks: Sequence[Block], keep: Keep) -> tuple[Block, ...]:
-    """Return the parts of the blocks that `keep` accepts. A list item that loses its beginning loses its marker."""
+def keep_blocks(blocks: Sequence[Block], keep: Callable[[int], bool]) -> tuple[Block, ...]:
+    """Return the pieces, rules and table rows whose id `keep` accepts. An item without its beginning has no marker."""
     return tuple(part for block in blocks if (part := _part(block, keep)) is not None)
 
 
-def _part(block: Block, keep: Keep) -> Block | None:  # noqa: PLR0911  # a case per kind
+def _part(block: Block, keep: Callable[[int], bool]) -> Block | None:  # noqa: PLR0911  # a case per kind
     match block:
         case Paragraph(pieces=pieces) | Heading(pieces=pieces):
             left = tuple(piece for piece in pieces if keep(piece.id))

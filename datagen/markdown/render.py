@@ -151,8 +151,7 @@ def _rendered(document: Typeset, short_side_px: int, max_pages: int, notes: Coun
     with open_document(document.pdf) as pdf:
         for number in range(1, min(document.count, max_pages) + 1):
             if number in filled:
-                size = {"short_side_px": short_side_px, "long_side_px": _LONG_SIDE_PX}
-                yield pdf.page(number - 1, **size), number
+                yield pdf.page(number - 1, short_side_px=short_side_px, long_side_px=_LONG_SIDE_PX), number
 
 
 def _broken(document: Typeset) -> set[int]:

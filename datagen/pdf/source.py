@@ -131,8 +131,7 @@ class PdfSource(SourceSettings):
 
     def _page(self, unit: Unit, files: Sequence[str]) -> Page:
         document = _open_once(self.backend, files[0], signature(files[0]))
-        size = {"short_side_px": self.short_side_px, "long_side_px": self.long_side_px}
-        return document.page(unit.payload["page"], **size)
+        return document.page(unit.payload["page"], short_side_px=self.short_side_px, long_side_px=self.long_side_px)
 
 
 def _open(backend: str, path: str) -> Document:

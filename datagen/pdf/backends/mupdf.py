@@ -131,7 +131,6 @@ def _lines(text: dict[str, Any], zoom: float, covered: Mapping[Rect, list[Rect]]
 
 def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
     visible = bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0 and not inside(span["bbox"], over)
-    flags = span["flags"]
     return Span(
         span["text"],
         _scaled(span["bbox"], zoom),
@@ -139,8 +138,8 @@ def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
         span["font"],
         span["color"],
         visible,
-        bool(flags & _BOLD),
-        bool(flags & _SUPERSCRIPT),
+        bool(span["flags"] & _BOLD),
+        bool(span["flags"] & _SUPERSCRIPT),
     )
 
 
