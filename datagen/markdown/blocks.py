@@ -6,19 +6,14 @@ piece, rule and table row. These marks tell which Markdown belongs to a page.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from datagen.pdf.text.glyphs import UNSPACED
-
-_UNSPACED = re.compile(f"[{UNSPACED}]")
+from datagen.pdf.text.glyphs import IS_UNSPACED
 
 Style = Literal["strong", "emph", "strike", "sup", "sub", "code"]
 Align = Literal["left", "center", "right"]
-Keep = Callable[[int], bool]
-"""Tells whether a piece, rule or table row, by its id, is part of the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +126,12 @@ class Rule:
 Block = Paragraph | Heading | Display | Code | Items | Quote | Front | Table | Rule
 
 
-def keep_blocks(blocks: Sequence[Block], keep: Keep) -> tuple[Block, ...]:
-    """Return the parts of the blocks that `keep` accepts. A list item that loses its beginning loses its marker."""
+def keep_blocks(blocks: Sequence[Block], keep: Callable[[int], bool]) -> tuple[Block, ...]:
+    """Return the pieces, rules and table rows whose id `keep` accepts. An item without its beginning has no marker."""
     return tuple(part for block in blocks if (part := _part(block, keep)) is not None)
 
 
-def _part(block: Block, keep: Keep) -> Block | None:  # noqa: PLR0911  # a case per kind
+def _part(block: Block, keep: Callable[[int], bool]) -> Block | None:  # noqa: PLR0911  # a case per kind
     match block:
         case Paragraph(pieces=pieces) | Heading(pieces=pieces):
             left = tuple(piece for piece in pieces if keep(piece.id))
@@ -147,11 +142,10 @@ def _part(block: Block, keep: Keep) -> Block | None:  # noqa: PLR0911  # a case 
             left = tuple(line for line in lines if keep(line.id))
             return replace(block, lines=left) if left else None
         case Items(items=items):
-            parts = tuple(item for old in items if (item := _part_of_item(old, keep)) is not None)
-            return replace(block, items=parts) if parts else None
-        case Quote(blocks=blocks) | Front(blocks=blocks):
-            inside = keep_blocks(blocks, keep)
-            return replace(block, blocks=inside) if inside else None
+            begun = (item if keep(next(ids_of(item.blocks), -1)) else replace(item, marker="") for item in items)
+            return change_inside(replace(block, items=tuple(begun)), lambda inside: keep_blocks(inside, keep))
+        case Quote() | Front():
+            return change_inside(block, lambda inside: keep_blocks(inside, keep))
         case Table(head=head, body=body):
             rows = tuple(row for row in body if keep(row.id))
             return replace(block, head=tuple(row for row in head if keep(row.id)), body=rows) if rows else None
@@ -159,12 +153,28 @@ def _part(block: Block, keep: Keep) -> Block | None:  # noqa: PLR0911  # a case 
             return block if keep(number) else None
 
 
-def _part_of_item(item: Item, keep: Keep) -> Item | None:
-    blocks = keep_blocks(item.blocks, keep)
-    first = next(ids_of(item.blocks), None)
-    if not blocks:
-        return None
-    return Item(marker=item.marker if first is None or keep(first) else "", blocks=blocks)
+def change_inside(block: Block, change: Callable[[Sequence[Block]], tuple[Block, ...]]) -> Block | None:
+    """Return a list, quote or front with other blocks inside. None where nothing is left, or for other blocks."""
+    match block:
+        case Items(items=items):
+            parts = tuple(replace(item, blocks=left) for item in items if (left := change(item.blocks)))
+            return replace(block, items=parts) if parts else None
+        case Quote(blocks=blocks) | Front(blocks=blocks):
+            inside = change(blocks)
+            return replace(block, blocks=inside) if inside else None
+        case _:
+            return None
+
+
+def inner_blocks(block: Block) -> Sequence[Block]:
+    """Return the blocks inside a list, quote or front. Other blocks have none."""
+    match block:
+        case Items(items=items):
+            return [inside for item in items for inside in item.blocks]
+        case Quote(blocks=blocks) | Front(blocks=blocks):
+            return blocks
+        case _:
+            return ()
 
 
 def pieces_of(blocks: Sequence[Block]) -> Iterator[Piece]:
@@ -173,6 +183,7 @@ def pieces_of(blocks: Sequence[Block]) -> Iterator[Piece]:
         for piece in _own_pieces(block):
             yield piece
             yield from pieces_of(piece.note)
+        yield from pieces_of(inner_blocks(block))
 
 
 def ids_of(blocks: Sequence[Block]) -> Iterator[int]:
@@ -183,25 +194,17 @@ def ids_of(blocks: Sequence[Block]) -> Iterator[int]:
                 yield number
             case Table(head=head, body=body):
                 yield from (row.id for row in (*head, *body))
-            case Items(items=items):
-                yield from (number for item in items for number in ids_of(item.blocks))
-            case Quote(blocks=inside) | Front(blocks=inside):
-                yield from ids_of(inside)
             case _:
                 yield from (piece.id for piece in _own_pieces(block))
+                yield from ids_of(inner_blocks(block))
 
 
 def heads_of(blocks: Sequence[Block]) -> frozenset[int]:
     """Return the ids of the rows that are repeated on every page of their table."""
     rows: set[int] = set()
     for block in blocks:
-        match block:
-            case Table(head=head):
-                rows.update(row.id for row in head)
-            case Items(items=items):
-                rows |= heads_of([inside for item in items for inside in item.blocks])
-            case Quote(blocks=inside) | Front(blocks=inside):
-                rows |= heads_of(inside)
+        rows.update(row.id for row in (block.head if isinstance(block, Table) else ()))
+        rows |= heads_of(inner_blocks(block))
     return frozenset(rows)
 
 
@@ -210,28 +213,23 @@ def block_texts(block: Block) -> Iterator[str]:
 
     A formula gives only its characters of scripts that fonts for formulas lack. The text of footnotes is left out.
     """
-    match block:
-        case Items(items=items):
-            for item in items:
-                yield item.marker
-                yield from (text for inside in item.blocks for text in block_texts(inside))
-        case Quote(blocks=blocks) | Front(blocks=blocks):
-            yield from (text for inside in blocks for text in block_texts(inside))
-        case _:
-            for piece in _own_pieces(block):
-                yield "".join(_UNSPACED.findall(piece.text)) if piece.kind == "math" else piece.text
+    if isinstance(block, Items):
+        for item in block.items:
+            yield item.marker
+            yield from (text for inside in item.blocks for text in block_texts(inside))
+        return
+    for piece in _own_pieces(block):
+        yield "".join(IS_UNSPACED.findall(piece.text)) if piece.kind == "math" else piece.text
+    yield from (text for inside in inner_blocks(block) for text in block_texts(inside))
 
 
 def _own_pieces(block: Block) -> Iterator[Piece]:
+    """Yield the pieces of a block without those of the blocks inside it."""
     match block:
         case Paragraph(pieces=pieces) | Heading(pieces=pieces) | Code(lines=pieces):
             yield from pieces
         case Display(formula=formula):
             yield formula
-        case Items(items=items):
-            yield from (piece for item in items for inside in item.blocks for piece in _own_pieces(inside))
-        case Quote(blocks=blocks) | Front(blocks=blocks):
-            yield from (piece for inside in blocks for piece in _own_pieces(inside))
         case Table(head=head, body=body):
             yield from (piece for row in (*head, *body) for cell in row.cells for piece in cell.pieces)
 
@@ -239,18 +237,9 @@ def _own_pieces(block: Block) -> Iterator[Piece]:
 def drop_blocks(blocks: Sequence[Block], bad: Callable[[Piece], bool]) -> tuple[Block, ...]:
     """Return the blocks without the innermost ones (paragraph, table, code …) that hold a bad piece, also in a note."""
 
-    def is_bad(block: Block) -> bool:
-        return any(bad(piece) or any(map(bad, pieces_of(piece.note))) for piece in _own_pieces(block))
+    def good(block: Block) -> Block | None:
+        if not any(map(bad, pieces_of([block]))):
+            return block
+        return change_inside(block, lambda inside: drop_blocks(inside, bad))
 
-    good: list[Block] = []
-    for block in blocks:
-        if not is_bad(block):
-            good.append(block)
-        elif isinstance(block, Quote | Front):
-            inside = drop_blocks(block.blocks, bad)
-            good += [replace(block, blocks=inside)] if inside else []
-        elif isinstance(block, Items):
-            items = [replace(item, blocks=drop_blocks(item.blocks, bad)) for item in block.items]
-            left = tuple(item for item in items if item.blocks)
-            good += [replace(block, items=left)] if left else []
-    return tuple(good)
+    return tuple(part for block in blocks if (part := good(block)) is not None)

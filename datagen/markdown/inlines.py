@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from datagen.markdown.blocks import Style
-from datagen.pdf.text.glyphs import UNSPACED, cleaner
+from datagen.pdf.text.glyphs import IS_UNSPACED, UNSPACED, cleaner
 
 Node = dict[str, Any]
 
@@ -73,7 +73,7 @@ def tokens(text: str, space: bool) -> Iterator[tuple[str, bool]]:
 
 def is_unspaced(text: str) -> bool:
     """Whether a text ends in a script without spaces between words."""
-    return bool(text) and re.fullmatch(rf"[{UNSPACED}]", text[-1]) is not None
+    return IS_UNSPACED.match(text[-1:]) is not None
 
 
 def plain(nodes: Iterable[Node]) -> str:
@@ -86,13 +86,8 @@ def plain(nodes: Iterable[Node]) -> str:
 def item_marker(attributes: Any, number: int) -> str:
     """Return an item's number as printed, such as "(iv)"."""
     start, style, delimiter = attributes[0], attributes[1]["t"], attributes[2]["t"]
-    value = start + number
-    text = {
-        "LowerAlpha": lambda: _letters(value),
-        "UpperAlpha": lambda: _letters(value).upper(),
-        "LowerRoman": lambda: _roman(value),
-        "UpperRoman": lambda: _roman(value).upper(),
-    }.get(style, lambda: str(value))()
+    write = _letters if style.endswith("Alpha") else _roman if style.endswith("Roman") else str
+    text = write(start + number).upper() if style.startswith("Upper") else write(start + number)
     return {"OneParen": f"{text})", "TwoParens": f"({text})"}.get(delimiter, f"{text}.")
 
 

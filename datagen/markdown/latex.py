@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from datagen.markdown.project import Project, ProjectError
@@ -20,39 +20,31 @@ _SKIPPED = r"""
   | (?P<escaped>\\[\\%])
   | (?P<comment>%[^\n]*)
 """
-_INPUT = re.compile(
-    _SKIPPED
-    + r"""
+
+
+def _scanner(pattern: str) -> re.Pattern[str]:
+    """Return a verbose pattern that also matches, and so passes over, what TeX does not read as commands."""
+    return re.compile(_SKIPPED + pattern, re.VERBOSE | re.DOTALL | re.MULTILINE)
+
+
+_INPUT = _scanner(r"""
   | (?P<end>\\endinput\b.*)
   | \\(?P<import>import|subimport)\s*\{(?P<folder>[^{}]*)\}\s*\{(?P<part>[^{}]*)\}
   | \\(?:input|include|subfile)\b\s*(?:\{(?P<file>[^{}]*)\} | (?P<word>[^\s{}\\%]+))
   | \\(?:usepackage|RequirePackage)\s*(?:\[[^\]]*\])?\s*\{(?P<packages>[^{}]*)\}
   | \\(?P<body>begin\s*\{document\})
-""",
-    re.VERBOSE | re.DOTALL | re.MULTILINE,
-)
-_CITE = re.compile(
-    _SKIPPED
-    + r"""
+""")
+_CITE = _scanner(r"""
   | \\(?!citestyle)[cC]ite[A-Za-z]*\*?\s*(?P<one>\[[^\]]*\])?\s*(?P<two>\[[^\]]*\])?\s*\{(?P<keys>[^{}]*)\}
   | \\bibitem\s*(?:\[(?:[^\[\]{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\])?\s*\{(?P<item>[^{}]*)\}
   | \\begin\s*\{thebibliography\}\s*(?:\{[^{}]*\})?(?P<begin>)
   | \\end\s*\{thebibliography\}(?P<finish>)
-""",
-    re.VERBOSE | re.DOTALL | re.MULTILINE,
-)
-_BIBLIOGRAPHY = re.compile(
-    _SKIPPED
-    + r"""
+""")
+_BIBLIOGRAPHY = _scanner(r"""
   | \\(?P<command>bibliography|addbibresource|addglobalbib)\s*(?:\[[^\]]*\])?\s*\{(?P<files>[^{}]*)\}
   | \\(?P<print>printbibliography)\b\s*(?:\[[^\]]*\])?
-""",
-    re.VERBOSE | re.DOTALL | re.MULTILINE,
-)
-_PARTIAL_RULE = re.compile(
-    _SKIPPED + r"| (?P<rule>\\c(?:line|midrule)\s*(?:\[[^\]]*\])?\s*(?:\([^()]*\))?\s*\{[\d\#\s-]*\})",
-    re.VERBOSE | re.DOTALL | re.MULTILINE,
-)
+""")
+_PARTIAL_RULE = _scanner(r"| (?P<rule>\\c(?:line|midrule)\s*(?:\[[^\]]*\])?\s*(?:\([^()]*\))?\s*\{[\d\#\s-]*\})")
 _BIBITEM = re.compile(r"\\bibitem\s*(?:\[(?:[^\[\]{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\])?\s*\{([^{}]*)\}")
 _CLASS = re.compile(r"^[^%\n]*\\document(?:class|style)\s*(?:\[[^\]]*\])?\s*\{\s*(\w[^{}]*?)\s*\}", re.MULTILINE)
 _FILE_NAME = re.compile(r"[\w./][\w .,+=~@/-]*")
@@ -227,15 +219,12 @@ def _numbered(text: str) -> str:
         note = f", {after[1:-1]}" if after and after[1:-1].strip() else ""
         return f"{{[{before[1:-1] + ' ' if before and before[1:-1].strip() else ''}{', '.join(keys)}{note}]}}"
 
-    rules: Mapping[str, Callable[[re.Match[str]], str]] = {
-        "keys": cited,
-        "item": lambda match: f"\n\n{{[{numbers[match['item'].strip()]}]}} ",
-        "begin": lambda _: "\n\n\\begin{references}\n\n",
-        "finish": lambda _: "\n\n\\end{references}\n\n",
-    }
-
     def resolved(match: re.Match[str]) -> str:
-        rule = next((rule for name, rule in rules.items() if match[name] is not None), None)
-        return rule(match) if rule else match[0]
+        if match["keys"] is not None:
+            return cited(match)
+        if match["item"] is not None:
+            return f"\n\n{{[{numbers[match['item'].strip()]}]}} "
+        edge = "begin" if match["begin"] is not None else "end" if match["finish"] is not None else ""
+        return f"\n\n\\{edge}{{references}}\n\n" if edge else match[0]
 
     return _CITE.sub(resolved, text)

@@ -13,7 +13,7 @@ from importlib.resources import files
 from itertools import count
 from typing import Literal
 
-from datagen.markdown.blocks import Block, Code, Front, Items, Paragraph, Piece, Quote, Table, ids_of, pieces_of
+from datagen.markdown.blocks import Block, Code, Paragraph, Piece, Table, change_inside, ids_of, inner_blocks, pieces_of
 
 Side = Literal["left", "center", "right"]
 
@@ -78,15 +78,17 @@ class Running:
         return header, footer
 
 
+@cache
 def all_templates() -> tuple[Template, ...]:
     """Return all templates in the file's order."""
-    return tuple(_templates())
+    data = tomllib.loads((files("datagen.markdown") / "data" / "templates.toml").read_text(encoding="utf-8"))
+    return tuple(Template(name=name, **(data["defaults"] | own)) for name, own in data["templates"].items())
 
 
 def template_for(content: str, language: str) -> Template:
     """Return the template of a document: its content chooses one among those of its language."""
     group = "zh" if language == "zh" else "en"
-    among = [template for template in _templates() if template.language == group]
+    among = [template for template in all_templates() if template.language == group]
     digest = hashlib.sha256(f"template\x1f{content}".encode()).digest()
     return among[int.from_bytes(digest[:8]) % len(among)]
 
@@ -112,37 +114,25 @@ def fit(blocks: Sequence[Block], template: Template, notes: Counter[str]) -> tup
     """Wrap lines of code that are wider than a column, and leave out tables that cannot fit."""
     every = [*ids_of(blocks), *(piece.id for piece in pieces_of(blocks)), -1]
     fresh = count(max(every) + 1)
-    return tuple(_fitted(blocks, template, notes, fresh))
 
+    def fitted(inside: Iterable[Block]) -> tuple[Block, ...]:
+        return tuple(part for block in inside if (part := fitted_block(block)) is not None)
 
-def _fitted(blocks: Iterable[Block], template: Template, notes: Counter[str], fresh: Iterator[int]) -> Iterator[Block]:
-    for block in blocks:
+    def fitted_block(block: Block) -> Block | None:
         match block:
             case Table() if table_size(block, template) < _SMALLEST:
                 notes["wide_tables"] += 1
+                return None
             case Code(lines=lines):
                 room = int(_code_chars(template) / _SMALLEST)
-                yield Code(lines=tuple(part for line in lines for part in _wrapped(line, room, fresh)))
-            case Quote(blocks=inside) | Front(blocks=inside):
-                fitted = tuple(_fitted(inside, template, notes, fresh))
-                if fitted:
-                    yield replace(block, blocks=fitted)
-            case Items(items=items):
-                parts = [replace(item, blocks=tuple(_fitted(item.blocks, template, notes, fresh))) for item in items]
-                left = tuple(item for item in parts if item.blocks)
-                if left:
-                    yield replace(block, items=left)
+                return Code(lines=tuple(part for line in lines for part in _wrapped(line, room, fresh)))
             case Paragraph(pieces=pieces):
-                yield replace(block, pieces=tuple(_with_fitting_notes(pieces, template, notes, fresh)))
+                noted = (replace(piece, note=fitted(piece.note)) if piece.note else piece for piece in pieces)
+                return replace(block, pieces=tuple(noted))
             case _:
-                yield block
+                return change_inside(block, fitted) if inner_blocks(block) else block
 
-
-def _with_fitting_notes(
-    pieces: Iterable[Piece], template: Template, notes: Counter[str], fresh: Iterator[int]
-) -> Iterator[Piece]:
-    for piece in pieces:
-        yield replace(piece, note=tuple(_fitted(piece.note, template, notes, fresh))) if piece.note else piece
+    return fitted(blocks)
 
 
 def _wrapped(line: Piece, room: int, fresh: Iterator[int]) -> Iterator[Piece]:
@@ -150,7 +140,7 @@ def _wrapped(line: Piece, room: int, fresh: Iterator[int]) -> Iterator[Piece]:
     start = used = 0
     number = line.id
     for position, char in enumerate(line.text):
-        wide = 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        wide = _columns(char)
         if used + wide > room:
             yield replace(line, id=number, text=line.text[start:position])
             start, used, number = position, 0, next(fresh)
@@ -199,9 +189,3 @@ def _code_chars(template: Template) -> float:
 
 def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-@cache
-def _templates() -> tuple[Template, ...]:
-    data = tomllib.loads((files("datagen.markdown") / "data" / "templates.toml").read_text(encoding="utf-8"))
-    return tuple(Template(name=name, **(data["defaults"] | own)) for name, own in data["templates"].items())

@@ -9,11 +9,13 @@ import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal
+
+from datagen.markdown.project import DocumentError
 
 _FORMATS = {
     "latex": "latex",
@@ -28,12 +30,8 @@ _INNER = {"gather": "gathered", "multline": "gathered", "alignat": "alignedat"} 
 _REASONS = {91: "macro_loop", 251: "memory"}  # pandoc's exit statuses; 251 is "heap exhausted"
 
 
-class ConvertError(ValueError):
-    """A document without a result of pandoc. `reason` is the ledger's word for it."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+class ConvertError(DocumentError):
+    """A document without a result of pandoc."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +45,7 @@ class Tree:
 
 
 def read(text: str, format: Literal["latex", "markdown"], *, bibliography: str = "", seconds: float) -> Tree:
-    """Run pandoc on a document.
-
-    Args:
-        text: the document in one piece.
-        format: its language.
-        bibliography: BibTeX entries for the citations.
-        seconds: wall clock for pandoc.
+    """Run pandoc on a document for at most `seconds` of wall clock. The bibliography is BibTeX entries.
 
     Raises:
         ConvertError: `macro_loop`, `memory`, `timeout`, or `converter` for a document that pandoc cannot read.
@@ -69,12 +61,7 @@ def read(text: str, format: Literal["latex", "markdown"], *, bibliography: str =
             if error.reason != "converter":
                 raise
     tree = _read(text, format, [], seconds)  # perhaps the bibliography is at fault; BibTeX accepts more
-    return Tree(
-        meta=tree.meta,
-        blocks=tree.blocks,
-        formulas=tree.formulas,
-        notes={**tree.notes, "unreadable_bibliographies": 1},
-    )
+    return replace(tree, notes={**tree.notes, "unreadable_bibliographies": 1})
 
 
 def bare(tex: str) -> str:
@@ -113,7 +100,11 @@ def _read(text: str, format: str, options: list[str], seconds: float) -> Tree:
         meta=meta,
         blocks=tree["blocks"],
         formulas=_formulas(meta.pop("formula-keys"), meta.pop("formulas")),
-        notes=Counter(_kind(what) for what in skipped if what.startswith("\\")),
+        notes=Counter(
+            "skipped_pictures" if "tikzpicture" in what or "pspicture" in what else "skipped_commands"
+            for what in skipped
+            if what.startswith("\\")
+        ),
     )
 
 
@@ -122,29 +113,20 @@ def _formulas(keys: Mapping[str, Any], written: Mapping[str, Any]) -> dict[tuple
     if len(texts) != len(keys["c"]):
         raise ConvertError("converter", "a formula holds the mark that ends formulas")
     formulas = {}
+    symbols, pattern = _symbols()
     for key, text in zip(keys["c"], texts, strict=True):
         kind, _, tex = key["c"].partition(" ")
-        line = _current(" ".join(text.split()))
+        line = pattern.sub(lambda match: symbols.get(match[0], match[0]), " ".join(text.split()))
         formulas[kind, tex] = line if line.startswith("$") and line.endswith("$") and len(line) > 2 else ""
     return formulas
 
 
-def _current(formula: str) -> str:
-    """Return a formula with the current names of symbols that this version of Typst has renamed."""
-    symbols, pattern = _symbols()
-    return pattern.sub(lambda match: symbols.get(match[0], match[0]), formula)
-
-
 @cache
 def _symbols() -> tuple[dict[str, str], re.Pattern[str]]:
+    """Return the current names of symbols that this version of Typst has renamed, and a pattern of the old names."""
     symbols = tomllib.loads((files("datagen.markdown") / "data" / "symbols.toml").read_text(encoding="utf-8"))
     names = "|".join(re.escape(name) for name in sorted(symbols, key=len, reverse=True))
     return symbols, re.compile(rf'"(?:[^"\\]|\\.)*"|(?<![\w.])(?:{names})(?![\w.])')
-
-
-def _kind(skipped: str) -> str:
-    """Return the note that counts something pandoc left out."""
-    return "skipped_pictures" if "tikzpicture" in skipped or "pspicture" in skipped else "skipped_commands"
 
 
 @cache

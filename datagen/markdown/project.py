@@ -29,12 +29,16 @@ _LISTED = 1000  # the most files and folders of one project
 _ACCENT = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
 
 
-class ProjectError(ValueError):
-    """An unreadable project. `reason` is the ledger's word for it."""
+class DocumentError(ValueError):
+    """A document that cannot become pages. `reason` is the ledger's word for it."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class ProjectError(DocumentError):
+    """An unreadable project."""
 
 
 class Project(Protocol):

@@ -16,16 +16,13 @@ from datagen.markdown.page_templates import fit, running, template_for
 from datagen.markdown.pandoc import ConvertError, Tree, read
 from datagen.markdown.to_markdown import to_markdown
 from datagen.markdown.tree import build, words
-from datagen.markdown.typeset import Typeset, TypesetError, typeset
+from datagen.markdown.typeset import Typeset, typeset
 from datagen.pdf.audit.gates import PageGates, judge, measure
 from datagen.pdf.backends.mupdf import open_document
 from datagen.pdf.page import Page
 from datagen.pdf.text.glyphs import cleaner
 from varyforge.language import Reading, language_of
 from varyforge.language import read as read_letters
-
-ERRORS = (ConvertError, TypesetError)
-"""Errors that `make` raises. Each has the ledger's `reason`."""
 
 _CHARS_PER_PAGE = 8000  # more than fits on a page of any template
 _SPARE_CHARS = 50_000  # because a whole list or table is one block
@@ -80,43 +77,13 @@ def make(
     A page is left out and counted where a formula or table row is broken across its edge, where the PDF audit rejects
     it, and where text layer and Markdown differ in their letters.
 
-    Args:
-        flat: the document.
-        format: its language.
-        content: a digest of the document, which chooses its template.
-        max_pages: the most pages; further ones are left out.
-        short_side_px: of the pictures.
-        converter_s: seconds of wall clock for pandoc.
+    Pages beyond `max_pages` are left out too. `content`, a digest of the document, chooses its template. Pandoc has
+    `converter_s` seconds of wall clock.
 
     Raises:
         ConvertError, TypesetError: there is no page; `reason` tells why.
+        RecursionError: lists, quotes or brackets are nested too deeply.
     """
-    try:
-        return _rendered_document(flat, format, content, max_pages, short_side_px, converter_s)
-    except RecursionError:
-        raise ConvertError("too_deep", "lists, quotes or brackets are nested too deeply") from None
-
-
-def _tree(flat: Flat, format: Literal["latex", "markdown"], seconds: float, notes: Counter[str]) -> Tree:
-    """Return pandoc's tree of a document. If pandoc cannot read the preamble, a plain one replaces it."""
-    try:
-        return read(flat.text, format, bibliography=flat.bibliography, seconds=seconds)
-    except ConvertError as error:
-        text = with_plain_preamble(flat.text)
-        if error.reason != "converter" or format == "markdown" or text == flat.text:
-            raise
-        notes["simplified_preambles"] += 1
-        return read(text, format, bibliography=flat.bibliography, seconds=seconds)
-
-
-def _rendered_document(
-    flat: Flat,
-    format: Literal["latex", "markdown"],
-    content: str,
-    max_pages: int,
-    short_side_px: int,
-    converter_s: float,
-) -> RenderedDocument:
     notes = Counter(flat.notes)
     tree = _tree(flat, format, converter_s, notes)
     language = language_of(words(tree))
@@ -152,6 +119,18 @@ def _rendered_document(
     )
 
 
+def _tree(flat: Flat, format: Literal["latex", "markdown"], seconds: float, notes: Counter[str]) -> Tree:
+    """Return pandoc's tree of a document. If pandoc cannot read the preamble, a plain one replaces it."""
+    try:
+        return read(flat.text, format, bibliography=flat.bibliography, seconds=seconds)
+    except ConvertError as error:
+        text = with_plain_preamble(flat.text)
+        if error.reason != "converter" or format == "markdown" or text == flat.text:
+            raise
+        notes["simplified_preambles"] += 1
+        return read(text, format, bibliography=flat.bibliography, seconds=seconds)
+
+
 def _first(blocks: Sequence[Block], chars: int, notes: Counter[str]) -> tuple[Block, ...]:
     """Return the first blocks with at most `chars` characters, to typeset only the first pages of a long book."""
     first: list[Block] = []
@@ -172,8 +151,7 @@ def _rendered(document: Typeset, short_side_px: int, max_pages: int, notes: Coun
     with open_document(document.pdf) as pdf:
         for number in range(1, min(document.count, max_pages) + 1):
             if number in filled:
-                size = {"short_side_px": short_side_px, "long_side_px": _LONG_SIDE_PX}
-                yield pdf.page(number - 1, **size), number
+                yield pdf.page(number - 1, short_side_px=short_side_px, long_side_px=_LONG_SIDE_PX), number
 
 
 def _broken(document: Typeset) -> set[int]:

@@ -14,8 +14,9 @@ from typing_extensions import override
 from datagen.image_source import exchange
 from datagen.inputs.listing import list_files, name_of
 from datagen.markdown.latex import Flat, flatten, is_root
-from datagen.markdown.project import Archive, Folder, Project, ProjectError, open_archive, read_file
+from datagen.markdown.project import Archive, DocumentError, Folder, Project, ProjectError, open_archive, read_file
 from datagen.source import SourceSettings, Unit
+from varyforge.files import sha256_file
 from varyforge.images import check_jpeg_quality, encode_jpeg
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
@@ -97,8 +98,7 @@ class MarkdownSource(SourceSettings):
         """Return one unit per document: a Markdown file, a main file of LaTeX, or each main file of an archive."""
         name = self.document(path)
         if path.lower().endswith(_MARKDOWN):
-            with open(file, "rb") as opened:
-                content = hashlib.file_digest(opened, "sha256").hexdigest()
+            content = sha256_file(Path(file))
             return [Unit(id=name, document=name, content=content, files=(path,), payload={"form": "markdown"})]
         try:
             project, roots = _project(path, file)
@@ -130,10 +130,10 @@ class MarkdownSource(SourceSettings):
                 short_side_px=self.short_side_px,
                 converter_s=self.converter_s,
             )
-        except ProjectError as error:
+        except DocumentError as error:
             return Failed(reason=error.reason, detail=str(error))
-        except render.ERRORS as error:
-            return Failed(reason=error.reason, detail=str(error))
+        except RecursionError:
+            return Failed(reason="too_deep", detail="lists, quotes or brackets are nested too deeply")
         language, measures = document.language, document.measures
         rejected = self.judge(measures, language)
         if rejected:

@@ -23,31 +23,23 @@ from datagen.markdown.blocks import (
     TableRow,
 )
 from datagen.markdown.page_content import PageContent
-from datagen.pdf.text.glyphs import UNSPACED
+from datagen.pdf.text.glyphs import IS_UNSPACED
 
 _OPEN: dict[Style, str] = {"strong": "**", "emph": "*", "strike": "~~", "sup": "<sup>", "sub": "<sub>"}
 _CLOSE: dict[Style, str] = _OPEN | {"sup": "</sup>", "sub": "</sub>"}
 _SPECIAL = re.compile(r"[\\`*$]|_(?![^\W_])|(?<![^\W_])_|<(?=[A-Za-z/!?]|$)")
 _STARTS_BLOCK = re.compile(r"(?=[#>+-](?:\s|$)|={3,}|-{3,}|~{3,})|(\d{1,9})(?=[.)](?:\s|$))")
-_HAS_HAN = re.compile(f"[{UNSPACED}]")
 _LETTERS: dict[Align, str] = {"left": "l", "center": "c", "right": "r"}
 _RULES: dict[Align, str] = {"left": "---", "center": ":---:", "right": "---:"}
 
 
 def to_markdown(content: PageContent, *, grid: bool) -> str:
-    """Return the Markdown of a page: header, text, footnotes, footer.
-
-    Args:
-        content: of the page.
-        grid: whether tables have all rules.
-    """
+    """Return the Markdown of a page: header, text, footnotes, footer. With `grid`, tables have all rules."""
     parts = [*_blocks(content.blocks, grid), *_blocks(content.rest, grid)]
-    notes = [_note(number, blocks, grid) for number, blocks in content.notes]
+    notes = [
+        f"[^{number}]: " + _indented("\n\n".join(_blocks(blocks, grid)), "    ") for number, blocks in content.notes
+    ]
     return "\n\n".join(filter(None, [_escaped(content.header), *parts, *notes, _escaped(content.footer)]))
-
-
-def _note(number: str, blocks: Sequence[Block], grid: bool) -> str:
-    return f"[^{number}]: " + _indented("\n\n".join(_blocks(blocks, grid)), "    ")
 
 
 def _blocks(blocks: Iterable[Block], grid: bool) -> Iterator[str]:
@@ -134,7 +126,7 @@ def _visible_styles(piece: Piece) -> tuple[Style, ...]:
     """Return the styles that are visible. The Chinese font has no italics."""
     if piece.kind in ("break", "math", "note"):
         return ()
-    slanted = not _HAS_HAN.search(piece.text)
+    slanted = not IS_UNSPACED.search(piece.text)
     return tuple(style for style in piece.styles if style != "emph" or slanted)
 
 

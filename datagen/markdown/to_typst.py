@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from datagen.markdown.blocks import (
@@ -23,10 +22,9 @@ from datagen.markdown.blocks import (
 )
 from datagen.markdown.inlines import CHUNK
 from datagen.markdown.page_templates import Template, code_size, table_size
-from datagen.pdf.text.glyphs import UNSPACED
+from datagen.pdf.text.glyphs import IS_UNSPACED
 
 _LONG_FORMULA = 60  # characters of Typst; a shorter inline formula is not broken
-_HAS_HAN = re.compile(f"[{UNSPACED}]")
 _WRAPPERS = {
     "strong": "#strong[{}]",
     "emph": "#emph[{}]",
@@ -135,7 +133,7 @@ class TypstWriter:
             inside = f"#raw({quoted(piece.text)})"
         else:
             inside = f"#{quoted(piece.text)}"
-            if (bold or "strong" in piece.styles) and _HAS_HAN.search(piece.text):
+            if (bold or "strong" in piece.styles) and IS_UNSPACED.search(piece.text):
                 inside = f"#han[{inside}]"
         for style in reversed(piece.styles):
             inside = _WRAPPERS[style].format(inside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, groupby
 from typing import Any, cast
 
 from datagen.markdown.blocks import (
@@ -49,12 +50,9 @@ class Text:
 
 
 def build(tree: Tree, *, numbered: bool, language: str) -> Text:
-    """Return the blocks of a document.
+    """Return the blocks of a document. Sections may have numbers, as in LaTeX.
 
-    Args:
-        tree: from pandoc.
-        numbered: whether sections have numbers, as in LaTeX.
-        language: of LaTeX's own words, such as "Figure": Chinese for "zh", else English.
+    LaTeX's own words, such as "Figure", are Chinese for "zh", else English.
     """
     builder = _Builder(tree, numbered, _WORDS.get(language, _WORDS["en"]))
     front = builder.front()
@@ -83,15 +81,11 @@ class _Builder:
 
     def __init__(self, tree: Tree, numbered: bool, words: dict[str, str]) -> None:
         self._tree, self._numbered, self._words = tree, numbered, words
-        self._next_id = 0
+        self._ids = count()
         self._sections: list[int] = []
         self._counts: Counter[str] = Counter()  # of figures, tables and footnotes so far
         self._shift = 0
         self.notes: Counter[str] = Counter()
-
-    def id(self) -> int:
-        self._next_id += 1
-        return self._next_id - 1
 
     def front(self) -> tuple[Block, ...]:
         """Return title, authors, date and abstract from the document's metadata."""
@@ -125,7 +119,7 @@ class _Builder:
             case "CodeBlock":
                 lines = [UNSEEN.sub("", line.expandtabs(_TAB)).rstrip() for line in content[1].split("\n")]
                 if any(lines):
-                    yield Code(lines=tuple(Piece(id=self.id(), kind="text", text=line) for line in lines))
+                    yield Code(lines=tuple(Piece(id=next(self._ids), kind="text", text=line) for line in lines))
             case "BlockQuote":
                 inside = self.blocks(content)
                 yield from [Quote(blocks=inside)] if inside else []
@@ -137,11 +131,12 @@ class _Builder:
                     for meaning in meanings:
                         yield from self.blocks(meaning)
             case "HorizontalRule":
-                yield Rule(id=self.id())
+                yield Rule(id=next(self._ids))
             case "Div":
                 yield from self._div(*content)
             case "Figure":
-                yield from self._figure(*content)
+                yield from self.blocks(content[2])
+                yield from self._caption("Figure", content[1])
             case "Table":
                 yield from self._table(*content)
             case _:
@@ -206,10 +201,6 @@ class _Builder:
             yield Heading(level=1 + self._shift, pieces=self._added(self._words["References"]))
             yield from entries
 
-    def _figure(self, _: object, caption: list[Any], nodes: list[Node]) -> Iterator[Block]:
-        yield from self.blocks(nodes)
-        yield from self._caption("Figure", caption)
-
     def _caption(self, kind: str, caption: list[Any]) -> Iterator[Block]:
         if not caption[1]:
             return
@@ -236,7 +227,7 @@ class _Builder:
             yield Table(aligns=aligns, head=top, body=body)
 
     def _row(self, row: Any, aligns: Sequence[Align]) -> TableRow:
-        number, column, cells = self.id(), 0, []
+        number, column, cells = next(self._ids), 0, []
         for _, align, rows, columns, blocks in row[1]:
             nodes = [one for block in blocks for one in (*block["c"], {"t": "LineBreak"})][:-1]
             pieces = tuple(replace(piece, id=number) for piece in self._pieces(nodes))
@@ -254,14 +245,9 @@ class _Builder:
 
     def _lines(self, nodes: Iterable[Node]) -> Iterator[tuple[Piece, ...]]:
         """Yield the pieces of each printed line."""
-        line: list[Piece] = []
-        for piece in self._pieces(nodes):
-            if piece.kind == "break":
-                yield from [tuple(line)] if line else []
-                line = []
-            else:
-                line.append(piece)
-        yield from [tuple(line)] if line else []
+        for is_break, line in groupby(self._pieces(nodes), key=lambda piece: piece.kind == "break"):
+            if not is_break:
+                yield tuple(line)
 
     def _pieces_and_displays(self, nodes: Iterable[Node]) -> Iterator[tuple[Piece, bool]]:
         """Yield the pieces of inlines, each with whether it is a display formula."""
@@ -274,7 +260,7 @@ class _Builder:
                 if piece.kind == "break" and not last:
                     continue  # a break with nothing before it
                 joined = soft and is_unspaced(last) and is_unspaced(piece.text)  # Chinese over two source lines
-                yield replace(piece, id=self.id(), space=piece.space and bool(last) and not joined), display
+                yield replace(piece, id=next(self._ids), space=piece.space and bool(last) and not joined), display
                 last = "" if display or piece.kind == "break" else piece.text or "x"
                 space = soft = False
             if node["t"] == "Str" and node["c"].endswith("\u00a0"):

@@ -20,6 +20,7 @@ import typst
 
 from datagen.markdown.blocks import Block, Front, Piece, drop_blocks, pieces_of
 from datagen.markdown.page_templates import CODE_EM, Running, Template
+from datagen.markdown.project import DocumentError
 from datagen.markdown.to_typst import TypstWriter, formulas_of
 from datagen.pdf.backends.mupdf import cjk_font
 from varyforge.files import atomic_file
@@ -30,10 +31,11 @@ _PLACE = re.compile(r"┌─ .*?main\.typ:(\d+):\d+")
 _NO_GLYPH = re.compile(r'the text `"(.*?)"` could not be displayed')
 
 
-class TypesetError(ValueError):
+class TypesetError(DocumentError):
     """A document of which nothing can be typeset."""
 
-    reason = "typesetting"  # the ledger's word
+    def __init__(self, detail: str) -> None:
+        super().__init__("typesetting", detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,25 +65,11 @@ def typeset(blocks: Sequence[Block], template: Template, running: Running) -> Ty
         for _ in range(_TRIES):
             if not left:
                 raise TypesetError("nothing that can be typeset")
-            try:
-                return attempt.compile(left)
-            except typst.TypstError as error:
-                left = attempt.mended(left, str(error.diagnostic))
-            except _TooWide as error:
-                left = attempt.without(left, error.concerns, "wide_formulas")
+            result = attempt.compile(left)
+            if isinstance(result, Typeset):
+                return result
+            left = result
         raise TypesetError("more complaints than are worth mending")
-
-
-class _TooWide(Exception):
-    """An error for formulas wider than a column."""
-
-    def __init__(self, ids: Sequence[int]) -> None:
-        super().__init__()
-        self._ids = frozenset(ids)
-
-    def concerns(self, piece: Piece) -> bool:
-        """Whether a piece is one of these formulas."""
-        return piece.id in self._ids
 
 
 class _Attempt:
@@ -100,21 +88,23 @@ class _Attempt:
             self._notes[reason] += count
         return drop_blocks(blocks, bad) if count else tuple(blocks)
 
-    def compile(self, blocks: tuple[Block, ...]) -> Typeset:
-        """Run the compiler once.
+    def compile(self, blocks: tuple[Block, ...]) -> Typeset | tuple[Block, ...]:
+        """Run the compiler once. Return the document, or the blocks without those that the compiler reports.
 
         Raises:
-            TypstError: the compiler reports an error.
-            _TooWide: a formula is wider than a column.
+            TypesetError: it reports an error, and no block.
         """
         formulas = formulas_of(blocks)
         writer = TypstWriter(self._template, formulas)
         source = [f"#let {name} = {text}" for text, name in formulas.items()] + [writer.line(block) for block in blocks]
-        compiler = self._compiler(source, titled=isinstance(blocks[0], Front))
-        pdf = _pdf(compiler)
-        marks, wide = _marks(compiler)
+        try:
+            compiler = self._compiler(source, titled=isinstance(blocks[0], Front))
+            pdf = _pdf(compiler)
+            marks, wide = _marks(compiler)
+        except typst.TypstError as error:
+            return self._mended(blocks, str(error.diagnostic))
         if wide:
-            raise _TooWide(wide)
+            return self.without(blocks, lambda piece: piece.id in wide, "wide_formulas")
         pages: defaultdict[int, set[int]] = defaultdict(set)
         for number, page in marks:
             pages[number].add(page)
@@ -127,12 +117,7 @@ class _Attempt:
             notes=dict(self._notes),
         )
 
-    def mended(self, blocks: tuple[Block, ...], diagnostic: str) -> tuple[Block, ...]:
-        """Return the blocks without those that the compiler reports.
-
-        Raises:
-            TypesetError: it reports no block.
-        """
+    def _mended(self, blocks: tuple[Block, ...], diagnostic: str) -> tuple[Block, ...]:
         bad = self._bad_formulas(blocks)
         if bad:
             return self.without(

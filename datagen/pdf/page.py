@@ -7,8 +7,10 @@ Reading order and audit use this page alone and know no PDF library.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Self
 
 import PIL.Image
 
@@ -16,7 +18,7 @@ Rect = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the picture."""
 
 
-class PdfError(ValueError):
+class PdfError(Exception):
     """An unreadable document or page. `reason` is the ledger's word for it."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -43,7 +45,6 @@ class Line(NamedTuple):
     spans: tuple[Span, ...]
     box: Rect
     direction: tuple[float, float] = (1.0, 0.0)  # of writing as seen: (1, 0) is rightwards, (0, 1) downwards
-    block: int = 0  # the same number for lines of one block, as the backend sees it
 
     @property
     def text(self) -> str:
@@ -61,6 +62,12 @@ class Page:
     drawings: tuple[Rect, ...] = ()  # boxes of filled and stroked shapes such as rules; empty where unknown
 
 
+def inside(box: Rect, areas: Iterable[Rect]) -> bool:
+    """Whether the middle of `box` lies in one of the areas."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in areas)
+
+
 def picture_size(width_pt: float, height_pt: float, short_side_px: int, long_side_px: int) -> tuple[int, int]:
     """Return width and height of the picture in pixels, for a page's size in points as seen.
 
@@ -76,26 +83,34 @@ def picture_size(width_pt: float, height_pt: float, short_side_px: int, long_sid
     return width, height
 
 
-class Document(Protocol):
+class Document(ABC):
     """An open PDF, which is a context manager."""
 
-    def __enter__(self) -> Document: ...
+    def __init__(self, document: Any) -> None:
+        """Take over the library's own document, which has a length and `close`.
 
-    def __exit__(self, *_: object) -> None: ...
+        Raises:
+            PdfError: `empty`.
+        """
+        if len(document) == 0:
+            document.close()
+            raise PdfError("empty", "the document has no page")
+        self._document = document
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._document.close()
 
     def __len__(self) -> int:
         """Return the number of pages."""
-        ...
+        return len(self._document)
 
+    @abstractmethod
     def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
-        """Render page `number`, from 0.
-
-        Args:
-            number: index of the page.
-            short_side_px: pixels of the picture's short side.
-            long_side_px: the most pixels of its long side.
+        """Render page `number`, from 0. The short side gets its pixels, the long side at most `long_side_px`.
 
         Raises:
             PdfError: `unreadable`, or `page_size` for a page too slender for both limits.
         """
-        ...

@@ -26,10 +26,8 @@ from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
 from varyforge.storage import signature
 
-BACKENDS = {"pymupdf": "datagen.pdf.backends.mupdf", "pdfium": "datagen.pdf.backends.pdfium"}
-"""Setting → module with an `open_document`. docs/data.md compares the two."""
-
-_PACKAGES = {"pymupdf": "pymupdf", "pdfium": "pypdfium2"}
+BACKENDS = {"pymupdf": ("mupdf", "pymupdf"), "pdfium": ("pdfium", "pypdfium2")}
+"""Setting → module in `backends` with an `open_document`, and its package. docs/sources/pdf.md compares the two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +61,7 @@ class PdfSource(SourceSettings):
     def versions(self) -> dict[str, str]:
         from importlib.metadata import version  # noqa: PLC0415  # children import this module and need no versions
 
-        package = _PACKAGES[self.backend]
+        _, package = BACKENDS[self.backend]
         return {"text policy": str(POLICY_VERSION), package: version(package), **guard_version(self.guard)}
 
     @override
@@ -133,12 +131,12 @@ class PdfSource(SourceSettings):
 
     def _page(self, unit: Unit, files: Sequence[str]) -> Page:
         document = _open_once(self.backend, files[0], signature(files[0]))
-        size = {"short_side_px": self.short_side_px, "long_side_px": self.long_side_px}
-        return document.page(unit.payload["page"], **size)
+        return document.page(unit.payload["page"], short_side_px=self.short_side_px, long_side_px=self.long_side_px)
 
 
 def _open(backend: str, path: str) -> Document:
-    opened: Document = import_module(BACKENDS[backend]).open_document(path)
+    module, _ = BACKENDS[backend]
+    opened: Document = import_module(f"datagen.pdf.backends.{module}").open_document(path)
     return opened
 
 

@@ -122,13 +122,7 @@ _GATES = {  # threshold → measure, and the meaning of a rejected value
 
 
 def measure(page: Page, text: str, reading: Reading) -> dict[str, float]:
-    """Return the measures of a page, by the names in `MEASURES`.
-
-    Args:
-        page: picture and text layer.
-        text: the answer, which is the page's text in reading order.
-        reading: the result of `varyforge.language.read(text)`.
-    """
+    """Return the measures of a page whose answer is `text`, by the names in `MEASURES`. `reading` is that of `text`."""
     printed = _printed(text)
     words = words_of(page)
     return (
@@ -149,12 +143,9 @@ def measure(page: Page, text: str, reading: Reading) -> dict[str, float]:
 
 
 def judge(measures: Mapping[str, float], language: str, gates: PageGates) -> Rejected | None:
-    """Return the rejection by the first gate that the page does not pass, or None. Depends on its arguments alone.
+    """Return the rejection by the first gate that the page does not pass, or None.
 
-    Args:
-        measures: from `measure`, or from a row of the ledger.
-        language: as `varyforge.language.language_of` returns it.
-        gates: the thresholds.
+    It depends on its arguments alone: the measures may also come from a row of the ledger.
     """
     for gate, (name, meaning) in _GATES.items():
         threshold = getattr(gates, gate)

@@ -140,14 +140,12 @@ def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, flo
 
 
 def _image_measures(dark: Levels, images: Flags, words: Words) -> dict[str, float]:
-    if images.mean() < _SMALL_IMAGES:
-        return {"on_images": share_of(words, _at_middle(images, words))}
-    worded = _covered(dark.shape, words.boxes)
-    unread = _BLOCK**2 * int(_lined(dark, images & ~worded).sum())
-    return {
-        "on_images": share_of(words, _at_middle(images, words)),
-        "text_in_images": unread / max(unread + int(worded.sum()), 1),
-    }
+    measures = {"on_images": share_of(words, _at_middle(images, words))}
+    if images.mean() >= _SMALL_IMAGES:
+        worded = _covered(dark.shape, words.boxes)
+        unread = _BLOCK**2 * int(_lined(dark, images & ~worded).sum())
+        measures["text_in_images"] = unread / max(unread + int(worded.sum()), 1)
+    return measures
 
 
 def _lined(dark: Levels, free: Flags) -> Flags:

@@ -5,6 +5,7 @@ Pure array arithmetic on positions, without a PDF library. Distances are in font
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ _SAME_BASELINE = 0.6  # of the font size; superscripts rise by less, lines are f
 _MAX_GAP = 0.8  # of the font size; a wider gap begins another column (MuPDF's number)
 _SPACE = 0.1  # of the font size; letters of one word are closer
 _MAX_OVERLAP = 1.0  # of the font size; letters of a ligature share a glyph, accents lie on a letter
-_LEADING = 1.6  # of the font size; lines of one block are closer
 _RAISED = 0.1  # of the font size; superscripts rise by more
 
 
@@ -45,20 +45,11 @@ class Characters(NamedTuple):
     apart: Flags  # (N,) the backend sees a space or line break before it that the document does not have
     styles: list[Style]
 
-    @property
-    def size(self) -> Floats:
-        """Return the font sizes (N,) in pixels."""
-        return np.array([style.size for style in self.styles])[self.style]
-
-    @property
-    def direction(self) -> Floats:
-        """Return the directions of writing (N, 2) as unit vectors."""
-        return np.array([style.direction for style in self.styles])[self.style]
-
 
 def lines(characters: Characters) -> tuple[Line, ...]:
     """Cut one character or more into lines where they leave the baseline, and lines into spans of one style."""
-    size, direction = characters.size, characters.direction
+    size = np.array([style.size for style in characters.styles])[characters.style]
+    direction = np.array([style.direction for style in characters.styles])[characters.style]
     starts, gap = _line_starts(characters, size, direction)
     line_of = np.cumsum(starts) - 1
     first = np.flatnonzero(starts)[line_of]
@@ -75,12 +66,9 @@ def lines(characters: Characters) -> tuple[Line, ...]:
     line_starts = np.flatnonzero(starts)
     of_line = np.searchsorted(span_starts, [*line_starts, len(text)]).tolist()
     boxes = _unions(characters.box, line_starts)
-    blocks = _blocks(np.array(boxes), characters.origin[line_starts], direction[line_starts], size[line_starts])
     return tuple(
-        Line(spans=tuple(spans[begin:end]), box=box, direction=(x, y), block=block)
-        for begin, end, box, (x, y), block in zip(
-            of_line[:-1], of_line[1:], boxes, direction[line_starts].tolist(), blocks, strict=True
-        )
+        Line(spans=tuple(spans[begin:end]), box=box, direction=(x, y))
+        for (begin, end), box, (x, y) in zip(pairwise(of_line), boxes, direction[line_starts].tolist(), strict=True)
     )
 
 
@@ -125,30 +113,4 @@ def _unions(boxes: Floats, starts: npt.NDArray[np.int64]) -> list[Rect]:
 def _span(text: str, box: Rect, style: Style, raised: bool) -> Span:
     if any("\ud800" <= char <= "\udfff" for char in text):  # halves of one character beyond the first plane
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return Span(
-        text=text,
-        box=box,
-        size=style.size,
-        font=style.font,
-        color=style.color,
-        visible=style.visible,
-        bold=style.bold,
-        superscript=raised,
-    )
-
-
-def _blocks(boxes: Floats, origin: Floats, direction: Floats, size: Floats) -> list[int]:
-    """Return the block number of each line. A line continues the block of the line right above it."""
-    step = np.diff(origin, axis=0, prepend=origin[:1])
-    down = step[:, 1] * direction[:, 0] - step[:, 0] * direction[:, 1]
-    before = np.roll(boxes, 1, axis=0)
-    upright = np.abs(direction[:, 0]) >= np.abs(direction[:, 1])
-    overlap = np.where(
-        upright,
-        np.minimum(boxes[:, 2], before[:, 2]) - np.maximum(boxes[:, 0], before[:, 0]),
-        np.minimum(boxes[:, 3], before[:, 3]) - np.maximum(boxes[:, 1], before[:, 1]),
-    )
-    same = (down > 0) & (down < _LEADING * np.maximum(size, np.roll(size, 1))) & (overlap > 0)
-    same &= (direction == np.roll(direction, 1, axis=0)).all(axis=1)
-    same[0] = True
-    return [int(number) for number in np.cumsum(~same)]
+    return Span(text, box, style.size, style.font, style.color, style.visible, style.bold, superscript=raised)

@@ -11,7 +11,7 @@ import pymupdf
 from pymupdf import mupdf
 from typing_extensions import override
 
-from datagen.pdf.page import Document, Line, Page, PdfError, Rect, Span, picture_size
+from datagen.pdf.page import Document, Line, Page, PdfError, Rect, Span, inside, picture_size
 
 pymupdf.TOOLS.mupdf_display_errors(False)  # failures raise; other messages are noise on stderr
 pymupdf.TOOLS.mupdf_display_warnings(False)
@@ -39,38 +39,20 @@ def open_document(file: str | bytes) -> MuDocument:
             raise PdfError("unreadable", "no PDF")
         if document.needs_pass:
             raise PdfError("encrypted", "the document asks for a password")
-        if len(document) == 0:
-            raise PdfError("empty", "the document has no page")
-    except PdfError:
-        raise
+        return MuDocument(document)
     except _FAILURES as error:
         raise PdfError("unreadable", str(error)) from error
-    return MuDocument(document)
 
 
 class MuDocument(Document):
     """A PDF that PyMuPDF has opened."""
 
-    def __init__(self, document: pymupdf.Document) -> None:
-        self._document = document
-
-    @override
-    def __enter__(self) -> MuDocument:
-        return self
-
-    @override
-    def __exit__(self, *_: object) -> None:
-        self._document.close()
-
-    @override
-    def __len__(self) -> int:
-        return len(self._document)
-
     @override
     def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
         try:
             page = self._document.load_page(number)
-            zoom = _zoom(page.rect, short_side_px, long_side_px)
+            picture_size(page.rect.width, page.rect.height, short_side_px, long_side_px)  # raises beyond the limits
+            zoom = short_side_px / min(page.rect.width, page.rect.height)  # pixels per point
             content = page.get_displaylist()  # interpreted once, for the picture and for the text
             picture = _picture(content, zoom)
             text = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS)).extractDICT()
@@ -78,15 +60,7 @@ class MuDocument(Document):
             lines = _lines(text, zoom, _covered(content) if rasters else {})
             return Page(picture=picture, lines=lines, rasters=rasters, drawings=drawings)
         except _FAILURES as error:
-            if isinstance(error, PdfError):
-                raise
             raise PdfError("unreadable", f"page {number}: {error}") from error
-
-
-def _zoom(page: pymupdf.Rect, short_side_px: int, long_side_px: int) -> float:
-    """Return the pixels per point. `page` is in points, after rotation and crop box."""
-    picture_size(page.width, page.height, short_side_px, long_side_px)
-    return float(short_side_px / min(page.width, page.height))
 
 
 def _picture(content: pymupdf.DisplayList, zoom: float) -> PIL.Image.Image:
@@ -147,20 +121,16 @@ def _rounded(box: Sequence[float]) -> Rect:
 
 def _lines(text: dict[str, Any], zoom: float, covered: Mapping[Rect, list[Rect]]) -> tuple[Line, ...]:
     lines = []
-    for number, block in enumerate(text["blocks"]):
+    for block in text["blocks"]:
         over = covered.get(_rounded(block["bbox"]), []) if covered else []
         for line in block.get("lines", ()):
             spans = tuple([_span(span, zoom, over) for span in line["spans"]])
-            lines.append(Line(spans, _scaled(line["bbox"], zoom), line["dir"], number))
+            lines.append(Line(spans, _scaled(line["bbox"], zoom), line["dir"]))
     return tuple(lines)
 
 
 def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
-    visible = bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0
-    if over and visible:
-        x, y = (span["bbox"][0] + span["bbox"][2]) / 2, (span["bbox"][1] + span["bbox"][3]) / 2
-        visible = not any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in over)
-    flags = span["flags"]
+    visible = bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0 and not inside(span["bbox"], over)
     return Span(
         span["text"],
         _scaled(span["bbox"], zoom),
@@ -168,8 +138,8 @@ def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
         span["font"],
         span["color"],
         visible,
-        bool(flags & _BOLD),
-        bool(flags & _SUPERSCRIPT),
+        bool(span["flags"] & _BOLD),
+        bool(span["flags"] & _SUPERSCRIPT),
     )
 
 

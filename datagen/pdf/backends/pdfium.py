@@ -16,10 +16,9 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import PIL.Image
 from typing_extensions import override
 
@@ -57,9 +56,6 @@ def open_document(path: str) -> PdfiumDocument:
         locked = code in {raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY}
         raise PdfError("encrypted" if locked else "unreadable", _ERRORS.get(code, f"PDFium's error {code}"))
     document = pypdfium2.PdfDocument(handle)
-    if len(document) < 1:
-        document.close()
-        raise PdfError("empty", "the document has no page")
     return PdfiumDocument(document)
 
 
@@ -67,20 +63,8 @@ class PdfiumDocument(Document):
     """A PDF that PDFium has opened."""
 
     def __init__(self, document: Any) -> None:
-        self._document = document
+        super().__init__(document)
         document.init_forms()  # draws fields without an appearance of their own
-
-    @override
-    def __enter__(self) -> PdfiumDocument:
-        return self
-
-    @override
-    def __exit__(self, *_: object) -> None:
-        self._document.close()
-
-    @override
-    def __len__(self) -> int:
-        return len(self._document)
 
     @override
     def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
@@ -117,6 +101,7 @@ def _has_drawn_annotation(page: Any) -> bool:
     return False
 
 
+_Matrix = tuple[float, float, float, float, float, float]
 _ERRORS = {2: "cannot be opened", 3: "no PDF, or damaged", 4: "asks for a password", 5: "of an unknown encryption"}
 
 
@@ -125,7 +110,7 @@ class _View(NamedTuple):
 
     width: int
     height: int
-    matrix: tuple[float, float, float, float, float, float]
+    matrix: _Matrix
 
     @classmethod
     def of(cls, page: Any, *, short_side_px: int, long_side_px: int) -> _View:
@@ -165,51 +150,16 @@ def _render(page: Any, view: _View) -> PIL.Image.Image:
         bitmap.close()
 
 
-class _Calls(NamedTuple):
-    """The functions of PDFium that are called per character or object, with handles and addresses as integers.
+@functools.cache
+def _call(name: str) -> Callable[..., Any]:
+    """Return a function of PDFium that is called per character or object, with handles and addresses as integers.
 
     The prototypes of pypdfium2 create a Python object per handle, which takes three times as long.
     """
-
-    unicode: Callable[[int, int], int]
-    text_object: Callable[[int, int], int | None]
-    map_error: Callable[[int, int], int]
-    loose_box: Callable[[int, int, int], int]
-    origin: Callable[[int, int, int, int], int]
-    matrix: Callable[[int, int, int], int]
-    font_size: Callable[[int, int], float]
-    fill_color: Callable[..., int]
-    stroke_color: Callable[..., int]
-    render_mode: Callable[[int], int]
-    font: Callable[[int], int | None]
-    object_type: Callable[[int], int]
-    page_object: Callable[[int, int], int | None]
-    form_object: Callable[[int, int], int | None]
-
-
-@functools.cache
-def _calls() -> _Calls:
-    handle, number = ctypes.c_void_p, ctypes.c_int
-
-    def plain(name: str, result: Any, *arguments: Any) -> Any:
-        return ctypes.CFUNCTYPE(result, *arguments)(_address(getattr(raw, name)))
-
-    return _Calls(
-        unicode=plain("FPDFText_GetUnicode", ctypes.c_uint, handle, number),
-        text_object=plain("FPDFText_GetTextObject", handle, handle, number),
-        map_error=plain("FPDFText_HasUnicodeMapError", number, handle, number),
-        loose_box=plain("FPDFText_GetLooseCharBox", number, handle, number, handle),
-        origin=plain("FPDFText_GetCharOrigin", number, handle, number, handle, handle),
-        matrix=plain("FPDFText_GetMatrix", number, handle, number, handle),
-        font_size=plain("FPDFText_GetFontSize", ctypes.c_double, handle, number),
-        fill_color=plain("FPDFText_GetFillColor", number, handle, number, *4 * (handle,)),
-        stroke_color=plain("FPDFText_GetStrokeColor", number, handle, number, *4 * (handle,)),
-        render_mode=plain("FPDFTextObj_GetTextRenderMode", number, handle),
-        font=plain("FPDFTextObj_GetFont", handle, handle),
-        object_type=plain("FPDFPageObj_GetType", number, handle),
-        page_object=plain("FPDFPage_GetObject", handle, handle, number),
-        form_object=plain("FPDFFormObj_GetObject", handle, handle, ctypes.c_ulong),
-    )
+    function = getattr(raw, name)
+    types = (function.restype, *function.argtypes)
+    plain = (ctypes.c_void_p if hasattr(kind, "contents") else kind for kind in types)  # pointers have contents
+    return ctypes.CFUNCTYPE(*plain)(_address(function))
 
 
 def _address(pointer: Any) -> int:
@@ -232,21 +182,26 @@ def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Char
 
     PDFium's own order differs: it sorts the text objects of a line, and takes several lines of sideways text for one.
     """
-    count, page, calls = raw.FPDFText_CountChars(text_page), _address(text_page), _calls()
+    count, page = raw.FPDFText_CountChars(text_page), _address(text_page)
     if count < 1:
         return None
     rects, points = (ctypes.c_float * (4 * count))(), (ctypes.c_double * (2 * count))()
     rows, first_rect, first_point = range(count), ctypes.addressof(rects), ctypes.addressof(points)
-    codes = list(map(calls.unicode, repeat(page), rows))
-    objects = [pointer or 0 for pointer in map(calls.text_object, repeat(page), rows)]
-    broken = list(map(calls.map_error, repeat(page), rows))
-    deque(map(calls.loose_box, repeat(page), rows, range(first_rect, first_rect + 16 * count, 16)), maxlen=0)
-    xs = range(first_point, first_point + 16 * count, 16)
-    deque(map(calls.origin, repeat(page), rows, xs, range(first_point + 8, first_point + 8 + 16 * count, 16)), maxlen=0)
+    codes = list(map(_call("FPDFText_GetUnicode"), repeat(page), rows))
+    objects = [pointer or 0 for pointer in map(_call("FPDFText_GetTextObject"), repeat(page), rows)]
+    broken = list(map(_call("FPDFText_HasUnicodeMapError"), repeat(page), rows))
+    boxes, xs = (range(first, first + 16 * count, 16) for first in (first_rect, first_point))
+    ys = range(first_point + 8, first_point + 8 + 16 * count, 16)
+    deque(map(_call("FPDFText_GetLooseCharBox"), repeat(page), rows, boxes), maxlen=0)
+    deque(map(_call("FPDFText_GetCharOrigin"), repeat(page), rows, xs, ys), maxlen=0)
 
-    box, origin = _seen(np.frombuffer(rects, np.float32), np.frombuffer(points, np.float64), view)
+    left, top, right, bottom = np.frombuffer(rects, np.float32).astype(np.float64).reshape(-1, 4).T
+    x, y = view.points(np.stack([left, right]), np.stack([top, bottom]))
+    box = np.stack([x.min(axis=0), y.min(axis=0), x.max(axis=0), y.max(axis=0)], axis=1)
+    origin = np.stack(view.points(*np.frombuffer(points, np.float64).reshape(-1, 2).T), axis=1)
     order = np.array([texts.get(pointer, -1) for pointer in objects])
-    index = np.flatnonzero((order >= 0) & _within(box, view) & np.isfinite(origin).all(axis=1))
+    visible = (box[:, 0] < view.width) & (box[:, 2] > 0) & (box[:, 1] < view.height) & (box[:, 3] > 0)
+    index = np.flatnonzero((order >= 0) & visible & np.isfinite(np.hstack([box, origin])).all(axis=1))
     if len(index) == 0:
         return None
     index = index[np.argsort(order[index], kind="stable")]
@@ -264,22 +219,6 @@ def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Char
     )
 
 
-def _seen(rects: npt.NDArray[np.float32], points: Floats, view: _View) -> tuple[Floats, Floats]:
-    """Return boxes (N, 4) and origins (N, 2) in pixels."""
-    left, top, right, bottom = rects.astype(np.float64).reshape(-1, 4).T
-    x, y = view.points(np.stack([left, right]), np.stack([top, bottom]))
-    box = np.stack([x.min(axis=0), y.min(axis=0), x.max(axis=0), y.max(axis=0)], axis=1)
-    return box, np.stack(view.points(*points.reshape(-1, 2).T), axis=1)
-
-
-def _within(box: Floats, view: _View) -> npt.NDArray[np.bool_]:
-    """Return (N,) whether each box (N, 4) touches the picture and has no NaN."""
-    seen: npt.NDArray[np.bool_] = (
-        (box[:, 0] < view.width) & (box[:, 2] > 0) & (box[:, 1] < view.height) & (box[:, 3] > 0)
-    )
-    return seen & np.isfinite(box).all(axis=1)
-
-
 def _printed(code: int, broken: bool) -> str:
     if broken or code == 0 or code > 0x10FFFF:
         return "\ufffd"
@@ -293,51 +232,43 @@ class _StyleReader:
         self._text_page, self._view = text_page, view
         self._matrix = (ctypes.c_float * 6)(1, 0, 0, 1, 0, 0)
         self._color = (ctypes.c_uint * 4)()
-        self._fonts: dict[int, _Font] = {}
+        self._fonts: dict[int, tuple[str, bool, float]] = {}
 
     def read(self, text_object: int, character: int) -> Style:
         """Return the style of a text object whose first character is `character`; all its characters share it."""
-        calls, mode = _calls(), _calls().render_mode(text_object)
-        calls.matrix(self._text_page, character, ctypes.addressof(self._matrix))
+        mode = _call("FPDFTextObj_GetTextRenderMode")(text_object)
+        _call("FPDFText_GetMatrix")(self._text_page, character, ctypes.addressof(self._matrix))
         p, q, r, s, _, _ = self._matrix
         a, b, c, d, _, _ = self._view.matrix
         x, y = a * p + c * q, b * p + d * q
         length, scale = math.hypot(x, y), math.sqrt(abs(p * s - q * r)) * self._view.zoom
-        size = abs(calls.font_size(self._text_page, character) * scale)
-        color, alpha = self._paint(character, calls.stroke_color if mode in _STROKE_MODES else calls.fill_color)
-        font = self._font(calls.font(text_object) or 0, character)
+        size = abs(_call("FPDFText_GetFontSize")(self._text_page, character) * scale)
+        color, alpha = self._paint(character, "Stroke" if mode in _STROKE_MODES else "Fill")
+        name, bold, height = self._font(_call("FPDFTextObj_GetFont")(text_object) or 0, character)
         return Style(
-            font=font.name,
+            font=name,
             size=round(size, 3) if math.isfinite(size) else 0.0,
             color=color,
             visible=mode not in _INVISIBLE_MODES and alpha > 0,
-            bold=font.bold,
+            bold=bold,
             direction=(round(x / length, 3) + 0.0, round(y / length, 3) + 0.0) if 0 < length < math.inf else (1.0, 0.0),
-            height=font.height * size if math.isfinite(size) else 0.0,
+            height=height * size if math.isfinite(size) else 0.0,
         )
 
-    def _paint(self, character: int, ask: Callable[..., int]) -> tuple[int, int]:
+    def _paint(self, character: int, kind: Literal["Stroke", "Fill"]) -> tuple[int, int]:
         """Return 0xRRGGBB and alpha (0 to 255) of the paint; opaque black where the document names none."""
         self._color[:] = [0, 0, 0, 255]
         address = ctypes.addressof(self._color)
-        ask(self._text_page, character, address, address + 4, address + 8, address + 12)
+        addresses = range(address, address + 16, 4)
+        _call(f"FPDFText_Get{kind}Color")(self._text_page, character, *addresses)
         red, green, blue, alpha = self._color
         return red << 16 | green << 8 | blue, alpha
 
-    def _font(self, font: int, character: int) -> _Font:
-        if font not in self._fonts:
-            self._fonts[font] = _Font.read(self._text_page, character, font)
-        return self._fonts[font]
-
-
-class _Font(NamedTuple):
-    name: str
-    bold: bool
-    height: float  # from descender to ascender at size 1
-
-    @classmethod
-    def read(cls, text_page: int, character: int, font: int) -> _Font:
-        text = ctypes.cast(ctypes.c_void_p(text_page), raw.FPDF_TEXTPAGE)
+    def _font(self, font: int, character: int) -> tuple[str, bool, float]:
+        """Return name, whether bold, and the height from descender to ascender at size 1."""
+        if font in self._fonts:
+            return self._fonts[font]
+        text = ctypes.cast(ctypes.c_void_p(self._text_page), raw.FPDF_TEXTPAGE)
         buffer, flags = ctypes.create_string_buffer(256), ctypes.c_int()
         length = raw.FPDFText_GetFontInfo(text, character, buffer, len(buffer), flags)
         name = _SUBSET_TAG.sub("", buffer.value.decode("utf-8", "replace")) if 0 < length <= len(buffer) else ""
@@ -346,17 +277,15 @@ class _Font(NamedTuple):
         handle = ctypes.cast(ctypes.c_void_p(font), raw.FPDF_FONT)
         raw.FPDFFont_GetAscent(handle, 1.0, ascent)
         raw.FPDFFont_GetDescent(handle, 1.0, descent)
-        return cls(name, bold, ascent.value - descent.value)
-
-
-_Matrix = tuple[float, float, float, float, float, float]
+        self._fonts[font] = name, bold, ascent.value - descent.value
+        return self._fonts[font]
 
 
 def _survey(page: Any, view: _View) -> tuple[dict[int, int], tuple[Rect, ...]]:
     """Return the position of each text object in the document's order, and the boxes of images in pixels."""
     texts: dict[int, int] = {}
     rasters = []
-    whole = (_address(page.raw), raw.FPDFPage_CountObjects(page), _calls().page_object)
+    whole = (_address(page.raw), raw.FPDFPage_CountObjects(page), _call("FPDFPage_GetObject"))
     for item, image in _objects(*whole, outer=(1.0, 0.0, 0.0, 1.0, 0.0, 0.0), depth=0):
         if image is None:
             texts[item] = len(texts)
@@ -374,10 +303,10 @@ def _objects(
     parent: int, count: int, child: Callable[[int, int], int | None], outer: _Matrix, depth: int
 ) -> Iterator[tuple[int, _Matrix | None]]:
     """Yield texts and images in the document's order, also from forms. An image comes with its unit square's matrix."""
-    calls = _calls()
+    kind_of = _call("FPDFPageObj_GetType")
     for index in range(count):
         item = child(parent, index)
-        kind = calls.object_type(item) if item else raw.FPDF_PAGEOBJ_UNKNOWN
+        kind = kind_of(item) if item else raw.FPDF_PAGEOBJ_UNKNOWN
         if kind == raw.FPDF_PAGEOBJ_TEXT and item:
             yield item, None
         elif kind in {raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_FORM} and item:
@@ -388,7 +317,7 @@ def _objects(
                 yield item, placed
             elif depth < _MAX_DEPTH:
                 inside = raw.FPDFFormObj_CountObjects(handle)
-                yield from _objects(item, inside, calls.form_object, placed, depth + 1)
+                yield from _objects(item, inside, _call("FPDFFormObj_GetObject"), placed, depth + 1)
 
 
 def _product(inner: _Matrix, outer: _Matrix) -> _Matrix:

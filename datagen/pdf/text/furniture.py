@@ -76,10 +76,8 @@ def _headers_and_footers(rows: Sequence[Row], frame: Frame) -> tuple[int, int]:
 def _edge_rows(rows: Sequence[tuple[Row, float, float]], frame: Frame, *, upwards: bool = False) -> int:
     """Count the rows before the furthest cut that sets rows apart.
 
-    Args:
-        rows: rows from the edge inwards, each with the distances of its two sides from the edge in pixels.
-        frame: the page.
-        upwards: whether the edge is the bottom one.
+    The rows are in the order from the edge inwards, the bottom edge if `upwards`. Each has the distances of its two
+    sides from the edge in pixels.
     """
     count, body, near = 0, frame.body_size, limits.HEADER_RULE_PX
     for number, ((row, _, end), (_, begin, _)) in enumerate(pairwise(rows), 1):
@@ -130,9 +128,3 @@ def _rule_between(above: Row | None, row: Row, frame: Frame) -> bool:
 def figure_boxes(rasters: Iterable[Rect], width: float, height: float) -> list[Rect]:
     """Return the pictures that are figures. A picture of most of the page is its paper or background."""
     return [box for box in rasters if (box[2] - box[0]) * (box[3] - box[1]) < limits.BACKGROUND * width * height]
-
-
-def inside(box: Rect, figures: Iterable[Rect]) -> bool:
-    """Whether the middle of `box` lies in a figure."""
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in figures)

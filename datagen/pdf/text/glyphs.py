@@ -29,7 +29,7 @@ UNSPACED = (
 )
 """Characters of scripts without spaces between words, as the inside of a regular expression's class."""
 
-_IS_UNSPACED = re.compile(f"[{UNSPACED}]")
+IS_UNSPACED = re.compile(f"[{UNSPACED}]")
 _UNSPACED_PUNCTUATION = re.compile(r"[\u3000-\u303f\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]")
 _MIXED_TIGHT = re.compile("[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u4e00-\u9fff]")
 _MIXED_SPACED = re.compile("[\u4e00-\u9fff] [A-Za-z0-9]|[A-Za-z0-9] [\u4e00-\u9fff]")
@@ -44,11 +44,8 @@ def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
     """Return the function that turns the text of a span into text of a label.
 
     Every kind of space becomes a space, zero-width characters are removed, and radicals become ideographs. NFKC as a
-    whole is not applied, because it changes visible characters: ², ½, ① and Chinese punctuation.
-
-    Args:
-        ligatures: "letters" splits them, "keep" does not.
-        fullwidth: "ascii" narrows full-width letters and digits, "keep" does not.
+    whole is not applied, because it changes visible characters: ², ½, ① and Chinese punctuation. Ligatures may become
+    "letters", and letters and digits of full width "ascii"; "keep" leaves either.
     """
     table: dict[int, str] = _SPACES | _UNSEEN | _RADICALS
     table |= _LIGATURES if ligatures == "letters" else {}
@@ -106,7 +103,7 @@ class Joiner:
     def _space(self, last: str, first: str) -> str:
         if last.isascii() and first.isascii():
             return " "
-        unspaced = bool(_IS_UNSPACED.match(last)), bool(_IS_UNSPACED.match(first))
+        unspaced = bool(IS_UNSPACED.match(last)), bool(IS_UNSPACED.match(first))
         if all(unspaced) or _UNSPACED_PUNCTUATION.match(last) or _UNSPACED_PUNCTUATION.match(first):
             return ""
         if not any(unspaced):

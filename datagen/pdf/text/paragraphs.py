@@ -186,12 +186,7 @@ def table_lines(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[s
     """Return the rows of a table. A tab separates two cells; an empty cell leaves nothing.
 
     Several printed rows form one row of the table where rules enclose them. Without rules they do where every cell
-    continues the cell above it in the document's order.
-
-    Args:
-        region: a table.
-        edges: drawings that can be rules or borders of cells.
-        joiner: joins the lines of a cell.
+    continues the cell above it in the document's order. `edges` are drawings that can be rules or borders of cells.
     """
     lines = []
     for group in _table_rows(region, edges):

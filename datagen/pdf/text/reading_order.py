@@ -6,9 +6,6 @@ A page is read in four phases:
 2. furniture: header, footer and footnotes. Text in figures is dropped with the runs, if the policy says so.
 3. regions: the rows between header and footer as columns and tables, in reading order.
 4. paragraphs: one line of the label per paragraph, or per row of a table.
-
-The default policy keeps all that is seen, each part in its place. A model that is taught to leave out what it sees has
-to guess which text is meant. A wrong guess of the rules here then costs the order and not the text.
 """
 
 from __future__ import annotations
@@ -19,14 +16,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
-from datagen.pdf.page import Line, Page, Rect, Span
+from datagen.pdf.page import Line, Page, Rect, Span, inside
 from datagen.pdf.text import thresholds as limits
-from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of, inside
+from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of
 from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines, table_lines
-from datagen.pdf.text.regions import Region, Row, Run, join_drop_caps, rows_of, rules_of
+from datagen.pdf.text.regions import Region, Run, join_drop_caps, rows_of, rules_of
 
 POLICY_VERSION = 1
 """Raised when the rules change the text of a page."""
@@ -51,11 +48,9 @@ class TextPolicy:
     fullwidth: Literal["keep", "ascii"] = "keep"  # Ａ１ as they are (or A1); Chinese punctuation always stays
 
     def __post_init__(self) -> None:
-        known = {"headers": "keep drop", "footnotes": "keep drop", "figures": "keep drop", "paragraphs": "join lines"}
-        known |= {"leaders": "keep drop", "ligatures": "letters keep", "fullwidth": "keep ascii"}
-        for name, words in known.items():
-            if getattr(self, name) not in words.split():
-                raise ValueError(f"{name} is one of {words.replace(' ', ', ')}, not {getattr(self, name)!r}")
+        for name, choice in get_type_hints(TextPolicy).items():
+            if getattr(self, name) not in get_args(choice):
+                raise ValueError(f"{name} is one of {', '.join(get_args(choice))}, not {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +69,7 @@ class PageText:
 
 
 def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
-    """Return the visible text of `page` in reading order.
-
-    Args:
-        page: from any backend; `rasters` and `drawings` may be empty.
-        policy: the text to keep, and how to write it.
-    """
+    """Return the visible text of `page` in reading order. Its `rasters` and `drawings` may be empty."""
     notes: Counter[str] = Counter()
     by_turn = _runs(page, policy, notes)
     slanted = by_turn.pop(_SLANTED, [])
@@ -88,8 +78,12 @@ def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
     lines: list[str] = []
     for turn in turns:
         drawings = [_turned(box, turn, page.picture.size) for box in page.drawings] if turn else page.drawings
-        frame = _frame(page, turn, by_turn[turn], drawings)
-        furniture = furniture_of(_rows(by_turn[turn], frame, notes), frame)
+        width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
+        rules = rules_of(drawings, longest_side=max(width, height))
+        frame = Frame(width, height, body_size(by_turn[turn]), rules)
+        rows, doubled = rows_of(join_drop_caps(by_turn[turn], frame.body_size))
+        notes["doubled_runs"] += doubled
+        furniture = furniture_of(rows, frame)
         lines += _paragraphs(_after(policy, furniture, notes), drawings, policy, joiner)
     lines += [run.text.strip() for run in slanted]
     notes["turned_lines"] += sum(len(by_turn[turn]) for turn in turns[1:])
@@ -132,14 +126,14 @@ def _runs(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, list
 
 def _visible(line: Line, notes: Counter[str]) -> tuple[str, Rect, Span, bool, bool] | None:
     """Return the painted part of a line: text, box, longest span, whether bold, whether monospaced; None for none."""
-    spans, box = line.spans, line.box
-    if not all(span.visible for span in spans):
-        spans = tuple(span for span in spans if span.visible)
+    spans = [span for span in line.spans if span.visible]
+    hidden = len(spans) < len(line.spans)
+    if hidden:
         notes["hidden_spans"] += sum(not span.visible and bool(span.text.strip()) for span in line.spans)
-        box = _around([span.box for span in spans])
     text = "".join([span.text for span in spans])
     if not text or text.isspace():
         return None
+    box = _around([span.box for span in spans]) if hidden else line.box
     if len(spans) == 1:
         return text, box, spans[0], spans[0].bold, _monospaced(spans[0].font)
     main = max(spans, key=lambda span: len(span.text))
@@ -154,8 +148,6 @@ def _monospaced(font: str) -> bool:
 
 
 def _around(boxes: Sequence[Rect]) -> Rect:
-    if not boxes:
-        return (0.0, 0.0, 0.0, 0.0)
     x0, y0, x1, y1 = zip(*boxes, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
 
@@ -180,17 +172,6 @@ def _turned(box: Rect, turn: int, size: tuple[int, int]) -> Rect:
     if turn == 2:
         return width - x1, height - y1, width - x0, height - y0
     return height - y1, x0, height - y0, x1
-
-
-def _frame(page: Page, turn: int, runs: Sequence[Run], drawings: Sequence[Rect]) -> Frame:
-    width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
-    return Frame(width, height, body_size(runs), rules_of(drawings, longest_side=max(width, height)))
-
-
-def _rows(runs: Sequence[Run], frame: Frame, notes: Counter[str]) -> list[Row]:
-    rows, doubled = rows_of(join_drop_caps(runs, frame.body_size))
-    notes["doubled_runs"] += doubled
-    return rows
 
 
 def _after(policy: TextPolicy, furniture: Furniture, notes: Counter[str]) -> Furniture:

@@ -125,8 +125,6 @@ def rows_of(runs: Iterable[Run]) -> tuple[list[Row], int]:
 
 
 def _merged(row: list[Run]) -> tuple[list[Run], int]:
-    if len(row) == 1:
-        return row, 0
     row.sort(key=attrgetter("x0"))
     merged, doubled = row[:1], 0
     for run in row[1:]:
@@ -186,7 +184,9 @@ def _columns(band: list[Row], gutters: list[Interval]) -> list[Region]:
     cut = _table_apart(band, gutters[0]) if gutters else 0
     if cut:
         return in_order(band[:cut]) + in_order(band[cut:])
-    partings = [gutter for gutter, parts in zip(gutters, _adjacent(band, gutters), strict=True) if _are_columns(*parts)]
+    edges = [-math.inf, *(right for _, right in gutters), math.inf]
+    parts = [[row.within(left, right) for row in band] for left, right in pairwise(edges)]
+    partings = [gutter for gutter, sides in zip(gutters, pairwise(parts), strict=True) if _are_columns(*sides)]
     if not partings:
         return []
     cut = _lead(band, partings[0][0]) or _rest(band, partings[0][0])
@@ -307,13 +307,6 @@ def _inner(free: list[Interval], x0: float, x1: float) -> list[Interval]:
     return [strip for strip in free if x0 < strip[0] and strip[1] < x1]
 
 
-def _adjacent(band: list[Row], gutters: list[Interval]) -> list[tuple[list[Row | None], list[Row | None]]]:
-    """Return for each gutter the parts of the rows to its left and right, up to the next gutter."""
-    edges = [-math.inf, *(right for _, right in gutters), math.inf]
-    parts = [[row.within(left, right) for row in band] for left, right in pairwise(edges)]
-    return list(pairwise(parts))
-
-
 def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     """Whether two stacks of rows are columns of text and not of a table."""
     lefts, rights = [row for row in left if row], [row for row in right if row]
@@ -334,7 +327,8 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     if aligned < limits.LISTS_ALIGNED and switches <= limits.LISTS_SWITCHES:
         return True
     apart = fewer >= limits.WRITTEN_APART_ROWS and switches <= limits.WRITTEN_APART_SWITCHES
-    return apart and not _numeric(rights)
+    numbers = sum(any(char.isdigit() for char in row.runs[0].text[:3]) for row in rights)
+    return apart and numbers < limits.NUMERIC_SHARE * len(rights)
 
 
 def switch_share(lefts: Sequence[Row], rights: Sequence[Row]) -> float:
@@ -359,10 +353,6 @@ def is_prose(rows: Sequence[Row]) -> bool:
     width = max(row.x1 for row in rows) - min(row.x0 for row in rows)
     typical = median(row.x1 - row.x0 for row in rows)
     return typical >= limits.PROSE_FILL * width and typical >= limits.PROSE_WIDTH * median(row.size for row in rows)
-
-
-def _numeric(rows: Sequence[Row]) -> bool:
-    return sum(any(char.isdigit() for char in row.runs[0].text[:3]) for row in rows) >= limits.NUMERIC_SHARE * len(rows)
 
 
 def rules_of(drawings: Iterable[Rect], *, longest_side: float) -> list[Rect]:

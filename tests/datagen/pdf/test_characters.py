@@ -87,11 +87,6 @@ def test_text_downwards_is_a_line_in_its_direction() -> None:
     assert len(Text().write("one", 100, 50).write("two", 130, 50, down).lines()) == 2
 
 
-def test_lines_below_each_other_are_a_block() -> None:
-    near = Text().write("one", 100, 50).write("two", 100, 74).write("far", 100, 150).write("beside", 400, 174)
-    assert [line.block for line in near.lines()] == [0, 0, 1, 2]
-
-
 def test_halves_of_a_character_are_joined() -> None:
     (line,) = Text().write("a\ud83d\ude00", 100, 50).lines()
     assert line.text == "a\U0001f600"

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from datagen.pdf.text.furniture import _PAGE_NUMBER, body_size, figure_boxes, furniture_of, inside
+from datagen.pdf.page import inside
+from datagen.pdf.text.furniture import _PAGE_NUMBER, body_size, figure_boxes, furniture_of
 from tests.datagen.pdf.page_lines import HEIGHT, frame, row, rows, run, texts_of_rows
 
 BODY = [f"A line of the text with number {number} in it" for number in range(20)]
