@@ -102,7 +102,6 @@ def _is_within(inner: Rect, outer: Rect) -> bool:
 
 
 def _count_overlaps(boxes: Sequence[OrientedBox]) -> int:
-    """Count the pairs of boxes that overlap."""
     bounds = [box.bounds for box in boxes]
     near = ((a, b) for a, b in combinations(range(len(boxes)), 2) if _intersect(bounds[a], bounds[b], _GAP_PX))
     return sum(boxes[a].overlaps(boxes[b]) for a, b in near)

@@ -56,9 +56,8 @@ class DetectionSource(BoxedImageSource):
     samples that ask for random classes (REC), with at most `max_boxes` boxes each (Vary-toy, arXiv 2401.12503,
     section 3.2).
 
-    Answers list classes in alphabetical order (REC: in the order of the question) and the boxes of a class from top to
-    bottom, then left to right. Boxes are clipped to the image. Dropped boxes are counted. Coordinates have seven
-    significant digits.
+    Boxes are in the order of `to_boxes` (REC: classes in the order of the question), clipped to the image, and have
+    seven significant digits. Dropped boxes are counted.
     """
 
     format: str  # one of `READERS`
