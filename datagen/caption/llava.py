@@ -1,8 +1,6 @@
 """The reader of LLaVA's captions for pre-training (blip_laion_cc_sbu_558k.json), one exchange per image.
 
-A record is {"id", "image", "conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}]}. The human turn is
-an instruction that LLaVA chose, and the answer is the caption.
-
+The human turn is an instruction that LLaVA chose, and the answer is the caption.
 Format: https://huggingface.co/datasets/liuhaotian/LLaVA-Pretrain.
 """
 

@@ -32,8 +32,7 @@ def read_tar(file: str, caption_key: str) -> Iterator[CaptionRecord]:
         ValueError: the file is not a tar, or is compressed.
     """
     with open(file, "rb") as tar:
-        start = tar.read(6)
-        if start.startswith(_COMPRESSED):
+        if tar.read(6).startswith(_COMPRESSED):
             raise ValueError(
                 "a compressed tar; unpack it to .tar first: its members are read one by one at their place"
             )

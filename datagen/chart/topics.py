@@ -42,7 +42,7 @@ def make_chart(rng: random.Random, language: str) -> Chart:
         return Chart(panels=(_Author(rng, language, is_panel=False).panel(kind),))
     author = _Author(rng, language, is_panel=True)
     panels = tuple(author.panel(rng.choice(_PANEL_KINDS)) for _ in range(rng.choice((2, 2, 3))))
-    return Chart(title=author.fill("panels", year=author.year()) if rng.random() < 0.6 else "", panels=panels)
+    return Chart(title=author.fill("panels", year=rng.choice(_YEARS)) if rng.random() < 0.6 else "", panels=panels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,6 @@ class _Author:
     def fill(self, pattern: str, **fields: object) -> str:
         """Fill a random pattern of that name with `fields` and the chart's city and company."""
         return str(self.rng.choice(self.words[pattern])).format(**self.names, **fields)
-
-    def year(self) -> int:
-        """Return a random year from 1995 to 2024."""
-        return self.rng.choice(_YEARS)
 
     def panel(self, kind: Kind) -> Panel:
         """Return a random panel of `kind`."""
@@ -195,7 +191,7 @@ class _Author:
         names = tuple(self.rng.sample(words["items"], self.rng.randint(3, most)))
         if any(character.isdecimal() for character in names[0]):  # ages
             names = tuple(sorted(names, key=words["items"].index))
-        return _Span(words["by"], names, False, self.fill("year", year=self.year()))
+        return _Span(words["by"], names, False, self.fill("year", year=self.rng.choice(_YEARS)))
 
     def _times(self, axes: Sequence[str]) -> _Span:
         axis = self.rng.choice(axes)
@@ -204,7 +200,7 @@ class _Author:
         if axis in ("years", "quarters"):
             period = str(self.words["period"]).format(first=names[0], last=names[-1])
         elif axis == "months":
-            period = self.fill("year", year=self.year())
+            period = self.fill("year", year=self.rng.choice(_YEARS))
         return _Span(self.words["over"][axis], names, True, period)
 
     def _time_names(self, axis: str) -> tuple[str, ...]:

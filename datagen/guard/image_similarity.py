@@ -127,15 +127,9 @@ def _vectors(thumbnail: Bytes, boxes: Floats) -> Floats:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
 
 
-def _frequencies() -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Return (8, 8) a mask of the frequencies in a vector, and (51,) their weights."""
-    steps = np.arange(_FREQUENCIES)
-    radius = np.hypot(steps[:, None], steps)
-    mask = (radius > 0) & (radius < _FREQUENCIES - 0.5)
-    return mask, radius[mask].astype(np.float32)
-
-
-_MASK, _WEIGHTS = _frequencies()
+_RADIUS = np.hypot(np.arange(_FREQUENCIES)[:, None], np.arange(_FREQUENCIES))
+_MASK = (_RADIUS > 0) & (_RADIUS < _FREQUENCIES - 0.5)  # (8, 8), the frequencies in a vector
+_WEIGHTS = _RADIUS[_MASK].astype(np.float32)  # (51,)
 DIMENSIONS = len(_WEIGHTS)
 
 
