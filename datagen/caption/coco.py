@@ -1,7 +1,6 @@
 """The reader of COCO's caption annotations (captions_train2017.json), about five captions per image.
 
-Format: {"images": [{"id", "file_name", "license", …}], "annotations": [{"image_id", "caption"}], "licenses": [{"id",
-"name"}]}, from https://cocodataset.org/#format-data, section 5.
+Format: https://cocodataset.org/#format-data, section 5.
 """
 
 from __future__ import annotations

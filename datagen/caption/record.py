@@ -31,13 +31,8 @@ def wrong_format(name: str, detail: str) -> CaptionRecord:
 
 def captions_in(value: object) -> tuple[str, ...] | None:
     """Return the captions in a field that holds a text, a list of texts or null. Return None for any other type."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return tuple(value)
-    return None
+    texts = value if isinstance(value, list) else [] if value is None else [value]
+    return tuple(texts) if all(isinstance(text, str) for text in texts) else None
 
 
 def link_to(**fields: object) -> dict[str, Scalar]:

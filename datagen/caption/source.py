@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
@@ -20,6 +18,7 @@ from datagen.guard.guard import guard_version
 from datagen.image_source import ImageSource, exchange
 from datagen.inputs.listing import list_files, name_of
 from datagen.source import Unit
+from varyforge.conversations import digest
 from varyforge.errors import UserError
 from varyforge.images import Picture
 from varyforge.language import language_of
@@ -43,13 +42,12 @@ class CaptionGates:
             raise ValueError("needs 1 <= min_chars <= max_chars and max_aspect of 1 or more")
 
 
-_GATES = {
+_GATES = {  # the measure of each gate, in the order of judgement
     "min_chars": "shortest_chars",
     "max_chars": "longest_chars",
     "min_side_px": "short_side_px",
     "max_aspect": "aspect",
 }
-"""The measure of each gate, in the order of judgement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +103,6 @@ class CaptionSource(ImageSource):
 
     @override
     def units(self, path: str, file: str) -> Iterable[Unit] | Failed:
-        """Return one unit per image or record."""
         try:
             records = FORMATS[self.form].read(self, file)
         except ValueError as error:
@@ -121,11 +118,10 @@ class CaptionSource(ImageSource):
             file, image = piece_of(path, *record.piece), record.content or f"{name}#{record.piece[1]}"
         else:
             file, image = self.location_of(record.image), record.image
-        captions = json.dumps(record.captions).encode()
         return Unit(
             id=name,
             document=document,
-            content=f"{image}#{hashlib.sha256(captions).hexdigest()[:24]}",
+            content=f"{image}#{digest(*record.captions)[:24]}",
             files=(file,),
             payload={"captions": record.captions, "origin": record.origin, "notes": record.notes},
         )
@@ -148,8 +144,7 @@ class CaptionSource(ImageSource):
             "short_side_px": float(sides[0]),
             "aspect": sides[1] / sides[0],
         }
-        refused = self.judge(measures, "")
-        if refused:
+        if refused := self.judge(measures, ""):
             return replace(refused, measures=measures)
         used = captions[: self.captions_per_image or None]
         notes.update(picture.changes)
@@ -186,7 +181,7 @@ class _Format(NamedTuple):
     help: str
 
 
-FORMATS = {
+FORMATS = {  # by the value of `CaptionSource.form`
     "tars": _Format((".tar",), lambda source, file: read_tar(file, source.caption_key), "img2dataset's tars"),
     "llava": _Format((".json",), lambda source, file: read_llava(file), "LLaVA's blip_laion_cc_sbu_558k.json"),
     "coco": _Format((".json",), lambda source, file: read_coco(file), "COCO's captions_train2017.json"),
@@ -196,6 +191,4 @@ FORMATS = {
         f"tables of image files and captions ({', '.join(ENDINGS)}) or folders of them",
     ),
 }
-"""Formats by the value of `CaptionSource.form`."""
-
 FORMAT_OPTIONS = ("llava", "coco", "table")  # tars are positional arguments

@@ -17,8 +17,7 @@ from datagen.inputs.image_ids import document_of_image
 
 _ROWS = 1024  # parquet rows in memory at a time
 
-Row = dict[str, Any] | str
-"""The image and caption by column name, or the fault of the row."""
+Row = dict[str, Any] | str  # image and caption by column name, or the fault of the row
 
 
 class Columns(NamedTuple):
@@ -141,5 +140,4 @@ def _no_column(name: str, header: list[str]) -> str:
 
 
 _READERS = {".parquet": _parquet, ".csv": _separated(","), ".tsv": _separated("\t"), ".jsonl": _json_lines}
-
 ENDINGS = tuple(_READERS)

@@ -25,18 +25,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def read_tar(file: str, caption_key: str) -> Iterator[CaptionRecord]:
     """Return the samples of a tar in order. Only headers, captions and JSON are read, no images.
 
-    If the tar is truncated, the last sample fails, because it may lack a member.
-
-    Args:
-        file: the tar.
-        caption_key: key in KEY.json of the caption or list of captions; "" for the caption in KEY.txt.
+    If the tar is truncated, the last sample fails, because it may lack a member. `caption_key` is the key in KEY.json
+    of the caption or list of captions, or "" for the caption in KEY.txt.
 
     Raises:
         ValueError: the file is not a tar, or is compressed.
     """
     with open(file, "rb") as tar:
-        start = tar.read(6)
-        if start.startswith(_COMPRESSED):
+        if tar.read(6).startswith(_COMPRESSED):
             raise ValueError(
                 "a compressed tar; unpack it to .tar first: its members are read one by one at their place"
             )
@@ -92,7 +88,8 @@ def _sample(file: BinaryIO, key: str, parts: list[tuple[str, Member]], caption_k
         return wrong_format(key, f"{odd.name} is {odd.kind}, and no file")
     try:
         about = _about(file, by_suffix.get("json"))
-        captions = captions_in(about.get(caption_key)) if caption_key else _caption(file, by_suffix.get("txt"))
+        text = by_suffix.get("txt")
+        captions = captions_in(about.get(caption_key) if caption_key else text and _text(file, text))
     except ValueError as error:
         return wrong_format(key, str(error))
     if captions is None:
@@ -112,10 +109,6 @@ def _sample(file: BinaryIO, key: str, parts: list[tuple[str, Member]], caption_k
         content=digest if _SHA256.fullmatch(digest) else "",
         origin=link_to(url=about.get("url"), licence=about.get("license") or about.get("LICENSE")),
     )
-
-
-def _caption(file: BinaryIO, member: Member | None) -> tuple[str, ...]:
-    return (_text(file, member),) if member else ()
 
 
 def _about(file: BinaryIO, member: Member | None) -> dict[str, Any]:

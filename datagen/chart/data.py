@@ -1,10 +1,6 @@
 """A chart's words and numbers, their number formats, and the chart's data as a Python dict.
 
-The dict has the format that Vary shows (arXiv 2312.06109, figure 10). Its values are written as the chart prints them:
-
-    {"title": "…", "data": {"2013": "12.94%", "2014": "16.67%"}}
-
-A title that the chart does not show has no key.
+The dict has the format that Vary shows (arXiv 2312.06109, figure 10), with examples in docs/sources/chart.md.
 """
 
 from __future__ import annotations
@@ -16,8 +12,7 @@ from typing import Any, Literal
 
 Kind = Literal["bar", "grouped_bar", "stacked_bar", "line", "pie", "donut", "composite"]
 
-READABLE = 10
-"""The number of divisions between two ticks. Values that are read from an axis are multiples of a division."""
+READABLE = 10  # divisions between two ticks; values that are read from an axis are multiples of a division
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +70,11 @@ class Panel:
             x, y = y, x
         y2 = self.scales[1].title if len(self.scales) > 1 else ""
         titles = {"title": self.title, "x_title": x, "y_title": y, "y2_title": y2}
-        columns = {one.name: self._column(one) for one in self.series}
+        columns = {}
+        for one in self.series:
+            texts = map(self.scales[one.on_right].numbers.text, one.values)
+            columns[one.name] = dict(zip(self.categories, texts, strict=True))
         return {key: text for key, text in titles.items() if text} | {"data": columns.get("", columns)}
-
-    def _column(self, series: Series) -> dict[str, str]:
-        numbers = self.scales[series.on_right].numbers
-        return {name: numbers.text(value) for name, value in zip(self.categories, series.values, strict=True)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +105,7 @@ def as_literal(truth: dict[str, Any]) -> str:
 def linear_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
     """Return ticks that enclose `low` and `high`, at most `most` steps of 1, 2 or 5 times a power of ten."""
     step = 10.0 ** math.floor(math.log10((high - low) / most))
-    factor = next(f for f in (1, 2, 5, 10, 20) if math.ceil(high / step / f) - math.floor(low / step / f) <= most)
-    step *= factor
+    step *= next(f for f in (1, 2, 5, 10, 20) if math.ceil(high / step / f) - math.floor(low / step / f) <= most)
     first, last = math.floor(low / step), math.ceil(high / step)
     return tuple(round(n * step, decimals_of(step)) + 0.0 for n in range(first, last + 1))
 

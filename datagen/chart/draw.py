@@ -24,8 +24,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, FontProperties, fontManager
 from matplotlib.ft2font import __freetype_version__
 from matplotlib.legend import Legend
-from matplotlib.lines import Line2D
-from matplotlib.spines import Spine
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -35,8 +33,7 @@ from datagen.chart.marks import Marks, Pen, draw_bars, draw_lines, draw_slices
 from datagen.chart.style import ChartStyle, LegendPosition
 from varyforge.files import atomic_file
 
-FREETYPE_VERSION = __freetype_version__
-"""The version of the library that draws matplotlib's letters."""
+FREETYPE_VERSION = __freetype_version__  # of the library that draws matplotlib's letters
 
 _LATIN = ("DejaVuSans", "DejaVuSans", "DejaVuSans", "DejaVuSerif", "STIXGeneral", "DejaVuSansMono")
 _BOLD = {"STIXGeneral": "STIXGeneralBol"}  # files of the other bold fonts end in "-Bold"
@@ -84,7 +81,7 @@ def draw(chart: Chart, style: ChartStyle, language: str) -> ChartDrawing:
         builder = _FigureBuilder(figure, FigureCanvasAgg(figure), Pen(style), len(chart.panels))
         panels = builder.draw(chart)
         builder.canvas.draw()
-        layout = _Reader(builder.canvas).layout(panels)
+        layout = _layout(builder.canvas, panels)
         picture = PIL.Image.fromarray(np.asarray(builder.canvas.buffer_rgba())[..., :3])
     return ChartDrawing(picture, layout, panels)
 
@@ -117,7 +114,8 @@ def _style(style: ChartStyle, language: str) -> Any:
     if language == "zh":  # the first font has the digits and Latin letters
         families.insert(style.font // len(_LATIN), _CHINESE)
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
-    return _defaults() | {
+    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(_NOT_STYLE)}
+    return defaults | {
         "font.family": families,
         "font.size": Pen(style).points(style.font_px),
         "text.parse_math": False,  # a dollar sign starts no formula
@@ -126,11 +124,6 @@ def _style(style: ChartStyle, language: str) -> Any:
         "hatch.linewidth": Pen(style).points(0.8),
         **dict.fromkeys(inked, style.ink),
     }
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    return {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(_NOT_STYLE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +159,8 @@ class _FigureBuilder:
         if chart.title:
             size = style.font_px * style.title_scale * 1.15
             text = self._wrapped(chart.title, size, bold=True, room_px=style.width_px * 0.9)
-            spot: dict[str, Any] = {"ha": "center", "va": "top", "weight": "bold", "fontsize": self.pen.points(size)}
-            title = self.figure.text(0.5, 1 - _PAD_PX / style.height_px, text, **spot)
+            font: dict[str, Any] = {"weight": "bold", "fontsize": self.pen.points(size)}
+            title = self.figure.text(0.5, 1 - _PAD_PX / style.height_px, text, ha="center", va="top", **font)
             top -= (title.get_window_extent().height + _PAD_PX) / style.height_px
         if self.count == 1 and style.legend in ("right", "below") and _has_legend(panels[0], style):
             box = self._legend(self.figure, panels[0].marks, style.legend, style.width_px * 0.94).get_window_extent()
@@ -319,48 +312,44 @@ def _has_legend(drawn: PanelDrawing, style: ChartStyle) -> bool:
     return any(drawn.marks.names)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """A reader of the positions of all parts on a canvas."""
+def _layout(canvas: FigureCanvasAgg, panels: Sequence[PanelDrawing]) -> ChartLayout:
+    """Return the positions of all parts on a canvas."""
+    bars = [bar for one in panels for bar in one.marks.bars]
+    lines = [line for one in panels for line in one.marks.lines]
+    bar_index, line_index = ({mark: index for index, mark in enumerate(marks)} for marks in (bars, lines))
+    framed = [one.axes[0] for one in panels if one.axes[0].get_frame_on()]
+    spines = [spine for axes in framed for spine in axes.spines.values() if spine.get_visible()]
+    legends = (axes.get_legend() for one in panels for axes in one.axes)
+    return ChartLayout(
+        size=canvas.get_width_height(),
+        texts=[_box_of(canvas, text) for text in _visible_texts(canvas.figure)],
+        labels=[
+            Label(
+                box=_box_of(canvas, label.text),
+                bar=bar_index.get(label.mark),
+                line=line_index.get(label.mark),
+                inside=label.inside,
+            )
+            for one in panels
+            for label in one.marks.labels
+        ],
+        legends=[legend.get_window_extent().extents for legend in legends if legend],
+        bars=[bar.get_window_extent().extents for bar in bars],
+        lines=[line.get_transform().transform(line.get_path().vertices).tolist() for line in (*lines, *spines)],
+        finest_px=min(map(_finest, panels)),
+    )
 
-    canvas: FigureCanvasAgg
 
-    def layout(self, panels: Sequence[PanelDrawing]) -> ChartLayout:
-        """Return the layout of all panels."""
-        labels: list[Label] = []
-        bars: list[Rect] = []
-        lines: list[list[tuple[float, float]]] = []
-        for one in panels:
-            for printed in one.marks.labels:
-                bar = None if printed.bar is None else printed.bar + len(bars)
-                line = None if printed.line is None else printed.line + len(lines)
-                labels.append(Label(box=self._box_of(printed.text), bar=bar, line=line, inside=printed.inside))
-            bars += [bar.get_window_extent().extents for bar in one.marks.bars]
-            lines += [_path_of(line) for line in one.marks.lines]
-        framed = [one.axes[0] for one in panels if one.axes[0].get_frame_on()]
-        lines += [_path_of(spine) for axes in framed for spine in axes.spines.values() if spine.get_visible()]
-        legends = (axes.get_legend() for one in panels for axes in one.axes)
-        width, height = self.canvas.get_width_height()
-        return ChartLayout(
-            size=(width, height),
-            texts=[self._box_of(text) for text in _visible_texts(self.canvas.figure)],
-            labels=labels,
-            legends=[legend.get_window_extent().extents for legend in legends if legend],
-            bars=bars,
-            lines=lines,
-            finest_px=min(map(_finest, panels)),
-        )
-
-    def _box_of(self, text: Text) -> OrientedBox:
-        """Return the box of a text. Turned text has a single line."""
-        box = text.get_window_extent()
-        centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
-        turn = text.get_rotation()
-        if turn % 90 == 0:
-            return OrientedBox(centre, box.width, box.height)
-        measure = self.canvas.get_renderer().get_text_width_height_descent
-        width, height, _ = measure(text.get_text(), text.get_fontproperties(), False)
-        return OrientedBox(centre, width, height, turn)
+def _box_of(canvas: FigureCanvasAgg, text: Text) -> OrientedBox:
+    """Return the box of a text. Turned text has a single line."""
+    box = text.get_window_extent()
+    centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+    turn = text.get_rotation()
+    if turn % 90 == 0:
+        return OrientedBox(centre, box.width, box.height)
+    measure = canvas.get_renderer().get_text_width_height_descent
+    width, height, _ = measure(text.get_text(), text.get_fontproperties(), False)
+    return OrientedBox(centre, width, height, turn)
 
 
 def _visible_texts(artist: Artist) -> Iterator[Text]:
@@ -370,12 +359,6 @@ def _visible_texts(artist: Artist) -> Iterator[Text]:
         yield artist
     for child in artist.get_children():
         yield from _visible_texts(child)
-
-
-def _path_of(line: Line2D | Spine) -> list[tuple[float, float]]:
-    """Return a line's points in pixels."""
-    points: list[tuple[float, float]] = line.get_transform().transform(line.get_path().vertices).tolist()
-    return points
 
 
 def _finest(drawn: PanelDrawing) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -83,7 +83,7 @@ def layout_faults(layout: ChartLayout, finest_px: float) -> Counter[str]:
     The kinds are clipped text, overlapping text, a label on a bar or line, a legend on data, and an axis on which the
     smallest value difference is shorter than `finest_px`.
     """
-    counts = Counter(
+    return +Counter(
         clipped=sum(not _is_within(text.bounds, (0, 0, *layout.size)) for text in layout.texts),
         overlapping=_count_overlaps(layout.texts),
         label_on_bar=sum(_lies_on_bars(label, layout.bars) for label in layout.labels),
@@ -91,7 +91,6 @@ def layout_faults(layout: ChartLayout, finest_px: float) -> Counter[str]:
         legend_on_data=sum(_hides(legend, layout) for legend in layout.legends),
         too_fine=int(layout.finest_px < finest_px),
     )
-    return +counts
 
 
 def _direction(degrees: float) -> Point:
@@ -103,14 +102,13 @@ def _is_within(inner: Rect, outer: Rect) -> bool:
 
 
 def _count_overlaps(boxes: Sequence[OrientedBox]) -> int:
-    """Count the pairs of boxes that overlap."""
     bounds = [box.bounds for box in boxes]
-    near = ((a, b) for a, b in combinations(range(len(boxes)), 2) if _intersect(_grown(bounds[a]), bounds[b]))
+    near = ((a, b) for a, b in combinations(range(len(boxes)), 2) if _intersect(bounds[a], bounds[b], _GAP_PX))
     return sum(boxes[a].overlaps(boxes[b]) for a, b in near)
 
 
-def _intersect(a: Rect, b: Rect) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _intersect(a: Rect, b: Rect, gap: float = 0.0) -> bool:
+    return a[0] - gap < b[2] and b[0] < a[2] + gap and a[1] - gap < b[3] and b[1] < a[3] + gap
 
 
 def _lies_on_bars(label: Label, bars: Sequence[Rect]) -> bool:
@@ -135,13 +133,8 @@ def _hides(legend: Rect, layout: ChartLayout) -> bool:
     """Return whether a legend covers marks or printed numbers."""
     x1, y1, x2, y2 = legend
     box = OrientedBox(((x1 + x2) / 2, (y1 + y2) / 2), x2 - x1, y2 - y1)
-    numbers: Iterable[OrientedBox] = (label.box for label in layout.labels)
     return (
         any(_intersect(legend, bar) for bar in layout.bars)
-        or any(box.overlaps(number) for number in numbers)
+        or any(box.overlaps(label.box) for label in layout.labels)
         or any(box.is_crossed_by(a, b) for line in layout.lines for a, b in pairwise(line))
     )
-
-
-def _grown(rect: Rect) -> Rect:
-    return rect[0] - _GAP_PX, rect[1] - _GAP_PX, rect[2] + _GAP_PX, rect[3] + _GAP_PX

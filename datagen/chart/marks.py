@@ -21,12 +21,11 @@ _FAR = 0.2  # share of an axis: numbers between lines this far apart stay clear 
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A number on the chart, with the index of its bar or line."""
+    """A number on the chart."""
 
     text: Text
-    bar: int | None = None
-    line: int | None = None
-    inside: bool = False
+    mark: Rectangle | Line2D  # the number's bar or line
+    inside: bool = False  # printed on its bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +84,19 @@ def draw_bars(axes: Axes, panel: Panel, pen: Pen, marks: Marks) -> None:
             bars = axes.barh(positions, one.values, width, left=base, **fill)
         else:
             bars = axes.bar(positions, one.values, width, bottom=base, **fill)
-        first = len(marks.bars)
         marks.bars.extend(bars.patches)
         marks.handles.append(bars)
         marks.names.append(one.name)
         if panel.scales[0].printed:
-            ends = [(at, low, low + value) for at, low, value in zip(positions, base, one.values, strict=True)]
-            for bar, (value, end) in enumerate(zip(one.values, ends, strict=True), start=first):
+            for bar, across, low, value in zip(bars.patches, positions, base, one.values, strict=True):
                 text = pen.number(value, panel.scales[0].numbers)
-                marks.labels.append(_bar_label(axes, text, bar, end, fill["color"], panel, pen))
+                label = _bar_label(axes, text, (across, low, low + value), fill["color"], panel, pen)
+                marks.labels.append(Printed(label, bar, inside=stacked))
         if stacked:
             base = [low + value for low, value in zip(base, one.values, strict=True)]
 
 
-def _bar_label(
-    axes: Axes, text: str, bar: int, end: tuple[float, float, float], colour: str, panel: Panel, pen: Pen
-) -> Printed:
+def _bar_label(axes: Axes, text: str, end: tuple[float, float, float], colour: str, panel: Panel, pen: Pen) -> Text:
     """Print a bar's number, in the middle of a stacked bar or beyond the end of any other."""
     across, low, high = end
     inside = panel.kind == "stacked_bar"
@@ -117,8 +113,7 @@ def _bar_label(
         xy, offset = (along, across), (away, 0.0)
     else:
         xy, offset = (across, along), (0.0, away)
-    label = axes.annotate(text, xy, xytext=offset, textcoords="offset points", annotation_clip=False, **style)
-    return Printed(label, bar=bar, inside=inside)
+    return axes.annotate(text, xy, xytext=offset, textcoords="offset points", annotation_clip=False, **style)
 
 
 def draw_lines(axes: Axes, panel: Panel, scale: Scale, pen: Pen, marks: Marks) -> None:
@@ -155,7 +150,7 @@ def draw_lines(axes: Axes, panel: Panel, scale: Scale, pen: Pen, marks: Marks) -
                     ha="center",
                     va="bottom" if above else "top",
                 )
-                marks.labels.append(Printed(label, line=len(marks.lines) - 1))
+                marks.labels.append(Printed(label, line))
 
 
 def _sides(one: Series, series: Sequence[Series], scale: Scale) -> Iterator[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -25,9 +25,7 @@ from varyforge.sample import Image, make_key
 if TYPE_CHECKING:
     from datagen.chart.draw import ChartDrawing
 
-RULES = "2"
-"""The version of the rules. It is raised when the same settings give other charts."""
-
+RULES = "2"  # version of the rules, raised when the same settings give other charts
 _BLOCK = 1000  # charts per input; an input is a range of chart numbers instead of a file
 _FINEST_PX = 3.5  # least length on an axis of the smallest value difference, for a picture 1024 px long
 
@@ -73,16 +71,14 @@ class ChartSource(Source):
         return f"charts-{int(path.partition('-')[0]) // _BLOCK:06d}"
 
     @override
-    def units(self, path: str, file: str) -> Iterable[Unit]:
-        """Return one unit per chart. Each chart is a document of its own."""
+    def units(self, path: str, file: str) -> Iterator[Unit]:
+        """Yield one unit per chart. Each chart is a document of its own."""
         first, last = map(int, path.split("-"))
-        return [self._unit(number) for number in range(first, last + 1)]
-
-    def _unit(self, number: int) -> Unit:
-        name = f"chart-{self.seed}-{number:08d}"
-        language = random.Random(name).choice(self.languages)
-        payload = {"number": number, "language": language}
-        return Unit(id=name, document=name, content=f"{name}#{language}#{self.long_side_px}", payload=payload)
+        for number in range(first, last + 1):
+            name = f"chart-{self.seed}-{number:08d}"
+            language = random.Random(name).choice(self.languages)
+            payload = {"number": number, "language": language}
+            yield Unit(id=name, document=name, content=f"{name}#{language}#{self.long_side_px}", payload=payload)
 
     @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:

@@ -7,13 +7,11 @@ import random
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from datagen.chart.data import Chart, Panel
+from datagen.chart.data import Chart
 
 LegendPosition = Literal["right", "below", "above", "inside"]
-LabelPosition = Literal["outside", "inside", "legend"]
 
-TRIES = 5
-"""The most drawings of one chart, each with a tighter style than the one before."""
+TRIES = 5  # most drawings of one chart, each with a tighter style than the one before
 
 _PALETTES = (
     ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
@@ -76,7 +74,7 @@ class ChartStyle:
     bare: bool  # axis without numbers where values are printed
     minor: bool  # minor ticks
     label_turn: int = 0  # degrees by which numbers above bars turn
-    slices: LabelPosition  # position of a pie's names and numbers
+    slices: Literal["outside", "inside", "legend"]  # position of a pie's names and numbers
     hole: float  # of a donut, as a share of the radius
 
     def tighter(self, attempt: int) -> ChartStyle:
@@ -97,6 +95,7 @@ def choose_style(rng: random.Random, chart: Chart, long_side_px: int) -> ChartSt
     width, height = _size(rng, chart, long_side_px)
     face, axes_face, ink = rng.choice(_FACES if rng.random() < 0.6 else _FACES[:3])
     hatched = rng.random() < 0.12
+    coloured = [panel.categories if panel.kind in ("pie", "donut") else panel.series for panel in chart.panels]
     return ChartStyle(
         width_px=width,
         height_px=height,
@@ -107,7 +106,7 @@ def choose_style(rng: random.Random, chart: Chart, long_side_px: int) -> ChartSt
         title_bold=rng.random() < 0.4,
         title_left=rng.random() < 0.2,
         true_minus=rng.random() < 0.5,
-        palette=_colours(rng, axes_face, max(map(_colour_count, chart.panels))),
+        palette=_colours(rng, axes_face, max(map(len, coloured))),
         face=face,
         axes_face=axes_face,
         ink=ink,
@@ -144,11 +143,6 @@ def _size(rng: random.Random, chart: Chart, long_side_px: int) -> tuple[int, int
     else:
         aspect = rng.uniform(1.0, 1.9)
     return (long, round(long / aspect)) if aspect >= 1 else (round(long * aspect), long)
-
-
-def _colour_count(panel: Panel) -> int:
-    """Return the number of colours that a panel needs."""
-    return len(panel.categories) if panel.kind in ("pie", "donut") else len(panel.series)
 
 
 def _colours(rng: random.Random, ground: str, count: int) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ _KINDS: Mapping[Kind, int] = {  # relative frequency
 _SHARE_OF_PANELS = 0.08
 _PANEL_KINDS: tuple[Kind, ...] = ("bar", "bar", "line", "line", "grouped_bar", "pie", "donut")
 _YEARS = range(1995, 2025)
+_NAMES = {"city": "cities", "company": "companies"}  # fields of patterns, and the lists of their values
 
 
 @cache
@@ -41,7 +42,7 @@ def make_chart(rng: random.Random, language: str) -> Chart:
         return Chart(panels=(_Author(rng, language, is_panel=False).panel(kind),))
     author = _Author(rng, language, is_panel=True)
     panels = tuple(author.panel(rng.choice(_PANEL_KINDS)) for _ in range(rng.choice((2, 2, 3))))
-    return Chart(title=author.fill("panels", year=author.year()) if rng.random() < 0.6 else "", panels=panels)
+    return Chart(title=author.fill("panels", year=rng.choice(_YEARS)) if rng.random() < 0.6 else "", panels=panels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,6 @@ class _Author:
         """Fill a random pattern of that name with `fields` and the chart's city and company."""
         return str(self.rng.choice(self.words[pattern])).format(**self.names, **fields)
 
-    def year(self) -> int:
-        """Return a random year from 1995 to 2024."""
-        return self.rng.choice(_YEARS)
-
     def panel(self, kind: Kind) -> Panel:
         """Return a random panel of `kind`."""
         topic = self.rng.choice([topic for topic in _bank()["topics"] if _suits(topic, kind)])
@@ -86,8 +83,6 @@ class _Author:
             return self._composite(words, quantity, self._times(("years",)))
         over_time = kind in ("line", "stacked_bar") or self.rng.random() < 0.35
         return self._plain(kind, words, quantity, self._times(topic["over"]) if over_time else self._items(words))
-
-    # ------------------------------------------------------------------------------------------------------ panels
 
     def _plain(self, kind: Kind, words: Mapping[str, Any], quantity: Quantity, span: _Span) -> Panel:
         """Return bars or lines over one axis."""
@@ -191,47 +186,42 @@ class _Author:
             scales=(Scale(numbers=numbers, printed=True),),
         )
 
-    # ------------------------------------------------------------------------------------------------------- words
-
     def _items(self, words: Mapping[str, Any]) -> _Span:
         most = min(self.most, len(words["items"]))
         names = tuple(self.rng.sample(words["items"], self.rng.randint(3, most)))
         if any(character.isdecimal() for character in names[0]):  # ages
             names = tuple(sorted(names, key=words["items"].index))
-        return _Span(words["by"], names, False, self.fill("year", year=self.year()))
+        return _Span(words["by"], names, False, self.fill("year", year=self.rng.choice(_YEARS)))
 
     def _times(self, axes: Sequence[str]) -> _Span:
-        rng = self.rng
-        axis = rng.choice(axes)
-        names = _TIMES[axis](self)
+        axis = self.rng.choice(axes)
+        names = self._time_names(axis)
         period = ""
         if axis in ("years", "quarters"):
             period = str(self.words["period"]).format(first=names[0], last=names[-1])
         elif axis == "months":
-            period = self.fill("year", year=self.year())
+            period = self.fill("year", year=self.rng.choice(_YEARS))
         return _Span(self.words["over"][axis], names, True, period)
 
-    def _years(self) -> tuple[str, ...]:
-        count, pattern = self.rng.randint(4, self.most), self.rng.choice(self.words["year"])
-        first = self.rng.randint(_YEARS[0], _YEARS[-1] + 1 - count)
-        return tuple(pattern.format(year=first + n) for n in range(count))
-
-    def _quarters(self) -> tuple[str, ...]:
-        count, pattern = self.rng.randint(4, self.most), self.rng.choice(self.words["quarter"])
-        first = self.rng.randint(_YEARS[0] * 4, _YEARS[-1] * 4 - count)
-        return tuple(pattern.format(year=n // 4, quarter=n % 4 + 1) for n in range(first, first + count))
-
-    def _months(self) -> tuple[str, ...]:
-        count = min(self.most, self.rng.choice((12, 12, 9, 6)))
-        first = self.rng.randint(0, 12 - count)
-        return tuple(self.words["months"][first : first + count])
-
-    def _weekdays(self) -> tuple[str, ...]:
-        return tuple(self.words["weekdays"][: self.most])
-
-    def _hours(self) -> tuple[str, ...]:
-        step, first = self.rng.choice((1, 2)), self.rng.randint(5, 9)
-        count = self.rng.randint(4, min(self.most, 8))
+    def _time_names(self, axis: str) -> tuple[str, ...]:
+        """Return the categories of an axis "years", "quarters", "months", "weekdays" or "hours"."""
+        rng, most, words = self.rng, self.most, self.words
+        if axis == "years":
+            count, pattern = rng.randint(4, most), rng.choice(words["year"])
+            first = rng.randint(_YEARS[0], _YEARS[-1] + 1 - count)
+            return tuple(pattern.format(year=first + n) for n in range(count))
+        if axis == "quarters":
+            count, pattern = rng.randint(4, most), rng.choice(words["quarter"])
+            first = rng.randint(_YEARS[0] * 4, _YEARS[-1] * 4 - count)
+            return tuple(pattern.format(year=n // 4, quarter=n % 4 + 1) for n in range(first, first + count))
+        if axis == "months":
+            count = min(most, rng.choice((12, 12, 9, 6)))
+            first = rng.randint(0, 12 - count)
+            return tuple(words["months"][first : first + count])
+        if axis == "weekdays":
+            return tuple(words["weekdays"][:most])
+        step, first = rng.choice((1, 2)), rng.randint(5, 9)
+        count = rng.randint(4, min(most, 8))
         return tuple(f"{first + n * step:02d}:00" for n in range(count))
 
     def _series_names(self, kind: Kind, words: Mapping[str, Any], span: _Span) -> tuple[list[str], str]:
@@ -270,16 +260,6 @@ class _Author:
     def _with_unit(self, title: str, unit: str) -> str:
         bracketed = title.endswith((")", "）"))
         return str(self.words["with_unit"][bracketed]).format(title=title, unit=unit) if unit else title
-
-
-_NAMES = {"city": "cities", "company": "companies"}
-_TIMES = {
-    "years": _Author._years,
-    "quarters": _Author._quarters,
-    "months": _Author._months,
-    "weekdays": _Author._weekdays,
-    "hours": _Author._hours,
-}
 
 
 def _suits(topic: Mapping[str, Any], kind: Kind) -> bool:

@@ -110,27 +110,20 @@ def fit_scale(
     log: bool = False,
     room: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Scale, list[Column]]:
-    """Return an axis for raw values, and the values rounded to a precision that can be read.
+    """Return an axis for raw values, one column per series, and the values rounded to a precision that can be read.
 
-    Args:
-        rng: chooses the number format.
-        raw: one column per series.
-        quantity: the quantity of the values.
-        printed: values stand beside their marks; otherwise values are rounded to a tenth of the tick distance.
-        from_zero: the axis includes zero, which bars need.
-        log: the ticks are powers of ten.
-        room: free space below and above the values, as shares of the values' span.
+    Values that are not `printed` beside their marks are rounded to a tenth of the tick distance. Bars need `from_zero`.
+    `room` is the free space below and above the values, as shares of the values' span.
     """
     flat = [value for column in raw for value in column]
     low, high = min(flat), max(flat)
     if from_zero or high - low < 0.05 * abs(high):
         low, high = min(low, 0.0), max(high, 0.0)
     span = high - low
-    ticks = (
-        log_ticks(low / _LOG_ROOM, high * _LOG_ROOM)
-        if log
-        else linear_ticks(low - room[0] * span, high + room[1] * span)
-    )
+    if log:
+        ticks = log_ticks(low / _LOG_ROOM, high * _LOG_ROOM)
+    else:
+        ticks = linear_ticks(low - room[0] * span, high + room[1] * span)
     step = ticks[1] - ticks[0]
     if printed:
         decimals = 0 if quantity.whole else printed_decimals(rng, max(abs(low), abs(high)))

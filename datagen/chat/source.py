@@ -18,7 +18,7 @@ from varyforge.errors import WrongFormat
 from varyforge.outcome import Outcome, Rejected, Written
 from varyforge.sample import Sample, make_key
 
-_PART = re.compile(r"([A-Za-z0-9]{7})_\d+")
+_PART = re.compile(r"([A-Za-z0-9]{7})_\d+")  # ids of the parts into which ShareGPT cuts a conversation: "QWJhYvA_17"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,6 @@ class ChatSource(SourceSettings):
 
     @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Make one conversation."""
         dialogue = tidy(unit.payload["turns"])
         if isinstance(dialogue, Rejected):
             return dialogue
@@ -69,19 +68,14 @@ def _unit(file: str, record: Record) -> Unit:
         format, turns = read_turns(record.fields)
     except WrongFormat as error:
         return failed_record(name, error)
+    part = _PART.fullmatch(str(record.fields.get("id"))) if format == "sharegpt" else None
     return Unit(
         id=name,
-        document=_document(file, format, record.fields) or name,
+        document=f"{file}#{part[1]}" if part else name,
         content=digest(turns),
         payload={"form": format, "turns": turns},
         verdict=_reject_images(record.fields, turns),
     )
-
-
-def _document(file: str, format: str, record: Mapping[str, Any]) -> str:
-    """Return the document of a conversation that ShareGPT has cut into parts ("QWJhYvA_0", "QWJhYvA_17"), or ""."""
-    part = _PART.fullmatch(str(record.get("id"))) if format == "sharegpt" else None
-    return f"{file}#{part[1]}" if part else ""
 
 
 def _reject_images(record: Mapping[str, Any], turns: Sequence[RawTurn]) -> Rejected | None:

@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 
 from datagen.cli import job_command, job_parser
-from datagen.detection.annotations.formats import READERS
-from datagen.detection.source import DetectionSource
+from datagen.detection.source import READERS, DetectionSource
 from varyforge.errors import UserError
 
 parser = job_parser(

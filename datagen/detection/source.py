@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,22 +10,31 @@ from typing import Literal
 
 from typing_extensions import override
 
-from datagen.detection.annotations.formats import READERS
+from datagen.detection.annotations.coco import CocoReader
+from datagen.detection.annotations.openimages import OpenImagesReader
 from datagen.detection.annotations.raw_boxes import RawBox, to_boxes
 from datagen.detection.annotations.reader import FLAGS, AnnotatedImage, Reader
+from datagen.detection.annotations.voc import VocReader
+from datagen.detection.annotations.yolo import YoloReader
 from datagen.image_source import BoxedImageSource, exchange
 from datagen.inputs.image_ids import document_of_image
 from datagen.inputs.listing import name_of
 from datagen.source import Unit
 from varyforge.boxes import Convention, LabelledBox, clean_label, format_boxes
+from varyforge.conversations import digest
 from varyforge.errors import UserError
 from varyforge.images import Picture
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose, join_names
 from varyforge.sample import Image, Sample, Task, make_key
 
+READERS: Mapping[str, type[Reader]] = {
+    "coco": CocoReader,
+    "openimages": OpenImagesReader,
+    "voc": VocReader,
+    "yolo": YoloReader,
+}
 _PIXELS = ("", "xywh_px", "xyxy_px", "xyxy_voc")
-_LEFT_OUT = ("crowd", "group", "difficult")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +56,8 @@ class DetectionSource(BoxedImageSource):
     samples that ask for random classes (REC), with at most `max_boxes` boxes each (Vary-toy, arXiv 2401.12503,
     section 3.2).
 
-    Answers list classes in alphabetical order (REC: in the order of the question) and the boxes of a class from top to
-    bottom, then left to right. Boxes are clipped to the image. Dropped boxes are counted. Coordinates have seven
-    significant digits.
+    Boxes are in the order of `to_boxes` (REC: classes in the order of the question), clipped to the image, and have
+    seven significant digits. Dropped boxes are counted.
     """
 
     format: str  # one of `READERS`
@@ -61,7 +67,9 @@ class DetectionSource(BoxedImageSource):
     image_set: str = ""  # VOC: only images listed in ImageSets/Main/NAME.txt
     convention: Literal[Convention, ""] = ""  # of pixel boxes that deviate from their format
     strip_folders: int = 0  # leading folders of image names to remove
-    leave_out: list[str] = field(default_factory=lambda: [*_LEFT_OUT])  # drop boxes with these `FLAGS`
+    leave_out: list[str] = field(
+        default_factory=lambda: ["crowd", "group", "difficult"]
+    )  # drop boxes with these `FLAGS`
     map_classes: dict[str, str | None] = field(default_factory=dict)  # new names of classes; None drops a class
     max_boxes: int = 30
     seed: int = 0  # of the choice of classes
@@ -132,7 +140,7 @@ class DetectionSource(BoxedImageSource):
         return Unit(
             id=image if path == self.annotations else f"{self.document(path)}#{image}",  # several files may list it
             document=document_of_image(record.name),
-            content=f"{image}#{_digest(record.size, boxes)}",
+            content=f"{image}#{digest(record.size, boxes)[:24]}",
             files=() if record.failed else (self.location_of("/".join(record.name.split("/")[self.strip_folders :])),),
             payload={
                 "image_id": record.id,
@@ -165,7 +173,8 @@ class DetectionSource(BoxedImageSource):
         notes.update(picture.changes)
         notes.update(about["left_out"])
         if not boxes:
-            return Rejected(gate="boxes", value=0, threshold=1, detail=_as_text(notes))
+            detail = ", ".join(f"{count} {note}" for note, count in sorted(notes.items()) if count)
+            return Rejected(gate="boxes", value=0, threshold=1, detail=detail)
         everything = len(boxes) <= self.max_boxes
         groups = [boxes]
         if not everything:
@@ -222,12 +231,3 @@ def _class_groups(boxes: Sequence[LabelledBox], most: int, seed: str) -> tuple[l
         room -= counts[label]
     groups = [[item for label in group for item in boxes if item.label == label] for group in questions]
     return groups, len(boxes) - sum(map(len, groups))
-
-
-def _as_text(notes: Mapping[str, int]) -> str:
-    """Return the notes of a rejected unit as one line of text."""
-    return ", ".join(f"{count} {note}" for note, count in sorted(notes.items()) if count)
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,4 +1,7 @@
-"""The images of benchmarks: RefCOCO/+/g, DocVQA and ChartQA as published, and own folders."""
+"""The images of benchmarks: RefCOCO/+/g, DocVQA and ChartQA as published, and own folders.
+
+docs/sources/guard.md has the files of each benchmark and their origin.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,7 @@ class BenchmarkImage:
 def refcoco_images(folder: Path, coco_images: Path | None) -> Iterator[BenchmarkImage]:
     """Yield the images with referring expressions in val, testA, testB or test.
 
-    Files are those of https://github.com/lichengunc/refer: refcoco/refs(unc).p, refcoco+/refs(unc).p,
-    refcocog/refs(umd).p, refcocog/refs(google).p, or the same lists as .json. The images are those of COCO train2014.
+    The images are those of COCO train2014.
 
     Raises:
         UserError: no such file exists, or a file has another format.
@@ -60,9 +62,6 @@ def refcoco_images(folder: Path, coco_images: Path | None) -> Iterator[Benchmark
 def docvqa_images(folder: Path) -> Iterator[BenchmarkImage]:
     """Yield the pages of val and test, including pages without an image file.
 
-    Files are those of https://www.docvqa.org, task 1: val/val_v1.0.json with val/documents/, or
-    spdocvqa_qas/val_v1.0_withQT.json with spdocvqa_images/.
-
     Raises:
         UserError: a split's file is missing or has another format.
     """
@@ -83,9 +82,6 @@ def docvqa_images(folder: Path) -> Iterator[BenchmarkImage]:
 
 def chartqa_images(folder: Path) -> Iterator[BenchmarkImage]:
     """Yield the charts of val and test, including charts without questions or without an image file.
-
-    Files are those of https://github.com/vis-nlp/ChartQA: val/png/*.png, val/val_human.json, val/val_augmented.json and
-    the same for test, in the folder or in its subfolder "ChartQA Dataset".
 
     Raises:
         UserError: a split is missing, or a file has another format.

@@ -97,18 +97,16 @@ class Guard:
         return hashlib.sha256(self._data).hexdigest()
 
     def find(self, ids: Iterable[str], picture: PIL.Image.Image) -> Match | None:
-        """Return the benchmark image that equals a picture, or None.
+        """Return the benchmark image that equals a decoded, upright picture, or None.
 
-        Args:
-            ids: possible ids of the picture (`datagen.inputs.image_ids.image_id_of`).
-            picture: the decoded, upright picture. Its fingerprint is compared if no id is in the guard.
+        The fingerprint of the picture is compared if the guard has none of its possible ids (`image_id_of`).
         """
         for one in ids:
             if one in self._rows:
                 return self._match(self._rows[one], "id", 1.0)
-        return self._find_fingerprint(fingerprint_of(picture)) if len(self._vectors) else None
-
-    def _find_fingerprint(self, query: Fingerprint) -> Match | None:
+        if not len(self._vectors):
+            return None
+        query = fingerprint_of(picture)
         vectors, boxes = query_vectors(query)
         products = (self._vectors @ vectors.T).ravel()
         near = np.flatnonzero(products >= NEAR)
@@ -142,13 +140,7 @@ def _read_once(path: str, _state: str) -> Guard:
 
 
 def guarded(path: str, ids: Iterable[str], picture: PIL.Image.Image) -> Rejected | None:
-    """Reject a picture that equals a benchmark image. Return None for other pictures and without a guard.
-
-    Args:
-        path: the guard file; "": no guard.
-        ids: as for `Guard.find`.
-        picture: as for `Guard.find`.
-    """
+    """Reject a picture that `Guard.find` finds. Return None for other pictures, and without a guard (path "")."""
     match = guard_at(path).find(ids, picture) if path else None
     if match is None:
         return None
@@ -181,19 +173,37 @@ def build_guard(images: Iterable[BenchmarkImage], out: str | Path) -> GuardRepor
             fingerprints.append(one)
             progress.advance(1)
     write_guard(merged, fingerprints, out)
-    return _report(listed, merged, fingerprints)
+    pairs = list(zip(merged, fingerprints, strict=True))
+    known = {image.key: isinstance(one, Fingerprint) for image, one in pairs}
+    without = [(image, one) for image, one in pairs if isinstance(one, str) and image.path]
+    return GuardReport(
+        images=Counter(image.benchmark for image in listed),
+        by_id=Counter(image.benchmark for image in listed if image.id),
+        by_appearance=Counter(image.benchmark for image in listed if known[image.key]),
+        without_fingerprint=[f"{image.benchmark}: {image.name}: {problem}" for image, problem in without],
+        unguarded=sum(not image.id for image, _ in without),
+    )
 
 
 def write_guard(images: Sequence[BenchmarkImage], fingerprints: Sequence[Fingerprint | str], out: str | Path) -> None:
-    """Write a guard, one Arrow file that is memory-mapped.
-
-    Args:
-        images: benchmark images.
-        fingerprints: the fingerprint of each image, or the reason why it has none.
-        out: the file.
-    """
-    batch = _batch(images, fingerprints)
-    with atomic_file(Path(out)) as file, pa.ipc.new_file(file, batch.schema) as writer:
+    """Write a guard, one Arrow file that is memory-mapped, from images and their fingerprints or why these lack."""
+    nothing = np.zeros((0, 4), dtype=np.float32)
+    boxes = [one.boxes if isinstance(one, Fingerprint) else nothing for one in fingerprints]
+    vectors = [guarded_vectors(one) for one in fingerprints if isinstance(one, Fingerprint)]
+    thumbnails = [one.thumbnail.tobytes() if isinstance(one, Fingerprint) else b"" for one in fingerprints]
+    ends = np.cumsum([0, *map(len, boxes)], dtype=np.int32)
+    columns = {
+        "benchmark": pa.array([image.benchmark for image in images], pa.string()),
+        "name": pa.array([image.name for image in images], pa.string()),
+        "id": pa.array([image.id for image in images], pa.string()),
+        "problem": pa.array([one if isinstance(one, str) else "" for one in fingerprints], pa.string()),
+        "boxes": _lists(ends, np.concatenate([nothing, *boxes])),
+        "vectors": _lists(ends, np.concatenate([np.zeros((0, DIMENSIONS), dtype=np.float32), *vectors])),
+        "thumbnail": pa.array(thumbnails, pa.large_binary()),
+    }
+    schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata={b"guard": _VERSION})
+    batch = pa.record_batch(list(columns.values()), schema=schema)
+    with atomic_file(Path(out)) as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_batch(batch)
 
 
@@ -221,41 +231,7 @@ def _fingerprint(path: Path | None) -> Fingerprint | str:
     return fingerprint if len(fingerprint.boxes) else "nearly of one colour: nothing tells it from others"
 
 
-def _batch(images: Sequence[BenchmarkImage], fingerprints: Sequence[Fingerprint | str]) -> pa.RecordBatch:
-    nothing = np.zeros((0, 4), dtype=np.float32)
-    boxes = [one.boxes if isinstance(one, Fingerprint) else nothing for one in fingerprints]
-    vectors = [guarded_vectors(one) for one in fingerprints if isinstance(one, Fingerprint)]
-    thumbnails = [one.thumbnail.tobytes() if isinstance(one, Fingerprint) else b"" for one in fingerprints]
-    ends = np.cumsum([0, *map(len, boxes)], dtype=np.int32)
-    columns = {
-        "benchmark": pa.array([image.benchmark for image in images], pa.string()),
-        "name": pa.array([image.name for image in images], pa.string()),
-        "id": pa.array([image.id for image in images], pa.string()),
-        "problem": pa.array([one if isinstance(one, str) else "" for one in fingerprints], pa.string()),
-        "boxes": _lists(ends, np.concatenate([nothing, *boxes])),
-        "vectors": _lists(ends, np.concatenate([np.zeros((0, DIMENSIONS), dtype=np.float32), *vectors])),
-        "thumbnail": pa.array(thumbnails, pa.large_binary()),
-    }
-    schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata={b"guard": _VERSION})
-    return pa.record_batch(list(columns.values()), schema=schema)
-
-
 def _lists(ends: np.ndarray, rows: np.ndarray) -> pa.Array:
     """Return an array with one list of rows per image."""
     values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
     return pa.ListArray.from_arrays(pa.array(ends), values)
-
-
-def _report(
-    listed: Sequence[BenchmarkImage], merged: Sequence[BenchmarkImage], fingerprints: Sequence[Fingerprint | str]
-) -> GuardReport:
-    pairs = list(zip(merged, fingerprints, strict=True))
-    known = {image.key: isinstance(one, Fingerprint) for image, one in pairs}
-    without = [(image, one) for image, one in pairs if isinstance(one, str) and image.path]
-    return GuardReport(
-        images=Counter(image.benchmark for image in listed),
-        by_id=Counter(image.benchmark for image in listed if image.id),
-        by_appearance=Counter(image.benchmark for image in listed if known[image.key]),
-        without_fingerprint=[f"{image.benchmark}: {image.name}: {problem}" for image, problem in without],
-        unguarded=sum(not image.id for image, _ in without),
-    )

@@ -82,16 +82,10 @@ def query_vectors(query: Fingerprint) -> tuple[Floats, Floats]:
 
 
 def similarities(query: Bytes, query_boxes: Floats, guarded: Bytes, guarded_boxes: Floats) -> Floats:
-    """Return the similarity of a query with each of K ≥ 1 guarded pictures after alignment.
+    """Return (K,) similarities of a (64, 64) thumbnail with K ≥ 1 guarded ones, (K, 64, 64), after alignment.
 
-    Args:
-        query: (64, 64), thumbnail.
-        query_boxes: (K, 4), the box of the query that is near to each guarded box.
-        guarded: (K, 64, 64), thumbnails.
-        guarded_boxes: (K, 4).
-
-    Returns:
-        (K,): 1 for the same picture, 0 or less for another. It is the mean agreement of the three worst tiles.
+    `query_boxes` are (K, 4), the box of the query that is near to each of the (K, 4) guarded boxes. A similarity is 1
+    for the same picture and 0 or less for another. It is the mean agreement of the three worst tiles.
     """
     scores = np.zeros(len(guarded), dtype=np.float32)
     smooth = _SMOOTH @ np.concatenate([query[None], guarded]).astype(np.float32) @ _SMOOTH.T
@@ -133,15 +127,9 @@ def _vectors(thumbnail: Bytes, boxes: Floats) -> Floats:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
 
 
-def _frequencies() -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Return (8, 8) a mask of the frequencies in a vector, and (51,) their weights."""
-    steps = np.arange(_FREQUENCIES)
-    radius = np.hypot(steps[:, None], steps)
-    mask = (radius > 0) & (radius < _FREQUENCIES - 0.5)
-    return mask, radius[mask].astype(np.float32)
-
-
-_MASK, _WEIGHTS = _frequencies()
+_RADIUS = np.hypot(np.arange(_FREQUENCIES)[:, None], np.arange(_FREQUENCIES))
+_MASK = (_RADIUS > 0) & (_RADIUS < _FREQUENCIES - 0.5)  # (8, 8), the frequencies in a vector
+_WEIGHTS = _RADIUS[_MASK].astype(np.float32)  # (51,)
 DIMENSIONS = len(_WEIGHTS)
 
 

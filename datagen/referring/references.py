@@ -9,14 +9,14 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from varyforge.boxes import Convention, Numbers
+from varyforge.errors import WrongFormat
 from varyforge.outcome import Failed
 from varyforge.sample import Scalar
 
-MAX_LINE_BYTES = 1 << 20
-"""The most bytes of a record in JSON Lines."""
+MAX_LINE_BYTES = 1 << 20  # most bytes of a record in JSON Lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,9 @@ class Reference:
 def read_refcoco(refs: object, instances: bytes) -> list[tuple[int, Reference | Failed]]:
     """Return the references of RefCOCO, RefCOCO+ or RefCOCOg (github.com/lichengunc/refer), numbered as in the file.
 
+    `refs` is the content of `refs(….p)`, and `instances` that of `instances.json`, which has name and size of an image.
     References are sorted by image, so that those of one document stand together. A phrase is the data set's `sent`, in
-    lower case and without punctuation. Name and size of an image are from `instances`.
-
-    Args:
-        refs: content of `refs(….p)`.
-        instances: `instances.json` in COCO format.
+    lower case and without punctuation.
 
     Raises:
         ValueError: `refs` or `instances` has another format.
@@ -65,26 +62,19 @@ def read_lines(file: BinaryIO, convention: Convention) -> Iterator[tuple[int, Re
             yield number, _checked(_line_reference, line, convention)
 
 
-class _Wrong(Exception):
-    """An unusable record. `failure` has the reason."""
-
-    def __init__(self, detail: str, reason: str = "wrong_form") -> None:
-        super().__init__(detail)
-        self.failure = Failed(reason=reason, detail=detail)
-
-
-def _checked(read: Callable[..., Reference], *arguments: object) -> Reference | Failed:
+def _checked(read: Callable[..., Reference | Failed], *arguments: object) -> Reference | Failed:
     try:
         return read(*arguments)
-    except _Wrong as error:
-        return error.failure
+    except WrongFormat as error:
+        return Failed(reason="wrong_form", detail=str(error))
 
 
-@dataclass(frozen=True, slots=True)
-class _Instances:
-    images: dict[int, dict[str, Any]]  # by id
-    annotations: dict[int, dict[str, Any]]  # by id
-    licences: dict[int, str]  # by id
+class _Instances(NamedTuple):
+    """The tables of instances.json by id."""
+
+    images: dict[int, dict[str, Any]]
+    annotations: dict[int, dict[str, Any]]
+    licences: dict[int, dict[str, Any]]
 
 
 def _read_instances(data: bytes) -> _Instances:
@@ -94,26 +84,25 @@ def _read_instances(data: bytes) -> _Instances:
         for key, needed in (("images", True), ("annotations", True), ("licenses", False)):
             rows = root.get(key, None if needed else []) if isinstance(root, dict) else None
             if not isinstance(rows, list):
-                raise _Wrong(f"key {key!r} is not there or not a list; COCO form has images and annotations")
+                raise WrongFormat(f"key {key!r} is not there or not a list; COCO form has images and annotations")
             tables.append({row["id"]: row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), int)})
-    except _Wrong as error:
+    except WrongFormat as error:
         raise ValueError(f"instances.json: {error}") from error
-    images, annotations, licences = tables
-    known = {number: str(licence.get("url") or licence.get("name") or "") for number, licence in licences.items()}
-    return _Instances(images=images, annotations=annotations, licences=known)
+    return _Instances(*tables)
 
 
-def _refcoco_reference(ref: object, coco: _Instances) -> Reference:
+def _refcoco_reference(ref: object, coco: _Instances) -> Reference | Failed:
     record = _object(ref)
     ids = {name: _value(record, name, int) for name in ("ref_id", "ann_id", "image_id")}
     annotation, image = coco.annotations.get(ids["ann_id"]), coco.images.get(ids["image_id"])
     if image is None:
-        raise _Wrong(f"image {ids['image_id']} is not in instances.json", reason="unlisted_image")
+        return Failed(reason="unlisted_image", detail=f"image {ids['image_id']} is not in instances.json")
     if annotation is None:
-        raise _Wrong(f"annotation {ids['ann_id']} is not in instances.json", reason="unlisted_annotation")
+        return Failed(reason="unlisted_annotation", detail=f"annotation {ids['ann_id']} is not in instances.json")
     if annotation.get("image_id") != ids["image_id"]:
-        raise _Wrong(f"annotation {ids['ann_id']} is not one of image {ids['image_id']}")
-    licence = coco.licences.get(image["license"], "") if isinstance(image.get("license"), int) else ""
+        raise WrongFormat(f"annotation {ids['ann_id']} is not one of image {ids['image_id']}")
+    licence = coco.licences.get(image["license"], {}) if isinstance(image.get("license"), int) else {}
+    link = str(licence.get("url") or licence.get("name") or "")
     return Reference(
         image=_value(image, "file_name", str),
         phrases=tuple(_value(_object(one), "sent", str) for one in _value(record, "sentences", list)),
@@ -121,13 +110,12 @@ def _refcoco_reference(ref: object, coco: _Instances) -> Reference:
         convention="xywh_px",
         size=_size(image),
         split=_value(record, "split", str),
-        origin=ids | ({"licence": licence} if licence else {}),
+        origin=ids | ({"licence": link} if link else {}),
     )
 
 
 def _line_reference(line: bytes, convention: Convention) -> Reference:
     record = _object(_json(line))
-    sized = "width" in record or "height" in record
     origin: dict[str, Scalar] = {}
     for key, name, kinds in (("id", "id", int | str), ("licence", "licence", str), ("license", "licence", str)):
         if record.get(key) is not None:
@@ -137,7 +125,7 @@ def _line_reference(line: bytes, convention: Convention) -> Reference:
         phrases=(_value(record, "phrase", str),),
         box=_box(record),
         convention=convention,
-        size=_size(record) if sized else None,
+        size=_size(record) if "width" in record or "height" in record else None,
         split=_value(record, "split", str) if record.get("split") is not None else "",
         origin=origin,
     )
@@ -160,12 +148,12 @@ def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:  # ValueError includes invalid UTF-8
-        raise _Wrong(f"not JSON: {error}"[:200]) from error
+        raise WrongFormat(f"not JSON: {error}"[:200]) from error
 
 
 def _object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Wrong(f"expected an object, found {type(value).__name__}")
+        raise WrongFormat(f"expected an object, found {type(value).__name__}")
     return value
 
 
@@ -175,7 +163,7 @@ def _value(record: Mapping[str, Any], key: str, kind: Any) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         expected = getattr(kind, "__name__", str(kind))
         fault = f"is a {type(value).__name__}" if key in record else "is missing"
-        raise _Wrong(f"key {key!r} {fault}, expected {expected}")
+        raise WrongFormat(f"key {key!r} {fault}, expected {expected}")
     return value
 
 
@@ -186,12 +174,12 @@ def _box(record: Mapping[str, Any]) -> Numbers:
     except OverflowError:
         sides = []
     if not len(sides) == len(numbers) == 4 or not all(map(math.isfinite, sides)):
-        raise _Wrong("key 'bbox' is not four numbers")
+        raise WrongFormat("key 'bbox' is not four numbers")
     return sides[0], sides[1], sides[2], sides[3]
 
 
 def _size(record: Mapping[str, Any]) -> tuple[int, int]:
     size = _value(record, "width", int), _value(record, "height", int)
     if min(size) < 1:
-        raise _Wrong(f"an image of {size[0]}x{size[1]} px")
+        raise WrongFormat(f"an image of {size[0]}x{size[1]} px")
     return size

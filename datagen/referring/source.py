@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +17,7 @@ from datagen.inputs.plain_pickle import load_plain_pickle
 from datagen.referring.references import Reference, read_lines, read_refcoco
 from datagen.source import Unit
 from varyforge.boxes import Box, Convention, clipped_box, format_box
+from varyforge.conversations import digest
 from varyforge.errors import UserError
 from varyforge.images import Picture
 from varyforge.language import language_of
@@ -27,9 +26,7 @@ from varyforge.prompts import choose
 from varyforge.sample import Image, Sample, make_key
 from varyforge.storage import folder_at
 
-MAX_PHRASE_CHARS = 500
-"""The most characters of a phrase. A longer text hardly names one object."""
-
+MAX_PHRASE_CHARS = 500  # a longer text hardly names one object
 _INSTANCES = "instances.json"
 _STOPS = ".。!！?？,，、;；:："  # prompts end with their own
 
@@ -118,14 +115,14 @@ class ReferringSource(BoxedImageSource):
         if reference.split and reference.split not in self.splits:
             verdict = Rejected(gate="split", value=0, threshold=1, detail=f"split {reference.split!r}")
         elif not phrases:
-            verdict = Rejected(gate="phrases", value=0, threshold=1, detail=_listed(notes))
+            detail = ", ".join(f"{name}: {count}" for name, count in notes.items())
+            verdict = Rejected(gate="phrases", value=0, threshold=1, detail=detail)
         document = document_of_image(reference.image)
-        content = [document, reference.box, reference.convention, reference.size, sorted(phrases)]
-        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        content = digest(document, reference.box, reference.convention, reference.size, sorted(phrases))
         return Unit(
             id=name,
             document=document,
-            content=f"{verdict.gate} {name}" if verdict else digest,  # a rejected unit makes no other unit a duplicate
+            content=f"{verdict.gate} {name}" if verdict else content,  # a rejected unit makes no other unit a duplicate
             files=(self.location_of(reference.image),),
             payload=asdict(reference) | {"phrases": phrases, "notes": notes},
             verdict=verdict,
@@ -200,7 +197,3 @@ def _distinct(phrases: Iterable[str]) -> tuple[list[str], dict[str, int]]:
 def clean_phrase(text: str) -> str:
     """Return a phrase that fits into a sentence, on one line and without punctuation at its end."""
     return " ".join(text.split()).rstrip(_STOPS + " ")
-
-
-def _listed(notes: dict[str, int]) -> str:
-    return ", ".join(f"{name}: {count}" for name, count in notes.items())

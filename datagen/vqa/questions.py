@@ -22,7 +22,7 @@ class QuestionFile:
     subset: str = ""
 
 
-QUESTION_FILES: Mapping[str, Sequence[QuestionFile]] = {
+QUESTION_FILES: Mapping[str, Sequence[QuestionFile]] = {  # by data set; all that exist are read
     "docvqa": (
         QuestionFile("spdocvqa_qas/{split}_v1.0_withQT.json", "spdocvqa_images", key="data"),
         QuestionFile("spdocvqa_qas/{split}_v1.0.json", "spdocvqa_images", key="data"),  # test split, without answers
@@ -34,7 +34,6 @@ QUESTION_FILES: Mapping[str, Sequence[QuestionFile]] = {
         for subset in ("human", "augmented")
     ),
 }
-"""Files by data set. All that exist are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,12 @@ class Fields:
     document: str = ""  # document of which the image is a page
 
 
-FIELDS = {
+FIELDS = {  # keys by data set; own records have `answer` or `answers`
     "docvqa": Fields("image", "question", "answers", "questionId", "ucsf_document_id"),
     "chartqa": Fields("imgname", "query", "label"),
     "answer": Fields("image", "question", "answer", "id"),
     "answers": Fields("image", "question", "answers", "id"),
 }
-"""Keys by data set. Own records have `answer` or `answers`."""
 
 
 def question_of(record: Mapping[str, Any], fields: Fields) -> dict[str, Any]:

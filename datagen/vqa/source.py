@@ -125,7 +125,6 @@ class VqaSource(ImageSource):
 
     @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
-        """Make the samples of one image with its questions, or of one conversation."""
         return self._questions(unit, files) if "questions" in unit.payload else self._conversation(unit, files)
 
     def _conversation(self, unit: Unit, files: Sequence[str]) -> Outcome:

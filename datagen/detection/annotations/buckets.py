@@ -6,6 +6,7 @@ import pickle
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import chain
 from typing import IO, Generic, TypeVar
 
@@ -15,7 +16,7 @@ _BUCKETS = 64
 _ROWS_PER_WRITE = 1000
 
 
-class Buckets(Generic[Row]):
+class Buckets(ExitStack, Generic[Row]):
     """Rows by key (text or whole number), with all rows of a key in one bucket. A context manager.
 
     30 million boxes take 64 temporary files of half a million rows. A few thousand rows stay in memory. The rows can be
@@ -23,15 +24,9 @@ class Buckets(Generic[Row]):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._files: dict[int, IO[bytes]] = {}
         self._waiting: list[list[tuple[str | int, Row]]] = [[] for _ in range(_BUCKETS)]
-
-    def __enter__(self) -> Buckets[Row]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
 
     def add(self, key: str | int, row: Row) -> None:
         """Add a row to the bucket of its key."""
@@ -39,7 +34,7 @@ class Buckets(Generic[Row]):
         self._waiting[number].append((key, row))
         if len(self._waiting[number]) == _ROWS_PER_WRITE:
             if number not in self._files:
-                self._files[number] = tempfile.TemporaryFile(prefix="varyforge-")
+                self._files[number] = self.enter_context(tempfile.TemporaryFile(prefix="varyforge-"))
             pickle.dump(self._waiting[number], self._files[number], protocol=5)
             self._waiting[number].clear()
 

@@ -5,19 +5,18 @@ Format: https://cocodataset.org/#format-data. Objects365 (https://www.objects365
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from typing_extensions import override
 
 from datagen.detection.annotations.buckets import Buckets
-from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
+from datagen.detection.annotations.raw_boxes import RawBox, numbers_of, split_notes
 from datagen.detection.annotations.reader import SIGN_OF_LIFE, AnnotatedImage, Reader
 from datagen.inputs.json_records import arrays
 from datagen.inputs.listing import list_files
-from varyforge.boxes import Convention, Numbers, clean_label
+from varyforge.boxes import Numbers, clean_label
 from varyforge.errors import WrongFormat
 from varyforge.outcome import Failed
 
@@ -35,8 +34,7 @@ class _Entry(NamedTuple):
     wrong: str  # the entry's fault; "": none
 
 
-_Box = tuple[str | int, Numbers | None, str]
-"""An item of `annotations`: category, numbers (None: malformed), the note of a dropped box or ""."""
+_Box = tuple[str | int, Numbers | None, str]  # category, numbers (None: malformed), note of a dropped box or ""
 
 
 class _Tables(NamedTuple):
@@ -47,7 +45,7 @@ class _Tables(NamedTuple):
 class CocoReader(Reader):
     """A reader that holds a 64th of the annotations in memory and the rest on disk (half the size of the JSON)."""
 
-    convention: ClassVar[Convention] = "xywh_px"
+    convention = "xywh_px"
 
     @override
     def inputs(self) -> Iterator[str]:
@@ -97,7 +95,7 @@ def _records(
         if entry.wrong:
             yield _failed(entry.name, str(number).removeprefix(_NO_ID), entry.wrong)
         else:
-            usable, left_out = _usable_boxes(drawn, tables.names)
+            usable, left_out = split_notes(_named_box(one, tables.names) for one in drawn)
             licence = tables.licences.get(entry.licence, "")
             yield AnnotatedImage(
                 name=entry.name, id=number, size=entry.size, boxes=usable, left_out=left_out, licence=licence
@@ -114,20 +112,13 @@ def _failed(name: str, number: str | int, detail: str) -> AnnotatedImage:
     return AnnotatedImage(name=name, id=number, failed=Failed(reason="wrong_form", detail=detail))
 
 
-def _usable_boxes(drawn: list[_Box], names: Mapping[str | int, str]) -> tuple[list[RawBox], Counter[str]]:
-    """Return an image's usable boxes, and counts of dropped boxes by reason."""
-    usable: list[RawBox] = []
-    left_out: Counter[str] = Counter()
-    for category, numbers, note in drawn:
-        if note:
-            left_out[note] += 1
-        elif numbers is None:
-            left_out["malformed_annotations"] += 1
-        elif not (name := names.get(category)):
-            left_out["boxes_of_unknown_classes"] += 1
-        else:
-            usable.append(RawBox(name, numbers))
-    return usable, left_out
+def _named_box(drawn: _Box, names: Mapping[str | int, str]) -> RawBox | str:
+    """Return a box with its class, or the note of a dropped box."""
+    category, numbers, note = drawn
+    if note or numbers is None:
+        return note or "malformed_annotations"
+    name = names.get(category)
+    return RawBox(name, numbers) if name else "boxes_of_unknown_classes"
 
 
 def _box(item: Any, notes: Mapping[str, str]) -> tuple[str | int, _Box]:

@@ -6,18 +6,17 @@ Format: https://storage.googleapis.com/openimages/web/download_v7.html (Bounding
 from __future__ import annotations
 
 import csv
-from collections import Counter
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO
 
 from typing_extensions import override
 
 from datagen.detection.annotations.buckets import Buckets
-from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
+from datagen.detection.annotations.raw_boxes import RawBox, numbers_of, split_notes
 from datagen.detection.annotations.reader import SIGN_OF_LIFE, AnnotatedImage, Reader, open_binary
 from datagen.inputs.listing import list_files
-from varyforge.boxes import Convention
 from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed
 
@@ -34,7 +33,7 @@ _FLAGS = {
 class OpenImagesReader(Reader):
     """A reader for which an image is ID.jpg, or train_I/ID.jpg as the published tars unpack."""
 
-    convention: ClassVar[Convention] = "xyxy"
+    convention = "xyxy"
 
     @override
     def inputs(self) -> Iterator[str]:
@@ -48,7 +47,7 @@ class OpenImagesReader(Reader):
 
     @override
     def records(self, path: str, file: str) -> Iterator[AnnotatedImage | None]:
-        with Buckets[tuple[RawBox | None, str]]() as boxes, Buckets[str]() as licences:
+        with Buckets[RawBox | str]() as boxes, Buckets[str]() as licences:
             try:
                 yield from self._spool(Path(file), boxes, licences)
             except (ValueError, csv.Error) as error:
@@ -60,8 +59,8 @@ class OpenImagesReader(Reader):
                 for image, rows in drawn.items():
                     yield _record(str(image), rows, licence_of.get(image, [""])[0], parts)
 
-    def _spool(self, file: Path, boxes: Buckets[tuple[RawBox | None, str]], licences: Buckets[str]) -> Iterator[None]:
-        """Fill the buckets with each image's licence and boxes (None and a note for a dropped box)."""
+    def _spool(self, file: Path, boxes: Buckets[RawBox | str], licences: Buckets[str]) -> Iterator[None]:
+        """Fill the buckets with each image's licence and boxes (a note for a dropped box)."""
         names, marks = _class_names(self.class_names), self.dropping_marks(_FLAGS)
         notes = list(marks.values())
         with file.open("rb") as binary:
@@ -71,11 +70,11 @@ class OpenImagesReader(Reader):
                     yield None
                 numbers, name = numbers_of((x1, y1, x2, y2)), names.get(label)
                 if "1" in marked:
-                    boxes.add(image, (None, notes[marked.index("1")]))
+                    boxes.add(image, notes[marked.index("1")])
                 elif numbers is None or not name:
-                    boxes.add(image, (None, "boxes_of_unknown_classes" if numbers else "malformed_annotations"))
+                    boxes.add(image, "boxes_of_unknown_classes" if numbers else "malformed_annotations")
                 else:
-                    boxes.add(image, (RawBox(name, numbers), ""))
+                    boxes.add(image, RawBox(name, numbers))
         if self.image_ids:
             with open_binary(self.image_ids) as binary:
                 for number, (image, licence) in enumerate(_columns(binary, self.image_ids, ("ImageID", "License"))):
@@ -84,19 +83,13 @@ class OpenImagesReader(Reader):
                     licences.add(image, licence)
 
 
-def _record(
-    image: str, rows: Sequence[tuple[RawBox | None, str]], licence: str, parts: Mapping[str, str]
-) -> AnnotatedImage:
+def _record(image: str, rows: Sequence[RawBox | str], licence: str, parts: Mapping[str, str]) -> AnnotatedImage:
     if not image:
         failed = Failed(reason="wrong_form", detail=f"{len(rows)} rows without an ImageID")
         return AnnotatedImage(name="rows without an ImageID", failed=failed)
-    part = parts.get(image[0])
-    return AnnotatedImage(
-        name=f"{part}/{image}.jpg" if part else f"{image}.jpg",
-        boxes=[box for box, _ in rows if box is not None],
-        left_out=Counter(note for _, note in rows if note),
-        licence=licence,
-    )
+    name = f"{parts[image[0]]}/{image}.jpg" if image[0] in parts else f"{image}.jpg"
+    boxes, left_out = split_notes(rows)
+    return AnnotatedImage(name=name, boxes=boxes, left_out=left_out, licence=licence)
 
 
 def _columns(binary: BinaryIO, name: str, needed: Sequence[str], optional: Sequence[str] = ()) -> Iterator[list[str]]:
@@ -105,7 +98,7 @@ def _columns(binary: BinaryIO, name: str, needed: Sequence[str], optional: Seque
     Raises:
         ValueError: a needed column is missing.
     """
-    reader = csv.reader(_lines(binary))
+    reader = _rows(binary)
     header = next(reader, [])
     if absent := [column for column in needed if column not in header]:
         raise ValueError(f"{Path(name).name}: no column {absent[0]!r}; found {','.join(header)[:100]!r}")
@@ -119,10 +112,8 @@ def _columns(binary: BinaryIO, name: str, needed: Sequence[str], optional: Seque
 def _class_names(location: str) -> dict[str, str]:
     """Return class names by label id. Files before V7 have no header."""
     with open_binary(location) as binary:
-        return {cells[0]: cells[1] for cells in csv.reader(_lines(binary)) if len(cells) >= 2}
+        return {cells[0]: cells[1] for cells in _rows(binary) if len(cells) >= 2}
 
 
-def _lines(binary: BinaryIO) -> Iterator[str]:
-    for number, line in enumerate(binary):
-        text = line.decode("utf-8", errors="replace")
-        yield text.removeprefix("\ufeff") if number == 0 else text
+def _rows(binary: BinaryIO) -> Iterator[list[str]]:
+    return csv.reader(io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="\n"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from varyforge.boxes import Convention, LabelledBox, Numbers, clean_label, clipped_box, corners_of
@@ -26,6 +26,12 @@ def numbers_of(values: Sequence[object]) -> Numbers | None:
     return (a, b, c, d) if math.isfinite(abs(a) + abs(b) + abs(c) + abs(d)) else None
 
 
+def split_notes(items: Iterable[RawBox | str]) -> tuple[list[RawBox], Counter[str]]:
+    """Split what a reader yields per annotation: usable boxes, and counts of the notes of dropped boxes."""
+    listed = list(items)
+    return [one for one in listed if not isinstance(one, str)], Counter(one for one in listed if isinstance(one, str))
+
+
 def to_boxes(
     raw: Sequence[RawBox],
     convention: Convention,
@@ -37,13 +43,8 @@ def to_boxes(
     """Return boxes in the order of an answer, and counts of dropped and changed boxes by reason.
 
     Classes are in alphabetical order (by code point). The boxes of a class run from top to bottom, then left to right.
-
-    Args:
-        raw: boxes of one image.
-        convention: meaning of the boxes' numbers.
-        size: width and height in pixels of the annotated image.
-        orientation: EXIF orientation, if the image was annotated before EXIF turned it.
-        classes: new names of classes; None drops a class.
+    `size` is width and height in pixels of the annotated image, `orientation` that of EXIF if the image was annotated
+    before EXIF turned it. `classes` has new names of classes; None drops a class.
     """
     classes, (width, height) = classes or {}, size
     boxes: dict[tuple[str, tuple[int, int, int, int]], LabelledBox] = {}

@@ -12,17 +12,9 @@ from varyforge.boxes import Convention
 from varyforge.outcome import Failed
 from varyforge.storage import folder_at, is_url
 
+# Properties of single boxes in data sets. docs/sources/detection.md names the data sets that have them.
 FLAGS = ("crowd", "group", "difficult", "depiction", "reflection", "occluded", "truncated", "inside")
-"""Properties of single boxes in data sets.
-
-crowd: box around many objects (COCO, Objects365). group: box around more than five objects (OpenImages). difficult:
-hard to recognise without the scene (VOC). depiction: drawing or figure of the object (OpenImages, isfake of
-Objects365). reflection: mirror image (Objects365). occluded, truncated: partly hidden, cut by the image's edge (VOC,
-OpenImages). inside: image taken inside the object (OpenImages).
-"""
-
-SIGN_OF_LIFE = 50_000
-"""The number of annotations that are read between two signs of life."""
+SIGN_OF_LIFE = 50_000  # annotations that are read between two signs of life
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +41,7 @@ class Reader:
     image_set: str = ""
     leave_out: frozenset[str] = frozenset()
 
-    convention: ClassVar[Convention]
-    """The meaning of a box's four numbers in this format."""
+    convention: ClassVar[Convention]  # meaning of a box's four numbers in this format
 
     @property
     def in_one_folder(self) -> bool:
@@ -58,11 +49,7 @@ class Reader:
         return self.images.rstrip("/") == self.annotations.rstrip("/")
 
     def dropping_marks(self, flags: Mapping[str, str]) -> dict[str, str]:
-        """Return the marks of a format ("iscrowd") that drop a box, with the note of each.
-
-        Args:
-            flags: marks of the format → `FLAGS`.
-        """
+        """Return the marks among `flags` (marks of a format, "iscrowd" → `FLAGS`) that drop a box, and their notes."""
         return {mark: f"{flag}_boxes" for mark, flag in flags.items() if flag in self.leave_out}
 
     def inputs(self) -> Iterator[str]:
@@ -78,11 +65,7 @@ class Reader:
         return ()
 
     def records(self, path: str, file: str) -> Iterator[AnnotatedImage | None]:
-        """Yield the images of an annotation file. None is a sign of life.
-
-        Args:
-            path: the file, as in `inputs`.
-            file: a local copy of the file (`path` itself, where it is local).
+        """Yield the images of an annotation file (`path`, with the local copy `file`). None is a sign of life.
 
         Raises:
             WrongFormat: the file as a whole cannot be used. Records before the error are to be discarded.
@@ -102,8 +85,5 @@ def open_binary(path: str) -> BinaryIO:
 
 def counterpart(path: str, old: str, new: str) -> str:
     """Return a path with its last folder named `old` renamed to `new`, if there is one."""
-    folders = path.split("/")
-    for index in range(len(folders) - 2, -1, -1):
-        if folders[index] == old:
-            return "/".join([*folders[:index], new, *folders[index + 1 :]])
-    return path
+    before, folder, after = f"/{path}".rpartition(f"/{old}/")
+    return f"{before}/{new}/{after}"[1:] if folder else path

@@ -1,26 +1,22 @@
 """The reader of Pascal VOC: an XML file per image, in `Annotations` beside `JPEGImages` or in any other folder.
 
 Format: the development kit of VOC2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/). A box holds its first and last
-pixel, counted from 1. LabelImg, CVAT and other tools write points counted from 0, for which users set
-`convention=xyxy_px`.
+pixel, counted from 1.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from typing_extensions import override
 
-from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
+from datagen.detection.annotations.raw_boxes import RawBox, numbers_of, split_notes
 from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart, open_binary
 from datagen.inputs.listing import list_files, name_of, within
-from varyforge.boxes import Convention
 from varyforge.errors import UserError, WrongFormat
 
 _FLAGS = {flag: flag for flag in ("difficult", "truncated", "occluded")}
@@ -29,7 +25,7 @@ _FLAGS = {flag: flag for flag in ("difficult", "truncated", "occluded")}
 class VocReader(Reader):
     """A reader for which the image is the file in `<filename>` or, without that, the XML file's name with .jpg."""
 
-    convention: ClassVar[Convention] = "xyxy_voc"
+    convention = "xyxy_voc"
 
     @override
     def inputs(self) -> Iterator[str]:
@@ -44,28 +40,21 @@ class VocReader(Reader):
         root = _parse(Path(file).read_bytes())
         if root.tag != "annotation":
             raise WrongFormat(f"expected <annotation>, found <{root.tag[:40]}>")
-        boxes: list[RawBox] = []
-        left_out: Counter[str] = Counter()
-        for drawn in root.findall("object"):  # direct children; the parts of an object are below it
-            box, note = self._box(drawn)
-            if box:
-                boxes.append(box)
-            else:
-                left_out[note] += 1
+        boxes, left_out = split_notes(map(self._box, root.findall("object")))  # the parts of an object are below it
         size = numbers_of([_text(root, f"size/{side}") or "0" for side in ("width", "height")] + [0, 0])
         declared = (round(size[0]), round(size[1])) if size and size[0] >= 1 and size[1] >= 1 else None
         yield AnnotatedImage(
             name=self._image_of(path, _text(root, "filename")), size=declared, boxes=boxes, left_out=left_out
         )
 
-    def _box(self, drawn: Element) -> tuple[RawBox | None, str]:
-        """Return an object's box, or None and the note of the dropped box."""
+    def _box(self, drawn: Element) -> RawBox | str:
+        """Return an object's box, or the note of the dropped box."""
         for mark, note in self.dropping_marks(_FLAGS).items():
             if _text(drawn, mark) in ("1", "true"):
-                return None, note
+                return note
         numbers = numbers_of([_text(drawn, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")])
         name = _text(drawn, "name")
-        return (RawBox(name, numbers), "") if numbers and name else (None, "malformed_annotations")
+        return RawBox(name, numbers) if numbers and name else "malformed_annotations"
 
     def _image_of(self, path: str, filename: str) -> str:
         """Return the image's path in the folder of the images (by default the folder of the annotations)."""

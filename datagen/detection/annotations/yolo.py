@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from typing_extensions import override
 
-from datagen.detection.annotations.raw_boxes import RawBox, numbers_of
+from datagen.detection.annotations.raw_boxes import RawBox, numbers_of, split_notes
 from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart, open_binary
 from datagen.inputs.listing import list_files, name_of, within
-from varyforge.boxes import Convention, Numbers
+from varyforge.boxes import Numbers
 from varyforge.errors import UserError, WrongFormat
 from varyforge.storage import folder_at, signature
 
@@ -34,7 +34,7 @@ class _Classes(NamedTuple):
 class YoloReader(Reader):
     """A reader whose inputs are label files, and images without a label file, which have no objects."""
 
-    convention: ClassVar[Convention] = "cxcywh"
+    convention = "cxcywh"
 
     @override
     def inputs(self) -> Iterator[str]:
@@ -66,15 +66,8 @@ class YoloReader(Reader):
             return
         class_file = self._class_file()
         classes = _classes(class_file, signature(class_file))
-        boxes: list[RawBox] = []
-        left_out: Counter[str] = Counter()
-        for line in Path(file).read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.strip():
-                box, note = _box(line.split(), classes)
-                if box:
-                    boxes.append(box)
-                else:
-                    left_out[note] += 1
+        lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
+        boxes, left_out = split_notes(_box(line.split(), classes) for line in lines if line.strip())
         yield AnnotatedImage(name=self._image_called(self._image_stem(path)), boxes=boxes, left_out=left_out)
 
     def _class_file(self) -> str:
@@ -99,14 +92,14 @@ def _stem(name: str) -> str:
     return posixpath.splitext(name)[0]
 
 
-def _box(words: Sequence[str], classes: _Classes) -> tuple[RawBox | None, str]:
-    """Return a line's box (for a polygon its bounding box), or None and the note of the dropped box."""
+def _box(words: Sequence[str], classes: _Classes) -> RawBox | str:
+    """Return a line's box (for a polygon its bounding box), or the note of the dropped box."""
     number, values = words[0], words[1:5] if classes.has_points else words[1:]
     numbers = numbers_of(values) if len(values) <= 4 else _around(values)
     if numbers is None or not number.isdecimal():
-        return None, "malformed_annotations"
+        return "malformed_annotations"
     name = classes.names.get(int(number)) if len(number) < 10 else None
-    return (RawBox(name, numbers), "") if name else (None, "boxes_of_unknown_classes")
+    return RawBox(name, numbers) if name else "boxes_of_unknown_classes"
 
 
 def _around(values: Sequence[str]) -> Numbers | None:

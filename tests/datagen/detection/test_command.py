@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datagen.detection.__main__ import main, parser
-from datagen.detection.annotations.formats import READERS
+from datagen.detection.source import READERS
 from tests.datagen.boxed_images import WRITERS, Truth, write_image
 from varyforge.shards import ShardSet
 

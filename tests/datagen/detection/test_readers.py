@@ -10,9 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datagen.detection.annotations.formats import READERS
 from datagen.detection.annotations.reader import FLAGS, AnnotatedImage, Reader
-from datagen.detection.source import DetectionSource
+from datagen.detection.source import READERS, DetectionSource
 from datagen.source import Unit
 from varyforge.errors import WrongFormat
 from varyforge.outcome import Failed
