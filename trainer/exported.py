@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,20 +20,10 @@ from varyforge.errors import UserError
 from varyforge.files import atomic_folder, write_text
 
 
-class WeightSource(Protocol):
-    """A holder of trained weights, which may be spread over ranks. `trainer.train.engine.Engine` is one."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the whole model's weights on rank 0. Every rank calls this function."""
-
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-
-
 def export_model(
-    engine: WeightSource, model: VisionLanguageModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, rank: int
+    weights: Mapping[str, Tensor], model: VisionLanguageModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase
 ) -> Path:
-    """Write `OUT/model` on rank 0 and return its path. Every rank calls this function.
+    """Write `OUT/model` with the whole model's `weights` and return its path.
 
     The recipe in it states each part's whole configuration, including values that came with pretrained weights, and the
     preprocessing of each encoder. The preprocessing also stands in the header of the weights' file.
@@ -41,21 +31,16 @@ def export_model(
     folder = Path(recipe.out) / "model"
     vision = {
         name: replace(
-            part,
-            config=model.vision[name].configuration(),
-            preprocess=model.layout.preprocess[name].as_settings(),
+            part, config=model.vision[name].configuration(), preprocess=model.layout.preprocess[name].as_settings()
         )
         for name, part in recipe.model.vision.items()
     }
     language = replace(recipe.model.language, config=model.language.configuration())
     recipe = replace(recipe, model=replace(recipe.model, vision=vision, language=language))
-    weights = engine.state_dict()
-    if rank == 0:
-        with atomic_folder(folder, replace=True) as temp:
-            save_file(_without_aliases(weights), temp / EXPORT_FILE, export_header(model.layout.preprocess))
-            write_text(temp / "recipe.yaml", to_yaml(recipe))
-            tokenizer.save_pretrained(temp / "tokenizer")
-    engine.barrier()
+    with atomic_folder(folder, replace=True) as temp:
+        save_file(_without_aliases(weights), temp / EXPORT_FILE, export_header(model.layout.preprocess))
+        write_text(temp / "recipe.yaml", to_yaml(recipe))
+        tokenizer.save_pretrained(temp / "tokenizer")
     return folder
 
 
@@ -78,7 +63,7 @@ def load_exported(folder: Path) -> tuple[VisionLanguageModel, ConversationEncode
     return model.eval(), encoder, recipe
 
 
-def _without_aliases(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _without_aliases(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tied tensors once, under the first of their names, because safetensors refuses shared memory."""
     first: dict[int, str] = {}
     return {

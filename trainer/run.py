@@ -38,11 +38,7 @@ from varyforge.files import locked, write_text
 
 
 def train_recipe(recipe: Recipe) -> Path:
-    """Train `recipe` to its end, from the newest checkpoint under its `out` if one exists.
-
-    Returns:
-        The folder of the exported model.
-    """
+    """Train `recipe` from its newest checkpoint, if any, to its end. Return the folder of the exported model."""
     rank, world_size = start_distributed()
     check_precision(recipe.engine.precision)
     with locked(Path(recipe.out)) if rank == 0 else nullcontext():
@@ -66,6 +62,7 @@ def _train(recipe: Recipe, rank: int, world_size: int) -> Path:
         global_batch_size=recipe.engine.global_batch_size,
         micro_batch_size=recipe.engine.micro_batch_size,
     )
+    data = json.dumps([corpus.sha256, recipe.engine.global_batch_size])  # the shards and the order of their samples
     with open_pool(load, recipe.data, corpus, Path(recipe.out)) as pool:  # workers start while the engine is built
         engine = Engine(model, build_optimizer(model, recipe.optim), recipe.engine, recipe.optim.grad_clip)
         train(
@@ -73,14 +70,15 @@ def _train(recipe: Recipe, rank: int, world_size: int) -> Path:
             StepLoader(corpus, load, pool, share, recipe.data).steps,
             recipe,
             total_steps=total_steps,
-            data_sha256=data_sha256(recipe, corpus),
+            data_sha256=hashlib.sha256(data.encode()).hexdigest(),
             rank=rank,
             empty=empty_batch(encoder.pad_id, encoder.layout),
         )
-    folder = export_model(engine, model, recipe, encoder.tokenizer, rank=rank)
+    weights = engine.state_dict()  # a collective operation
     if rank == 0:
-        say(f"model written to {folder}")
-    return folder
+        say(f"model written to {export_model(weights, model, recipe, encoder.tokenizer)}")
+    engine.barrier()
+    return Path(recipe.out) / "model"
 
 
 def count_steps(corpus: Corpus, recipe: Recipe) -> int:
@@ -92,11 +90,6 @@ def count_steps(corpus: Corpus, recipe: Recipe) -> int:
             f"engine.global_batch_size of {recipe.engine.global_batch_size}; lower that, or raise data.epochs"
         )
     return positions // recipe.engine.global_batch_size
-
-
-def data_sha256(recipe: Recipe, corpus: Corpus) -> str:
-    """Return a SHA-256 that identifies the order of samples and the shards that contain them."""
-    return hashlib.sha256(json.dumps([corpus.sha256, recipe.engine.global_batch_size]).encode()).hexdigest()
 
 
 def introduce(recipe: Recipe, corpus: Corpus, parts: list[PartReport], total_steps: int, world_size: int) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -23,7 +22,6 @@ from trainer.settings import (
     Recipe,
     SourceSettings,
 )
-from trainer.train.engine import Engine
 
 from . import tokenizers_of_all_kinds as tokenizers
 from .world import CLIP, OPT, QWEN, SAM
@@ -56,8 +54,7 @@ def trained(model: ModelSettings, folder: Path, *, max_length: int = 512) -> Pat
     with torch.no_grad():
         for parameter in built.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    engine = SimpleNamespace(state_dict=built.state_dict, barrier=lambda: None)
-    return export_model(cast(Engine, engine), built, recipe, encoder.tokenizer, rank=0)
+    return export_model(built.state_dict(), built, recipe, encoder.tokenizer)
 
 
 def vary_tiny(folder: Path) -> ModelSettings:

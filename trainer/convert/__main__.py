@@ -39,7 +39,8 @@ def import_released(
         return
     release.write(folder)
     size = sum(math.prod(shape) for shape in release.mapped.shapes.values())
-    say(f"{folder}: {len(release.mapped.shapes)} tensors, {size:,} numbers, {', '.join(release.dtypes)}")
+    dtypes = {release.source.dtypes[piece.name] for pieces in release.mapped.pieces.values() for piece in pieces}
+    say(f"{folder}: {len(release.mapped.shapes)} tensors, {size:,} numbers, {', '.join(sorted(dtypes))}")
 
 
 def write_released(model: Path, folder: Path) -> None:
@@ -59,12 +60,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "source",
-        type=Path,
-        metavar="SRC",
-        help="file or folder of weights; with --to, a model of this project",
-    )
+    what = "file or folder of weights; with --to, a model of this project"
+    parser.add_argument("source", type=Path, metavar="SRC", help=what)
     parser.add_argument("folder", type=Path, metavar="DST", help="folder to write, which must not exist")
     parser.add_argument("--to", choices=["release"], help="convert back to the names of the release")
     parser.add_argument("--positions", type=int, metavar="N", help="interpolate OPT's position embeddings to N")

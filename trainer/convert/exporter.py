@@ -26,11 +26,7 @@ class Release:
     """A model in this project's format that can be written under a release's names."""
 
     def __init__(self, model: Path) -> None:
-        """Read names and shapes.
-
-        Raises:
-            UserError: the folder is no model in this project's format, or no release has this architecture.
-        """
+        """Read names and shapes. UserError: not a model in this project's format, or an architecture of no release."""
         file = model / EXPORT_FILE
         if not file.is_file():
             raise UserError(f"{file}: no such file; give the folder of a model that was imported or trained here")
@@ -49,11 +45,7 @@ class Release:
             self.warnings = [f"{model}: {line}" for line in lines]
 
     def write(self, folder: Path) -> Path:
-        """Write the release's file of weights and its other small files, and return the path of the weights.
-
-        Raises:
-            UserError: `folder` exists.
-        """
+        """Write weights and small files to `folder`, and return the weights' path. UserError if `folder` exists."""
         with atomic_folder(folder) as temp:
             if self.kind.file.endswith(".pth"):
                 write_pickle(temp / self.kind.file, self.source, self.mapped, self.kind.key)
@@ -66,9 +58,9 @@ class Release:
 
     def _numbers(self, settings: ModelSettings) -> Iterator[str]:
         """Yield a warning per part that the release's code, with its config.json, would compute differently."""
-        config, shapes = self._release_config(), self.source.shapes
-        tied = HEAD not in shapes
-        release = parts_of(self.kind, shapes, config, tied=tied, source=str(self.model))
+        file, shapes = self.model / RELEASE_FILES / "config.json", self.source.shapes
+        config = read_json(file) if file.is_file() else {}
+        release = parts_of(self.kind, shapes, config, tied=HEAD not in shapes, source=str(self.model))
         assert release.language is not None
         parts = {"language": (settings.language.config, release.language.config)}
         for name, part in settings.vision.items():
@@ -92,10 +84,6 @@ class Release:
                     "and another tokenizer; it will not read this model's texts"
                 )
 
-    def _release_config(self) -> dict[str, Any]:
-        file = self.model / RELEASE_FILES / "config.json"
-        return read_json(file) if file.is_file() else {}
-
 
 _NO_EFFECT = r"^initializer_|dropout|_token_id$|^use_cache$|^projection_dim$|^max_window_layers$|^layer_types$"
 """Keys of a part's configuration that have no effect on its outputs in inference."""
@@ -103,11 +91,11 @@ _NO_EFFECT = r"^initializer_|dropout|_token_id$|^use_cache$|^projection_dim$|^ma
 
 def _check_parts(kind: Kind, settings: ModelSettings, model: Path) -> None:
     """Refuse a model with the release's tensor names whose parts the release's code would join differently."""
-    encoders = [(name, part.type) for name, part in settings.vision.items()]
-    expected = list(kind.vision.items())
+    encoders = ", ".join(f"{name}: {part.type}" for name, part in settings.vision.items())
+    expected = ", ".join(f"{name}: {family}" for name, family in kind.vision.items())
     if encoders != expected:
         raise UserError(
-            f"{model / 'recipe.yaml'}: model.vision: found {_listed(encoders)}, expected {_listed(expected)} "
+            f"{model / 'recipe.yaml'}: model.vision: found {encoders}, expected {expected} "
             f"in this order for the {kind.title}"
         )
     plain = [part.connector.type == "linear" for part in settings.vision.values()]
@@ -133,7 +121,3 @@ def _differences(release: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
 def _alike(value: Any) -> Any:
     """Make Pillow's bicubic filter equal to the trainer's, which differs by at most 2 of 255 levels."""
     return value.removeprefix("pillow_") if isinstance(value, str) else value
-
-
-def _listed(parts: list[tuple[str, str]]) -> str:
-    return ", ".join(f"{name}: {family}" for name, family in parts)

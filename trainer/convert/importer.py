@@ -52,12 +52,7 @@ class Import:
     """A released checkpoint that has been inspected and can be written in this project's format."""
 
     def __init__(self, source: Path, *, positions: int | None = None, tokenizer_folder: Path | None = None) -> None:
-        """Read names and shapes, and the content of tensors that must be equal or are interpolated.
-
-        Args:
-            source: file or folder of weights.
-            positions: number of positions to which OPT's table is interpolated.
-            tokenizer_folder: folder of the tokenizer, if not the source's.
+        """Read names and shapes, and the content of tensors that must be equal or are interpolated to `positions`.
 
         Raises:
             UserError: the checkpoint is of no known kind, or contradicts itself.
@@ -69,7 +64,13 @@ class Import:
             self._stretch(positions)
         tied = bool(self.source.config.get("tie_word_embeddings", self.kind.tied))
         self.mapped = to_ours(self.kind, self.source.shapes, tied=tied, source=str(source))
-        self._check_tie()
+        if self.mapped.equal is not None:
+            first, second = self.mapped.equal
+            if not torch.equal(self.source.read(first), self.source.read(second)):
+                raise UserError(
+                    f"{source}: {first} and {second} differ, and in the {self.kind.title} they are one tensor; "
+                    "expected equal ones"
+                )
         self.parts = parts_of(self.kind, self.mapped.shapes, self.source.config, tied=tied, source=str(source))
         self.tokenizer = released_tokenizer(tokenizer_folder or self.source.folder) if self.kind.language else None
 
@@ -88,11 +89,6 @@ class Import:
         modules = dict.fromkeys(module for column in columns.values() for module in sorted(column))
         return [ModuleReport(module=m, **{sort: column[m] for sort, column in columns.items()}) for m in modules]
 
-    @property
-    def dtypes(self) -> list[str]:
-        """The types of the tensors that are imported, by safetensors' names."""
-        return sorted({self.source.dtypes[piece.name] for pieces in self.mapped.pieces.values() for piece in pieces})
-
     def check(self) -> None:
         """Raise UserError if the source is incomplete, is not of one model, or does not fit its tokenizer."""
         present, expected = self.mapped.pieces.keys(), self.parts.shapes.keys()
@@ -106,7 +102,13 @@ class Import:
                 f"{self.source.path}: has {len(unexpected)} tensors that the {self.kind.title} of these sizes does not "
                 f"have: {self._released(unexpected)}; without them it would compute something else"
             )
-        self._check_shapes()
+        for name, correct in self.parts.shapes.items():
+            shape = self.mapped.shapes.get(name, correct)
+            if shape != correct:
+                pieces = ", ".join(piece.name for piece in self.mapped.pieces[name])
+                raise UserError(
+                    f"{self.source.path}: {pieces} has shape {shape} as {name}, expected {correct} beside the others"
+                )
         if self.kind.language is not None and self.tokenizer is not None and self.kind.whole:
             rows = self.mapped.shapes[EMBEDDING[self.kind.language]][0]
             if len(self.tokenizer) > rows:
@@ -116,11 +118,7 @@ class Import:
                 )
 
     def write(self, folder: Path) -> None:
-        """Write everything to a new folder, which is complete or does not exist.
-
-        Raises:
-            UserError: `check` raises it, or `folder` exists.
-        """
+        """Write everything to `folder`, whole or not at all. UserError if `check` raises it or `folder` exists."""
         self.check()
         metadata = {"format": "pt", RELEASED: self.kind.name, **export_header(self.parts.preprocess)}
         with atomic_folder(folder) as temp:
@@ -146,25 +144,6 @@ class Import:
             )
         stretched = stretch_positions(table.float(), positions)
         self.source.put(name, stretched.to(table.dtype))
-
-    def _check_tie(self) -> None:
-        if self.mapped.equal is None:
-            return
-        first, second = self.mapped.equal
-        if not torch.equal(self.source.read(first), self.source.read(second)):
-            raise UserError(
-                f"{self.source.path}: {first} and {second} differ, and in the {self.kind.title} they are one tensor; "
-                "expected equal ones"
-            )
-
-    def _check_shapes(self) -> None:
-        for name, expected in self.parts.shapes.items():
-            shape = self.mapped.shapes.get(name, expected)
-            if shape != expected:
-                pieces = ", ".join(piece.name for piece in self.mapped.pieces[name])
-                raise UserError(
-                    f"{self.source.path}: {pieces} has shape {shape} as {name}, expected {expected} beside the others"
-                )
 
     def _keep_small_files(self, folder: Path) -> None:
         if not self.source.path.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trainer.convert.names import EMBEDDING, HEAD, Kind, matching
@@ -32,10 +32,9 @@ class Mapped:
 
 
 def to_ours(kind: Kind, shapes: Mapping[str, Shape], *, tied: bool, source: str) -> Mapped:
-    """Map a released checkpoint to this project's names. A tied output layer is mapped once, as the embeddings.
+    """Map a released checkpoint to this project's names. UserError if a stacked tensor cannot be split.
 
-    Raises:
-        UserError: a stacked tensor cannot be split.
+    A tied output layer is mapped once, as the embeddings.
     """
     mapped = Mapped()
     for name, shape in shapes.items():
@@ -78,18 +77,13 @@ def to_released(kind: Kind, shapes: Mapping[str, Shape], source: str) -> Mapped:
                 text = ", ".join(f"{part} {shapes[part]}" for part in ours)
                 raise UserError(f"{source}: the release's {released} is parts of one shape, found {text}")
             mapped.pieces[released] = tuple(Piece(part) for part in ours)
-            mapped.shapes[released] = _stacked([shapes[part] for part in ours])
+            shape = shapes[ours[0]]
+            mapped.shapes[released] = (len(ours) * shape[0], *shape[1:]) if len(ours) > 1 else shape
     head = kind.to_released(HEAD)
     if kind.language is not None and head is not None and HEAD not in shapes:
         embedding = EMBEDDING[kind.language]
         mapped.pieces[head], mapped.shapes[head] = (Piece(embedding),), shapes[embedding]
     return mapped
-
-
-def _stacked(shapes: Sequence[Shape]) -> Shape:
-    if len(shapes) == 1:
-        return shapes[0]
-    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
 def _split(mapped: Mapped, name: str, shape: Shape, ours: tuple[str, ...], source: str) -> None:

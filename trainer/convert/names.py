@@ -261,11 +261,7 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in _TABLE}
 
 
 def kind_of(names: Collection[str], source: str) -> Kind:
-    """Return the kind of a released checkpoint with these tensor names.
-
-    Raises:
-        UserError: this project does not know such a checkpoint.
-    """
+    """Return the kind of a released checkpoint with these tensor names. UserError if there is none."""
     for kind in KINDS.values():
         if all(mark in names for mark in kind.marks):
             return kind
@@ -277,11 +273,7 @@ def kind_of(names: Collection[str], source: str) -> Kind:
 
 
 def kind_of_ours(names: Collection[str], source: str) -> Kind:
-    """Return the first kind with a released name for every tensor of a model of this project.
-
-    Raises:
-        UserError: there is no such kind.
-    """
+    """Return the first kind with a released name for each of a model's tensors. UserError if there is none."""
     for kind in KINDS.values():
         released = {kind.to_released(name) for name in names}
         if None not in released and released >= set(kind.marks):

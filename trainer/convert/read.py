@@ -31,11 +31,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read names, shapes and types.
-
-        Raises:
-            UserError: the path has no checkpoint, a shard is missing, or a file cannot be read.
-        """
+        """Read names, shapes and types. UserError: no checkpoint, a shard is missing, or a file cannot be read."""
         self.path = path
         self.folder = path if path.is_dir() else path.parent
         config = self.folder / "config.json"

@@ -49,13 +49,11 @@ def answers(
         for row, prompt in enumerate(prompts):
             ids[row, length - len(prompt) :] = prompt
             mask[row, length - len(prompt) :] = 1
+        views = stack_pixels([*chain(*images)], model.layout.preprocess)
         replies = model.generate(
             torch.from_numpy(ids).to(device),
             torch.from_numpy(mask).to(device),
-            {
-                name: tensor.to(device)
-                for name, tensor in stack_pixels([*chain(*images)], model.layout.preprocess).items()
-            },
+            {name: tensor.to(device) for name, tensor in views.items()},
             [size for sample in batch for size in image_sizes(sample)],
             max_new_tokens=max_new_tokens,
             eos_id=encoder.end_id,

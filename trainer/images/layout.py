@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainer.images.preprocess import ImagePreprocess
 from trainer.images.sizes import Size, ViewTokens
-from trainer.images.tiling import Tiling, Whole
+from trainer.images.tiling import Tiling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class ImageLayout:
 
     preprocess: Mapping[str, ImagePreprocess]  # of each encoder, for one view
     view: ViewTokens  # behind encoders, connectors and fusion
-    tiling: Tiling = field(default_factory=Whole)
+    tiling: Tiling = field(default_factory=Tiling)
 
     @property
     def side_px(self) -> int:
@@ -41,7 +41,7 @@ class ImageLayout:
 
     @property
     def planned_tokens(self) -> int:
-        """The tokens of an image of unknown size: exact for `Whole`, an upper bound for the other tilings."""
+        """The tokens of an image of unknown size: exact for one view, an upper bound for tilings that cut."""
         return self.tiling.most_tokens(self.view, self.side_px)
 
     def num_views(self, size: Size) -> int:

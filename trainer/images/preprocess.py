@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from trainer.images.resample import PILLOW, RESAMPLE
+from trainer.images.resample import RESAMPLE
 from varyforge.errors import UserError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -139,7 +139,7 @@ class ImagePreprocess:
         height_px, width_px = picture.shape[:2]
         top, bottom = self._crop_of(height_px, high)
         left, right = self._crop_of(width_px, wide)
-        resample = PILLOW[self.resample]
+        resample = Image.Resampling.BILINEAR if self.resample == "bilinear" else Image.Resampling.BICUBIC
         # Columns first, as before Pillow 12. The order matters, because values are clipped to 0..255 in between.
         columns = Image.fromarray(picture).resize((self.size, height_px), resample, (left, 0, right, height_px))
         return np.array(columns.resize((self.size, self.size), resample, (0, top, self.size, bottom)))

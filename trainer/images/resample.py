@@ -76,10 +76,3 @@ RESAMPLE: dict[str, Callable[[Pixels, int, int], Pixels]] = {
     "opencv_bilinear": _opencv,
 }
 """Functions by name: (height, width, 3) → (high, wide, 3). The aspect ratio may change."""
-
-PILLOW = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "pillow_bicubic": Image.Resampling.BICUBIC,
-}
-"""Pillow's filter for the names whose pixels are exactly or nearly Pillow's."""

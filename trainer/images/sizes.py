@@ -9,6 +9,11 @@ Size = tuple[int, int]
 """(height, width) of an image in pixels."""
 
 
+def is_count(value: object) -> bool:
+    """Return whether a value of a recipe is a whole number of 1 or more."""
+    return type(value) is int and value >= 1
+
+
 @dataclass(frozen=True, slots=True)
 class ViewTokens:
     """The tokens that one view becomes."""

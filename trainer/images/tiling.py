@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from trainer.images.preprocess import ImagePreprocess
-from trainer.images.sizes import Size, ViewTokens
+from trainer.images.sizes import Size, ViewTokens, is_count
 from varyforge.errors import UserError
 
 _CONFIG = "model.tiling.config"
@@ -25,71 +24,48 @@ _CONFIG = "model.tiling.config"
 Grids = tuple[tuple[int, int], ...]
 
 
-class Tiling(Protocol):
-    """A way of cutting images into views. Every method is a pure function of its arguments.
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """A way of cutting images into views. The base class cuts nothing: the image is one view.
 
-    `side_px` is the side of a view in pixels by which a tiling chooses its grid. A constructor takes the keys of a
-    recipe's `model.tiling.config` and raises UserError for values it does not support. A tiling that cuts ignores the
-    encoder's `fit`.
+    Every method is a pure function of its arguments. `side_px` is the side of a view in pixels by which a tiling
+    chooses its grid. The fields are the keys of a recipe's `model.tiling.config`, and the constructor raises UserError
+    for values that the tiling does not support. A tiling that cuts ignores the encoder's `fit`.
     """
 
     @property
     def most_views(self) -> int:
         """The largest V of one image."""
+        return 1
 
     @property
     def separates_rows(self) -> bool:
-        """Whether `arrange` needs a learned separator. By default it does not."""
+        """Whether `arrange` needs a learned separator."""
         return False
 
     def num_views(self, size: Size, side_px: int) -> int:
         """Return V of an image."""
+        return 1
 
     def num_tokens(self, size: Size, view: ViewTokens, side_px: int) -> int:
         """Return the tokens of an image, separators included."""
+        return self.num_views(size, side_px) * view.count
 
     def most_tokens(self, view: ViewTokens, side_px: int) -> int:
         """Return the largest number of tokens of an image of any size."""
+        return self.most_views * view.count
 
     def cut(self, picture: NDArray[np.uint8], how: ImagePreprocess, side_px: int) -> NDArray[np.uint8]:
         """Cut an RGB picture, (height, width, 3), into (V, S, S, 3)."""
+        return how.to_uint8(picture)[None]
 
     def arrange(self, views: Tensor, size: Size, view: ViewTokens, side_px: int, separator: Tensor | None) -> Tensor:
         """Put the tokens of one image's views, (V, P, H), in order: (tokens, H). `separator` is (H,)."""
+        return views.flatten(0, 1)
 
     def check(self, view: ViewTokens) -> None:
-        """Raise UserError where the tokens of such views cannot be put in order. By default they can."""
+        """Raise UserError where the tokens of such views cannot be put in order."""
         return
-
-
-@dataclass(frozen=True, slots=True)
-class Whole(Tiling):
-    """One view: the image after the encoder's own preprocessing."""
-
-    @property
-    @override
-    def most_views(self) -> int:
-        return 1
-
-    @override
-    def num_views(self, size: Size, side_px: int) -> int:
-        return 1
-
-    @override
-    def num_tokens(self, size: Size, view: ViewTokens, side_px: int) -> int:
-        return view.count
-
-    @override
-    def most_tokens(self, view: ViewTokens, side_px: int) -> int:
-        return view.count
-
-    @override
-    def cut(self, picture: NDArray[np.uint8], how: ImagePreprocess, side_px: int) -> NDArray[np.uint8]:
-        return how.to_uint8(picture)[None]
-
-    @override
-    def arrange(self, views: Tensor, size: Size, view: ViewTokens, side_px: int, separator: Tensor | None) -> Tensor:
-        return views[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +82,9 @@ class AnyRes(Tiling):
     def __post_init__(self) -> None:
         grids = self.grids
         if not isinstance(grids, (list, tuple)) or not grids or not all(map(_is_grid, grids)):
+            written = list(grids) if isinstance(grids, tuple) else grids
             raise UserError(
-                f"{_CONFIG}.grids: found {_as_written(grids)}, expected a list of [rows, columns], as [[2, 2], [1, 4]]"
+                f"{_CONFIG}.grids: found {written!r}, expected a list of [rows, columns], as [[2, 2], [1, 4]]"
             )
         object.__setattr__(self, "grids", tuple((rows, columns) for rows, columns in grids))
 
@@ -208,7 +185,7 @@ class Thumbnail(Tiling):
     max_tiles: int = 12
 
     def __post_init__(self) -> None:
-        if not _is_count(self.max_tiles):
+        if not is_count(self.max_tiles):
             raise UserError(f"{_CONFIG}.max_tiles: found {self.max_tiles!r}, expected a whole number of 1 or more")
 
     @property
@@ -222,25 +199,12 @@ class Thumbnail(Tiling):
         return _with_thumbnail(rows * columns)
 
     @override
-    def num_tokens(self, size: Size, view: ViewTokens, side_px: int) -> int:
-        return self.num_views(size, side_px) * view.count
-
-    @override
-    def most_tokens(self, view: ViewTokens, side_px: int) -> int:
-        """An image one pixel wide reaches this number."""
-        return self.most_views * view.count
-
-    @override
     def cut(self, picture: NDArray[np.uint8], how: ImagePreprocess, side_px: int) -> NDArray[np.uint8]:
         rows, columns = self.grid((picture.shape[0], picture.shape[1]), side_px)
         tiles = _tiles(how.resize(picture, rows * how.size, columns * how.size), (rows, columns))
         if len(tiles) == 1:
             return tiles
         return np.concatenate([tiles, how.resize(picture, how.size, how.size)[None]])
-
-    @override
-    def arrange(self, views: Tensor, size: Size, view: ViewTokens, side_px: int, separator: Tensor | None) -> Tensor:
-        return views.flatten(0, 1)
 
     def grid(self, size: Size, side_px: int) -> tuple[int, int]:
         """Choose rows and columns of tiles. Of equally near grids the larger wins if below twice the image's pixels."""
@@ -255,7 +219,7 @@ class Thumbnail(Tiling):
         return best
 
 
-TILINGS: dict[str, Any] = {"whole": Whole, "any_res": AnyRes, "thumbnail": Thumbnail}
+TILINGS: dict[str, type[Tiling]] = {"whole": Tiling, "any_res": AnyRes, "thumbnail": Thumbnail}
 """Tilings by name. The fields of each dataclass are the keys of `model.tiling.config`."""
 
 
@@ -283,13 +247,5 @@ def _tiles(picture: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.uint
     return picture.reshape(rows, high, columns, wide, 3).swapaxes(1, 2).reshape(rows * columns, high, wide, 3)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _is_grid(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_count, value))
-
-
-def _as_written(value: object) -> str:
-    return str(list(value)) if isinstance(value, tuple) else repr(value)
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_count, value))

@@ -10,7 +10,7 @@ Shape legend: B rows, A heads, K key and value heads, T tokens of a row, L token
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +29,8 @@ Lengths = Sequence[Sequence[int]]
 """For each of B rows the tokens of each sample, in order. The rest of a row is padding."""
 
 
-class _Kernel(Protocol):
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, dropout: float, scale: float) -> Tensor:
-        """Compute causal attention in one sample: query, key and value (A, L, D) → (A, L, D)."""
+_Kernel = Callable[..., Tensor]
+"""A function like `fused`: causal attention in one sample, query, key and value (A, L, D) → (A, L, D)."""
 
 
 def fused(query: Tensor, key: Tensor, value: Tensor, *, dropout: float, scale: float) -> Tensor:

@@ -38,13 +38,8 @@ def build(
 ) -> tuple[VisionLanguageModel, list[PartReport]]:
     """Return the model of a recipe in fp32 on the CPU, in training mode, and a report on each part's weights.
 
-    Args:
-        settings: the parts. Frozen parts get `requires_grad` off.
-        vocabulary: number of entries of the tokenizer.
-        image_token_id: id of the token that image tokens replace.
-        attention: implementation in transformers' models, sdpa or eager.
-        gradient_checkpointing: for trained parts whose own setting is null.
-        seed: random weights depend on it alone.
+    `vocabulary` is the number of the tokenizer's entries, `attention` sdpa or eager. `gradient_checkpointing` is for
+    trained parts whose own setting is null. Random weights depend on `seed` alone.
 
     Raises:
         UserError: an unknown name or key, sizes that do not fit each other, or weights that do not fit.
@@ -74,10 +69,8 @@ def _prepare(
 def image_layout(settings: ModelSettings) -> ImageLayout:
     """Return the image layout of a recipe's model from its sizes, without reading or creating weights.
 
-    A size that the recipe leaves to a checkpoint which is not on this machine is transformers' default.
-
-    Raises:
-        UserError: as in `build`.
+    A size that the recipe leaves to a checkpoint which is not on this machine is transformers' default. UserErrors are
+    those of `build`.
     """
     vision = {}
     for name, encoder in settings.vision.items():
@@ -168,5 +161,4 @@ def _joint(
 def _tiling(settings: PartSettings) -> Tiling:
     tiling_class = lookup(TILINGS, settings.type, "model.tiling.type")
     check_keys(settings.config, (key.name for key in fields(tiling_class)), "model.tiling.config")
-    tiling: Tiling = tiling_class(**settings.config)
-    return tiling
+    return tiling_class(**settings.config)

@@ -12,12 +12,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainer.images.sizes import ViewTokens
+from trainer.images.sizes import ViewTokens, is_count
 from trainer.model.perceiver import Perceiver
 from trainer.model.tables import check_keys
 from varyforge.errors import UserError
 
-Connect = Callable[[Mapping[str, Any], int, int, ViewTokens], tuple[nn.Module, ViewTokens]]
+Config = Mapping[str, Any]
+Connected = tuple[nn.Module, ViewTokens]
+Connect = Callable[[Config, int, int, ViewTokens], Connected]
 """A function of (config, input channels, output channels, input tokens) that returns a module and its output tokens.
 
 The module maps (V, P, input channels) to (V, output tokens, output channels). The function raises UserError for an
@@ -25,13 +27,13 @@ unknown key and for sizes that do not fit.
 """
 
 
-def linear(config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens) -> tuple[nn.Module, ViewTokens]:
+def linear(config: Config, width_in: int, width_out: int, view: ViewTokens) -> Connected:
     """Build one linear layer, applied to each token (Vary; LLaVA, arXiv 2304.08485)."""
     check_keys(config, (), "connector linear")
     return nn.Linear(width_in, width_out), view
 
 
-def mlp(config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens) -> tuple[nn.Module, ViewTokens]:
+def mlp(config: Config, width_in: int, width_out: int, view: ViewTokens) -> Connected:
     """Build `depth` linear layers, applied to each token, with the exact GELU between them.
 
     The default depth 2 is LLaVA-1.5's connector (arXiv 2310.03744). `activation_first` adds a GELU in front. With
@@ -44,9 +46,7 @@ def mlp(config: Mapping[str, Any], width_in: int, width_out: int, view: ViewToke
     return nn.Sequential(*[nn.GELU()] * first, *_layers(depth, width_in, width_out)), view
 
 
-def pixel_shuffle(
-    config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens
-) -> tuple[nn.Module, ViewTokens]:
+def pixel_shuffle(config: Config, width_in: int, width_out: int, view: ViewTokens) -> Connected:
     """Build a module that concatenates `factor` × `factor` tokens (default 2 × 2) into one, followed by an `mlp`.
 
     The default depth 1 is Idefics3's connector (arXiv 2408.12637). Depth 2 is InternVL's (arXiv 2404.16821) without its
@@ -64,9 +64,7 @@ def pixel_shuffle(
     return nn.Sequential(SpaceToDepth(view.grid, factor), *layers), ViewTokens(grid[0] * grid[1], grid)
 
 
-def perceiver(
-    config: Mapping[str, Any], width_in: int, width_out: int, view: ViewTokens
-) -> tuple[nn.Module, ViewTokens]:
+def perceiver(config: Config, width_in: int, width_out: int, view: ViewTokens) -> Connected:
     """Build a `Perceiver` and a linear layer. Its `queries` tokens (default 64) have no rows and columns."""
     check_keys(config, ("queries", "depth", "heads"), "connector perceiver")
     sizes = {"queries": 64, "depth": 3, "heads": 16}
@@ -96,10 +94,6 @@ class SpaceToDepth(nn.Module):
         squares = tokens.view(views, rows // factor, factor, columns // factor, factor, width).transpose(2, 3)
         return squares.reshape(views, (rows // factor) * (columns // factor), factor**2 * width)
 
-    def extra_repr(self) -> str:
-        """Return the sizes, for `print`."""
-        return f"grid={self.grid}, factor={self.factor}"
-
 
 def _layers(depth: int, width_in: int, width_out: int) -> list[nn.Module]:
     """Return `depth` linear layers with a GELU between each two."""
@@ -109,9 +103,9 @@ def _layers(depth: int, width_in: int, width_out: int) -> list[nn.Module]:
     return layers
 
 
-def _whole(config: Mapping[str, Any], key: str, default: int, name: str) -> int:
-    value = config.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _whole(config: Config, key: str, default: int, name: str) -> int:
+    value: int = config.get(key, default)
+    if not is_count(value):
         raise UserError(f"connector {name}: {key} {value!r}: expected a whole number of 1 or more")
     return value
 

@@ -16,13 +16,9 @@ from trainer.model.fusions import Fusion
 
 
 class ImageSequence(nn.Module):
-    """A module that maps one (V, P, ·) per encoder to the sequence of image tokens, (tokens of all images, H).
+    """A module that maps one (V, P, ·) per encoder to the sequence of image tokens, (tokens of all images, H = width).
 
-    Args:
-        fusion: joins the tokens of the encoders.
-        projector: follows the fusion; None: the fusion gives H channels.
-        layout: the order of a view's tokens in the sequence.
-        width: H.
+    The order of the tokens is that of `layout`. Without a projector the fusion gives H channels.
     """
 
     def __init__(self, fusion: Fusion, projector: nn.Module | None, layout: ImageLayout, width: int) -> None:
@@ -31,8 +27,7 @@ class ImageSequence(nn.Module):
         self.layout = layout
         self.projector = projector
         # Initialised as in LLaVA-1.6, with the standard deviation of an embedding.
-        separator = nn.Parameter(torch.randn(width) * width**-0.5) if layout.tiling.separates_rows else None
-        self.separator = separator
+        self.separator = nn.Parameter(torch.randn(width) * width**-0.5) if layout.tiling.separates_rows else None
 
     def forward(self, tokens: Sequence[Tensor], sizes: Sequence[Size]) -> Tensor:
         """Return (tokens of all images, H). Without an image (0, H), with zeros as gradients of all parameters."""

@@ -153,7 +153,7 @@ class LanguageModel(nn.Module):
 
     def configuration(self) -> dict[str, Any]:
         """Return the whole configuration, from which `build` builds the same model without the weights' own."""
-        return configuration_of(self.model)
+        return configuration_of(self.model.config)
 
     def generate(self, embeddings: Tensor, attention_mask: Tensor, *, max_new_tokens: int, eos_id: int) -> Tensor:
         """Return a greedy continuation, (B, at most max_new_tokens) ids. Finished rows are padded with `eos_id`.
@@ -291,11 +291,13 @@ class AnyLanguage(LanguageModel):
             raise self._refusal("its output layer has a bias, which the loss does not have")
         if self.head.is_meta:
             return
+        self.eval()
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]), self._evaluating():
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 ours, theirs = self._trial()
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._refusal(" ".join(str(error).split())[:200]) from error
+        self.train()
         difference = float((ours - theirs).abs().max() / theirs.abs().max())
         if not difference <= _TOLERANCE:
             raise self._refusal(f"logits of two samples in a row differ by {difference:.0e} from those of each alone")
@@ -311,15 +313,6 @@ class AnyLanguage(LanguageModel):
                 model(inputs_embeds=sample, use_cache=False).logits[0] for sample in embeddings.split(_SAMPLES, dim=1)
             ]
         return ours, torch.cat(alone)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        before = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(before)
 
     def _refusal(self, reason: str) -> UserError:
         return UserError(f"transformers: {self.model_class.__name__} cannot be trained on packed samples: {reason}")

@@ -14,8 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 _PACKAGE = "liger_kernel"
-_APPLY = {"llama": "apply_liger_kernel_to_llama", "mistral": "apply_liger_kernel_to_mistral"}
-_APPLY["qwen2"] = "apply_liger_kernel_to_qwen2"
+_ARCHITECTURES = ("llama", "mistral", "qwen2")
 _CAPABILITY = (8, 0)  # Ampere; Triton supports nothing older (README of triton-lang/triton, "Compatibility")
 
 
@@ -25,16 +24,12 @@ def apply_liger(model: PreTrainedModel) -> bool:
     This needs the package, a CUDA device that Triton supports, and one of the architectures Llama, Mistral and Qwen2.
     The kernels compute the same functions. Liger's loss is not used, because loss.py has its own.
     """
-    name = _APPLY.get(model.config.model_type)
-    if name is None or not _supported() or not _installed():
+    supported = torch.cuda.is_available() and torch.cuda.get_device_capability() >= _CAPABILITY
+    if model.config.model_type not in _ARCHITECTURES or not supported or not _installed():
         return False
-    apply = getattr(import_module(f"{_PACKAGE}.transformers"), name)
+    apply = getattr(import_module(f"{_PACKAGE}.transformers"), f"apply_liger_kernel_to_{model.config.model_type}")
     apply(model=model, rope=True, rms_norm=True, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False)
     return True
-
-
-def _supported() -> bool:
-    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= _CAPABILITY
 
 
 def _installed() -> bool:

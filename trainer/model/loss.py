@@ -32,11 +32,8 @@ def token_losses(
     hands the stored gradient over. d weight is summed in the weight's dtype, as gradients of micro-batches are, so 16
     bits round once per chunk. With M = 0 the sum is 0 and gives zeros as gradients of `hidden` and `weight`.
 
-    Args:
-        hidden: (M, H) last hidden states at the positions that predict a supervised token.
-        weight: (V, H), the language model's head.
-        labels: (M,) the tokens to predict.
-        chunk_bytes: limit of the logits that exist at a time; None: a default for the device.
+    `hidden` (M, H) are the last hidden states at positions that predict a supervised token, `weight` (V, H) is the
+    language model's head, `labels` (M,) are the tokens. `chunk_bytes` limits the logits that exist at a time.
     """
     if chunk_bytes is None:
         chunk_bytes = _CHUNK_BYTES.get(hidden.device.type, _CHUNK_BYTES_ELSEWHERE)

@@ -62,7 +62,7 @@ class VisionLanguageModel(nn.Module):
     def train(self, mode: bool = True) -> VisionLanguageModel:
         super().train(mode)
         for part in (*self.encoders.values(), *self.connectors.values(), self.joint, self.language):
-            if is_frozen(part):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
         return self
 
@@ -149,8 +149,3 @@ class VisionLanguageModel(nn.Module):
         if not sizes and not self.training:
             return embeddings
         return embeddings.masked_scatter(slots[..., None], self.encode_images(pixels, sizes).to(embeddings.dtype))
-
-
-def is_frozen(part: nn.Module) -> bool:
-    """Return whether none of a part's parameters is trained."""
-    return not any(parameter.requires_grad for parameter in part.parameters())

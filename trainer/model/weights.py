@@ -132,10 +132,7 @@ def load_encoder_of_export(encoder: nn.Module, path: str, *, may_miss: Collectio
     """Load the encoder of an exported model that has the tensor names of `encoder`.
 
     Encoders' names in recipes do not matter, so Vary-tiny and Vary-toy may have different names for one encoder. Names
-    in `may_miss` may be absent, as in `copy_tensors`.
-
-    Raises:
-        UserError: none or several of the model's encoders fit.
+    in `may_miss` may be absent, as in `copy_tensors`. UserError if none or several of the model's encoders fit.
     """
     file = _export_file(path)
     parts = _parts_of(file)
@@ -176,11 +173,7 @@ def export_header(preprocess: Mapping[str, ImagePreprocess]) -> dict[str, str]:
 
 
 def preprocess_of_export(path: str) -> dict[str, ImagePreprocess]:
-    """Return the preprocessing that an exported model's encoders were trained with, or {} if its header has none.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
+    """Return the preprocessing in an exported model's header, or {}. UserError if the file cannot be read."""
     file = _export_file(path)
     with _opened(file) as stored:
         text = (stored.metadata() or {}).get(_PREPROCESS, "{}")
@@ -250,19 +243,15 @@ def configuration_at(model_class: type[PreTrainedModel], name: str) -> dict[str,
     """Return the configuration of a checkpoint in a local folder or in the hub's local cache, or None if in neither."""
     try:
         with _quiet():
-            return _configuration(config_class_of(model_class).from_pretrained(name, local_files_only=True))
+            return configuration_of(config_class_of(model_class).from_pretrained(name, local_files_only=True))
     except OSError:
         return None
     except BAD_SIZES as error:
         raise UserError(f"{name}: cannot be read as {model_class.__name__}: {error_text(error)}") from error
 
 
-def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
+def configuration_of(config: PreTrainedConfig) -> dict[str, Any]:
     """Return a transformers model's whole configuration, in keys and values that `from_config` takes."""
-    return _configuration(model.config)
-
-
-def _configuration(config: PreTrainedConfig) -> dict[str, Any]:
     config_class = type(config)
     values = {key: value for key, value in config.to_dict().items() if key in config_keys(config_class)}
     # A null is left out where it is the default. A value that was set to null (a sliding window, say) must be stated.

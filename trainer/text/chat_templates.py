@@ -48,6 +48,7 @@ _VARY_TOY = Template(
     user=("<|im_start|>user\n", "<|im_end|><|im_start|>assistant\n"),
     end="<|im_end|>",
 )
+_MISTRAL = Template(system=(" [INST] ", "\n\n"), user=(" [INST] ", " [/INST] "), user_after_system="")
 
 TEMPLATES: dict[str, Template] = {
     # Vary-tiny+, Vicuna v1 form (arXiv 2401.12503, section 3.1.2; the paper prints ASSITANT).
@@ -103,17 +104,10 @@ TEMPLATES: dict[str, Template] = {
     ),
     # Mistral 7B Instruct v0.1 and v0.2 (mistral-common, InstructTokenizerV1). They have no system message, so it stands
     # before the first question.
-    "mistral": Template(system=(" [INST] ", "\n\n"), user=(" [INST] ", " [/INST] "), user_after_system=""),
+    "mistral": _MISTRAL,
     # LLaVA-1.6 on Mistral (llava/conversation.py, conv_mistral_instruct): a newline behind the image, a blank before
     # </s>.
-    "llava_mistral": Template(
-        system=(" [INST] ", "\n\n"),
-        user=(" [INST] ", " [/INST] "),
-        user_after_system="",
-        image=_LLAVA_IMAGE,
-        after_image="\n",
-        closing=" ",
-    ),
+    "llava_mistral": replace(_MISTRAL, image=_LLAVA_IMAGE, after_image="\n", closing=" "),
     # Mistral v0.3 (mistral-common, InstructTokenizerV3): the marks are control tokens, the blank is the tokenizer's.
     "mistral_v3": Template(
         tokens=("[INST]", "[/INST]"),

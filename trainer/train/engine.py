@@ -33,16 +33,11 @@ from trainer.train.master_weights import master_weights_of
 from varyforge.errors import UserError
 
 _BUCKET_ELEMENTS = 50_000_000  # 100 MB in 16 bits; DeepSpeed's default takes 1 GB of GPU memory
-_PERSISTENT_ELEMENTS = 100_000  # stage 3 does not partition smaller parameters; DeepSpeed's default
 _SINGLE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 
 
 def start_distributed() -> tuple[int, int]:
-    """Join the process group that the launcher describes, or create one of this process alone.
-
-    Returns:
-        (rank, world size).
-    """
+    """Join the process group that the launcher describes, or create one. Return (rank, world size)."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if "RANK" not in os.environ:
         os.environ.update(_SINGLE_PROCESS)
@@ -56,8 +51,6 @@ def start_distributed() -> tuple[int, int]:
 def engine_config(settings: EngineSettings, grad_clip: float | None) -> dict[str, Any]:
     """Return DeepSpeed's own configuration."""
     zero: dict[str, Any] = {"stage": settings.zero_stage, "reduce_bucket_size": _BUCKET_ELEMENTS}
-    if settings.zero_stage == 3:
-        zero["stage3_param_persistence_threshold"] = _PERSISTENT_ELEMENTS
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     config: dict[str, Any] = {
@@ -112,11 +105,7 @@ class Engine:
         self._engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
     def step(self, learning_rate: float) -> float:
-        """Update the weights, unless a gradient is not finite.
-
-        Returns:
-            The global norm of the gradients before clipping.
-        """
+        """Update the weights, unless a gradient is not finite. Return the global gradient norm before clipping."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
         if self._engine.zero_optimization():

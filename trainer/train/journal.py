@@ -110,8 +110,9 @@ class Journal:
         self._last_line = now
         left_s = (now - self._started) / (state.step - self._first) * (self._total - state.step)
         tasks = "  ".join(f"{task} {loss:.3f}" for task, loss in result.task_losses.items())
+        loss = "none" if result.loss is None else f"{result.loss:.4f}"
         say(
-            f"step {state.step}/{self._total}  loss {_number(result.loss)}  ({tasks})  lr {line['learning_rate']:.2e}  "
+            f"step {state.step}/{self._total}  loss {loss}  ({tasks})  lr {line['learning_rate']:.2e}  "
             f"{line['samples_per_s']:.1f} samples/s  {left_s:.0f} s left"
         )
 
@@ -133,10 +134,6 @@ class Journal:
             )
         except wandb.errors.Error as error:
             raise UserError(f"wandb.mode {settings.mode}: {error}; use `wandb login`, or wandb.mode=offline") from error
-
-
-def _number(loss: float | None) -> str:
-    return "none" if loss is None else f"{loss:.4f}"
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

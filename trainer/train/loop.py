@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,8 +101,9 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
     by_rank = engine.gather(count(step).to_tensor())
     counts = Counts.from_tensor(by_rank.sum(0))
     supervised = counts.supervised_tokens
+    result = StepResult(skipped=counts.skipped, dropped=counts.dropped, truncated=counts.truncated)
     if supervised == 0:
-        return nothing_trained(counts, engine.skipped_updates)
+        return replace(result, skipped_updates=engine.skipped_updates)
     most = Counts.from_tensor(by_rank.amax(0)).micro_batches
     batches = step.batches + [empty] * (most - len(step.batches))
 
@@ -117,37 +119,17 @@ def train_step(engine: Engine, step: Step, rate: float, empty: Batch) -> StepRes
         raise UserError(f"the loss is {loss}; stopped before the update. Samples on this rank: {_names(step)}")
     grad_norm = engine.step(rate)
 
-    return StepResult(
+    return replace(
+        result,
         loss=loss,
         task_losses={task: total / n for task, (total, n, _) in zip(TASKS, by_task.tolist(), strict=True) if n},
         task_samples={task: int(n) for task, (_, _, n) in zip(TASKS, by_task.tolist(), strict=True) if n},
         grad_norm=grad_norm,
         supervised_tokens=supervised,
         source_tokens=dict(zip(step.progress, counts.source_tokens, strict=True)),
-        skipped=counts.skipped,
-        dropped=counts.dropped,
-        truncated=counts.truncated,
         row_tokens=counts.tokens / counts.rows,
         padding=1 - counts.tokens / counts.positions,
         skipped_updates=engine.skipped_updates,
-    )
-
-
-def nothing_trained(counts: Counts, skipped_updates: int) -> StepResult:
-    """Return the result of a step without a supervised token."""
-    return StepResult(
-        loss=None,
-        task_losses={},
-        task_samples={},
-        grad_norm=0.0,
-        supervised_tokens=0,
-        source_tokens={},
-        skipped=counts.skipped,
-        dropped=counts.dropped,
-        truncated=counts.truncated,
-        row_tokens=0.0,
-        padding=0.0,
-        skipped_updates=skipped_updates,
     )
 
 
@@ -203,15 +185,12 @@ def check_budget(state: TrainState, max_bad_share: float, step: Step) -> None:
     """Raise UserError when more samples could not be used than the recipe allows."""
     seen = state.samples + state.skipped
     if state.skipped > max_bad_share * max(seen, _BUDGET_FLOOR):
+        last = "; ".join(f"{key} ({reason})" for key, reason in step.skipped[:3]) or "none skipped on this rank"
         raise UserError(
             f"{state.skipped} of {seen} samples could not be used, more than data.max_bad_share {max_bad_share}; "
-            f"the last: {_skipped(step)}. skipped.jsonl in the run's folder lists all of them"
+            f"the last: {last}. skipped.jsonl in the run's folder lists all of them"
         )
 
 
 def _names(step: Step) -> str:
     return ", ".join(key for batch in step.batches for key in batch.keys) or "none on this rank"
-
-
-def _skipped(step: Step) -> str:
-    return "; ".join(f"{key} ({reason})" for key, reason in step.skipped[:3]) or "none skipped on this rank"

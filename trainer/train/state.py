@@ -21,17 +21,17 @@ class TrainState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """The result of one optimiser step, over all ranks."""
+    """The result of one optimiser step, over all ranks. The defaults are those of a step without a supervised token."""
 
-    loss: float | None  # nats per supervised token of the whole step; None: no supervised token, no update
-    task_losses: dict[str, float]  # nats per supervised token, for each task that occurred
-    task_samples: dict[str, int]  # samples trained on, for each task that occurred
-    grad_norm: float  # before clipping
-    supervised_tokens: int
-    source_tokens: dict[str, int]  # supervised tokens by source of the mixture
     skipped: int
     dropped: int
     truncated: int
-    row_tokens: float  # tokens of samples per row
-    padding: float  # share of all tokens that are padding
-    skipped_updates: int  # since the run was started: fp16 gradients that overflowed
+    loss: float | None = None  # nats per supervised token of the whole step; None: no supervised token, no update
+    task_losses: dict[str, float] = field(default_factory=dict)  # nats per supervised token, by task that occurred
+    task_samples: dict[str, int] = field(default_factory=dict)  # samples trained on, by task that occurred
+    grad_norm: float = 0.0  # before clipping
+    supervised_tokens: int = 0
+    source_tokens: dict[str, int] = field(default_factory=dict)  # supervised tokens by source of the mixture
+    row_tokens: float = 0.0  # tokens of samples per row
+    padding: float = 0.0  # share of all tokens that are padding
+    skipped_updates: int = 0  # since the run was started: fp16 gradients that overflowed

@@ -37,7 +37,8 @@ def save_universal(engine: Engine, folder: Path) -> None:
         mine = number % engine.world_size == engine.rank
         tensors: dict[str, Tensor] = {}
         for key in keys:
-            tensor = _read(engine, key)  # a collective operation: all ranks take part
+            kind, name = key.split("/", 1)
+            tensor = engine.master_weights.read(engine.trained[name], kind)  # a collective operation of all ranks
             if mine:
                 tensors[key] = tensor.cpu().contiguous()
         if mine:
@@ -112,11 +113,6 @@ def _compare(folder: Path, kind: str, saved: Mapping[str, object], expected: Map
             f"saved {saved.get(name, 'nothing')}, this run has {expected.get(name, 'nothing')}. "
             "Continue with the model and weights of the recipe it was saved with, or choose another out="
         )
-
-
-def _read(engine: Engine, key: str) -> Tensor:
-    kind, name = key.split("/", 1)
-    return engine.master_weights.read(engine.trained[name], kind)
 
 
 def _tensors(engine: Engine) -> Iterator[tuple[str, str, tuple[int, ...]]]:

@@ -27,7 +27,7 @@ from transformers.models.llava_next.processing_llava_next import LlavaNextProces
 from trainer.images.layout import ImageLayout
 from trainer.images.preprocess import ImagePreprocess
 from trainer.images.sizes import Size, ViewTokens
-from trainer.images.tiling import AnyRes, Thumbnail, Tiling, Whole
+from trainer.images.tiling import AnyRes, Thumbnail, Tiling
 from trainer.model.build import _tiling
 from trainer.settings import PartSettings
 from varyforge.errors import UserError
@@ -170,7 +170,7 @@ def test_thumbnail_pixels_are_internvls(size: Size) -> None:
 # --- every tiling, every size
 
 TILINGS: list[Tiling] = [
-    Whole(),
+    Tiling(),
     AnyRes(),
     AnyRes(grids=RELEASED),
     AnyRes(grids=((1, 1),)),

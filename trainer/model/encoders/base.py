@@ -18,6 +18,7 @@ class VisionEncoder(nn.Module):
     view: ViewTokens  # P, and the rows and columns of the tokens
     width: int  # D
     preprocess: ImagePreprocess
+    gradient_checkpointing: bool = False  # in training only each block's input is saved, and the block computed again
     numbers_per_pixel: float = 30.0  # floats that a forward pass without gradient holds, per channel of a pixel
 
     @classmethod
@@ -35,10 +36,8 @@ class VisionEncoder(nn.Module):
     def sizes(cls, config: dict[str, Any], weights: str | None) -> dict[str, Any]:
         """Return `config` completed by the configuration of `weights`, if these are on this machine.
 
-        `build` with the result alone has the sizes of `build` with `config` and `weights`.
-
-        Raises:
-            UserError: neither states any size.
+        `build` with the result alone has the sizes of `build` with `config` and `weights`. UserError if neither states
+        any size.
         """
         return config
 
@@ -47,8 +46,8 @@ class VisionEncoder(nn.Module):
         raise NotImplementedError
 
     def enable_gradient_checkpointing(self) -> None:
-        """Save only each block's input for the backward pass, which computes the block again."""
-        raise NotImplementedError
+        """Turn on `gradient_checkpointing`. UserError if the encoder does not support it."""
+        self.gradient_checkpointing = True
 
     def flops(self) -> int:
         """Return the forward FLOPs of one view, without any that the published model does not need."""

@@ -43,6 +43,8 @@ from trainer.model.weights import (
 )
 from varyforge.errors import UserError
 
+_IMAGENET = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+
 
 class TransformersEncoder(VisionEncoder):
     """A module that maps (N, 3, H, W) to (N, P, D), row by row. Tokens without a patch (class, registers) are dropped.
@@ -63,10 +65,10 @@ class TransformersEncoder(VisionEncoder):
     family: ClassVar[str]  # row of the table
     model_class: ClassVar[Any]  # a subclass of PreTrainedModel
     default_layer: ClassVar[int] = -1
-    own_keys: ClassVar[tuple[str, ...]] = (
-        "layer",
-        "input_size",
-    )  # of the recipe's config, not of model_class
+    own_keys: ClassVar[tuple[str, ...]] = ("layer", "input_size")  # of the recipe's config, not of model_class
+    layers_path: ClassVar[str]  # of the list of layers in transformers' model
+    norm_path: ClassVar[str | None] = None  # of the norm between the last layer and transformers' last_hidden_state
+    preprocess_settings: ClassVar[dict[str, Any]]  # the family's fields of ImagePreprocess
 
     def __init__(
         self, model: PreTrainedModel, *, layer: int | None = None, norm: bool | None = None, input_size: Any = None
@@ -77,12 +79,11 @@ class TransformersEncoder(VisionEncoder):
         self.norm = self.layer == -1 if norm is None else norm
         if not isinstance(self.norm, bool):
             raise UserError(f"{self.family}: norm {norm!r}: expected true or false")
-        self.gradient_checkpointing = False
         image_size = getattr(model.config, "image_size", None)
         stated = ("image_size", image_size) if input_size is None else ("input_size", input_size)
         self.input_size = self._side(*stated)
         self.interpolates = image_size is not None and self.input_size != self._side("image_size", image_size)
-        self.preprocess = self.preprocess_of(self.input_size)
+        self.preprocess = ImagePreprocess(size=self.input_size, **self.preprocess_settings)
         self._num_without_patch = 0
         count, self.width = self._try()
         self.view = self._patches(count)
@@ -95,7 +96,7 @@ class TransformersEncoder(VisionEncoder):
         `config` takes the keys of transformers' configuration class and `own_keys`. `weights` is a local folder or hub
         name of a model of this family, or a model that this project exported.
         """
-        model_class = cls._class_of(config, weights)
+        model_class = cls._class_of(config)
         check_keys(config, [*config_keys(config_class_of(model_class)), *cls.own_keys], cls.family)
         own = {key: config[key] for key in ("layer", "norm", "input_size") if key in config}
         sizes = {key: value for key, value in config.items() if key not in cls.own_keys}
@@ -110,7 +111,7 @@ class TransformersEncoder(VisionEncoder):
     def sizes(cls, config: dict[str, Any], weights: str | None) -> dict[str, Any]:
         if weights is None or is_export(weights):
             return config
-        of_weights = configuration_at(cls._class_of(config, weights), weights)
+        of_weights = configuration_at(cls._class_of(config), weights)
         if of_weights is None and config.keys() <= set(cls.own_keys):
             raise UserError(
                 f"config: says no sizes, and {weights} is not on this machine; state the sizes, or download the weights"
@@ -119,11 +120,7 @@ class TransformersEncoder(VisionEncoder):
 
     @override
     def configuration(self) -> dict[str, Any]:
-        return configuration_of(self.model) | {key: getattr(self, key) for key in self.own_keys}
-
-    @override
-    def enable_gradient_checkpointing(self) -> None:
-        self.gradient_checkpointing = True
+        return configuration_of(self.model.config) | {key: getattr(self, key) for key in self.own_keys}
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return tokens (N, P, D), row by row, for normalised pixels (N, 3, H, W)."""
@@ -144,8 +141,9 @@ class TransformersEncoder(VisionEncoder):
                 x = checkpoint(self.run, block, x, use_reentrant=False)
             else:
                 x = self.run(block, x)
-        last_norm = self.last_norm()
-        return last_norm(x) if self.norm and last_norm is not None else x
+        if self.norm and self.norm_path is not None:
+            x = self.model.get_submodule(self.norm_path)(x)
+        return x
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Return the input of the first layer."""
@@ -154,33 +152,22 @@ class TransformersEncoder(VisionEncoder):
 
     def layers(self) -> list[list[nn.Module]]:
         """Return the blocks of each layer, in the order in which they run."""
-        raise NotImplementedError
+        return [[layer] for layer in self.model.get_submodule(self.layers_path)]
 
     def run(self, block: nn.Module, x: Tensor) -> Tensor:
         """Return one block's output."""
         y: Tensor = block(x, attention_mask=None)
         return y
 
-    def last_norm(self) -> nn.Module | None:
-        """Return the norm between the last layer and `last_hidden_state` in transformers, or None."""
-        return None
-
-    def preprocess_of(self, size: int) -> ImagePreprocess:
-        """Return the family's preprocessing for images of `size` × `size` pixels."""
-        raise NotImplementedError
-
     @classmethod
-    def _class_of(cls, config: dict[str, Any], weights: str | None) -> type[PreTrainedModel]:
+    def _class_of(cls, config: dict[str, Any]) -> type[PreTrainedModel]:
         model_class: type[PreTrainedModel] = cls.model_class
         return model_class
 
     def _try(self) -> tuple[int, int]:
         """Return the tokens and channels of an image. Freeze the parameters that the tokens do not depend on.
 
-        Runs on the meta device, so nothing is computed.
-
-        Raises:
-            UserError: the model does not take images of this size.
+        Runs on the meta device, so nothing is computed. UserError if the model does not take images of this size.
         """
         named = [*self.named_parameters(), *self.named_buffers()]
         state = {
@@ -225,25 +212,19 @@ class TransformersEncoder(VisionEncoder):
 class ClipEncoder(TransformersEncoder):
     """The image encoder of CLIP (arXiv 2103.00020) as in LLaVA and Vary-toy: the output of the last layer but one.
 
-    Preprocessing is CLIP's: resize by the short side, crop the centre.
+    Preprocessing is CLIP's: resize by the short side, crop the centre. Its last norm is for the class token only.
     """
 
     family = "clip"
     model_class = CLIPVisionModel
     default_layer = -2
+    layers_path = "encoder.layers"
+    preprocess_settings: ClassVar = {"fit": "crop"}
 
     @override
     def embed(self, pixels: Tensor) -> Tensor:
         x: Tensor = self.model.pre_layrnorm(self.model.embeddings(pixels, interpolate_pos_encoding=self.interpolates))
         return x
-
-    def layers(self) -> list[list[nn.Module]]:
-        """Return the layers without `post_layernorm`, which CLIP applies to the class token only."""
-        return [[layer] for layer in self.model.encoder.layers]
-
-    @override
-    def preprocess_of(self, size: int) -> ImagePreprocess:
-        return ImagePreprocess(size=size, fit="crop")
 
 
 class SiglipEncoder(TransformersEncoder):
@@ -256,25 +237,14 @@ class SiglipEncoder(TransformersEncoder):
     family = "siglip"
     model_class = SiglipVisionModel
     own_keys = ("layer", "norm", "input_size")
+    layers_path = "encoder.layers"
+    norm_path = "post_layernorm"
+    preprocess_settings: ClassVar = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
     @override
     def embed(self, pixels: Tensor) -> Tensor:
         x: Tensor = self.model.embeddings(pixels, interpolate_pos_encoding=self.interpolates)
         return x
-
-    @override
-    def layers(self) -> list[list[nn.Module]]:
-        return [[layer] for layer in self.model.encoder.layers]
-
-    @override
-    def last_norm(self) -> nn.Module:
-        norm: nn.Module = self.model.post_layernorm
-        return norm
-
-    @override
-    def preprocess_of(self, size: int) -> ImagePreprocess:
-        half = (0.5, 0.5, 0.5)
-        return ImagePreprocess(size=size, mean=half, std=half)
 
 
 class Dinov2Encoder(TransformersEncoder):
@@ -287,19 +257,9 @@ class Dinov2Encoder(TransformersEncoder):
     family = "dinov2"
     model_class: ClassVar[Any] = Dinov2Model
     own_keys = ("layer", "norm", "input_size")
-
-    @override
-    def layers(self) -> list[list[nn.Module]]:
-        return [[layer] for layer in self.model.encoder.layer]
-
-    @override
-    def last_norm(self) -> nn.Module:
-        norm: nn.Module = self.model.layernorm
-        return norm
-
-    @override
-    def preprocess_of(self, size: int) -> ImagePreprocess:
-        return ImagePreprocess(size=size, fit="crop", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    layers_path = "encoder.layer"
+    norm_path = "layernorm"
+    preprocess_settings: ClassVar = {"fit": "crop", **_IMAGENET}
 
 
 class Dinov2RegistersEncoder(Dinov2Encoder):
@@ -318,6 +278,7 @@ class ConvNextEncoder(TransformersEncoder):
 
     family = "convnext"
     model_class = ConvNextModel
+    preprocess_settings = _IMAGENET
 
     @override
     def layers(self) -> list[list[nn.Module]]:
@@ -327,10 +288,6 @@ class ConvNextEncoder(TransformersEncoder):
     def run(self, block: nn.Module, x: Tensor) -> Tensor:
         y: Tensor = block(x)
         return y
-
-    @override
-    def preprocess_of(self, size: int) -> ImagePreprocess:
-        return ImagePreprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 class AnyEncoder(TransformersEncoder):
@@ -342,6 +299,7 @@ class AnyEncoder(TransformersEncoder):
 
     family = "transformers"
     own_keys = ("model_type", "input_size")
+    preprocess_settings = _IMAGENET
 
     @property
     def model_type(self) -> str:
@@ -355,8 +313,8 @@ class AnyEncoder(TransformersEncoder):
             raise UserError(f"transformers: {type(self.model).__name__} gives no map and no sequence of an image")
         return features
 
+    @override
     def enable_gradient_checkpointing(self) -> None:
-        """Turn it on in transformers' model. UserError if the model does not support it."""
         if not self.model.supports_gradient_checkpointing:
             raise UserError(
                 f"{type(self.model).__name__}: transformers has no gradient checkpointing for it; set the encoder's "
@@ -364,10 +322,6 @@ class AnyEncoder(TransformersEncoder):
             )
         self.model.activation_checkpointing_enable({"use_reentrant": False})
 
-    @override
-    def preprocess_of(self, size: int) -> ImagePreprocess:
-        return ImagePreprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-
     @classmethod
-    def _class_of(cls, config: dict[str, Any], weights: str | None) -> type[PreTrainedModel]:
+    def _class_of(cls, config: dict[str, Any]) -> type[PreTrainedModel]:
         return class_named(config.get("model_type", ""), MODEL_MAPPING, "model without a head")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from trainer.images.preprocess import ImagePreprocess
-from trainer.images.sizes import ViewTokens
+from trainer.images.sizes import ViewTokens, is_count
 from trainer.model.encoders.base import VisionEncoder
 from trainer.model.encoders.relative_attention import RelativeAttention
 from trainer.model.recompute import checkpointed, recompute
@@ -54,11 +54,11 @@ class SamConfig:
     def __post_init__(self) -> None:
         sizes = {"image_size", "patch_size", "width", "depth", "heads", "mlp_ratio", "window", "neck"}
         for name in sorted(sizes):
-            if not _is_count(getattr(self, name)):
+            if not is_count(getattr(self, name)):
                 raise UserError(f"sam: {name} {getattr(self, name)!r}: expected a whole number of 1 or more")
         if not isinstance(self.global_layers, tuple) or not isinstance(self.conv_channels, tuple):
             raise UserError("sam: global_layers and conv_channels are lists")
-        if len(self.conv_channels) != 2 or not all(map(_is_count, self.conv_channels)):
+        if len(self.conv_channels) != 2 or not all(map(is_count, self.conv_channels)):
             raise UserError(f"sam: conv_channels {list(self.conv_channels)}: expected two, one for each convolution")
         if unknown := [layer for layer in self.global_layers if layer not in range(self.depth)]:
             raise UserError(f"sam: global_layers {unknown}: the {self.depth} layers are 0 to {self.depth - 1}")
@@ -67,7 +67,7 @@ class SamConfig:
                 f"sam: image_size {self.image_size} is not a multiple of {_CONV_STRIDE} × patch_size {self.patch_size}"
             )
         sides = range(_CONV_STRIDE, self.image_size + 1, _CONV_STRIDE)
-        if self.neck_grid is not None and not (_is_count(self.neck_grid) and self.neck_grid in sides):
+        if self.neck_grid is not None and not (is_count(self.neck_grid) and self.neck_grid in sides):
             raise UserError(f"sam: neck_grid {self.neck_grid!r}: expected a multiple of {_CONV_STRIDE}, or null")
         if self.width % self.heads:
             raise UserError(f"sam: width {self.width} is not a multiple of heads {self.heads}")
@@ -76,10 +76,6 @@ class SamConfig:
     def grid(self) -> int:
         """Side of the image in patches."""
         return self.image_size // self.patch_size
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 1
 
 
 class SamEncoder(VisionEncoder):
@@ -96,7 +92,6 @@ class SamEncoder(VisionEncoder):
         self.view = ViewTokens(side * side, (side, side))
         self.width = config.conv_channels[-1]
         self.preprocess = ImagePreprocess(size=config.image_size)
-        self.gradient_checkpointing = False
 
         self.patch_embed = PatchEmbed(config)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.grid, config.grid, config.width))
@@ -134,10 +129,6 @@ class SamEncoder(VisionEncoder):
     @override
     def configuration(self) -> dict[str, Any]:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.config).items()}
-
-    @override
-    def enable_gradient_checkpointing(self) -> None:
-        self.gradient_checkpointing = True
 
     def flops(self) -> int:
         """Return the forward FLOPs of one image in SAM as published: 976.9 · 10⁹ for SAM-B at 1024 px.
