@@ -7,10 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share two cores
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup or `&`: children would ignore Ctrl-C too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("beside other load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("beside other load")
 
 from datagen.chat.source import ChatSource
 from datagen.detection.source import DetectionSource
