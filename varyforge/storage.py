@@ -64,7 +64,7 @@ class Folder(Protocol):
         """Remove a file if it exists."""
 
     def tidy(self) -> None:
-        """Remove temporary files of killed processes. Uploads leave none."""
+        """Remove temporary files of killed processes."""
 
 
 def folder_at(location: str | Path) -> Folder:
@@ -345,3 +345,7 @@ class RemoteFolder(Folder):
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
             self.filesystem().rm_file(self._at(name))
+
+    @override
+    def tidy(self) -> None:
+        """Do nothing: uploads leave nothing half-written."""
