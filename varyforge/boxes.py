@@ -59,16 +59,6 @@ class Box:
                 f"box is empty or leaves the image: {self.x1:.4f}, {self.y1:.4f}, {self.x2:.4f}, {self.y2:.4f}"
             )
 
-    @classmethod
-    def from_xyxy_px(cls, x1: float, y1: float, x2: float, y2: float, *, width: int, height: int) -> Box:
-        """Convert corners in pixels (Pascal VOC, Objects365) of an image of `width` x `height` pixels."""
-        return cls(x1=x1 / width, y1=y1 / height, x2=x2 / width, y2=y2 / height)
-
-    @classmethod
-    def from_xywh_px(cls, x: float, y: float, w: float, h: float, *, width: int, height: int) -> Box:
-        """Convert the top left corner and the size in pixels (COCO)."""
-        return cls.from_xyxy_px(x, y, x + w, y + h, width=width, height=height)
-
     def upright(self, orientation: int) -> Box:
         """Move a box of the stored pixels to the upright image; `orientation` is EXIF's, 1 to 8."""
         x1, y1, x2, y2 = self.x1, self.y1, self.x2, self.y2

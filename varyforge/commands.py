@@ -70,7 +70,9 @@ def main() -> int:
     elif words[0] == "train" and not {"-h", "--help"} & set(words):
         _launch(words[1:])
     else:
-        _run(find_command(words[0]), words[1:])
+        item = find_command(words[0])
+        sys.argv = [item.name, *words[1:]]  # runpy puts the file's name first
+        runpy.run_module(item.module, run_name="__main__", alter_sys=True)
     return 0
 
 
@@ -103,21 +105,14 @@ def _help() -> str:
     lines = ["usage: varyforge COMMAND …", ""]
     for group in dict.fromkeys(item.group for item in COMMANDS):
         lines += [f"{group}:", *(f"  {item.name:<12}{item.summary}" for item in COMMANDS if item.group == group), ""]
-    return "\n".join(
-        [
-            *lines,
-            "`varyforge COMMAND --help` shows the arguments. `varyforge pdf` is `python -m datagen.pdf`, and so on;",
-            "`varyforge train RECIPE` is `deepspeed trainer/run.py RECIPE`: the launcher's options go before RECIPE.",
-            "`varyforge --version` shows the version, `varyforge completion bash` (or zsh) a script for the shell.",
-            "",
-        ]
+    return (
+        "\n".join(lines)
+        + """
+`varyforge COMMAND --help` shows the arguments. `varyforge pdf` is `python -m datagen.pdf`, and so on;
+`varyforge train RECIPE` is `deepspeed trainer/run.py RECIPE`: the launcher's options go before RECIPE.
+`varyforge --version` shows the version, `varyforge completion bash` (or zsh) a script for the shell.
+"""
     )
-
-
-def _run(item: Command, words: Sequence[str]) -> None:
-    """Run a command's module as `python -m` does."""
-    sys.argv = [item.name, *words]  # runpy puts the file's name first
-    runpy.run_module(item.module, run_name="__main__", alter_sys=True)
 
 
 def _launch(words: Sequence[str]) -> None:

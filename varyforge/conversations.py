@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, cast
 
@@ -46,14 +47,9 @@ class Dialogue:
 
 
 def read_turns(record: Mapping[str, Any], *, marked: bool = False) -> tuple[str, list[RawTurn]]:
-    """Read a record's turns, unchanged.
+    """Return the name of a JSON record's format, and the record's turns, unchanged.
 
-    Args:
-        record: a JSON object.
-        marked: whether `<image>` in a turn's text stands for an image; else it is text.
-
-    Returns:
-        The name of the record's format, and its turns.
+    `marked`: whether `<image>` in a turn's text stands for an image; else it is text.
 
     Raises:
         WrongFormat: the record has no known format or several, or breaks the rules of its format.
@@ -79,11 +75,11 @@ def tidy(turns: Sequence[RawTurn]) -> Dialogue | Rejected:
     without an answer. Turns of the same role in a row are joined by an empty line. The conversation ends at an empty
     turn or at a system turn in the middle, because later turns refer to the missing one.
     """
-    for role, _ in turns:
-        if role not in ROLES.values():
-            strange = sum(role not in ROLES.values() for role, _ in turns)
-            return Rejected(gate="roles", value=strange, threshold=0, detail=f"a turn of the role {role[:40]!r}")
-    texts = [(role, _text(pieces)) for role, pieces in turns]
+    strange = [role for role, _ in turns if role not in ROLES.values()]
+    if strange:
+        detail = f"a turn of the role {strange[0][:40]!r}"
+        return Rejected(gate="roles", value=len(strange), threshold=0, detail=detail)
+    texts = [(role, IMAGE_MARKER.join(map(escape, pieces)).strip()) for role, pieces in turns]
     opening = _first(texts, lambda role, _: role != "system")
     system = [text for _, text in texts[:opening] if is_seen(text)]
     question = opening + _first(texts[opening:], lambda role, _: role == "user")
@@ -122,10 +118,6 @@ def _nothing_left(dialogue: Sequence[tuple[str, str]], end: int) -> Rejected:
     empty = dialogue[end][0] if end < len(dialogue) else ""
     gate = {"user": "question_chars", "assistant": "answer_chars"}.get(empty, "answered_questions")
     return Rejected(gate=gate, value=0, threshold=1)
-
-
-def _text(pieces: Sequence[str]) -> str:
-    return IMAGE_MARKER.join(map(escape, pieces)).strip()
 
 
 def is_seen(text: str) -> bool:
@@ -184,16 +176,8 @@ def _baize(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "user" if mark == "Human" else "assistant", text
 
 
-def _sharegpt(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return _turns(record["conversations"], "conversations", "from", "value")
-
-
-def _messages(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return _turns(record["messages"], "messages", "role", "content")
-
-
-def _turns(turns: Any, key: str, role: str, content: str) -> Iterator[tuple[str, Any]]:
-    for number, turn in enumerate(_list(turns, key)):
+def _turns(record: Mapping[str, Any], key: str, role: str, content: str) -> Iterator[tuple[str, Any]]:
+    for number, turn in enumerate(_list(record[key], key)):
         if not isinstance(turn, dict) or not isinstance(turn.get(role), str):
             raise WrongFormat(f"{key}[{number}] has no text under {role!r}")
         name: str = turn[role]
@@ -222,8 +206,8 @@ class _Format:
 
 
 _FORMATS: Mapping[str, _Format] = {
-    "sharegpt": _Format(("conversations",), _sharegpt),
-    "messages": _Format(("messages",), _messages),
+    "sharegpt": _Format(("conversations",), partial(_turns, key="conversations", role="from", content="value")),
+    "messages": _Format(("messages",), partial(_turns, key="messages", role="role", content="content")),
     "alpaca": _Format(("instruction", "output"), _alpaca),
     "baize": _Format(("topic", "input"), _baize, alone=True),  # others have a topic too
 }

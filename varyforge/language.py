@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -96,13 +96,11 @@ def read(text: str) -> Reading:
     language = _by_script(count)
     if not fits:
         return Reading(language=language, plausible=min(common, default=1.0))
-    main = max(fits, key=lambda fit: fit.letters)
-    return Reading(
+    _, main = max(fits, key=lambda fit: fit[0])
+    return replace(
+        main,
         language=main.language if language in ("en", "ru") else language,
-        plausible=min(common + [fit.plausible for fit in fits]),  # the worst: another may be the page's numbering
-        forward=main.forward,
-        word_letters=main.word_letters,
-        lone=main.lone,
+        plausible=min(common + [fit.plausible for _, fit in fits]),  # the worst: another may be the page's numbering
     )
 
 
@@ -129,20 +127,8 @@ def _by_script(count: Mapping[str, int]) -> str:
     return _LANGUAGE_OF_SCRIPT[script] if count[script] >= letters / 2 else ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """The language whose pairs of letters fit best the letters of one alphabet in a text."""
-
-    letters: int
-    language: str
-    plausible: float
-    forward: float
-    word_letters: float
-    lone: float
-
-
-def _fit(symbols: Codes, scripts: Codes, script: str) -> _Fit:
-    """Fit the letters of one script, at least one. All other characters are edges of words."""
+def _fit(symbols: Codes, scripts: Codes, script: str) -> tuple[int, Reading]:
+    """Count and measure the letters of one script, at least one. All other characters are edges of words."""
     number = _SCRIPTS.index(script)
     line = np.zeros(len(symbols) + 2, np.intp)
     line[1:-1] = np.where(scripts == number, symbols, 0)
@@ -163,14 +149,14 @@ def _fit(symbols: Codes, scripts: Codes, script: str) -> _Fit:
     likely = (run[stops + 1] - run[starts]) / (lengths + 1) > _WORD_BITS
     long = np.where(lengths > 2, lengths, 0)  # two letters can be anything
     letters = int(lengths.sum())
-    return _Fit(
-        letters=letters,
+    reading = Reading(
         language=languages[best],
         plausible=float((long * likely).sum() / long.sum()) if long.sum() >= _LEAST_LETTERS else 1.0,
         forward=float(fits.max() - backwards.max()),
         word_letters=float((lengths**2).sum() / letters),
         lone=float((lengths == 1).sum() / letters),
     )
+    return letters, reading
 
 
 def _common_share(text: str, script: str) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +11,7 @@ import numpy.typing as npt
 
 IMAGE_TOKENS = 258  # of one picture in Vary: 256 and two marks (arXiv 2312.06109)
 LIMIT = 4096  # tokens of a training sequence
-EDGES = (0, 256, 512, 1024, 2048, 4096, 8192)
+EDGES = (0, 256, 512, 1024, 2048, 4096, 8192)  # least tokens of each row of a histogram; the last has no upper edge
 
 
 class _Cost(NamedTuple):
@@ -104,30 +102,13 @@ class Lengths(NamedTuple):
     beyond: float  # share of the samples that, pictures included, exceed the limit
 
 
-def length_histogram(
-    tokens: Iterable[int], images: Iterable[int] | int = 1, *, edges: Sequence[int] = EDGES, limit: int = LIMIT
-) -> Lengths:
-    """Count texts by length.
-
-    Args:
-        tokens: of each sample's text, pictures not included.
-        images: of each sample, or one number for all; a picture costs 258 tokens.
-        edges: least number of tokens of each row, ascending from 0. The last row has no upper edge.
-        limit: tokens that a sample may have, pictures included.
-
-    Raises:
-        ValueError: the edges do not ascend from 0, or `images` and `tokens` differ in length.
-    """
-    if not edges or edges[0] != 0 or any(low >= high for low, high in pairwise(edges)):
-        raise ValueError(f"edges ascend from 0, not {list(edges)}")
-    text = np.fromiter(tokens, dtype=np.int64)
-    pictures = np.full(len(text), images) if isinstance(images, int) else np.fromiter(images, dtype=np.int64)
-    if len(pictures) != len(text):
-        raise ValueError(f"{len(text)} texts, {len(pictures)} numbers of images")
-    counts = np.bincount(np.searchsorted(edges, text, side="right") - 1, minlength=len(edges)).tolist()
+def length_histogram(tokens: npt.ArrayLike, images: npt.ArrayLike) -> Lengths:
+    """Count texts by length, from the tokens (without pictures) and the number of pictures of each sample."""
+    text, pictures = np.asarray(tokens, np.int64), np.asarray(images, np.int64)
+    counts = np.bincount(np.searchsorted(EDGES, text, side="right") - 1, minlength=len(EDGES)).tolist()
     all_of_them = max(len(text), 1)
     rows = tuple(
         LengthRow(low, high, count, count / all_of_them)
-        for low, high, count in zip(edges, [*edges[1:], None], counts, strict=True)
+        for low, high, count in zip(EDGES, [*EDGES[1:], None], counts, strict=True)
     )
-    return Lengths(rows, float(np.count_nonzero(text + IMAGE_TOKENS * pictures > limit)) / all_of_them)
+    return Lengths(rows, float(np.count_nonzero(text + IMAGE_TOKENS * pictures > LIMIT)) / all_of_them)

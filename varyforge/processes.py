@@ -14,10 +14,7 @@ def end_with_parent(parent: int) -> None:
     """Let the kernel kill this process as soon as its parent ends, whatever either is doing.
 
     The kernel watches the thread that started this process. On systems other than Linux only a parent that is gone
-    already is noticed.
-
-    Args:
-        parent: id of the process that started this one. This process exits at once where another has adopted it.
+    already is noticed: this process exits at once where another than `parent` (a process id) has adopted it.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

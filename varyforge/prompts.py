@@ -51,10 +51,8 @@ def prompted() -> tuple[str, ...]:
 def wordings(task: str, language: str = FALLBACK_LANGUAGE) -> tuple[str, ...]:
     """Return all wordings of a task's prompt, the paper's own first, `{placeholders}` unfilled.
 
-    Args:
-        task: one of `prompted()`.
-        language: a language tag such as "en" or "zh-Hant". A language without prompts, and "" for an unknown one, falls
-            back to "en".
+    `language` is a tag such as "en" or "zh-Hant". A language without prompts, and "" for an unknown one, falls back to
+    "en".
 
     Raises:
         ValueError: no such list, or `language` is not a language tag.
@@ -65,14 +63,10 @@ def wordings(task: str, language: str = FALLBACK_LANGUAGE) -> tuple[str, ...]:
 
 
 def choose(task: str, language: str, key: str, **fields: str) -> Prompt:
-    """Choose the prompt of the sample `key`. The wording depends on task, language and key alone.
+    """Choose the prompt of the sample `key`. The wording depends on task, language (as for `wordings`) and key alone.
 
-    Args:
-        task: one of `prompted()`.
-        language: as for `wordings`.
-        key: the sample's key.
-        fields: text for the task's placeholders: `classes` (see `join_names`) for "referring", `phrase` for
-            "referring_phrase", `box` for "referring_box", `question` for "vqa", none for other lists. It is escaped.
+    `fields` fill the task's placeholders: `classes` (see `join_names`) for "referring", `phrase` for
+    "referring_phrase", `box` for "referring_box", `question` for "vqa", none for other lists. The text is escaped.
 
     Raises:
         ValueError: no such list, not a language tag, or `fields` are not exactly the task's placeholders.

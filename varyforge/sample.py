@@ -25,11 +25,9 @@ _HALF = re.compile("[\ud800-\udfff]")  # half a character of UTF-16
 
 
 def make_key(prefix: str, *parts: Scalar) -> str:
-    """Make a stable key: `prefix` and 24 hex digits of the SHA-256 over `parts`.
+    """Make a stable key: a source's name (at most 39 of `[a-z0-9_-]`) and 24 hex digits of the SHA-256 over `parts`.
 
-    Args:
-        prefix: source name, `[a-z0-9_-]`, at most 39 characters.
-        parts: document hash, page number and so on, which identify the sample. Their order matters.
+    The parts identify the sample: document hash, page number and so on. Their order matters.
     """
     text = "\x1f".join(str(part) for part in parts)
     return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
@@ -127,11 +125,7 @@ def to_json(sample: Sample) -> dict[str, object]:
 
 
 def from_json(record: Mapping[str, object], images: list[bytes]) -> Sample:
-    """Invert `to_json`.
-
-    Args:
-        record: the parsed `.json` member.
-        images: encoded bytes, one per entry of `record["images"]`.
+    """Invert `to_json`. `images` holds encoded bytes, one item per entry of `record["images"]`.
 
     Raises:
         ValueError: a field is missing, has the wrong type, or breaks a rule of `Sample`.

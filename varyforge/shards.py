@@ -203,7 +203,7 @@ class ShardSet:
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Read the index shard by shard."""
-        return self._tables("index", columns)
+        return (self.index(number, columns) for number in range(len(self.records)))
 
     def ledger(self) -> pa.Table:
         """Read the ledger: a row per input unit, columns as in `datagen.job.ledger.LedgerRow`."""
@@ -211,7 +211,7 @@ class ShardSet:
 
     def ledgers(self) -> Iterator[pa.Table]:
         """Read the ledger shard by shard."""
-        return self._tables("ledger", None)
+        return (read_table(self.folder, f"ledger/{record.name}.parquet") for record in self.records)
 
     def read(self, shard: str, offset: int, size: int) -> Sample:
         """Read one sample by its index row, and no other byte.
@@ -265,10 +265,6 @@ class ShardSet:
         """Read index columns of shard `records[number]`, those in `coded` as values and codes (pa.dictionary)."""
         name = f"index/{self.records[number].name}.parquet"
         return parse_table(self.folder.read(name), f"{self.folder}/{name}", columns, coded=coded)
-
-    def _tables(self, kind: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-        for record in self.records:
-            yield read_table(self.folder, f"{kind}/{record.name}.parquet", columns)
 
 
 def open_set(location: str | Path) -> ShardSet:

@@ -22,9 +22,7 @@ from varyforge.files import atomic_file, remove_temporaries
 if TYPE_CHECKING:
     import fsspec
 
-
-SUBFOLDERS = ("index", "ledger", "plan", "done")
-"""Subfolders of a shard set."""
+_SUBFOLDERS = ("index", "ledger", "plan", "done")  # of a shard set
 
 
 class Folder(Protocol):
@@ -32,23 +30,18 @@ class Folder(Protocol):
 
     def __str__(self) -> str:
         """Return the path or URL, for messages."""
-        ...
 
     def exists(self) -> bool:
         """Return whether the folder exists. Object stores have no empty folders."""
-        ...
 
     def names(self, suffix: str = "", below: str = "") -> list[str]:
         """List the files directly in the folder (or its subfolder `below`) whose names end in `suffix`, sorted."""
-        ...
 
     def sizes(self, suffix: str = "", below: str = "") -> dict[str, int]:
         """Return the files of `names` and their sizes in bytes, by one listing for all."""
-        ...
 
     def size(self, name: str) -> int | None:
         """Return the size of a file in bytes; None if it is missing."""
-        ...
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """Read a file, or `size` bytes of it from `offset` (fewer at its end).
@@ -56,7 +49,6 @@ class Folder(Protocol):
         Raises:
             OSError: the file is missing or cannot be read.
         """
-        ...
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for random access.
@@ -64,19 +56,15 @@ class Folder(Protocol):
         Raises:
             OSError: the file is missing or cannot be read.
         """
-        ...
 
     def writer(self, name: str) -> Any:
         """Return a context manager with a binary file, which appears as `name` when the block ends well."""
-        ...
 
     def remove(self, name: str) -> None:
         """Remove a file if it exists."""
-        ...
 
     def tidy(self) -> None:
         """Remove temporary files of killed processes."""
-        ...
 
 
 def folder_at(location: str | Path) -> Folder:
@@ -251,10 +239,8 @@ class LocalFolder(Folder):
         return open(self.path / name, "rb")
 
     @override
-    @contextmanager
-    def writer(self, name: str) -> Iterator[BinaryIO]:
-        with atomic_file(self.path / name) as file:
-            yield file
+    def writer(self, name: str) -> Any:
+        return atomic_file(self.path / name)
 
     @override
     def remove(self, name: str) -> None:
@@ -267,7 +253,7 @@ class LocalFolder(Folder):
 
     @override
     def tidy(self) -> None:
-        for below in ("", *SUBFOLDERS):  # other subfolders are not ours
+        for below in ("", *_SUBFOLDERS):  # other subfolders are not ours
             remove_temporaries(self.path / below)
 
 
@@ -357,10 +343,8 @@ class RemoteFolder(Folder):
 
     @override
     def remove(self, name: str) -> None:
-        try:
+        with suppress(FileNotFoundError):
             self.filesystem().rm_file(self._at(name))
-        except FileNotFoundError:
-            pass
 
     @override
     def tidy(self) -> None:

@@ -12,27 +12,13 @@ _MAX_EXTENSION = 1 << 20  # bytes of a header that holds a long name
 _ZEROS = 64 << 10  # bytes read at a time behind an end marker
 _OCTAL = re.compile(rb"[0-7]+").fullmatch
 _SPACES = 8 * ord(" ")
-_CONTENTLESS = {
-    tarfile.LNKTYPE,
-    tarfile.SYMTYPE,
-    tarfile.CHRTYPE,
-    tarfile.BLKTYPE,
-    tarfile.FIFOTYPE,
-    tarfile.DIRTYPE,
-}
 _KINDS = {
-    tarfile.REGTYPE: "a file",
-    tarfile.AREGTYPE: "a file",
-    tarfile.CONTTYPE: "a file",
+    **dict.fromkeys((tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE), "a file"),
+    **dict.fromkeys((tarfile.LNKTYPE, tarfile.SYMTYPE), "a link"),
+    **dict.fromkeys((tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE), "a device"),
     tarfile.DIRTYPE: "a folder",
-    tarfile.LNKTYPE: "a link",
-    tarfile.SYMTYPE: "a link",
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a device",
     tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
-
 Kind = Literal["a file", "a folder", "a link", "a device", "a sparse file", "of an unknown kind"]
 
 
@@ -147,7 +133,7 @@ def _plain_header(block: bytes) -> Header | None:
 
 def _size(info: Header, extended: dict[str, str], position: int) -> int:
     """Return the bytes of content that follow a header; none for a link or a device, whatever its size field."""
-    if info.type in _CONTENTLESS:
+    if _KINDS.get(info.type) in ("a link", "a device", "a folder"):
         return 0
     size = extended.get("size", info.size)
     try:

@@ -147,16 +147,10 @@ def _write(arguments: argparse.Namespace) -> int:
 def step_rows(
     mixture_file: MixtureFile, steps: range, *, ranks: int | None = None, image_tokens: int | None = None
 ) -> Iterator[tuple[object, ...]]:
-    """Locate the samples of optimiser steps, in order of position.
+    """Yield the `_STEP_COLUMNS` of the samples of optimiser steps in order of position, and with `ranks` the rank.
 
-    Args:
-        mixture_file: a training recipe.
-        steps: numbers of steps as in the log. Step 1 has the positions 0 to global batch - 1.
-        ranks: number of ranks that share a step's samples. None: no rank is listed.
-        image_tokens: tokens of an image with its start and end, for the cost of a sample. None: the model's.
-
-    Yields:
-        The values of `_STEP_COLUMNS`, and with `ranks` the rank.
+    Steps are numbered as in the log: step 1 has the positions 0 to global batch - 1. `image_tokens` (None: the model's)
+    includes an image's start and end, and counts for the cost by which samples are shared out.
 
     Raises:
         UserError: the file is no training recipe, or has fewer steps.

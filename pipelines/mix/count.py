@@ -8,31 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.mixture import Mixture
 from varyforge.lengths import EDGES
 
 Ints = NDArray[np.int64]
 
 CHUNK = 1 << 18  # positions in memory
-DEVIATION_POSITIONS = 1_000_000
-"""Number of prefixes of an epoch that are compared with the mixture's ratios."""
-
-
-class Order(Protocol):
-    """The part of the interface of `trainer.data.mixture.Mixture` that counting uses."""
-
-    @property
-    def per_epoch(self) -> int:
-        """The number of positions of an epoch."""
-        ...
-
-    def at(self, positions: Ints) -> tuple[NDArray[np.int16], Ints]:
-        """Return the source's number and its row at each position."""
-        ...
+_DEVIATION_POSITIONS = 1_000_000  # prefixes of an epoch that are compared with the mixture's ratios
 
 
 class Coded(NamedTuple):
@@ -79,20 +66,17 @@ class Counts:
     licences: dict[str, int]
 
 
-def walk(order: Order, rows: Sequence[int], alive: Callable[[int], None] = lambda count: None) -> Walk:
-    """Pass through one epoch and count the occurrences of each row.
+def walk(mixture: Mixture, rows: Sequence[int], alive: Callable[[int], None] = lambda count: None) -> Walk:
+    """Pass through one epoch and count the occurrences of each row. `rows` are the (S,) numbers of rows per source.
 
-    Args:
-        order: the mixture.
-        rows: (S,) number of rows per source.
-        alive: called with the number of positions since its last call.
+    `alive` is called with the number of positions since its last call.
     """
     drawn = [np.zeros(count, np.int32) for count in rows]
-    total, compared = order.per_epoch, min(order.per_epoch, DEVIATION_POSITIONS)
+    total, compared = mixture.per_epoch, min(mixture.per_epoch, _DEVIATION_POSITIONS)
     head = np.empty(compared, np.int16)
     for first in range(0, total, CHUNK):
         positions = np.arange(first, min(first + CHUNK, total))
-        source, row = order.at(positions)
+        source, row = mixture.at(positions)
         head[first : first + len(positions)] = source[: max(compared - first, 0)]
         for number, count in enumerate(rows):
             drawn[number] += np.bincount(row[source == number], minlength=count).astype(np.int32)
@@ -113,14 +97,7 @@ def _deviation(head: NDArray[np.int16], ratios: Sequence[float]) -> tuple[float,
 
 
 def count(of: Columns, drawn: NDArray[np.int32], *, image_tokens: int, max_length: int) -> Counts:
-    """Sum over a source's samples, weighted by their occurrences.
-
-    Args:
-        of: columns of the source's index.
-        drawn: (R,) occurrences of each sample.
-        image_tokens: tokens of an image with its start and end.
-        max_length: largest number of tokens of a sample.
-    """
+    """Sum over a source's samples, weighted by their (R,) occurrences. `image_tokens` includes an image's two marks."""
     lengths = of.tokens + image_tokens * of.images
     bins = np.searchsorted(EDGES, lengths, side="right") - 1
     beyond = np.maximum(lengths - max_length, 0)

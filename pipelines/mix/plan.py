@@ -29,10 +29,6 @@ class OrderedShard:
         """The SHA-256 of its range of positions."""
         return digest_of({"first": self.first, "units": self.units})
 
-    def unit_ids(self) -> list[str]:
-        """Return the unit ids of its positions in index and ledger."""
-        return [unit_id(self.first + number) for number in range(self.units)]
-
 
 def unit_id(position: int) -> str:
     """Return the unit id of a position in index and ledger."""

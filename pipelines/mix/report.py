@@ -27,9 +27,7 @@ from varyforge.lengths import IMAGE_TOKENS, LIMIT
 if TYPE_CHECKING:
     from trainer.text.encode import ConversationEncoder
 
-_STEPS_PACKED = 20
-"""Number of global batches, evenly spread over the epoch, whose packing is computed."""
-
+_STEPS_PACKED = 20  # global batches, evenly spread over the epoch, whose packing is computed
 _ABOVE = "data.mixture."  # the key of the mixture in a recipe
 _NO_LIMIT = 1 << 30  # tokens
 
@@ -48,10 +46,7 @@ class MixtureFile:
         return self.recipe.engine.global_batch_size if self.recipe else None
 
     def image(self, tokens: int | None = None) -> PlannedImage:
-        """Return the planned size of an image in the recipe's model or, without a recipe, in Vary.
-
-        `tokens` replaces its number of tokens.
-        """
+        """Return the planned size of an image in the recipe's model, else in Vary. `tokens` replaces its tokens."""
         if self.recipe is None:
             return PlannedImage(tokens or IMAGE_TOKENS, views=1)
         from trainer.assemble import planned_image  # noqa: PLC0415  # imports transformers: seconds
@@ -75,10 +70,6 @@ class MixtureFile:
 
 def read_mixture_file(file: Path, overrides: Sequence[str]) -> MixtureFile:
     """Read a mixture or a training recipe, which are distinguished by their keys.
-
-    Args:
-        file: a YAML file.
-        overrides: settings as `key=value`.
 
     Raises:
         UserError: `varyforge.config.load` refuses the file or a setting.
@@ -106,17 +97,12 @@ def report_on(
     image_tokens: int | None = None,
     measure: int = 0,
 ) -> Report:
-    """Read the indexes and pass through one epoch.
+    """Read the indexes and pass through one epoch. Read and tokenise `measure` samples of each source.
 
-    Args:
-        mixture_file: the mixture.
-        global_batch: samples per step. None: the recipe's.
-        max_length: largest number of tokens of a sample. None: the recipe's.
-        image_tokens: tokens of an image with its start and end. None: those of the recipe's model, else Vary's.
-        measure: number of samples of each source to read and tokenise.
+    Numbers that are None are the recipe's, else Vary's. `image_tokens` includes an image's start and end.
 
     Raises:
-        UserError: the trainer would refuse the mixture, or `measure` is mixture_file without a recipe.
+        UserError: the trainer would refuse the mixture, or samples are to be measured without a recipe.
     """
     corpus = mixture_file.corpus()
     image = mixture_file.image(image_tokens)
@@ -255,7 +241,7 @@ def _measured(
 def _measured_source(
     catalog: Catalog, encoder: ConversationEncoder, rows: Sequence[int], limit: int, image_tokens: int
 ) -> Measured:
-    sums: dict[str, int] = dict.fromkeys(("unusable", "estimated", "real", "supervised", "real_supervised", "cut"), 0)
+    sums = dict.fromkeys(("unusable", "estimated", "real", "estimated_supervised", "real_supervised", "cut"), 0)
     for row in rows:
         item = catalog.item(row)
         try:
@@ -265,16 +251,7 @@ def _measured_source(
             continue
         sums["estimated"] += item.tokens + image_tokens * item.images
         sums["real"] += len(encoded.input_ids)
-        sums["supervised"] += int(catalog.answer_tokens[row])
+        sums["estimated_supervised"] += int(catalog.answer_tokens[row])
         sums["real_supervised"] += sum(label >= 0 for label in encoded.labels)
         sums["cut"] += len(encoded.input_ids) > limit
-    return Measured(
-        name=catalog.name,
-        samples=len(rows),
-        unusable=sums["unusable"],
-        estimated=sums["estimated"],
-        real=sums["real"],
-        estimated_supervised=sums["supervised"],
-        real_supervised=sums["real_supervised"],
-        cut=sums["cut"],
-    )
+    return Measured(name=catalog.name, samples=len(rows), **sums)

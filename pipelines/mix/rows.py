@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.mix.count import CHUNK, Order
+from pipelines.mix.count import CHUNK, Ints
+from trainer.data.mixture import Mixture
 
-Ints = NDArray[np.int64]
 Row = dict[str, Any]
 
 _AGAIN = re.compile(r"(?:-r[0-9]+)+$")
@@ -27,11 +27,9 @@ _DIGEST_CHARS = 24
 
 
 class RowFile:
-    """The rows of several tables in a mapped file without a name.
+    """The rows of several tables, numbered consecutively, in a mapped file without a name.
 
-    Args:
-        tables: tables whose rows are numbered consecutively.
-        schema: schema of the rows, with a column "key" for `bases`.
+    `schema` is the rows' own, with a column "key" for `bases`.
     """
 
     def __init__(self, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
@@ -62,22 +60,16 @@ class RowFile:
         return rows
 
 
-def occurrences(order: Order, positions: int, bases: Sequence[NDArray[np.uint64]]) -> NDArray[np.int32]:
-    """Number the occurrences of each sample from 1 in the order of positions.
+def occurrences(mixture: Mixture, positions: int, bases: Sequence[NDArray[np.uint64]]) -> NDArray[np.int32]:
+    """Number the occurrences of each sample from 1, in the order of positions: (positions,) numbers.
 
-    Args:
-        order: the mixture.
-        positions: number of positions.
-        bases: `RowFile.bases` of each source. Two samples with equal hashes count as one, so that the second gets an
-            unnecessary ending. With 100 million keys, this happens in one of 4,000 sets.
-
-    Returns:
-        (positions,) numbers of occurrence.
+    `bases` are `RowFile.bases` of each source. Two samples with equal hashes count as one, so that the second gets an
+    unnecessary ending. With 100 million keys, this happens in one of 4,000 sets.
     """
     drawn = np.empty(positions, np.uint64)
     for first in range(0, positions, CHUNK):
         chunk = np.arange(first, min(first + CHUNK, positions))
-        source, row = order.at(chunk)
+        source, row = mixture.at(chunk)
         for number, hashes in enumerate(bases):
             mine = source == number
             drawn[chunk[mine]] = hashes[row[mine]]

@@ -71,14 +71,9 @@ class WriteSettings:
 def write_mixture(
     corpus: Corpus, mixture: MixtureSettings, out: str | Path, settings: WriteSettings, *, workers: int = 1
 ) -> LedgerSummary:
-    """Write the shard set `out`, or finish one that an earlier run began.
+    """Write the shard set `out` (path or URL), or finish one that an earlier run began.
 
-    Args:
-        corpus: the samples in their order.
-        mixture: the settings of the order, which are stored in job.json.
-        out: path or URL.
-        settings: epochs, shard size and retries.
-        workers: number of threads, each of which writes one shard at a time.
+    `mixture` is stored in job.json. Each of `workers` threads writes one shard at a time.
 
     Raises:
         UserError: `out` has another mixture or other files, or another process is writing there.

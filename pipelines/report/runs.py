@@ -29,11 +29,6 @@ class Part:
     random_in: Path | None  # the run in which the part started from random weights, this one or an earlier one
 
     @property
-    def is_connector(self) -> bool:
-        """Whether it is a connector, for which random initial weights are normal."""
-        return self.report.part.startswith("connectors.")
-
-    @property
     def starts_from(self) -> str:
         """The source of the weights in words."""
         part = self.report
@@ -65,21 +60,29 @@ class Trend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """The entries of a run's about.json that the report uses."""
+
+    parts: list[PartReport]
+    mixture: list[MixtureSource]
+    asked_by_task: dict[str, int]  # samples the recipe asks for
+    epochs: int
+    total_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunCard:
     """A training run in numbers. If the log has no step, the counters are 0 and there is no figure."""
 
     folder: Path
+    about: About
     parts: list[Part]
-    mixture: list[MixtureSource]
-    epochs: int
-    total_steps: int
     steps_done: int
     samples: int
     skipped: int
     truncated: int
     dropped: int  # too long samples
     seconds: float  # sum over steps, without start and checkpoints
-    task_asked: dict[str, int]  # samples the recipe asks for
     task_samples: dict[str, int]  # samples trained on
     trends: list[Trend]  # all tasks first
     figure: Markup | None
@@ -96,7 +99,8 @@ class RunCard:
     @property
     def random_parts(self) -> list[Part]:
         """The encoders and language models that were trained from random weights in this run or an earlier one."""
-        return [part for part in self.parts if part.random_in and not part.is_connector]
+        # for connectors, random initial weights are normal
+        return [part for part in self.parts if part.random_in and not part.report.part.startswith("connectors.")]
 
 
 def read_run(folder: Path) -> RunCard:
@@ -114,7 +118,7 @@ def read_run(folder: Path) -> RunCard:
         ) from error
 
 
-def _run_card(folder: Path, about: _About, log: Sequence[dict[str, Any]]) -> RunCard:
+def _run_card(folder: Path, about: About, log: Sequence[dict[str, Any]]) -> RunCard:
     curves = _curves(log)
     last = log[-1] if log else {"step": 0, "samples": 0, "skipped": 0, "truncated": 0}
     task_samples: Counter[str] = Counter()
@@ -122,17 +126,14 @@ def _run_card(folder: Path, about: _About, log: Sequence[dict[str, Any]]) -> Run
         task_samples.update(line["task_samples"])
     return RunCard(
         folder=folder,
+        about=about,
         parts=[Part(report=part, random_in=_random_in(part, folder)) for part in about.parts],
-        mixture=about.mixture,
-        epochs=about.epochs,
-        total_steps=about.total_steps,
         steps_done=last["step"],
         samples=last["samples"],
         skipped=last["skipped"],
         truncated=last["truncated"],
         dropped=last.get("dropped", 0),  # absent in logs of older versions
         seconds=sum(line["seconds"] for line in log),
-        task_asked=about.asked_by_task,
         task_samples=dict(task_samples.most_common()),
         trends=[Trend.of(name, curve) for name, curve in curves.items()],
         figure=loss_curves(curves) if log else None,
@@ -149,25 +150,14 @@ def _curves(log: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]
     return curves
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _About:
-    """The entries of a run's about.json that the report uses."""
-
-    parts: list[PartReport]
-    mixture: list[MixtureSource]
-    asked_by_task: dict[str, int]
-    epochs: int
-    total_steps: int
-
-
-def _read_about(folder: Path) -> _About:
+def _read_about(folder: Path) -> About:
     path = folder / ABOUT
     if not path.is_file():
         problem = f"not a run: it has no {ABOUT}" if folder.is_dir() else "no such run"
         raise UserError(f"{folder}: {problem}; `deepspeed trainer/run.py RECIPE out={folder}` makes one")
     try:
         about = json.loads(path.read_bytes())
-        return _About(
+        return About(
             parts=[PartReport(**part) for part in about["parts"]],
             mixture=[MixtureSource(**source) for source in about["mixture"]],
             asked_by_task=dict(about["asked_by_task"]),

@@ -24,20 +24,12 @@ _MOST_PREDICTIONS = 6  # per task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelAnswer:
-    """One model's answer to a sample."""
-
-    prediction: Prediction
-    trained: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionCard:
     """A sample's true answer and the answers of models, trained models first."""
 
     key: str
     truth: str
-    answers: list[ModelAnswer]
+    answers: list[tuple[Prediction, bool]]  # and whether the model is trained
     in_shards: bool  # whether one of the shard sets has the sample
     pictures: list[str]  # `data:` URLs
     legend: list[LegendEntry]
@@ -138,7 +130,7 @@ def _prediction_card(predictions: Sequence[Prediction], sample: Sample | None) -
     return PredictionCard(
         key=first.key,
         truth=first.truth,
-        answers=[ModelAnswer(prediction=p, trained=is_trained(p.model)) for p in predictions],
+        answers=[(prediction, is_trained(prediction.model)) for prediction in predictions],
         in_shards=sample is not None,
         pictures=[thumbnail(image.data, outlines) for image in sample.images] if sample else [],
         legend=legend if first.task in BOX_TASKS else [],

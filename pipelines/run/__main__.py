@@ -74,7 +74,7 @@ def run(pipeline: Pipeline) -> bool:
 
 
 def _check_root(pipeline: Pipeline) -> None:
-    if pipeline.sets and not Path(pipeline.root).is_dir():
+    if pipeline.sets and not (pipeline.root and Path(pipeline.root).is_dir()):  # Path("") is the working folder
         raise UserError(f"root: {pipeline.root or 'not given'}: no such folder; --root names that of the data sets")
 
 

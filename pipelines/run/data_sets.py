@@ -41,18 +41,14 @@ class _Row:
     name: str
     of: DataSet
     state: str  # "built", "built in part", "to build", "missing" or "failed"
-    missing: list[Need] = field(default_factory=list)
+    missing: list[Need]
 
 
 def build(sets: Mapping[str, DataSet], run: Callable[[str, list[str]], None] | None) -> bool:
     """Run the commands of all sets whose files are there, one after the other. A failed set does not stop the others.
 
-    Args:
-        sets: data sets by name.
-        run: function that runs a set's command and raises UserError if it fails. None: only list what would be built.
-
-    Returns:
-        Whether all sets were built.
+    `run` takes a set's name and command, and raises UserError if the command fails. None: only list what would be
+    built. Returns whether all sets were built.
     """
     rows = []
     for number, (name, of) in enumerate(sets.items(), start=1):
@@ -74,10 +70,14 @@ def build(sets: Mapping[str, DataSet], run: Callable[[str, list[str]], None] | N
 
 
 def _show(rows: list[_Row]) -> None:
-    table = [(row.name, row.of.row, _asked(row.of), _written(row), row.state) for row in rows]
+    samples = {row.name: _samples(row.of) for row in rows}
+    table = [
+        (row.name, row.of.row, _number(row.of.samples, "all"), _number(samples[row.name], ""), row.state)
+        for row in rows
+    ]
     show_table("data sets", ("set", "row of the paper", "samples asked", "written", "state"), table)
     for row in rows:
-        if row.of.samples and row.state == "built" and (got := _samples(row.of)) is not None and got < row.of.samples:
+        if row.of.samples and row.state == "built" and (got := samples[row.name]) is not None and got < row.of.samples:
             warn(f"{row.name}: {got:,} of the {row.of.samples:,} samples that the paper uses")
         for need in row.missing:
             say(f"{row.name}: missing {need.path}: {need.what}; {need.page}")
@@ -93,10 +93,5 @@ def _samples(of: DataSet) -> int | None:
     return sum(record.samples for record in ShardSet(of.writes).records)
 
 
-def _asked(of: DataSet) -> str:
-    return "all" if of.samples is None else f"{of.samples:,}"
-
-
-def _written(row: _Row) -> str:
-    count = _samples(row.of)
-    return "" if count is None else f"{count:,}"
+def _number(count: int | None, otherwise: str) -> str:
+    return otherwise if count is None else f"{count:,}"

@@ -15,7 +15,7 @@ import pyarrow as pa
 from datagen.job.change import digest_of, plan_digest
 from datagen.job.plan import PLAN, ShardPlan, join, plan_shards
 from datagen.job.scan import read_runs, read_units
-from pipelines.mix.plan import SOURCE, OrderedShard, shards_of
+from pipelines.mix.plan import SOURCE, OrderedShard, shards_of, unit_id
 from varyforge.console import Progress
 from varyforge.errors import UserError
 from varyforge.shards import JOB, MANIFEST, ShardRecord, decode_sample, read_job, read_manifest
@@ -52,8 +52,7 @@ def check(location: str | Path) -> Findings:
     findings, keys = Findings(shards=len(records)), []
     config_sha256 = digest_of(job["config"])
     planned = {plan.name: plan for plan in _plans(folder, job, findings)}
-    if planned.keys() - {record.name for record in records}:
-        missing = sorted(planned.keys() - {record.name for record in records})
+    if missing := sorted(planned.keys() - {record.name for record in records}):
         findings.problems.append(f"{MANIFEST}: shards are missing that are planned: {', '.join(missing[:_NAMED])}")
     with Progress(f"checking {location}", total=len(records), unit="shard") as progress:
         for record in records:
@@ -65,8 +64,8 @@ def check(location: str | Path) -> Findings:
             keys.append(_check_shard(folder, record, plan, findings))
             progress.advance(1, f"{len(findings.problems)} problems")
     every_key = np.concatenate(keys)
-    if len(np.unique(every_key)) < len(every_key):
-        findings.problems.append(f"index: {len(every_key) - len(np.unique(every_key))} keys occur again")
+    if again := len(every_key) - len(np.unique(every_key)):
+        findings.problems.append(f"index: {again} keys occur again")
     known = {f"{record.name}.tar" for record in records}
     findings.problems += [f"{name}: not in the manifest" for name in folder.names(".tar") if name not in known]
     if findings.units != sum(findings.outcomes[kind] for kind in ("written", "rejected", "failed")):
@@ -170,7 +169,7 @@ def _check_rows(
         return
     rows = Counter(ledger.column("unit").to_pylist())
     if isinstance(plan, OrderedShard):
-        units = plan.unit_ids()
+        units = [unit_id(position) for position in range(plan.first, plan.first + plan.units)]
     else:
         units = [unit.id for run in read_units(folder, plan.runs) for unit in run]
     name = f"ledger/{record.name}.parquet"

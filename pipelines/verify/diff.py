@@ -31,7 +31,7 @@ class Difference:
 class _Unit:
     document: str
     cause: str  # "written", "rejected: min_chars" …
-    verdict: tuple[Any, ...]
+    verdict: tuple[Any, ...]  # value, threshold, detail
     content: str
     samples: str  # SHA-256 of their bytes
     about: tuple[Any, ...]  # split, group and twins of each sample
@@ -103,13 +103,8 @@ def _reason(old: _Unit | None, new: _Unit | None) -> str:
     if old.cause != new.cause:
         return f"{old.cause} → {new.cause}"
     if old.verdict != new.verdict:
-        return f"{new.cause}{_threshold(old, new) or ', other measures'}"
+        before, after = old.verdict[1], new.verdict[1]
+        return new.cause + (", other measures" if before == after else f" (threshold {before:g} → {after:g})")
     if old.samples != new.samples:
         return "sample differs (prompt, text or image)"
     return "other group, near duplicate or split" if old.about != new.about else ""
-
-
-def _threshold(old: _Unit, new: _Unit) -> str:
-    if old.verdict[1] == new.verdict[1]:
-        return ""
-    return f" (threshold {old.verdict[1]:g} → {new.verdict[1]:g})"

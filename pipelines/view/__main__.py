@@ -88,7 +88,7 @@ def _spread(counts: list[int], most: int) -> Iterator[RowId]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's command_line."""
+    """Return the command line's parser."""
     command_line = argparse.ArgumentParser(
         prog="python -m pipelines.view",
         description=__doc__,
@@ -110,12 +110,11 @@ def main() -> int:
     arguments = parser().parse_args()
     if arguments.limit < 1:
         raise UserError(f"--limit {arguments.limit}: expected at least 1")
-    library, preview = Library(arguments.shards), picture_of
-    query = arguments.query.removeprefix("?")
+    library, query = Library(arguments.shards), arguments.query.removeprefix("?")
     if arguments.out is None:
-        serve(library, preview, host=arguments.host, port=arguments.port, query=query)
+        serve(library, picture_of, host=arguments.host, port=arguments.port, query=query)
         return 0
-    rows = write_page(arguments.out, library, preview, limit=arguments.limit, query=query)
+    rows = write_page(arguments.out, library, picture_of, limit=arguments.limit, query=query)
     say(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB; {rows} of {library.span('')[1]:,} rows")
     return 0
 

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +15,6 @@ from varyforge.errors import UserError
 from varyforge.escape import JOINER
 
 OUTCOMES = ("written", "rejected", "failed")
-SPLITS = ("train", "validation", "excluded")
 UNKNOWN = "unknown"
 """The name that the page shows for the language or licence ""."""
 
@@ -78,14 +76,13 @@ class Filters:
         """Return the conditions on index rows without `text`; None where no sample can pass."""
         if self.outcome in ("rejected", "failed") or self.cause:
             return None
-        exact = {name: getattr(self, name) for name in ("task", "split", "group")}
-        conditions = [Condition((name,), partial(_equal, value=value)) for name, value in exact.items() if value]
+        conditions = [_equal(value, name) for name in ("task", "split", "group") if (value := getattr(self, name))]
         if self.licence:
             conditions.append(_named("licence", self.licence))
         if self.twins:
-            conditions.append(Condition(("twins", "key"), partial(_equal, value=self.twins)))
+            conditions.append(_equal(self.twins, "twins", "key"))
         if self.id:
-            conditions.append(Condition(("key", "unit"), partial(_equal, value=self.id)))
+            conditions.append(_equal(self.id, "key", "unit"))
         return conditions + self._for_both()
 
     def for_units(self) -> list[Condition] | None:
@@ -94,13 +91,13 @@ class Filters:
             return None
         conditions = []
         if self.outcome:
-            conditions.append(Condition(("outcome",), partial(_equal, value=self.outcome)))
+            conditions.append(_equal(self.outcome, "outcome"))
         if self.cause:
-            conditions.append(Condition(("gate", "reason"), partial(_equal, value=self.cause)))
+            conditions.append(_equal(self.cause, "gate", "reason"))
         if self.id:
-            conditions.append(Condition(("unit",), partial(_equal, value=self.id)))
+            conditions.append(_equal(self.id, "unit"))
         if self.text:
-            conditions.append(Condition(("detail",), partial(_contains, part=" ".join(self.text.split()))))
+            conditions.append(_contains(" ".join(self.text.split()), "detail"))
         return conditions + self._for_both()
 
     def _for_both(self) -> list[Condition]:
@@ -108,32 +105,24 @@ class Filters:
         if self.language:
             conditions.append(_named("language", self.language))
         if self.document:
-            conditions.append(Condition(("document",), partial(_contains, part=self.document)))
+            conditions.append(_contains(self.document, "document"))
         if self.measure and self.low is not None:
-            conditions.append(Condition((self.measure,), partial(_at_least, bound=self.low)))
+            conditions.append(Condition((self.measure,), lambda column: pc.greater_equal(column, self.low)))
         if self.measure and self.high is not None:
-            conditions.append(Condition((self.measure,), partial(_at_most, bound=self.high)))
+            conditions.append(Condition((self.measure,), lambda column: pc.less_equal(column, self.high)))
         return conditions
 
 
 def _named(column: str, value: str) -> Condition:
-    return Condition((column,), partial(_equal, value="" if value == UNKNOWN else value))
+    return _equal("" if value == UNKNOWN else value, column)
 
 
-def _equal(column: pa.ChunkedArray, value: str) -> pa.ChunkedArray:
-    return pc.equal(column, value)
+def _equal(value: str, *columns: str) -> Condition:
+    return Condition(columns, lambda column: pc.equal(column, value))
 
 
-def _contains(column: pa.ChunkedArray, part: str) -> pa.ChunkedArray:
-    return pc.match_substring(column, part, ignore_case=True)
-
-
-def _at_least(column: pa.ChunkedArray, bound: float) -> pa.ChunkedArray:
-    return pc.greater_equal(column, bound)
-
-
-def _at_most(column: pa.ChunkedArray, bound: float) -> pa.ChunkedArray:
-    return pc.less_equal(column, bound)
+def _contains(part: str, column: str) -> Condition:
+    return Condition((column,), lambda column: pc.match_substring(column, part, ignore_case=True))
 
 
 def number_in(name: str, query: Mapping[str, str]) -> float | None:

@@ -7,31 +7,27 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
-from typing_extensions import override
 
 from datagen.card.html import render_page
 from datagen.card.pictures import AnswerDrawing, data_url, draw_answer, shrunk
 from datagen.job.ledger import LedgerRow
-from pipelines.view.data import Item, Library, RowId
-from pipelines.view.filters import OUTCOMES, SPLITS, UNKNOWN, Filters, number_in
+from pipelines.view.data import NUMBERS, Item, Library, RowId
+from pipelines.view.filters import OUTCOMES, UNKNOWN, Filters, number_in
 from pipelines.view.search import Matches, find
 from varyforge.errors import UserError
 from varyforge.sample import TASKS
-from varyforge.shards import IndexRow
+from varyforge.shards import SPLITS, IndexRow
 
 Preview = Callable[[str, str], bytes | str]
 """(shard set, unit id) → the unit's picture as JPEG, or one line with the reason why there is none."""
 
-LAYOUTS = {"cards": 24, "beside": 6}
-"""Name → rows on a page."""
-
+_LAYOUTS = {"cards": 24, "beside": 6}  # rows on a page
 _CARD_PX = 640  # longer side of a picture on a card
 _EMBEDDED_PX = 1000  # the same inside a self-contained page: text stays legible
 _KNOWN = {item.name for row_type in (IndexRow, LedgerRow) for item in fields(row_type)}
@@ -40,42 +36,29 @@ NOTICE = "image/svg+xml"
 """Media type of `notice`."""
 
 
-class Pictures(Protocol):
-    """A source of the page's pictures. Each method returns a URL."""
-
-    def of_sample(self, row_id: RowId, number: int, longest_px: int | None) -> str:
-        """Return image `number` of a sample, as stored where `longest_px` is None."""
-        ...
-
-    def of_unit(self, row_id: RowId) -> str:
-        """Return a picture of a unit without samples."""
-        ...
-
-
-class Served(Pictures):
-    """Pictures that the server sends on request. The browser caches them for a while."""
+class Served:
+    """Pictures that the server sends on request, by URL. The browser caches them for a while."""
 
     def __init__(self, library: Library) -> None:
         self._shards = library.shards
 
-    @override
     def of_sample(self, row_id: RowId, number: int, longest_px: int | None) -> str:
+        """Return image `number` of a sample, as stored where `longest_px` is None."""
         size = {} if longest_px is None else {"px": longest_px}
         content = self._shards[row_id.shard].record.tar_sha256[:8]  # a set that was made again has other addresses
         return "image?" + urlencode({"at": row_id, "number": number, **size, "of": content})
 
-    @override
     def of_unit(self, row_id: RowId) -> str:
+        """Return a picture of a unit without samples."""
         return "preview?" + urlencode({"at": row_id, "of": self._shards[row_id.shard].record.ledger_sha256[:8]})
 
 
-class Embedded(Pictures):
-    """Pictures inside the page, small enough for a page with many."""
+class Embedded:
+    """Pictures inside the page, as URLs that hold them, small enough for a page with many."""
 
     def __init__(self, library: Library, preview: Preview) -> None:
         self._library, self._preview = library, preview
 
-    @override
     def of_sample(self, row_id: RowId, number: int, longest_px: int | None) -> str:
         """Return one size for all uses, so that the page holds each picture once."""
         try:
@@ -84,8 +67,8 @@ class Embedded(Pictures):
             return data_url(NOTICE, notice(f"picture not available: {error}"))
         return data_url("image/jpeg", data)
 
-    @override
     def of_unit(self, row_id: RowId) -> str:
+        """Return a picture of a unit without samples."""
         return data_url(*unit_picture(self._library, row_id, self._preview, _EMBEDDED_PX))
 
 
@@ -148,7 +131,7 @@ class Card:
         return self.item.index or self.item.ledger
 
 
-def make_card(item: Item, pictures: Pictures, layout: str) -> Card:
+def make_card(item: Item, pictures: Served | Embedded, layout: str) -> Card:
     """Prepare a row for the page. `layout` decides the size of its pictures."""
     longest = None if layout == "beside" else _CARD_PX
     images = [
@@ -163,8 +146,9 @@ def make_card(item: Item, pictures: Pictures, layout: str) -> Card:
     if not item.index:
         images = [Picture(url=pictures.of_unit(item.id), full="", width=0, height=0)]
     row = item.index or item.ledger
-    measures = {name: value for name, value in row.items() if name not in _KNOWN and _is_finite(value)}
-    extra = {name: row[name] for name in ("tokens", "answer_chars", "images") if name in row}
+    others = {name: value for name, value in row.items() if name not in _KNOWN}
+    measures = {name: value for name, value in others.items() if isinstance(value, float) and math.isfinite(value)}
+    extra = {name: row[name] for name in NUMBERS if name in row}
     question, answer = [turn["text"] for turn in item.sample.get("turns", ())[-2:]] or ["", ""]
     return Card(
         item=item,
@@ -193,10 +177,6 @@ def _links(item: Item, row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)  # the page's script reads JSON, which has only finite numbers
-
-
 def _address(query: Mapping[str, str]) -> str:
     return "?" + urlencode({name: value for name, value in query.items() if value})
 
@@ -223,10 +203,10 @@ def browse(library: Library, query: Mapping[str, str]) -> str:
     """
     filters = Filters.of(query)
     layout = query.get("view") or "cards"
-    if layout not in LAYOUTS:
-        raise UserError(f"view={layout}: expected one of {', '.join(LAYOUTS)}")
+    if layout not in _LAYOUTS:
+        raise UserError(f"view={layout}: expected one of {', '.join(_LAYOUTS)}")
     start, forward = start_of(library, filters, query)
-    matches = find(library, filters, start, limit=LAYOUTS[layout], forward=forward)
+    matches = find(library, filters, start, limit=_LAYOUTS[layout], forward=forward)
     parameters = filters.query() | ({"view": layout} if layout != "cards" else {})
     paging = _paging(library, filters, matches, parameters, forward)
     cards = [make_card(item, Served(library), layout) for item in library.items(matches.rows)]
@@ -285,7 +265,7 @@ def _render(
     paging: Paging | None,
     parameters: Mapping[str, str],
 ) -> str:
-    script = _script()
+    script = Path(__file__).with_name("view.js").read_text(encoding="utf-8")
     return render_page(
         Path(__file__).with_name("view.html.jinja"),
         cards=cards,
@@ -308,8 +288,3 @@ def _render(
         script=Markup(script),  # ours
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-
-
-@cache
-def _script() -> str:
-    return Path(__file__).with_name("view.js").read_text(encoding="utf-8")

@@ -41,14 +41,8 @@ def find(
 ) -> Matches:
     """Return up to `limit` matching rows: the first from `start` on, or (not `forward`) the last before `start`.
 
-    Args:
-        library: the shard sets.
-        filters: conditions on a row.
-        start: the row to start at.
-        limit: largest number of rows.
-        forward: direction.
-        budget_s: seconds after which the search stops; a link continues it. A rare word among a million samples
-            takes 15 s (`benchmarks/viewer.py`), which no browser should wait for without an answer.
+    After `budget_s` seconds the search stops; a link continues it. A rare word among a million samples takes 15 s
+    (`benchmarks/viewer.py`), which no browser should wait for without an answer.
 
     Raises:
         UserError: there is no such set or measure, or an index or ledger cannot be read.

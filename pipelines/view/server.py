@@ -110,9 +110,11 @@ class Server(ThreadingHTTPServer):
         """
         try:
             name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
+            if self.host in (LOOPBACK, "localhost") and name != "localhost":
+                ipaddress.ip_address(name)
+        except ValueError:  # of either
             return False
-        return self.host not in (LOOPBACK, "localhost") or name == "localhost" or _is_address(name)
+        return True
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -144,11 +146,3 @@ class _Handler(BaseHTTPRequestHandler):
     @override
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: the terminal is for messages to the user."""
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

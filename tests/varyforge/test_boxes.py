@@ -30,8 +30,8 @@ def test_the_papers_figure() -> None:
 
 
 def test_conventions() -> None:
-    box = Box.from_xywh_px(10, 20, 30, 40, width=100, height=200)
-    assert box == Box.from_xyxy_px(10, 20, 40, 60, width=100, height=200)
+    box, clipped = clipped_box((10, 20, 30, 40), "xywh_px", width=100, height=200)
+    assert not clipped and box == clipped_box((10, 20, 40, 60), "xyxy_px", width=100, height=200)[0]
     assert box.to_xyxy_px(width=100, height=200) == pytest.approx((10, 20, 40, 60))
     assert (
         format_boxes([LabelledBox(label="whole", box=Box(x1=0, y1=0, x2=1, y2=1))]) == "whole: [000, 000, 1000, 1000]."
@@ -117,7 +117,7 @@ def test_box_and_label_rules() -> None:
     with pytest.raises(ValueError, match="empty or leaves"):
         Box(x1=0.5, y1=0, x2=0.5, y2=1)
     with pytest.raises(ValueError, match="empty or leaves"):
-        Box.from_xywh_px(90, 0, 20, 10, width=100, height=100)
+        Box(x1=0.9, y1=0, x2=1.1, y2=0.1)
     assert clean_label("tv: [old];\n model") == "tv old model"
     with pytest.raises(ValueError, match="cannot stand in box text"):
         format_boxes([LabelledBox(label="a: b", box=Box(x1=0, y1=0, x2=1, y2=1))])

@@ -98,7 +98,7 @@ def test_exif_rotation_is_applied_to_pixels_and_boxes(orientation: int, form: st
     image = PIL.Image.open(io.BytesIO(picture.image.data))
     assert picture.stored == (80, 40)
     assert image.size == picture.seen == ((80, 40) if orientation < 5 else (40, 80))
-    box = Box.from_xyxy_px(8, 4, 24, 12, width=80, height=40).upright(picture.orientation)
+    box = Box(x1=0.1, y1=0.1, x2=0.3, y2=0.3).upright(picture.orientation)
     x1, y1, x2, y2 = map(round, box.to_xyxy_px(width=image.width, height=image.height))
     seen = PIL.Image.open(io.BytesIO(picture.image.data)) if orientation > 1 else stored
     red = seen.convert("RGB").getpixel(((x1 + x2) // 2, (y1 + y2) // 2))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from datagen.examples.texts import text_bank
-from varyforge.lengths import IMAGE_TOKENS, estimate_tokens, length_histogram
+from varyforge.lengths import IMAGE_TOKENS, LIMIT, estimate_tokens, length_histogram
 
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -72,18 +72,19 @@ def test_lone_surrogates_count_too() -> None:
 
 
 def test_histogram() -> None:
-    lengths = length_histogram([0, 255, 256, 3838, 3839, 9000], edges=(0, 256, 4096))
-    assert [(row.low, row.high, row.texts) for row in lengths.rows] == [(0, 256, 2), (256, 4096, 3), (4096, None, 1)]
-    assert [row.share for row in lengths.rows] == pytest.approx([2 / 6, 3 / 6, 1 / 6])
+    lengths = length_histogram([0, 255, 256, 3838, 3839, 9000], [1] * 6)
+    assert [(row.low, row.high, row.texts) for row in lengths.rows if row.texts] == [
+        (0, 256, 2),
+        (256, 512, 1),
+        (2048, 4096, 2),
+        (8192, None, 1),
+    ]
+    assert [row.share for row in lengths.rows if row.texts] == pytest.approx([2 / 6, 1 / 6, 2 / 6, 1 / 6])
     assert lengths.beyond == pytest.approx(2 / 6)  # 3838 + 258 fits, 3839 + 258 does not
-    assert length_histogram([4096, 4096], images=[0, 1]).beyond == 0.5
-    assert length_histogram([100], limit=100 + IMAGE_TOKENS).beyond == 0
+    assert length_histogram([4096, 4096], [0, 1]).beyond == 0.5
+    assert length_histogram([LIMIT - IMAGE_TOKENS], [1]).beyond == 0
 
 
-def test_histogram_of_nothing_and_of_wrong_input() -> None:
-    assert length_histogram([]).beyond == 0
-    assert sum(row.texts for row in length_histogram([]).rows) == 0
-    with pytest.raises(ValueError, match="ascend from 0"):
-        length_histogram([1], edges=(0, 10, 10))
-    with pytest.raises(ValueError, match="2 texts, 1 numbers"):
-        length_histogram([1, 2], images=[1])
+def test_histogram_of_nothing() -> None:
+    assert length_histogram([], []).beyond == 0
+    assert sum(row.texts for row in length_histogram([], []).rows) == 0

@@ -27,6 +27,7 @@ from pipelines.mix.write import MIXTURE_SOURCE, WriteSettings, write_mixture
 from pipelines.run.__main__ import run
 from pipelines.verify.check import check
 from pipelines.view.data import Library
+from pipelines.view.page import browse
 from tests.datagen.made_tars import img2dataset, write_tar
 from tests.pipelines.paper_root import write_paper_root
 from tests.pipelines.run.test_data_sets import recipe as recipe_of_the_data
@@ -257,6 +258,7 @@ def test_verify_and_view_take_it(written: ShardSet) -> None:
     library = Library([str(written.folder)])
     assert library.span("") == (0, 128)
     assert MIXTURE_SOURCE not in library.measures()
+    assert MIXTURE_SOURCE in browse(library, {})  # among the cells of an index row
 
 
 def test_verify_notices_a_position_that_is_gone(written: ShardSet, tmp_path: Path) -> None:

@@ -129,3 +129,6 @@ def test_a_root_that_is_not_there(tmp_path: Path) -> None:
     sets = {"a": DataSet(row="a", command=["true"], writes="a", needs=[Need(path="a", what="a", page="a")])}
     with pytest.raises(UserError, match="no such folder; --root"):
         run(Pipeline(out=str(tmp_path / "out"), root=str(tmp_path / "gone"), sets=sets))
+    with pytest.raises(UserError, match="root: not given: no such folder; --root"):
+        run(Pipeline(out=str(tmp_path / "out"), sets=sets))
+    assert not (tmp_path / "out").exists()

@@ -23,13 +23,13 @@ from markupsafe import escape
 from datagen.card.pictures import COLOURS
 from pipelines.view.__main__ import sample_rows, write_page
 from pipelines.view.data import Library, RowId
-from pipelines.view.filters import OUTCOMES, SPLITS, Filters
+from pipelines.view.filters import OUTCOMES, Filters
 from pipelines.view.page import browse
 from pipelines.view.search import find
 from tests.pipelines.shard_world import HOSTILE, page, photo, rejected, write_set, write_world
 from varyforge.errors import UserError
 from varyforge.escape import escape as escape_tokens
-from varyforge.shards import MANIFEST
+from varyforge.shards import MANIFEST, SPLITS
 
 FOREVER = float("inf")
 
