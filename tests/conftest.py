@@ -13,9 +13,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share two co
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup or `&`: children would ignore Ctrl-C too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("beside other load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("beside other load")
-
 from datagen.chat.source import ChatSource
 from datagen.detection.source import DetectionSource
 from datagen.examples.chats import write_chats
@@ -25,6 +22,9 @@ from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
 from datagen.pdf.source import PdfSource
+
+settings.register_profile("beside other load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("beside other load")
 
 JOB = JobSettings(units_per_shard=8, validation_share=0.2)
 
