@@ -164,7 +164,7 @@ def _sources(
             asked_tokens=round(every * mean),
             asked_share=shares.get(source.name) if mixture.weighted else source.asked / corpus.mixture.per_epoch,
             available=len(catalog),
-            held=catalog.passed[0][1],
+            held=catalog.held,
             counts=counted,
         )
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from trainer.settings import DataSettings
@@ -65,7 +66,9 @@ class Cache:
         except OSError as error:
             _warn_once(f"{self.folder}: cannot store pieces ({error.strerror}); they are fetched again each time")
             return
-        if _written(self.folder, len(piece)) > self.limit_bytes * _SCAN_EVERY:
+        _bytes_written[self.folder] = _bytes_written.get(self.folder, math.inf) + len(piece)
+        if _bytes_written[self.folder] > self.limit_bytes * _SCAN_EVERY:
+            _bytes_written[self.folder] = 0.0
             self._make_room()
 
     def _path(self, name: str) -> Path:
@@ -74,7 +77,6 @@ class Cache:
 
     def _make_room(self) -> None:
         """Remove the oldest pieces until the rest fill `_FILL` of the limit. Another process may do so too."""
-        _written(self.folder, None)
         pieces = sorted(self._pieces())
         total = sum(size for _, size, _ in pieces)
         enough = total if total <= self.limit_bytes else self.limit_bytes * _FILL
@@ -103,12 +105,8 @@ def open_cache(data: DataSettings) -> Cache:
 
     Where that folder cannot be written, a warning names a folder of this user's below the temporary folder instead.
     """
-    return Cache(folder=_writable_folder(data.cache), limit_bytes=int(data.cache_gb * 1e9))
-
-
-def _writable_folder(path: str | None) -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(path).expanduser() if path else Path(home) / "varyforge"
+    folder = Path(data.cache).expanduser() if data.cache else Path(home) / "varyforge"
     try:
         _try(folder)
     except OSError as error:
@@ -119,8 +117,8 @@ def _writable_folder(path: str | None) -> Path:
         _try(instead)
         if instead.stat().st_uid != os.getuid():
             raise PermissionError(13, "belongs to another user; set data.cache", str(instead)) from error
-        return instead
-    return folder
+        folder = instead
+    return Cache(folder=folder, limit_bytes=int(data.cache_gb * 1e9))
 
 
 def _try(folder: Path) -> None:
@@ -153,19 +151,9 @@ def _checksum(piece: bytes) -> bytes:
     return zlib.crc32(piece).to_bytes(_SUM_BYTES)
 
 
-_warnings: set[str] = set()
+_warn_once = cache(warn)
 _bytes_written: dict[Path, float] = {}
-_counting = threading.Lock()
+"""Bytes that this process wrote to a folder since it last looked at the folder's size; infinite before the first look.
 
-
-def _warn_once(message: str) -> None:
-    if message not in _warnings:
-        _warnings.add(message)
-        warn(message)
-
-
-def _written(folder: Path, more: int | None) -> float:
-    """Return the bytes that this process wrote to `folder` since its last look; infinite before the first look."""
-    with _counting:
-        _bytes_written[folder] = 0.0 if more is None else _bytes_written.get(folder, float("inf")) + more
-        return _bytes_written[folder]
+Threads may lose a few bytes of the sum to each other.
+"""

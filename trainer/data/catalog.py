@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -22,13 +22,14 @@ from trainer.data.cache import Cache, one_at_a_time
 from trainer.data.external import ExternalSet
 from trainer.data.external_sample import decode_external
 from trainer.data.filters import COLUMNS, Condition, Kind, conditions_of
-from trainer.data.rows import FORMAT, NUMBERS, TEXTS, Rows, open_rows, rows_of, write_rows
+from trainer.data.mixture import recipe_key
+from trainer.data.rows import FORMAT, INDEX_COLUMNS, Rows, open_rows, rows_of, write_rows
 from trainer.settings import SourceSettings
 from varyforge.console import Progress, say, warn
 from varyforge.errors import UserError
 from varyforge.sample import TASKS, Sample
 from varyforge.shards import JOB, IndexRow, ShardSet, decode_sample, position_of, read_exactly
-from varyforge.storage import Folder, LocalFolder, folder_at, is_url
+from varyforge.storage import LocalFolder, folder_at, is_url
 
 _READERS = 8  # threads; they wait for the network or a disk
 
@@ -49,13 +50,6 @@ class Item:
     external: bool  # the tar was made by another tool
 
 
-class TokenSums(NamedTuple):
-    """Estimated tokens of all samples of a catalog; images not counted."""
-
-    tokens: int
-    answer_tokens: int  # the supervised ones among them
-
-
 def read_item(item: Item, cache: Cache | None = None) -> Sample:
     """Read one sample and no other byte: from a local disk, or as one range of a URL, which `cache` stores.
 
@@ -64,23 +58,18 @@ def read_item(item: Item, cache: Cache | None = None) -> Sample:
     """
     folder = _folder_at(item.place)
     where = position_of(folder, item.shard, item.offset)
-    data = _bytes_of(item, folder, cache)
+    pieces = cache if cache and cache.limit_bytes and not isinstance(folder, LocalFolder) else None
+    piece = f"{item.place}/{item.shard} {item.version} {item.offset}+{item.size}"
+    data = pieces.get(piece) if pieces else None
+    if data is None:
+        data = read_exactly(folder, item.shard, item.offset, item.size)
+        if pieces:
+            pieces.put(piece, data)
     return decode_external(data, where, item.shard, item.task) if item.external else decode_sample(data, where)
 
 
 _folder_at = lru_cache(maxsize=256)(folder_at)
 """`folder_at`, called once per location and process."""
-
-
-def _bytes_of(item: Item, folder: Folder, cache: Cache | None) -> bytes:
-    if cache is None or not cache.limit_bytes or isinstance(folder, LocalFolder):
-        return read_exactly(folder, item.shard, item.offset, item.size)
-    name = f"{item.place}/{item.shard} {item.version} {item.offset}+{item.size}"
-    data = cache.get(name)
-    if data is None:
-        data = read_exactly(folder, item.shard, item.offset, item.size)
-        cache.put(name, data)
-    return data
 
 
 class Shards(Protocol):
@@ -91,10 +80,7 @@ class Shards(Protocol):
     versions: list[str]  # of each tar; changes when the file is replaced
     kinds: dict[str, Kind]  # columns to filter by
     external: bool
-
-    @property
-    def identity(self) -> str:
-        """A hash that changes with the set's bytes and is independent of its location."""
+    identity: str  # a hash that changes with the set's bytes and is independent of its location
 
     def index(self, number: int, columns: Sequence[str]) -> pa.Table:
         """Return columns of the index of `tars[number]`."""
@@ -130,71 +116,44 @@ class Catalog:
     Their rows are computed from the index once and stored in a file in the cache folder, which later runs and the other
     ranks map. The file's name depends on the index and the filters. A torn file is made again.
 
-    Args:
-        name: of the source in its mixture.
-        source: with `shards`.
-        cache: holds the file.
-        at: the source's key in the recipe, for messages.
-
     Raises:
         UserError: there is no such shard set, a filter does not fit it, or no sample passes the filters.
     """
 
-    def __init__(self, name: str, source: SourceSettings, cache: Cache, *, at: str = "") -> None:
-        at = at or f"data.mixture.sources.{name}"
+    def __init__(self, name: str, source: SourceSettings, cache: Cache) -> None:
+        at = recipe_key(name)
         self.name = name
         self.shards = _open(source, cache, at)
-        self._conditions = _conditions(source, self.shards, at)
+        self._conditions = conditions_of(source.where, self.shards.kinds, f"{at}.where")
+        if source.task is not None:
+            self._conditions.insert(0, Condition(column="task", kind="text", values=(source.task,)))
         about = [FORMAT, self.shards.place, self.shards.identity, [str(one) for one in self._conditions]]
         self.identity = hashlib.sha256(json.dumps(about[2:]).encode()).hexdigest()
         """A hash of the samples and their order, independent of their location."""
         digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-        self._rows = self._open_rows(cache.folder / "catalogs" / f"{digest[:40]}.rows", digest)
+        opened = self._open_rows(cache.folder / "catalogs" / f"{digest[:40]}.rows", digest)
+        self._rows = opened.rows
+        self.tokens: NDArray[Any] = opened.rows["tokens"]
+        """(samples,) int32: tokens of all turns, estimated; images not counted."""
+        self.answer_tokens: NDArray[Any] = opened.rows["answer_tokens"]
+        """(samples,) int32: supervised tokens, estimated by `trainer.data.rows`."""
+        self.images: NDArray[Any] = opened.rows["images"]  # (samples,) int16
+        self.tasks = dict(opened.tasks)  # number of samples of each task
+        self.sums = opened.tokens, opened.answer_tokens  # of all samples
+        self.held = opened.passed[0]  # number of samples before the filters
         self._keys = lru_cache(maxsize=64)(self._keys_of)
         if not len(self):
-            raise UserError(f"{at}: {self._losses()}")
+            left = zip(opened.passed[1:], self._conditions, strict=True)
+            steps = ", ".join(f"{samples:,} with {condition}" for samples, condition in left)
+            where = f"none of the {self.held:,} samples in {self.shards.place} is left"
+            raise UserError(f"{at}: {where}: {steps}; change task, where or shards")
 
     def __len__(self) -> int:
-        return len(self._rows.rows)
-
-    @property
-    def tokens(self) -> NDArray[Any]:
-        """(samples,) int32: tokens of all turns, estimated; images not counted."""
-        return self._field("tokens")
-
-    @property
-    def answer_tokens(self) -> NDArray[Any]:
-        """(samples,) int32: supervised tokens, estimated by `trainer.data.rows`."""
-        return self._field("answer_tokens")
-
-    @property
-    def images(self) -> NDArray[Any]:
-        """(samples,) int16: number of images."""
-        return self._field("images")
-
-    @property
-    def task(self) -> NDArray[Any]:
-        """(samples,) int8: position in TASKS."""
-        return self._field("task")
-
-    @property
-    def tasks(self) -> dict[str, int]:
-        """The number of samples of each task."""
-        return dict(self._rows.tasks)
-
-    @property
-    def sums(self) -> TokenSums:
-        """The tokens of all samples."""
-        return TokenSums(self._rows.tokens, self._rows.answer_tokens)
-
-    @property
-    def passed(self) -> list[tuple[str, int]]:
-        """The number of samples that are left: ("", all samples), then (filter, samples) in the filters' order."""
-        return list(zip(["", *map(str, self._conditions)], self._rows.passed, strict=True))
+        return len(self._rows)
 
     def item(self, row: int) -> Item:
         """Locate the sample of a row."""
-        offset, size, shard, tokens, _, images, task = self._rows.rows[row].item()
+        offset, size, shard, tokens, _, images, task = self._rows[row].item()
         return Item(
             source=self.name,
             place=self.shards.place,
@@ -210,7 +169,7 @@ class Catalog:
 
     def key(self, row: int) -> str:
         """Return the key of the sample of a row. Reads the index of its shard."""
-        about = self._rows.rows[row]
+        about = self._rows[row]
         return self._keys(int(about["shard"]))[int(about["offset"])]
 
     def table(self, columns: Sequence[str]) -> pa.Table:
@@ -229,10 +188,6 @@ class Catalog:
         table = self.shards.index(shard, ["key", "offset"])
         return dict(zip(table.column("offset").to_pylist(), table.column("key").to_pylist(), strict=True))
 
-    def _field(self, name: str) -> NDArray[Any]:
-        column: NDArray[Any] = self._rows.rows[name]
-        return column
-
     def _open_rows(self, path: Path, identity: str) -> Rows:
         rows = open_rows(path, identity)
         if rows is None:
@@ -245,7 +200,7 @@ class Catalog:
         return rows
 
     def _rows_of_shards(self) -> Iterator[tuple[NDArray[Any], list[int]]]:
-        columns = list(dict.fromkeys([*TEXTS, *NUMBERS, *(one.column for one in self._conditions)]))
+        columns = list(dict.fromkeys([*INDEX_COLUMNS, *(one.column for one in self._conditions)]))
         with Progress(f"index of {self.name}", total=len(self.shards.tars), unit="shard") as progress:
             for number, table in enumerate(_each(self.shards, columns)):
                 try:
@@ -253,11 +208,6 @@ class Catalog:
                 except ValueError as error:
                     raise UserError(f"{self.shards.place}/{self.shards.tars[number]}: {error}") from error
                 progress.advance(1)
-
-    def _losses(self) -> str:
-        (_, total), *rest = self.passed
-        steps = ", ".join(f"{left:,} with {what}" for what, left in rest)
-        return f"none of the {total:,} samples in {self.shards.place} is left: {steps}; change task, where or shards"
 
 
 def _open(source: SourceSettings, cache: Cache, at: str) -> Shards:
@@ -267,12 +217,11 @@ def _open(source: SourceSettings, cache: Cache, at: str) -> Shards:
         raise UserError(f"{at}.task: no task {source.task!r}; did you mean {near}? There are {', '.join(TASKS)}")
     try:
         folder = folder_at(source.shards)
-        if folder.size(JOB) is not None:
-            return OwnShards(source.shards)
-        if folder.exists():
-            return _open_external(source.shards, source.task, cache)
-        if source.shards.endswith(".tar"):
-            raise UserError(f"{source.shards}: name the folder of the tars, not a tar or a pattern")
+        if folder.size(JOB) is None:
+            if folder.exists():
+                return _open_external(source.shards, source.task, cache)
+            if source.shards.endswith(".tar"):
+                raise UserError(f"{source.shards}: name the folder of the tars, not a tar or a pattern")
         return OwnShards(source.shards)
     except UserError as error:
         raise UserError(f"{at}.shards: {error}") from error
@@ -293,13 +242,6 @@ def _open_external(location: str, task: str | None, cache: Cache) -> ExternalSet
         counts = f"{shards.samples:,} samples in {len(shards.tars):,} external tars"
         say(f"{shards.place}: {counts}; left out or odd: {reasons}")
     return shards
-
-
-def _conditions(source: SourceSettings, shards: Shards, at: str) -> list[Condition]:
-    conditions = conditions_of(source.where, shards.kinds, f"{at}.where")
-    if source.task is None:
-        return conditions
-    return [Condition(column="task", kind="text", values=(source.task,)), *conditions]
 
 
 def _each(shards: Shards, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from trainer.data.cache import Cache
 from trainer.data.catalog import Catalog, Item
-from trainer.data.mixture import SourceSize, recipe_key, resolve, sources_of
+from trainer.data.mixture import SourceSize, resolve, sources_of
 from trainer.settings import DataSettings
 
 
@@ -25,8 +25,8 @@ class Corpus:
 
     def __init__(self, settings: DataSettings, cache: Cache) -> None:
         used = sources_of(settings.mixture)
-        catalogs = {name: Catalog(name, source, cache, at=recipe_key(name)) for name, source in used.items()}
-        sizes = {name: SourceSize(samples=len(one), tokens=one.sums.answer_tokens) for name, one in catalogs.items()}
+        catalogs = {name: Catalog(name, source, cache) for name, source in used.items()}
+        sizes = {name: SourceSize(samples=len(one), tokens=one.sums[1]) for name, one in catalogs.items()}
         self.mixture = resolve(settings.mixture, sizes)
         self.catalogs = [catalogs[source.name] for source in self.mixture.sources]
         """In the order of `mixture.sources`."""

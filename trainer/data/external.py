@@ -85,10 +85,7 @@ class Tar:
 class ExternalSet:
     """A shard set made by other tools, with the interface of `trainer.data.catalog.Shards`.
 
-    Args:
-        location: folder or URL.
-        task: task of its samples. None: the task in the JSON of each sample, which has to be read for that.
-        cache: holds the indexes.
+    Without a `task` it is the one in the JSON of each sample, which has to be read for that.
 
     Raises:
         UserError: there are no tars, or none of them holds a sample of the task.
@@ -108,13 +105,11 @@ class ExternalSet:
             self._summaries = self._open_indexes()
         self.tars = [tar.name for tar in self._summaries]
         self.versions = [_digest(state.signature)[:16] for state in self._states]
+        self.identity = _digest(task, [[tar.name, tar.size, tar.headers_sha256] for tar in self._summaries])
+        """Contents are not read: the hash does not notice content replaced by content of the same size and time."""
+        self.samples = sum(tar.samples for tar in self._summaries)
         if not self.samples:
             raise UserError(self._nothing())
-
-    @property
-    def samples(self) -> int:
-        """The number of samples in all tars."""
-        return sum(tar.samples for tar in self._summaries)
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -134,14 +129,6 @@ class ExternalSet:
             for tar in self._summaries
             if tar.cut
         ]
-
-    @property
-    def identity(self) -> str:
-        """A hash of the task and of the tars' names, sizes and headers, independent of their location.
-
-        Contents are not read: the hash does not notice content that was replaced by content of the same size and time.
-        """
-        return _digest(self._task, [[tar.name, tar.size, tar.headers_sha256] for tar in self._summaries])
 
     def index(self, number: int, columns: Sequence[str]) -> pa.Table:
         """Return columns of the index of `tars[number]`: the known columns of `varyforge.shards.IndexRow`."""

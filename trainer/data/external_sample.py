@@ -128,30 +128,25 @@ def decode_external(data: bytes, where: str, tar: str, task: str) -> Sample:
     Args:
         data: whole members, headers included.
         where: the range, for error messages.
-        tar: file name of the tar.
-        task: task of the sample.
+        tar: file name.
+        task: of the sample.
 
     Raises:
         ValueError: the range is not a sample; the message names the range, the sample and the rule.
     """
     name = ""
     try:
-        entries = [entry for member in _members(data) if (entry := entry_of(member))]
+        entries = [entry for member in members(io.BytesIO(data + _END)) if (entry := entry_of(member))]
         name = entries[0].name if entries else ""
         parts = sort_members(entries)
         reason = parts if isinstance(parts, str) else missing_part(parts, task)
         if reason or isinstance(parts, str):
             raise ValueError(reason)
         return _sample(data, parts, (tar, name), task)
+    except TarError as error:
+        raise ValueError(f"{where}: no member: broken tar: {error}") from error
     except ValueError as error:
         raise ValueError(f"{where}: {name or 'no member'}: {error}") from error
-
-
-def _members(data: bytes) -> list[Member]:
-    try:
-        return list(members(io.BytesIO(data + _END)))
-    except TarError as error:
-        raise ValueError(f"broken tar: {error}") from error
 
 
 def _sample(data: bytes, parts: SampleMembers, location: tuple[str, str], task: str) -> Sample:

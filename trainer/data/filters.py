@@ -69,12 +69,9 @@ def coded(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
 
 
 def conditions_of(filters: Mapping[str, Any], kinds: Mapping[str, Kind], at: str) -> list[Condition]:
-    """Parse a source's filters. The condition on the split comes first.
+    """Parse a source's filters: index column → value, list of values, or {min, max}. The one on the split comes first.
 
-    Args:
-        filters: index column → value, list of values, or {min, max}.
-        kinds: all columns of the index.
-        at: the setting's key, for messages.
+    `kinds` has all columns of the index. `at` is the setting's key, for messages.
 
     Raises:
         UserError: there is no such column, or the filter does not fit its kind.

@@ -134,19 +134,16 @@ def resolve(settings: MixtureSettings, sizes: Mapping[str, SourceSize]) -> Mixtu
                 "ask for a longer epoch or a larger share, or leave it out: samples: 0"
             )
         if count > plan.limits[name]:
-            raise UserError(_runs_dry(name, count, sizes[name].samples, plan.limits[name]))
+            available = sizes[name].samples
+            times = plan.limits[name] // available
+            raise UserError(
+                f"{recipe_key(name)}: {count} samples asked per epoch, {available} available, each at most "
+                f"{'once' if times == 1 else f'{times} times'}; ask for fewer, make more, "
+                f"or allow repeats: repeat: as_needed, times: {-(-count // available)}"
+            )
     return Mixture(
         [MixtureSource(name=name, available=sizes[name].samples, asked=count) for name, count in counts.items()],
         settings.seed,
-    )
-
-
-def _runs_dry(name: str, count: int, available: int, limit: int) -> str:
-    times = limit // available
-    return (
-        f"{recipe_key(name)}: {count} samples asked per epoch, {available} available, each at most "
-        f"{'once' if times == 1 else f'{times} times'}; ask for fewer, make more, "
-        f"or allow repeats: repeat: as_needed, times: {-(-count // available)}"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from heapq import heappop, heappush, heappushpop
 
 import numpy as np
@@ -81,7 +82,7 @@ class QuotaSchedule:
         self._counts = [int(count) // divisor for count in counts]
         self.period = sum(self._counts)
         self._done = {0: np.zeros(len(self._counts), np.int64)}  # block number → draws of each source before the block
-        self._blocks: dict[int, tuple[NDArray[np.int16], NDArray[np.int64]]] = {}  # the latest blocks, oldest first
+        self._block = lru_cache(_MOST_BLOCKS)(self._computed)
 
     def at(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         """Return the source of each position (n,), counted from 0, and the draws of that source before the position."""
@@ -106,10 +107,8 @@ class QuotaSchedule:
         counts = np.asarray(self._counts, np.int64)
         return periods * counts + self._done[number] + np.bincount(sources[:offset], minlength=len(counts))
 
-    def _block(self, number: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+    def _computed(self, number: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         """Return sources and draws of a block's positions. Compute the blocks before it that are not known yet."""
-        if number in self._blocks:
-            return self._blocks[number]
         known = number
         while known not in self._done:
             known -= 1
@@ -121,9 +120,6 @@ class QuotaSchedule:
         draws = np.empty(len(sources), np.int64)
         draws[order] = np.arange(len(sources)) - first[sources[order]]
         draws += self._done[number][sources]
-        self._blocks[number] = sources, draws
-        while len(self._blocks) > _MOST_BLOCKS:
-            del self._blocks[next(iter(self._blocks))]
         return sources, draws
 
     def _schedule(self, number: int) -> NDArray[np.int16]:

@@ -1,13 +1,12 @@
 """A catalog's rows: the location and cost of each sample, tens of bytes per sample, in a memory-mapped file.
 
-The file holds the rows, a JSON object (identity and counts), the object's length, and an end mark. It is written from
-front to back, so a torn file lacks the mark.
+The file holds the rows, a JSON object (identity and counts) and the object's length. It is written from front to back,
+so a torn file ends without the object.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -40,17 +39,16 @@ ROW = np.dtype(
 )
 """31 bytes per sample."""
 
-TEXTS = ("task", "prompt", "language")
-NUMBERS = ("offset", "size", "tokens", "answer_chars", "images")
+INDEX_COLUMNS = ("task", "prompt", "language", "offset", "size", "tokens", "answer_chars", "images")
 """Columns of the index that rows are made of."""
 
-_MARK = b"varyrows"
 _LENGTH_BYTES = 8
 
 # Tokens per character, as estimated by `varyforge.lengths` on the answers of 999 English and 1,000 Chinese Alpaca chats
 # and on a box, "raccoon: [[123, 456, 789, 999]]".
 _RATE, _RATE_OF_LANGUAGE, _RATE_OF_BOXES = 0.21, dict.fromkeys(("zh", "ja", "ko"), 0.57), 0.8
 _ASK_FOR_BOXES = ("referring", "referring_phrase")  # prompt lists
+_QUESTION = np.dtype([("tokens", "i8"), ("is_whole", "?"), ("asks_for_boxes", "?")])  # of a wording, without its fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,7 @@ class Rows:
     """Mapped rows, and the counts made when they were written."""
 
     rows: NDArray[Any]  # (samples,) of ROW
-    passed: tuple[int, ...]  # samples: all, then after each condition
+    passed: Sequence[int]  # samples: all, then after each condition
     tasks: Mapping[str, int]  # samples of each task
     tokens: int  # sum over all samples
     answer_tokens: int  # sum over all samples
@@ -97,87 +95,59 @@ def _answer_tokens(table: pa.Table) -> NDArray[np.int64]:
     tokens, chars = table.column("tokens").to_numpy(), table.column("answer_chars").to_numpy()
     codes, prompts = coded(table.column("prompt"))
     language_codes, languages = coded(table.column("language"))
-    questions = [_question(prompt or "") for prompt in prompts]
-    left = tokens - np.array([question.tokens for question in questions], np.int64)[codes]
+    questions = np.array([_question(prompt or "") for prompt in prompts], _QUESTION)[codes]
+    left = tokens - questions["tokens"]
     rate = np.array([_RATE_OF_LANGUAGE.get((language or "").partition("-")[0], _RATE) for language in languages])
-    rates = rate[language_codes] if len(rate) else np.full(len(tokens), _RATE)
-    boxes = np.array([question.asks_for_boxes for question in questions], np.bool_)[codes]
-    estimate = np.minimum(np.round(chars * np.where(boxes, _RATE_OF_BOXES, rates)).astype(np.int64), left)
-    whole = np.array([question.is_whole for question in questions], np.bool_)[codes]
-    answers: NDArray[np.int64] = np.maximum(np.where(whole, left, estimate), 1)
+    rates = np.where(questions["asks_for_boxes"], _RATE_OF_BOXES, rate[language_codes])
+    estimate = np.minimum(np.round(chars * rates).astype(np.int64), left)
+    answers: NDArray[np.int64] = np.maximum(np.where(questions["is_whole"], left, estimate), 1)
     return answers
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    tokens: int = 0  # of the wording, without its fields
-    is_whole: bool = False  # the wording has no fields
-    asks_for_boxes: bool = False
-
-
 @cache
-def _question(prompt: str) -> _Question:
-    """Describe a question by the name of its wording, for example "ocr.en.3"."""
+def _question(prompt: str) -> tuple[int, bool, bool]:
+    """Return a row of _QUESTION for the name of a wording, for example "ocr.en.3". A whole question has no fields."""
     name, _, rest = prompt.partition(".")
     language, _, position = rest.partition(".")
     if name not in prompted() or not position.isdecimal() or int(position) >= len(wordings(name, language)):
-        return _Question()
+        return 0, False, False
     parts = list(Formatter().parse(wordings(name, language)[int(position)]))
     whole = all(field is None for _, field, _, _ in parts)
     text = IMAGE_MARKER + "".join(literal for literal, _, _, _ in parts)
-    return _Question(estimate_tokens(text), whole, name in _ASK_FOR_BOXES)
+    return estimate_tokens(text), whole, name in _ASK_FOR_BOXES
 
 
 def write_rows(path: Path, identity: str, parts: Iterable[tuple[NDArray[Any], Sequence[int]]]) -> None:
-    """Write the rows of all shards to a file, whole or not at all.
-
-    Args:
-        path: the file.
-        identity: of the samples; `open_rows` compares it.
-        parts: the results of `rows_of`, shard by shard.
-    """
+    """Write `parts`, the results of `rows_of` shard by shard, to a file, whole or not at all."""
     passed = np.zeros(1, np.int64)
     tasks = np.zeros(len(TASKS), np.int64)
-    sums: Counter[str] = Counter()
+    sums = {"tokens": 0, "answer_tokens": 0}
     with atomic_file(path) as file:
         for rows, counts in parts:
             file.write(rows.tobytes())
             passed = passed + np.array(counts)
             tasks += np.bincount(rows["task"], minlength=len(TASKS))
-            sums.update({name: int(rows[name].sum(dtype=np.int64)) for name in ("tokens", "answer_tokens")})
-        about = {
-            "identity": identity,
-            "kept": passed.tolist(),
-            "tasks": dict(zip(TASKS, tasks.tolist(), strict=True)),
-            "tokens": sums["tokens"],
-            "answer_tokens": sums["answer_tokens"],
-        }
-        text = json.dumps(about).encode()
-        file.write(text + len(text).to_bytes(_LENGTH_BYTES, "little") + _MARK)
+            for name in sums:
+                sums[name] += int(rows[name].sum(dtype=np.int64))
+        by_task = {task: count for task, count in zip(TASKS, tasks.tolist(), strict=True) if count}
+        about = {"passed": passed.tolist(), "tasks": by_task, **sums}
+        text = json.dumps({"identity": identity, "about": about}).encode()
+        file.write(text + len(text).to_bytes(_LENGTH_BYTES, "little"))
 
 
 def open_rows(path: Path, identity: str) -> Rows | None:
     """Map a file of rows; None where the file is missing, torn, or of another identity."""
-    tail = _LENGTH_BYTES + len(_MARK)
     try:
         with open(path, "rb") as file:
-            end = file.seek(0, 2) - tail
-            file.seek(max(end, 0))
-            length, mark = int.from_bytes(file.read(_LENGTH_BYTES), "little"), file.read()
-            if mark != _MARK or length > end:
-                return None
-            file.seek(end - length)
-            about = json.loads(file.read(length))
-            count = int(about["kept"][-1])
-            if about["identity"] != identity or count * ROW.itemsize != end - length:
+            end = file.seek(0, 2) - _LENGTH_BYTES
+            file.seek(end)
+            start = end - int.from_bytes(file.read(), "little")
+            file.seek(start)
+            stored = json.loads(file.read(end - start))
+            count = stored["about"]["passed"][-1]
+            if stored["identity"] != identity or count * ROW.itemsize != start:
                 return None
             rows = np.memmap(file, ROW, "r", shape=(count,)) if count else np.empty(0, ROW)
-    except (OSError, ValueError, KeyError, TypeError):
+            return Rows(rows=rows, **stored["about"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    return Rows(
-        rows=rows,
-        passed=tuple(about["kept"]),
-        tasks={task: count for task, count in about["tasks"].items() if count},
-        tokens=about["tokens"],
-        answer_tokens=about["answer_tokens"],
-    )

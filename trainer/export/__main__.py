@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 from transformers import GenerationConfig
 
 from trainer.export.check import TOLERANCE, Comparison, compare
-from trainer.export.formats import FORMATS
+from trainer.export.llava import Llava, LlavaNext
+from trainer.export.own_code import OwnCode
 from trainer.export.readme import readme
 from trainer.export.trained import ExportFormat, TrainedModel
 from trainer.exported import load_exported
@@ -29,6 +30,9 @@ from trainer.settings import EXPORT_FILE
 from varyforge.console import say, show_table
 from varyforge.errors import UserError, command
 from varyforge.files import atomic_folder, sha256_file
+
+FORMATS: tuple[ExportFormat, ...] = (LlavaNext(), Llava(), OwnCode())
+"""In the order in which they are tried. Every model fits the last one."""
 
 _RECORD = "export.json"
 _MAX_NEW_TOKENS = 2048  # default length of an answer; a dense page has about as many tokens
@@ -41,10 +45,11 @@ def export(source: Path, folder: Path) -> tuple[ExportFormat, list[Comparison]]:
         UserError: `source` is no trained model, `folder` holds something else than an export, or the exported model
             computes something else than the trained one.
     """
-    _check_free(folder)
+    if folder.exists() and not (folder / _RECORD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is no export; delete it or choose another DST")
     model, encoder, recipe = load_exported(source)
     trained = TrainedModel(folder=source, model=model, encoder=encoder, settings=recipe.model)
-    target = choose_format(trained)
+    target = next(one for one in FORMATS if one.fits(trained))
     with atomic_folder(folder, replace=True) as temp:
         _write(trained, target, temp)
         comparisons = compare(temp, target, trained)
@@ -58,17 +63,6 @@ def export(source: Path, folder: Path) -> tuple[ExportFormat, list[Comparison]]:
         (temp / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
         (temp / "README.md").write_text(readme(trained, target, comparisons))
     return target, comparisons
-
-
-def choose_format(trained: TrainedModel) -> ExportFormat:
-    """Return the first format that a model fits. UserError: no format fits; the message has a reason for each."""
-    reasons = []
-    for target in FORMATS:
-        reason = target.misfit(trained)
-        if reason is None:
-            return target
-        reasons.append(f"{target.name}: {reason}")
-    raise UserError(f"export: {trained.folder}: " + "; ".join(reasons))
 
 
 def _write(trained: TrainedModel, target: ExportFormat, folder: Path) -> None:
@@ -93,11 +87,6 @@ def _write(trained: TrainedModel, target: ExportFormat, folder: Path) -> None:
         eos_token_id=encoder.end_id,
         pad_token_id=encoder.pad_id,
     ).save_pretrained(folder)
-
-
-def _check_free(folder: Path) -> None:
-    if folder.exists() and not (folder / _RECORD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is no export; delete it or choose another DST")
 
 
 @command

@@ -22,9 +22,7 @@ def chat_template(encoder: ConversationEncoder, *, begin: bool = True) -> str:
     The opening of an answer follows each question with `add_generation_prompt` or without, because it is a part of the
     question's format. A blank at the end of this opening is written with the answer if the tokenizer has it there.
 
-    Args:
-        encoder: of the trained model; its `template` is written as Jinja.
-        begin: whether to write the text before the first turn. Some tokenizers add this text by themselves.
+    `begin` says whether to write the text before the first turn. Some tokenizers add this text by themselves.
     """
     template, lead = encoder.template, encoder.lead
 

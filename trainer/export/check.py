@@ -59,9 +59,9 @@ def compare(folder: Path, target: ExportFormat, trained: TrainedModel) -> list[C
 
 def _run(folder: Path, work: Path) -> None:
     """Compute the folder's results in a process that cannot import varyforge."""
-    command = [sys.executable, str(Path(probe.__file__).resolve()), str(folder.resolve()), str(work)]
+    command = [sys.executable, str(Path(probe.__file__).resolve()), str(folder.resolve())]
     threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=threads)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=threads, cwd=work)
     if ran.returncode:
         last = ([line for line in ran.stderr.splitlines() if line.strip()] or ["no message"])[-1]
         raise UserError(f"export: plain transformers cannot use the folder: {last.strip()}")

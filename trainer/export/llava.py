@@ -18,7 +18,6 @@ from trainer.export.cases import Message, cases, messages, sample_of, sizes_of
 from trainer.export.chat import chat_template
 from trainer.export.trained import ExportFormat, TrainedModel, pixel_levels, plain_config
 from trainer.images.sizes import Size
-from trainer.settings import EncoderSettings
 from trainer.text.chat_templates import IMAGE_PAD
 from trainer.text.encode import ConversationEncoder
 
@@ -40,27 +39,31 @@ class Llava(ExportFormat):
     name = "LlavaForConditionalGeneration"
     model_type, processor, image_processor = "llava", "LlavaProcessor", "LlavaImageProcessor"
     pixel_tolerance = 2
+    load_lines = (
+        "model = AutoModelForImageTextToText.from_pretrained(folder)\nprocessor = AutoProcessor.from_pretrained(folder)"
+    )
 
     @override
-    def misfit(self, trained: TrainedModel) -> str | None:
+    def fits(self, trained: TrainedModel) -> bool:
         settings = trained.settings
         if len(settings.vision) != 1 or settings.projector is not None:
-            return "it has one encoder and nothing behind its connector"
+            return False
         ((name, part),) = settings.vision.items()
         encoder: Any = trained.model.encoders[name]
         how = trained.model.layout.preprocess[name]
-        rules = {
-            "its encoder is CLIP or SigLIP": part.type in _SELECT,
-            "its connector is an MLP of two layers": _is_mlp(part),
-            "its language model's head is called lm_head": hasattr(trained.model.language.model, "lm_head"),
-            "it takes a layer's output without a norm": not getattr(encoder, "norm", True) or part.type == "clip",
-            "its encoder's positions are not interpolated": not getattr(encoder, "interpolates", False),
-            f"pixels as by fit {how.fit}, {how.resample} are not its own": self._fits(trained)
-            and how.resample in _RESAMPLE,
-        }
-        if wrong := next((rule for rule, holds in rules.items() if not holds), None):
-            return wrong
-        return None if _plain_template(trained) else "it tokenises a conversation as one text, with other ids than ours"
+        connector = part.connector.config
+        return (
+            part.type in _SELECT
+            and part.connector.type == "mlp"
+            and connector.get("depth", 2) == 2
+            and not connector.get("activation_first", False)
+            and hasattr(trained.model.language.model, "lm_head")
+            and (part.type == "clip" or not getattr(encoder, "norm", True))  # a layer's output without a norm
+            and not getattr(encoder, "interpolates", False)
+            and how.resample in _RESAMPLE
+            and self._cuts_alike(trained)
+            and _plain_template(trained) is not None
+        )
 
     @override
     def rename(self, name: str, trained: TrainedModel) -> str:
@@ -81,7 +84,7 @@ class Llava(ExportFormat):
     def write(self, trained: TrainedModel, folder: Path, dtype: str) -> None:
         ((name, part),) = trained.settings.vision.items()
         encoder: Any = trained.model.encoders[name]
-        vision, text = plain_config(encoder.model.config), trained.language_config()
+        vision, text = (plain_config(model.config) for model in (encoder.model, trained.model.language.model))
         select = _SELECT[part.type]
         config = {
             "architectures": [self.name],
@@ -132,18 +135,11 @@ class Llava(ExportFormat):
         (folder / "chat_template.jinja").write_text(str(_plain_template(trained)))
 
     @override
-    def load_lines(self) -> str:
-        return (
-            "model = AutoModelForImageTextToText.from_pretrained(folder)\n"
-            "processor = AutoProcessor.from_pretrained(folder)"
-        )
-
-    @override
     def pixels(self, values: Tensor, sizes: list[Size], trained: TrainedModel) -> dict[str, NDArray[np.uint8]]:
         ((name, how),) = trained.model.layout.preprocess.items()
         return {name: pixel_levels(how, values)}
 
-    def _fits(self, trained: TrainedModel) -> bool:
+    def _cuts_alike(self, trained: TrainedModel) -> bool:
         """Return whether transformers' processor can cut and fit images as this model does."""
         settings = trained.settings
         whole = settings.tiling is None or settings.tiling.type == "whole"
@@ -167,7 +163,7 @@ class LlavaNext(Llava):
         return super().pixels(torch.cat(views), sizes, trained)
 
     @override
-    def _fits(self, trained: TrainedModel) -> bool:
+    def _cuts_alike(self, trained: TrainedModel) -> bool:
         settings = trained.settings
         return settings.tiling is not None and settings.tiling.type == "any_res"
 
@@ -176,11 +172,6 @@ class LlavaNext(Llava):
         tiling: Any = trained.model.layout.tiling
         side = trained.model.layout.side_px
         return {"image_grid_pinpoints": [[rows * side, columns * side] for rows, columns in tiling.grids]}
-
-
-def _is_mlp(part: EncoderSettings) -> bool:
-    config = part.connector.config
-    return part.connector.type == "mlp" and config.get("depth", 2) == 2 and not config.get("activation_first", False)
 
 
 def _plain_template(trained: TrainedModel) -> str | None:

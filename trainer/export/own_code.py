@@ -83,10 +83,14 @@ class OwnCode(ExportFormat):
 
     name = "VaryforgeForConditionalGeneration (code in the folder)"
     pixel_tolerance = 0
+    load_lines = (
+        "model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)\n"
+        "processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)"
+    )
 
     @override
-    def misfit(self, trained: TrainedModel) -> str | None:
-        return None
+    def fits(self, trained: TrainedModel) -> bool:
+        return True
 
     @override
     def rename(self, name: str, trained: TrainedModel) -> str:
@@ -126,7 +130,7 @@ class OwnCode(ExportFormat):
             "projector": None if settings.projector is None else asdict(settings.projector),
             "layout": described,
             "tie_word_embeddings": bool(model.language.model.config.tie_word_embeddings),
-            "text_config": trained.language_config(),
+            "text_config": plain_config(model.language.model.config),
         }
         processor = {
             "auto_map": {"AutoProcessor": _AUTO_MAP["AutoProcessor"]},
@@ -141,13 +145,6 @@ class OwnCode(ExportFormat):
         (folder / "chat_template.jinja").write_text(chat_template(trained.encoder))
         for name, code in code_files().items():
             (folder / name).write_text(code)
-
-    @override
-    def load_lines(self) -> str:
-        return (
-            "model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)\n"
-            "processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)"
-        )
 
     @override
     def pixels(self, values: Tensor, sizes: list[Size], trained: TrainedModel) -> dict[str, NDArray[np.uint8]]:

@@ -1,8 +1,8 @@
-"""Load an exported folder with plain transformers and write its results: `python probe.py FOLDER WORK`.
+"""Load an exported folder with plain transformers and write its results: `python probe.py FOLDER`.
 
-WORK/cases.json has the cases: a name and a batch of conversations, whose images are files in WORK. Their results,
-WORK/NAME.safetensors, have the processor's inputs, the logits of the last tokens and the greedy answer. The process
-cannot import varyforge, so a folder that loads here also loads where varyforge is not installed.
+cases.json in the current folder has the cases: a name and a batch of conversations, whose images are files beside it.
+Their results, NAME.safetensors beside it, have the processor's inputs, the logits of the last tokens and the greedy
+answer. The process cannot import varyforge, so a folder that loads here also loads where varyforge is not installed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 
-def compute(folder: Path, work: Path) -> None:
-    """Write the results of all cases in `work`."""
+def compute(folder: str) -> None:
+    """Write the results of all cases to the current folder."""
     import torch  # noqa: PLC0415  # after `main` has set the environment
     from safetensors.torch import save_file  # noqa: PLC0415
     from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415
 
     torch.set_flush_denormal(True)
-    plan = json.loads((work / "cases.json").read_bytes())
+    plan = json.loads(Path("cases.json").read_bytes())
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
         folder, trust_remote_code=True, dtype=torch.float32, output_loading_info=True
@@ -33,7 +33,7 @@ def compute(folder: Path, work: Path) -> None:
             raise ValueError(f"{problem.replace('_', ' ')}: {sorted(map(str, names))[0]}, {len(names)} in all")
     model.eval()
     for case in plan["cases"]:
-        conversations = [_with_images(conversation, work) for conversation in case["conversations"]]
+        conversations = case["conversations"]
         options: dict[str, Any] = {"tokenize": True, "add_generation_prompt": True, "return_dict": True}
         if len(conversations) > 1 and case["native"]:
             options["processor_kwargs"] = {"padding": True}
@@ -43,16 +43,7 @@ def compute(folder: Path, work: Path) -> None:
             outputs["logits"] = model(**inputs).logits[:, -plan["logits"] :].contiguous()
             ids = model.generate(**inputs, do_sample=False, max_new_tokens=plan["new_tokens"])
         outputs["answers"] = ids[:, inputs["input_ids"].shape[1] :].contiguous()
-        save_file(outputs, work / f"{case['name']}.safetensors")
-
-
-def _with_images(conversation: list[dict[str, Any]], work: Path) -> list[dict[str, Any]]:
-    """Return the conversation with the full paths of its images."""
-    for message in conversation:
-        for part in message["content"]:
-            if part["type"] == "image":
-                part["path"] = str(work / part["path"])
-    return conversation
+        save_file(outputs, f"{case['name']}.safetensors")
 
 
 def main() -> None:
@@ -61,7 +52,7 @@ def main() -> None:
         sys.modules[package] = None  # type: ignore[assignment]  # its import fails
     with tempfile.TemporaryDirectory() as modules:  # to which transformers copies a folder's code
         os.environ |= {"HF_MODULES_CACHE": modules, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        compute(Path(sys.argv[1]), Path(sys.argv[2]))
+        compute(sys.argv[1])
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 folder = "."  # this folder
-{target.load_lines()}
+{target.load_lines}
 content = [{{"type": "image", "image": Image.new("RGB", (640, 480))}}, {{"type": "text", "text": "What is this?"}}]
 inputs = processor.apply_chat_template(
     [{{"role": "user", "content": content}}],

@@ -27,28 +27,22 @@ class TrainedModel:
     encoder: ConversationEncoder
     settings: ModelSettings
 
-    def language_config(self) -> dict[str, Any]:
-        """Return the language model's configuration under transformers' keys, including `model_type`."""
-        return plain_config(self.model.language.model.config)
-
 
 class ExportFormat(Protocol):
     """A class of transformers that a model can be exported for."""
 
     name: str
     pixel_tolerance: int  # levels of 255 by which pixels may differ from those of training
+    load_lines: str  # of Python, which load the folder named by the variable `folder`
 
-    def misfit(self, trained: TrainedModel) -> str | None:
-        """Return the condition that a model does not meet, or None for a model that has this format."""
+    def fits(self, trained: TrainedModel) -> bool:
+        """Return whether the class can compute what a model computes."""
 
     def rename(self, name: str, trained: TrainedModel) -> str:
         """Return a tensor's name in the folder."""
 
     def write(self, trained: TrainedModel, folder: Path, dtype: str) -> None:
         """Write the folder without weights, tokenizer, generation settings and README."""
-
-    def load_lines(self) -> str:
-        """Return the Python lines that load the folder named by the variable `folder`."""
 
     def pixels(self, values: Tensor, sizes: list[Size], trained: TrainedModel) -> dict[str, NDArray[np.uint8]]:
         """Return the processor's `pixel_values` as (V, S, S, 3) uint8 per encoder."""

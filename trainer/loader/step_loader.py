@@ -7,14 +7,14 @@ rank computes alone, from the index, which of these positions are its own. So re
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from trainer.batch import Batch, Encoded, Progress, Step, TooLong, Unusable
+from trainer.batch import Batch, Progress, Step, TooLong, Unusable
 from trainer.data.cache import Cache
 from trainer.data.catalog import Item, read_item
 from trainer.data.corpus import Corpus
@@ -72,10 +72,6 @@ class LoadSample:
         ids_and_labels = 2 * (4 * self.encoder.max_length + _ARRAY_BYTES)
         return images * each + ids_and_labels if images else 0
 
-    def views(self, encoded: Encoded) -> int:
-        """Count the views of a sample's images."""
-        return sum(map(self.encoder.layout.num_views, encoded.image_sizes))
-
     def cost(self, item: Item) -> int:
         """Estimate the cost of a sample for a rank, from the index."""
         image = self.encoder.planned_image
@@ -115,10 +111,8 @@ def open_pool(load: LoadSample, data: DataSettings, corpus: Corpus, out: Path) -
 class StepLoader:
     """A loader that prepares this rank's part of each step in a thread, while the step before is in use.
 
-    Memory: one finished step waits, and the next has as many samples as are assigned to the workers.
-
-    Args:
-        load: the loading function of `pool`.
+    Memory: one finished step waits, and the next has as many samples as are assigned to the workers. `load` is the
+    loading function of `pool`.
     """
 
     def __init__(self, corpus: Corpus, load: LoadSample, pool: Pool, share: Share, data: DataSettings) -> None:
@@ -136,14 +130,19 @@ class StepLoader:
         def make(step: int) -> Step:
             # The next step's tasks are submitted too, so that workers do not wait.
             for later in range(step + len(submitted), min(step + 2, last)):
-                submitted.append(self._submit(later))
+                mine = self.positions(later)
+                for position, item in mine.items():
+                    self._pool.submit(Task(position, item, self._load.shared_bytes(item.images)))
+                submitted.append(len(mine))
             tasks = submitted.popleft()
             while len(results[step]) < tasks:
                 result = self._pool.next()
                 results[result.tag // self._share.global_batch_size].append(result)
             return self._step(step, results.pop(step))
 
-        with ThreadPoolExecutor(1, "loader", *_this_device()) as thread:
+        # The other thread has to use this thread's GPU, which owns pinned memory.
+        device = (torch.cuda.set_device, (torch.cuda.current_device(),)) if torch.cuda.is_available() else ()
+        with ThreadPoolExecutor(1, "loader", *device) as thread:
             try:
                 ahead = [thread.submit(make, step) for step in range(first, min(first + 1, last))]
                 for step in range(first, last):
@@ -154,28 +153,20 @@ class StepLoader:
                 self._pool.stop()
                 raise
 
-    def positions(self, step: int) -> list[int]:
-        """Return the positions of the step that belong to this rank. Reads no sample."""
-        return [position for position, _ in self._mine(step)]
-
-    def _mine(self, step: int) -> list[tuple[int, Item]]:
+    def positions(self, step: int) -> dict[int, Item]:
+        """Return the positions of the step that belong to this rank, and their items. Reads no sample."""
         size = self._share.global_batch_size
         items = self._corpus.items(range(step * size, (step + 1) * size))
         mine = share_out([self._load.cost(item) for item in items], self._share.world_size)[self._share.rank]
-        return [(step * size + number, items[number]) for number in mine]
-
-    def _submit(self, step: int) -> int:
-        mine = self._mine(step)
-        for position, item in mine:
-            self._pool.submit(Task(position, item, self._load.shared_bytes(item.images)))
-        return len(mine)
+        return {step * size + number: items[number] for number in mine}
 
     def _step(self, step: int, results: list[Result]) -> Step:
         results.sort(key=lambda result: result.tag)
         dropped = {r.tag: r.value.reason for r in results if isinstance(r.value, Dropped)}
         good: list[Loaded] = [r.value for r in results if r.reason is None and r.tag not in dropped]
+        num_views = self._load.encoder.layout.num_views
         chosen = micro_batches(
-            [(len(encoded.input_ids), self._load.views(encoded)) for encoded, _ in good],
+            [(len(encoded.input_ids), sum(map(num_views, encoded.image_sizes))) for encoded, _ in good],
             batching=self._data.batching,
             rows=self._share.micro_batch_size,
             max_length=self._data.max_length,
@@ -187,24 +178,16 @@ class StepLoader:
             batches.append(self._collate([[good[sample] for sample in row] for row in rows]))
         for result in results:
             self._pool.free(result)
+        mixture = self._corpus.mixture
+        drawn = mixture.drawn((step + 1) * self._share.global_batch_size)  # < 0.5 ms: this block is known already
         return Step(
             batches=batches,
             skipped=tuple((self._corpus.key(r.tag), r.reason) for r in results if r.reason is not None),
             dropped=tuple((self._corpus.key(tag), reason) for tag, reason in dropped.items()),
             truncated=sum(encoded.truncated for encoded, _ in good),
-            progress=self._progress(step),
+            progress={source.name: Progress(drawn[source.name], source.available) for source in mixture.sources},
         )
-
-    def _progress(self, step: int) -> dict[str, Progress]:
-        mixture = self._corpus.mixture
-        drawn = mixture.drawn((step + 1) * self._share.global_batch_size)  # < 0.5 ms: this block is known already
-        return {source.name: Progress(drawn[source.name], source.available) for source in mixture.sources}
 
     def _collate(self, rows: list[list[Loaded]]) -> Batch:
         batch = collate(rows, self._load.encoder.pad_id, self._load.encoder.layout)
         return batch.pin_memory() if torch.cuda.is_available() else batch
-
-
-def _this_device() -> tuple[Callable[[int], None], tuple[int]] | tuple[()]:
-    """Return initializer and arguments that make another thread use this thread's GPU, which owns pinned memory."""
-    return (torch.cuda.set_device, (torch.cuda.current_device(),)) if torch.cuda.is_available() else ()

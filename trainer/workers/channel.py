@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-LARGEST_MESSAGE = 64 << 10  # bytes of a message through a socket; a larger one travels in an anonymous file
+_LARGEST_MESSAGE = 64 << 10  # bytes of a message through a socket; a larger one travels in an anonymous file
 _MOST_DESCRIPTORS = 4  # per message
 _INT = array.array("i").itemsize  # bytes of a descriptor in a message
 _ALIGNMENT = 64  # bytes; numpy and torch are fastest with aligned arrays
@@ -26,15 +26,6 @@ def anonymous_file() -> int:
             return os.memfd_create("varyforge", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
-
-
-def contents(file: int, size: int | None = None) -> memoryview:
-    """Read the first `size` bytes of an open file, or all. Zeros follow where the file is shorter."""
-    data = bytearray(os.fstat(file).st_size if size is None else size)
-    view, done = memoryview(data), 0
-    while (read := os.preadv(file, [view[done:]], done)) > 0:
-        done += read
-    return view
 
 
 def offsets(sizes: Sequence[int]) -> tuple[list[int], int]:
@@ -84,7 +75,7 @@ def send(to: socket.socket, message: object, descriptors: Sequence[int] = (), *,
     """
     data = pickle.dumps(message, protocol=5)
     flags = 0 if wait else socket.MSG_DONTWAIT
-    if len(data) <= LARGEST_MESSAGE:
+    if len(data) <= _LARGEST_MESSAGE:
         _send(to, data, descriptors, flags)
         return
     file = anonymous_file()
@@ -104,16 +95,17 @@ def receive(of: socket.socket, *, wait: bool = True) -> tuple[Any, list[int]] | 
     """
     flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
     try:
-        data, ancillary, _, _ = of.recvmsg(LARGEST_MESSAGE, socket.CMSG_LEN(_MOST_DESCRIPTORS * _INT), flags)
+        data, ancillary, _, _ = of.recvmsg(_LARGEST_MESSAGE, socket.CMSG_LEN(_MOST_DESCRIPTORS * _INT), flags)
     except ConnectionResetError:  # it ended with unread input; its own messages follow this error
         return receive(of, wait=wait)
     descriptors = [number for _, _, part in ancillary for number in array.array("i", part)]
     if not data:
         return None
     if data == b"\0":
-        with os.fdopen(descriptors.pop(), "rb") as file:
-            file.seek(0)
-            data = file.read()
+        file = descriptors.pop()
+        with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as large:
+            os.close(file)
+            return pickle.loads(large), descriptors
     return pickle.loads(data), descriptors
 
 

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.workers.channel import LARGEST_MESSAGE, Arena, anonymous_file, offsets, receive, send
-from trainer.workers.tasks import costs_one_sample, reason_of
+from trainer.workers.channel import Arena, offsets, receive, send
+from trainer.workers.tasks import skip_reason
 from varyforge.errors import UserError
 from varyforge.processes import end_with_parent
 
@@ -49,18 +49,16 @@ class Reply:
     """A worker's message about one item. Without a tag: the worker has started."""
 
     tag: int | None = None
-    kind: Literal["loaded", "skipped", "fatal"] = "loaded"
-    text: str = ""  # the reason, or the traceback
-    data: bytes = b""  # the pickled value
-    sizes: tuple[int, ...] = ()  # bytes of each of its arrays, which are in the item's slot, in …
-    inline: tuple[bytes, ...] = ()  # … `inline`, or in a file that comes with this message
-    users: bool = False  # a fatal error is a UserError
+    kind: Literal["loaded", "skipped", "user error", "defect"] = "loaded"
+    value: Any = None  # with `sizes` pickled; for all kinds but "loaded" the reason, the message or the traceback
+    sizes: tuple[int, ...] = ()  # bytes of each of the value's arrays, which are in the item's slot
 
 
-def _fatal(error: Exception) -> tuple[str, bool]:
-    """Return message or traceback of an exception that ends the run, and whether it is a UserError."""
-    users = isinstance(error, UserError)
-    return str(error) if users else "".join(traceback.format_exception(error)), users
+def _fatal(error: Exception) -> tuple[Literal["user error", "defect"], str]:
+    """Return kind and text of an exception that ends the run."""
+    if isinstance(error, UserError):
+        return "user error", str(error)
+    return "defect", "".join(traceback.format_exception(error))
 
 
 def start_server(arena: Arena) -> tuple[subprocess.Popen[bytes], socket.socket]:
@@ -85,8 +83,8 @@ def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
 
     Args:
         control: descriptor of a socket. It receives the pickled function, then ("start", worker_id) with a socket and
-            a file for stacks, or ("signal", worker_id, signal). It sends "ready" or ("failed", text, whether it is a
-            UserError), then (worker_id, wait status) whenever a worker has ended.
+            a file for stacks, or ("signal", worker_id, signal). It sends "ready" or ("failed", kind, text),
+            then (worker_id, wait status) whenever a worker has ended.
         arena: descriptor of the shared memory in its final size.
         slot_bytes: size of its slots.
         tied_to: id of the process with which this one ends at once. 0: this process ends when `control` closes.
@@ -110,7 +108,7 @@ def serve(control: int, arena: int, slot_bytes: int, tied_to: int) -> None:
             _Server(channel, load, arena, slot_bytes).run()
         except OSError:  # no more processes allowed, or the other side has just closed
             with suppress(OSError):
-                send(channel, ("failed", traceback.format_exc(), False))
+                send(channel, ("failed", "defect", traceback.format_exc()))
     os._exit(0)  # skips the second that torch's clean-up takes
 
 
@@ -128,7 +126,10 @@ class _Server:
                 for descriptor, _ in ready.poll():
                     if descriptor in self._workers:
                         ready.unregister(descriptor)
-                        self._ended(descriptor)
+                        worker_id, process = self._workers.pop(descriptor)
+                        _, status = os.waitpid(process, 0)
+                        os.close(descriptor)
+                        send(self._channel, (worker_id, status))
                     elif (message := receive(self._channel)) is None:
                         return
                     elif (started := self._obey(*message)) is not None:
@@ -165,21 +166,12 @@ class _Server:
             faulthandler.register(STACKS, stacks)
             with suppress(OSError):  # out of memory, the kernel should kill this process, which costs a sample
                 Path("/proc/self/oom_score_adj").write_text("500")
-            with (
-                suppress(OSError),
-                socket.socket(fileno=tasks) as channel,
-            ):  # closed: nobody waits for a reply
+            with suppress(OSError), socket.socket(fileno=tasks) as channel:  # closed: nobody waits for a reply
                 _work(channel, self._load, self._arena, self._slot_bytes)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-
-    def _ended(self, descriptor: int) -> None:
-        worker_id, process = self._workers.pop(descriptor)
-        _, status = os.waitpid(process, 0)
-        os.close(descriptor)
-        send(self._channel, (worker_id, status))
 
     def _end_all(self) -> None:
         for _, process in self._workers.values():
@@ -198,34 +190,24 @@ def _work(channel: socket.socket, load: Callable[[Any], Any], arena: int, slot_b
         tag, item, slot = message[0]
         room = None if slot is None else memory[slot * slot_bytes : (slot + 1) * slot_bytes]
         try:
-            reply, file = _packed(tag, load(item), room)
+            reply = _packed(tag, load(item), room)
         except Exception as error:  # the boundary between a bad sample and a defect
-            if costs_one_sample(error):
-                reply, file = Reply(tag, "skipped", reason_of(error)), None
-            else:
-                text, users = _fatal(error)
-                reply, file = Reply(tag, "fatal", text, users=users), None
-        send(channel, reply, [] if file is None else [file])
-        if file is not None:
-            os.close(file)
+            reason = skip_reason(error)
+            reply = Reply(tag, "skipped", reason) if reason else Reply(tag, *_fatal(error))
+        send(channel, reply)
 
 
-def _packed(tag: int, value: object, room: memoryview | None) -> tuple[Reply, int | None]:
-    """Pack a value into a reply. Its arrays go to `room` if they fit, else into the message or an anonymous file."""
+def _packed(tag: int, value: object, room: memoryview | None) -> Reply:
+    """Pack a value into a reply. Its arrays go to `room` if they fit."""
+    if room is None:
+        return Reply(tag, value=value)
     buffers: list[pickle.PickleBuffer] = []
     data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     arrays = [buffer.raw() for buffer in buffers]
     sizes = tuple(part.nbytes for part in arrays)
     begins, total = offsets(sizes)
-    if room is not None and 0 < total <= len(room):
-        for begin, part in zip(begins, arrays, strict=True):
-            room[begin : begin + part.nbytes] = part
-        return Reply(tag, data=data, sizes=sizes), None
-    if total <= LARGEST_MESSAGE // 2:
-        return Reply(tag, data=data, sizes=sizes, inline=tuple(part.tobytes() for part in arrays)), None
-    file = anonymous_file()
+    if not 0 < total <= len(room):
+        return Reply(tag, value=value)
     for begin, part in zip(begins, arrays, strict=True):
-        written = 0
-        while written < part.nbytes:
-            written += os.pwrite(file, part[written:], begin + written)
-    return Reply(tag, data=data, sizes=sizes), file
+        room[begin : begin + part.nbytes] = part
+    return Reply(tag, value=data, sizes=sizes)

@@ -16,14 +16,14 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
-from trainer.workers.channel import Arena, anonymous_file, contents, offsets, receive, send
+from trainer.workers.channel import Arena, anonymous_file, offsets, receive, send
 from trainer.workers.forkserver import STACKS, Reply, start_server
 from trainer.workers.tasks import LoadError, Pool, Result, Stopped, Task
 from varyforge.console import warn
@@ -72,14 +72,13 @@ class WorkerPool(Pool):
             key_of: returns a sample's key from its tag.
             stuck: folder for the stacks of workers that hung or crashed.
         """
-        self._prefetch, self._deadline_s, self._key_of, self._stuck = prefetch, deadline_s, key_of, stuck
+        super().__init__(key_of)
+        self._prefetch, self._deadline_s, self._stuck = prefetch, deadline_s, stuck
         self._arena = Arena(slot_bytes)
-        self._tasks: deque[Task] = deque()  # not yet assigned to a worker
         self._results: deque[Result] = deque()
         self._workers: dict[int, _Worker] = {}
         self._orphans: dict[int, list[int]] = {}  # slots of killed workers that have not ended yet
         self._last_id = 0
-        self._stopped = threading.Event()
         self._watching = threading.Lock()
         self._events = selectors.DefaultSelector()
         self._server_ready = False
@@ -90,10 +89,6 @@ class WorkerPool(Pool):
         send(self._control, function)
         for _ in range(workers):
             self._start_worker()
-
-    @override
-    def __enter__(self) -> WorkerPool:
-        return self
 
     @override
     def __exit__(self, *_: object) -> None:
@@ -112,7 +107,7 @@ class WorkerPool(Pool):
 
     @override
     def submit(self, task: Task) -> None:
-        self._tasks.append(task)
+        super().submit(task)
         with self._watching:
             if not self._stopped.is_set():
                 self._assign()
@@ -140,10 +135,6 @@ class WorkerPool(Pool):
     def free(self, result: Result) -> None:
         self._arena.give_back(result.slot)
 
-    @override
-    def stop(self) -> None:
-        self._stopped.set()
-
     def _assign(self) -> None:
         """Assign waiting tasks to the workers with the fewest tasks."""
         while self._tasks:
@@ -165,14 +156,11 @@ class WorkerPool(Pool):
     def _receive_all(self, wait_s: float) -> None:
         """Process all messages; wait up to `wait_s` seconds for the first."""
         for key, _ in self._events.select(wait_s):
-            self._receive(key.data)
-
-    def _receive(self, worker: _Worker | None) -> None:
-        """Process the messages of a worker, or of the server (None)."""
-        if worker is None:
-            self._receive_from_server()
-        elif worker.worker_id in self._workers and not self._take_replies(worker):
-            self._events.unregister(worker.channel)  # the server will report its end
+            worker: _Worker | None = key.data
+            if worker is None:
+                self._receive_from_server()
+            elif worker.worker_id in self._workers and not self._take_replies(worker):
+                self._events.unregister(worker.channel)  # the server will report its end
 
     def _take_replies(self, worker: _Worker) -> bool:
         """Process a worker's replies. False when its channel is closed."""
@@ -183,34 +171,28 @@ class WorkerPool(Pool):
                 return True
             if message is None:
                 return False
-            reply, files = message
+            reply: Reply = message[0]
             worker.active_at = time.monotonic()
             if reply.tag is None:
                 worker.ready, self._failed_starts = True, 0
                 continue
             task, slot = worker.assigned.popleft()
             assert task.tag == reply.tag, "a worker answers in order"
-            self._results.append(self._result(reply, slot, files))
+            self._results.append(self._result(reply.tag, reply, slot))
 
-    def _result(self, reply: Reply, slot: int | None, files: Sequence[int]) -> Result:
+    def _result(self, tag: int, reply: Reply, slot: int | None) -> Result:
         """Unpack a reply. Its arrays are views of the slot, which stays taken, or copies."""
-        assert reply.tag is not None
-        if reply.kind == "fatal":
-            where = f"sample {self._key_of(reply.tag)}"
-            raise UserError(f"{where}: {reply.text}") if reply.users else LoadError(f"{where}:\n{reply.text}")
-        begins, total = offsets(reply.sizes)
-        arrays: list[Any] = list(reply.inline)
-        in_slot = slot is not None and reply.sizes and not (arrays or files)
-        if in_slot or files:
-            memory = self._arena[slot] if in_slot else contents(files[0], total)
+        if reply.kind == "user error":
+            raise UserError(f"sample {self._key_of(tag)}: {reply.value}")
+        if reply.kind == "defect":
+            raise LoadError(f"sample {self._key_of(tag)}:\n{reply.value}")
+        if reply.sizes:
+            memory = self._arena[slot]
+            begins, _ = offsets(reply.sizes)
             arrays = [memory[begin : begin + size] for begin, size in zip(begins, reply.sizes, strict=True)]
-        for file in files:
-            os.close(file)
-        if not in_slot:
-            self._arena.give_back(slot)
-        if reply.kind == "skipped":
-            return Result(reply.tag, reason=reply.text)
-        return Result(reply.tag, pickle.loads(reply.data, buffers=arrays), slot=slot if in_slot else None)
+            return Result(tag, pickle.loads(reply.value, buffers=arrays), slot=slot)
+        self._arena.give_back(slot)
+        return Result(tag, reason=reply.value) if reply.kind == "skipped" else Result(tag, reply.value)
 
     def _receive_from_server(self) -> None:
         message = receive(self._control)
@@ -222,8 +204,8 @@ class WorkerPool(Pool):
                 self._server_ready = True
                 for worker in self._workers.values():
                     worker.active_at = time.monotonic()
-            case ("failed", text, users):
-                raise UserError(text) if users else LoadError(f"loader workers cannot start:\n{text}")
+            case ("failed", kind, text):
+                raise UserError(text) if kind == "user error" else LoadError(f"loader workers cannot start:\n{text}")
             case (worker_id, status):
                 for slot in self._orphans.pop(worker_id, []):
                     self._arena.give_back(slot)
@@ -258,7 +240,7 @@ class WorkerPool(Pool):
 
     def _replace(self, worker: _Worker, reason: str) -> None:
         """Replace a worker that has ended. Its task in progress is skipped; its other tasks are assigned again."""
-        stacks = contents(worker.stacks).tobytes().decode(errors="replace")
+        stacks = os.pread(worker.stacks, os.fstat(worker.stacks).st_size, 0).decode(errors="replace")
         if not worker.ready:
             self._failed_starts += 1
             if self._failed_starts == _STARTS:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Self
 
 from typing_extensions import override
 
@@ -42,22 +42,27 @@ class Result:
     slot: int | None = None
 
 
-def costs_one_sample(error: Exception) -> bool:
-    """Whether an exception concerns one sample's bytes, which is counted. All others stop the run."""
-    return isinstance(error, ValueError | OSError) and not isinstance(error, UserError)
+def skip_reason(error: Exception) -> str | None:
+    """Return the message of an exception that concerns one sample's bytes, as one line; None if it ends the run."""
+    if isinstance(error, ValueError | OSError) and not isinstance(error, UserError):
+        return one_line(error, 300) or type(error).__name__
+    return None
 
 
-def reason_of(error: Exception) -> str:
-    """Return an exception's message as one line of at most 300 characters, for the list of skipped samples."""
-    return one_line(error, 300) or type(error).__name__
-
-
-class Pool(Protocol):
+class Pool(ABC):
     """A loader of items. A context manager that closes without delay, whatever its state."""
+
+    def __init__(self, key_of: Callable[[int], str]) -> None:
+        """Take the function that returns a sample's key from its tag."""
+        self._key_of = key_of
+        self._tasks: deque[Task] = deque()  # that nobody loads yet
+        self._stopped = threading.Event()
 
     def submit(self, task: Task) -> None:
         """Add a task. Tasks are started in the order in which they were added."""
+        self._tasks.append(task)
 
+    @abstractmethod
     def next(self) -> Result:
         """Wait for a result of a submitted task. Results come in any order, exactly one per task.
 
@@ -67,43 +72,29 @@ class Pool(Protocol):
             Stopped: `stop` was called.
         """
 
-    def tend(self) -> None:
+    def tend(self) -> None:  # noqa: B027  # nothing to do without workers
         """Assign more tasks to the workers, if there are any, without waiting. For a caller with other work to do."""
-        return
 
-    def free(self, result: Result) -> None:
+    def free(self, result: Result) -> None:  # noqa: B027  # nothing to do without shared memory
         """Release the shared memory, if any, of a result's arrays, which are no longer used."""
-        return
 
     def stop(self) -> None:
         """Make `next` raise `Stopped`, now and later. May be called from another thread."""
+        self._stopped.set()
 
-    def __enter__(self) -> Pool: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self._tasks.clear()
 
 
 class InProcess(Pool):
     """A pool that loads in the calling thread, without a deadline."""
 
     def __init__(self, load: Callable[[Any], Any], *, key_of: Callable[[int], str]) -> None:
-        self._load, self._key_of = load, key_of
-        self._tasks: deque[Task] = deque()
-        self._stopped = threading.Event()
-
-    @override
-    def __enter__(self) -> InProcess:
-        return self
-
-    @override
-    def __exit__(self, *_: object) -> None:
-        self._tasks.clear()
-
-    @override
-    def submit(self, task: Task) -> None:
-        self._tasks.append(task)
+        super().__init__(key_of)
+        self._load = load
 
     @override
     def next(self) -> Result:
@@ -113,11 +104,7 @@ class InProcess(Pool):
         try:
             return Result(task.tag, self._load(task.item))
         except Exception as error:  # the boundary between a bad sample and a defect
-            if costs_one_sample(error):
-                return Result(task.tag, reason=reason_of(error))
+            if reason := skip_reason(error):
+                return Result(task.tag, reason=reason)
             error.add_note(f"while loading sample {self._key_of(task.tag)}")
             raise
-
-    @override
-    def stop(self) -> None:
-        self._stopped.set()

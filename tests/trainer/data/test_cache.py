@@ -20,7 +20,7 @@ from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that has written nothing yet."""
-    monkeypatch.setattr(module, "_warnings", set())
+    module._warn_once.cache_clear()
     monkeypatch.setattr(module, "_bytes_written", {})
 
 

@@ -23,7 +23,7 @@ from trainer.settings import DataSettings, MixtureSettings, SourceSettings
 from varyforge.errors import UserError
 from varyforge.lengths import estimate_tokens
 from varyforge.prompts import wordings
-from varyforge.sample import IMAGE_MARKER, TASKS
+from varyforge.sample import IMAGE_MARKER
 from varyforge.shards import IndexRow, ShardRecord, ShardSet
 from varyforge.tables import schema_of, table_bytes
 
@@ -59,7 +59,7 @@ def test_items_are_the_rows_of_the_index_and_read_as_its_samples(pdf_shards: Pat
     assert read_item(item).key == row["key"]
     assert opened.tokens.tolist() == [row["tokens"] for row in rows]
     assert opened.images.tolist() == [row["images"] for row in rows]
-    assert {TASKS[number] for number in opened.task.tolist()} == set(opened.tasks) == {"ocr"}
+    assert {opened.item(number).task for number in range(len(opened))} == set(opened.tasks) == {"ocr"}
     assert opened.sums == (sum(opened.tokens.tolist()), sum(opened.answer_tokens.tolist()))
 
 
