@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from varyforge.outcome import Failed
 from varyforge.sample import Scalar
@@ -31,7 +32,7 @@ def wrong_format(name: str, detail: str) -> CaptionRecord:
 
 def captions_in(value: object) -> tuple[str, ...] | None:
     """Return the captions in a field that holds a text, a list of texts or null. Return None for any other type."""
-    texts = value if isinstance(value, list) else [] if value is None else [value]
+    texts: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
     return tuple(texts) if all(isinstance(text, str) for text in texts) else None
 
 
