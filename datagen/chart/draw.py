@@ -319,7 +319,7 @@ def _layout(canvas: FigureCanvasAgg, panels: Sequence[PanelDrawing]) -> ChartLay
     bar_index, line_index = ({mark: index for index, mark in enumerate(marks)} for marks in (bars, lines))
     framed = [one.axes[0] for one in panels if one.axes[0].get_frame_on()]
     spines = [spine for axes in framed for spine in axes.spines.values() if spine.get_visible()]
-    strokes: list[Any] = [*lines, *spines]
+    outlines: list[Any] = [*lines, *spines]  # both have a path, which their common type does not have
     legends = (axes.get_legend() for one in panels for axes in one.axes)
     return ChartLayout(
         size=canvas.get_width_height(),
@@ -336,7 +336,7 @@ def _layout(canvas: FigureCanvasAgg, panels: Sequence[PanelDrawing]) -> ChartLay
         ],
         legends=[legend.get_window_extent().extents for legend in legends if legend],
         bars=[bar.get_window_extent().extents for bar in bars],
-        lines=[line.get_transform().transform(line.get_path().vertices).tolist() for line in strokes],
+        lines=[line.get_transform().transform(line.get_path().vertices).tolist() for line in outlines],
         finest_px=min(map(_finest, panels)),
     )
 

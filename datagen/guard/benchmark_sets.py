@@ -1,7 +1,4 @@
-"""The images of benchmarks: RefCOCO/+/g, DocVQA and ChartQA as published, and own folders.
-
-docs/sources/guard.md has the files of each benchmark and their origin.
-"""
+"""The images of benchmarks as published (docs/sources/guard.md has their files and origin), and of own folders."""
 
 from __future__ import annotations
 
