@@ -2,8 +2,6 @@
 
 Equal arguments give equal bytes, on every call and in every process. A smaller set is the beginning of a larger set:
 item `i` does not depend on their number.
-
-    python -m datagen.examples --out examples/
 """
 
 from datagen.examples.chats import write_chats
