@@ -25,7 +25,7 @@ from datagen.source import Source
 from varyforge.config import load
 from varyforge.console import say, show_table, warn
 from varyforge.errors import UserError, command
-from varyforge.lengths import LIMIT, LengthRow
+from varyforge.lengths import LIMIT
 
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # does not match s3://bucket/date=2024
 
@@ -73,11 +73,8 @@ def job_command(
 ) -> Callable[[], None]:
     """Return the `main` of a source's command line.
 
-    Args:
-        parser: has the positional arguments `settings`, or `paths`, from which the settings are split off. An option
-            with the name of one of the source's `locations` is its value.
-        source: the class.
-        more_inputs: returns further inputs from the parsed arguments, or others for some of the locations.
+    The parser has the positional arguments `settings`, or `paths`, from which the settings are split off. An option
+    with the name of one of the source's `locations` is its value. `more_inputs` adds inputs or replaces some of these.
     """
 
     @command
@@ -169,16 +166,16 @@ def show_summary(out: str, summary: LedgerSummary, contents: Contents) -> None:
     if summary.samples:
         lengths = contents.lengths
         title = f"tokens of the text (estimated); with images, {lengths.beyond:.1%} of the samples exceed {LIMIT}"
-        show_table(title, ("tokens", "samples", "share"), [_length_row(row) for row in lengths.rows if row.texts])
+        shares = [
+            (f"{row.low} – {row.high - 1}" if row.high else f"{row.low} and more", row.texts, f"{row.share:.1%}")
+            for row in lengths.rows
+            if row.texts
+        ]
+        show_table(title, ("tokens", "samples", "share"), shares)
     for failure in summary.failures:
         say(f"failed: {failure}")
     say(f"every unit's outcome: {out}/ledger (parquet); samples: {out}/*.tar and {out}/index")
     say(f"data card: {out}/{CARD_HTML}; look at all of them: python -m pipelines.view {out}")
-
-
-def _length_row(row: LengthRow) -> tuple[str, int, str]:
-    bounds = f"{row.low} – {row.high - 1}" if row.high else f"{row.low} and more"
-    return bounds, row.texts, f"{row.share:.1%}"
 
 
 def _settings_help(schema: type, prefix: str = "") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +149,7 @@ def _some(shards: ShardSet) -> list[Sample]:
 
 
 def _unwritten(ledgers: Iterable[pa.Table]) -> list[dict[str, Any]]:
-    unwritten: list[dict[str, Any]] = []
-    for ledger in ledgers:
-        rows = ledger.filter(pc.not_equal(ledger.column("outcome"), "written"))
-        columns = ["unit", "outcome", "gate", "value", "threshold", "reason", "detail"]
-        unwritten += rows.select(columns).slice(0, _UNITS - len(unwritten)).to_pylist()
-        if len(unwritten) == _UNITS:
-            break
-    return unwritten
+    columns = ["unit", "outcome", "gate", "value", "threshold", "reason", "detail"]
+    tables = (ledger.filter(pc.not_equal(ledger.column("outcome"), "written")) for ledger in ledgers)
+    rows = (row for table in tables for row in table.select(columns).slice(0, _UNITS).to_pylist())
+    return list(islice(rows, _UNITS))

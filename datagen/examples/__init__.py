@@ -2,6 +2,4 @@
 
 Equal arguments give equal bytes, on every call and in every process. A smaller set is the beginning of a larger set:
 item `i` does not depend on their number.
-
-    python -m datagen.examples --out examples/
 """

@@ -43,11 +43,6 @@ _SHAPES: Mapping[str, list[Point]] = {
 }
 
 
-def _categories() -> list[dict[str, Any]]:
-    names = [(shape, f"{colour['en']} {shape}") for shape in _SHAPES for colour in text_bank()["colours"]]
-    return [{"id": i, "name": name, "supercategory": shape} for i, (shape, name) in enumerate(names, start=1)]
-
-
 @dataclass(frozen=True, slots=True)
 class _Shape:
     """A shape in an image."""
@@ -77,7 +72,9 @@ def write_detection(folder: Path | str, *, images: int = 60, seed: int = 0) -> P
     Every tenth image holds 31 to 45 small objects of six classes, the others 1 to 8. Objects do not overlap. Returns
     the path of `instances.json`. Each `file_name` in it is relative to the folder `images` beside it.
     """
-    folder, categories = Path(folder), _categories()
+    folder = Path(folder)
+    names = [(shape, f"{colour['en']} {shape}") for shape in _SHAPES for colour in text_bank()["colours"]]
+    categories = [{"id": i, "name": name, "supercategory": shape} for i, (shape, name) in enumerate(names, start=1)]
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(1, images + 1):

@@ -22,8 +22,7 @@ def index_row(sample: Sample, *, language: str = "") -> Row:
     answers = [turn.text for turn in sample.turns if turn.role == "assistant"]
     return {
         **dict.fromkeys(("shard", "unit", "document", "group", "twins", "split"), ""),
-        "offset": 0,
-        "size": 0,
+        **dict.fromkeys(("offset", "size"), 0),
         "key": sample.key,
         "task": sample.task,
         "language": str(sample.origin.get("language", language)),

@@ -310,14 +310,8 @@ def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[
         yield Failed(reason="memory", detail="over the memory cap")
     except Exception as error:  # the boundary: an exception becomes the unit's ledger row
         detail = one_line(error).encode(errors="backslashreplace").decode()
-        yield Failed(reason=_reason(error), detail=detail)
-
-
-def _reason(error: Exception) -> str:
-    """Return `wrong_form` or `unreadable` for faults of the input, else the exception's name: likely a defect."""
-    if isinstance(error, WrongFormat):
-        return "wrong_form"
-    return "unreadable" if isinstance(error, OSError | ValueError) else type(error).__name__
+        reason = "unreadable" if isinstance(error, OSError | ValueError) else type(error).__name__  # likely a defect
+        yield Failed(reason="wrong_form" if isinstance(error, WrongFormat) else reason, detail=detail)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
     inputs ── scan ──▶ plan files ── plan ──▶ shards to make ── make ──▶ tar, index, ledger ── split ──▶ manifest
 
-One task makes one shard. The record of the shard is written last and says that it is finished. A shard's bytes depend
-on its units, the source's settings and the version of the code alone, not on the number of workers, on order, kills or
-retries. When inputs or settings change, only the shards that the change concerns are made again.
+One task makes one shard. The record of the shard is written last and says that it is finished.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from datagen.job.ledger import LedgerSummary, matches, summarise
 from datagen.job.monitor import Monitor
 from datagen.job.plan import PLAN, ShardPlan, join, plan_shards
 from datagen.job.runner import Runner
-from datagen.job.scan import Scan, batches, failed_inputs, is_plan_file, read_runs
+from datagen.job.scan import Scan, batches, failed_inputs, read_runs
 from datagen.job.settings import JobSettings
 from datagen.job.shard_task import ShardTask, Work
 from datagen.job.split import assign_splits
@@ -183,18 +181,16 @@ def _sort_out(
         same_units = record and record.units_sha256 == shard.units_sha256
         if record and same_units and record.config_sha256 == before != now and not change.concerns(folder, record):
             record = replace(record, config_sha256=now)
-        again = bool(record and retry and record.failed and _any_matches(folder, record, retry))
+        again = False
+        if record and retry and record.failed:
+            ledger = read_table(folder, f"ledger/{record.name}.parquet", ["outcome", "reason"])
+            again = any(matches(row, retry) for row in ledger.to_pylist())
         if record and same_units and record.config_sha256 == now and not again:
             finished.append(record)
         else:
             usable = record if record and record.config_sha256 == now else None
             todo.append(Work(plan=shard, previous=usable, retry=retry if again else None))
     return tuple(finished), tuple(todo)
-
-
-def _any_matches(folder: Folder, record: ShardRecord, retry: str) -> bool:
-    ledger = read_table(folder, f"ledger/{record.name}.parquet", ["outcome", "reason"])
-    return any(matches(row, retry) for row in ledger.to_pylist())
 
 
 def _make(
@@ -227,7 +223,7 @@ def _make(
 
 def _is_stray(name: str, source: str, shards: set[str], plan_files: Mapping[str, str]) -> bool:
     """Whether an earlier plan of this source wrote the file and this plan does not. Other files are left alone."""
-    if is_plan_file(name):
+    if re.fullmatch(rf"{PLAN}/(all|limit|[01]+)-[0-9a-f]{{16}}\.parquet", name):
         return name not in plan_files
     shard = re.fullmatch(rf"(?:(?:index|ledger)/)?({re.escape(source)}-(?:all|[01]+))\.(?:tar|parquet)", name)
     return shard is not None and shard[1] not in shards

@@ -3,8 +3,6 @@
 The units of a document are cut into runs. The position of a run is a hash of document and number. Shards are the leaves
 of a binary tree over positions: each holds at most `units_per_shard` units, and its name is the path of bits to it. So
 the plan depends on the set of inputs alone, and a new input changes one leaf per run, or splits that leaf in two.
-
-All runs are held as numpy columns, about 60 bytes each, however large the units are.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ class ShardPlan:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The runs of a job as columns of equal length N."""
+    """The runs of a job as columns of equal length N, about 60 bytes a run, however large the units are."""
 
     files: tuple[str, ...]  # plan files
     file: np.ndarray  # (N,) int32, into `files`

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import re
 import tempfile
 from array import array
 from bisect import bisect_right
@@ -227,11 +226,6 @@ def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:
         contents=np.frombuffer(contents, np.uint64),
     )
     return runs, int(table.column("failed").to_numpy().sum()), sha256
-
-
-def is_plan_file(name: str) -> bool:
-    """Whether a name has the form of a plan file's."""
-    return re.fullmatch(rf"{PLAN}/(all|limit|[01]+)-[0-9a-f]{{16}}\.parquet", name) is not None
 
 
 def failed_inputs(folder: Folder, name: str, reason: str = "") -> Iterator[tuple[str, Failed]]:

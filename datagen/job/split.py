@@ -1,12 +1,7 @@
 """The last step of a job: near duplicates, groups of documents and the split, which need all shards.
 
-The rules are functions of the whole set and of nothing else, so that a set that grew equals one made afresh:
-
-- Documents that share near-duplicate pages (`duplicates.py`) form a group, named by the first of their names.
-- A group is held out for validation if each of its documents is chosen for that by the hash of its own name. A
-  held-out document moves to training when a near duplicate that belongs there is added, and back only when the group
-  falls apart. Where all documents would be held out, none is.
-- A page that is held out but has a near duplicate in training is "excluded" from both sides.
+The rules, which docs/data.md states, are functions of the whole set and of nothing else, so that a set that grew equals
+one made afresh.
 """
 
 from __future__ import annotations
