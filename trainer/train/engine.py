@@ -33,6 +33,7 @@ from trainer.train.master_weights import master_weights_of
 from varyforge.errors import UserError
 
 _BUCKET_ELEMENTS = 50_000_000  # 100 MB in 16 bits; DeepSpeed's default takes 1 GB of GPU memory
+_PERSISTENT_ELEMENTS = 100_000  # stage 3 leaves smaller parameters whole; DeepSpeed has the same default
 _SINGLE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 
 
@@ -51,6 +52,8 @@ def start_distributed() -> tuple[int, int]:
 def engine_config(settings: EngineSettings, grad_clip: float | None) -> dict[str, Any]:
     """Return DeepSpeed's own configuration."""
     zero: dict[str, Any] = {"stage": settings.zero_stage, "reduce_bucket_size": _BUCKET_ELEMENTS}
+    if settings.zero_stage == 3:
+        zero["stage3_param_persistence_threshold"] = _PERSISTENT_ELEMENTS
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     config: dict[str, Any] = {
