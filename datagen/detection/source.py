@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from typing_extensions import override
@@ -115,7 +116,7 @@ class DetectionSource(BoxedImageSource):
 
     @override
     def inputs(self) -> Iterator[str]:
-        if self.format in ("coco", "openimages") and self.reader.in_one_folder:
+        if self.format in ("coco", "openimages") and self.reader.in_one_folder and not Path(self.images).is_dir():
             raise UserError(f"--{self.format} needs the folder of the images; give --images FOLDER")
         self.check_folder()
         return self.reader.inputs()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from datagen.cli import job_command, job_parser
-from datagen.examples.documents import write_documents
 from datagen.pdf.source import PdfSource
 from varyforge.console import say
 from varyforge.errors import UserError
@@ -39,6 +38,8 @@ def _inputs(arguments: argparse.Namespace) -> dict[str, Any]:
         return {}
     if not isinstance(folder_at(arguments.out), LocalFolder):
         raise UserError("no PDFs given; name some (sample documents need --out on this machine)")
+    from datagen.examples.documents import write_documents  # noqa: PLC0415  # PyMuPDF; pdfium and --help do without
+
     folder = Path(arguments.out) / "documents"
     written = write_documents(folder)
     say(f"no PDFs given: made {len(written)} sample documents in {folder} (English and Chinese, several layouts)")
