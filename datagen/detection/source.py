@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from typing_extensions import override
@@ -116,8 +115,10 @@ class DetectionSource(BoxedImageSource):
 
     @override
     def inputs(self) -> Iterator[str]:
-        if self.format in ("coco", "openimages") and self.reader.in_one_folder and not Path(self.images).is_dir():
-            raise UserError(f"--{self.format} needs the folder of the images; give --images FOLDER")
+        if self.format in ("coco", "openimages") and self.reader.in_one_folder:
+            raise UserError(
+                f"--{self.format} needs the folder of the images; give --images FOLDER, another one than --{self.format}'s"
+            )
         self.check_folder()
         return self.reader.inputs()
 

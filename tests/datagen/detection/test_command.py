@@ -50,15 +50,6 @@ def test_every_format_gives_the_same_answers(format: str, tmp_path: Path, monkey
     assert set(ShardSet("out").table().column("licence").to_pylist()) == {"cc0"}
 
 
-def test_coco_annotations_may_lie_beside_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for truth in TRUTHS:
-        write_image(tmp_path / "train" / f"{truth.name}.jpg", truth.size)
-    WRITERS["coco"](tmp_path / "train", TRUTHS)
-    monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, "--coco", "train", "--images", "train", "--out", "out") == 0
-    assert len(answers(tmp_path / "out")) == 2
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
