@@ -117,7 +117,7 @@ class DetectionSource(BoxedImageSource):
     def inputs(self) -> Iterator[str]:
         if self.format in ("coco", "openimages") and self.reader.in_one_folder:
             raise UserError(
-                f"--{self.format} needs the folder of the images; give --images FOLDER, another one than --{self.format}'s"
+                f"--{self.format} needs the folder of the images; give --images FOLDER, not that of the annotations"
             )
         self.check_folder()
         return self.reader.inputs()
