@@ -61,7 +61,7 @@ def test_a_typo_gets_the_most_similar_command(word: str, hint: str) -> None:
     assert len(output.splitlines()) == 1
 
 
-@pytest.mark.parametrize("item", [item for item in COMMANDS if item.name in ("pdf", "verify", "train")], ids=str)
+@pytest.mark.parametrize("item", [item for item in COMMANDS if item.name in ("pdf", "verify")], ids=str)
 def test_a_command_is_the_code_of_its_module(item: object) -> None:
     module = subprocess.run(
         [sys.executable, "-m", item.module, "--help"],  # type: ignore[attr-defined]

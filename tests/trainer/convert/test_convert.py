@@ -418,6 +418,7 @@ print(most - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_for_one_tensor_and_not_for_all(tmp_path: Path) -> None:
     """Only memory that is no page of a file counts, as the kernel may drop those. The tensors are 240 MB."""

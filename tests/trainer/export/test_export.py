@@ -111,6 +111,7 @@ def test_every_model_is_exported_and_the_readme_loads_it(name: str, exported: Ex
     plain_python(example, tmp_path, folder)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documentation(exported: Export, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "export.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
@@ -178,6 +179,7 @@ print("all of it")
 """
 
 
+@pytest.mark.slow
 def test_the_code_in_the_folder_generates(tmp_path: Path) -> None:
     settings = exports.vary_tiny(tmp_path)
     settings.language.config["max_position_embeddings"] = 256
@@ -223,6 +225,7 @@ def test_what_does_not_compute_the_same_is_refused(tmp_path: Path, monkeypatch: 
         assert not list(tmp_path.glob(".exported*"))
 
 
+@pytest.mark.slow
 def test_other_pixels_prompts_and_broken_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = exports.trained(exports.vary_tiny(tmp_path), tmp_path)
     write = OwnCode.write
