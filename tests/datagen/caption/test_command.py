@@ -10,19 +10,12 @@ import pytest
 from datagen.caption.__main__ import main, parser
 from datagen.caption.source import FORMAT_OPTIONS
 from tests.datagen.caption.test_caption import LLAVA_QUESTION, folder_of_images, sample, write_tar
+from tests.datagen.command_lines import answers, run_command
 from varyforge.shards import ShardSet
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["datagen.caption", *words, "--runner", "local", "--workers", "1"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0)
-
-
-def answers(out: Path) -> set[str]:
-    shards = ShardSet(str(out))
-    return {shards.read(row["shard"], row["offset"], row["size"]).answer for row in shards.table().to_pylist()}
+    return run_command(monkeypatch, main, *words)
 
 
 def test_tars_with_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

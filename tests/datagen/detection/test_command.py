@@ -9,6 +9,7 @@ import pytest
 from datagen.detection.__main__ import main, parser
 from datagen.detection.source import READERS
 from tests.datagen.boxed_images import WRITERS, Truth, write_image
+from tests.datagen.command_lines import answers, run_command
 from varyforge.shards import ShardSet
 
 TRUTHS = [
@@ -24,15 +25,7 @@ OPTIONS = {
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["datagen.detection", *words, "--runner", "local", "--workers", "1"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0)
-
-
-def answers(out: Path) -> set[str]:
-    shards = ShardSet(str(out))
-    return {shards.read(row["shard"], row["offset"], row["size"]).answer for row in shards.table().to_pylist()}
+    return run_command(monkeypatch, main, *words)
 
 
 @pytest.mark.parametrize("format", READERS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from datagen.referring.__main__ import main
+from tests.datagen.command_lines import run_command
 from tests.datagen.referring.test_referring import annotation, lines, published, ref
 from varyforge.shards import ShardSet
 
@@ -14,10 +15,7 @@ RECORD = {"image": "a.jpg", "phrase": "the left door", "bbox": [10, 10, 90, 60]}
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["datagen.referring", *words, "--runner", "local", "--workers", "1"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0)
+    return run_command(monkeypatch, main, *words)
 
 
 def questions(out: Path) -> list[str]:
