@@ -1,18 +1,14 @@
-"""Lines of a label: paragraphs of running text, and rows of tables with a tab between cells."""
+"""Lines of a label: paragraphs of running text, and rows as printed."""
 
 from __future__ import annotations
 
 import re
-from bisect import bisect
 from collections.abc import Sequence
 from itertools import pairwise
-from operator import attrgetter
-from statistics import median
 
-from datagen.pdf.page import Rect
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.glyphs import Joiner
-from datagen.pdf.text.regions import Region, Row, Run, switch_share
+from datagen.pdf.text.regions import Region, Row
 
 _ITEM = re.compile(
     r"(?:[•‣◦▪●○■□–—*·✓\uf0b7\uf0a7\uf0d8]\s|o\s\S|[-−]\s+\S|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|\[\d{1,3}\]\s|[（(]?[一二三四五六七八九十\d]{1,3}[)）、]|第[一二三四五六七八九十\d]+[章节条])"
@@ -22,7 +18,7 @@ _LEADERS = re.compile(r"(?:\. ?){4,}|…{2,}")
 
 def printed_lines(region: Region) -> list[str]:
     """Return each row as printed. A gap as wide as between cells becomes a tab."""
-    return [_row_text(row) for row in region.rows]
+    return [row_text(row) for row in region.rows]
 
 
 def paragraphs(region: Region, joiner: Joiner) -> list[str]:
@@ -31,21 +27,22 @@ def paragraphs(region: Region, joiner: Joiner) -> list[str]:
     column = min(row.x0 for row in region.rows), _full(region.rows)
     for rows in _stacks(region.rows):
         stack = _Stack(rows, column)
-        text, first = _row_text(rows[0]), rows[0]
+        text, first = row_text(rows[0]), rows[0]
         for above, row in pairwise(rows):
             if stack.begins(above, row, first):
                 texts.append(text)
-                text, first = _row_text(row), row
+                text, first = row_text(row), row
             else:
-                text = joiner.join(text, _row_text(row))
+                text = joiner.join(text, row_text(row))
         texts.append(text)
     return texts
 
 
-def _row_text(row: Row, table: Region | None = None) -> str:
+def row_text(row: Row, table: Region | None = None) -> str:
+    """Return a row as printed. A tab follows each cell of `table`, and a gap as wide as between cells."""
     text, last = row.runs[0].text.strip(), row.runs[0]
     for run in row.runs[1:]:
-        apart = table is not None and _column(last, table) != _column(run, table)
+        apart = table is not None and table.column(last) != table.column(run)
         text += ("\t" if apart or run.x0 - last.x1 >= limits.CELL_GAP * row.size else " ") + run.text.strip()
         last = run
     return text
@@ -180,105 +177,3 @@ def _bold(row: Row) -> bool:
 
 def _mono(row: Row) -> bool:
     return all(run.mono for run in row.runs)
-
-
-def table_lines(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[str]:
-    """Return the rows of a table. A tab separates two cells; an empty cell leaves nothing.
-
-    Several printed rows form one row of the table where rules enclose them. Without rules they do where every cell
-    continues the cell above it in the document's order. `edges` are drawings that can be rules or borders of cells.
-    """
-    lines = []
-    for group in _table_rows(region, edges):
-        if len(group) == 1:
-            lines.append(_row_text(group[0], region))
-            continue
-        cells: dict[int, str] = {}
-        for run in sorted((run for row in group for run in row.runs), key=attrgetter("index")):
-            column, text = _column(run, region), run.text.strip()
-            cells[column] = joiner.join(cells[column], text) if column in cells else text
-        lines.append("\t".join(cells[column] for column in sorted(cells)))
-    return lines
-
-
-def _column(run: Run, region: Region) -> int:
-    return bisect(region.gutters, (run.x0, run.x0))
-
-
-def _table_rows(region: Region, edges: Sequence[Rect]) -> list[list[Row]]:
-    cuts = _separators(region, edges)
-    if not cuts:
-        return _rows_by_order(region)
-    between: dict[int, list[Row]] = {}
-    for row in region.rows:
-        between.setdefault(bisect(cuts, row.middle), []).append(row)
-    groups: list[list[Row]] = []
-    for number, rows in between.items():
-        whole = 0 < number < len(cuts) and _written_by_cells(rows, region)
-        groups += [rows] if whole else [[row] for row in rows]
-    return groups
-
-
-def _written_by_cells(rows: Sequence[Row], region: Region) -> bool:
-    """Whether the document finishes each cell before it begins the next."""
-    order = sorted((run.index, _column(run, region)) for row in rows for run in row.runs)
-    columns = [column for _, column in order]
-    return sum(a != b for a, b in pairwise(columns)) == len(set(columns)) - 1
-
-
-def _rows_by_order(region: Region) -> list[list[Row]]:
-    """Group rows whose cells all continue the cells above in the document's order."""
-    rows = region.rows
-    if _written_by_columns(region):
-        return [[row] for row in rows]
-    loose = median([row.middle - above.middle for above, row in pairwise(rows)])
-    grouped, last = [[rows[0]]], _cells(rows[0], region)
-    for above, row in pairwise(rows):
-        here, distance = _cells(row, region), row.middle - above.middle
-        goes_on = all(column in last and last[column].last + 1 == run.index for column, run in here.items())
-        # A first cell is a key of its own, unless rows are clearly further apart than lines.
-        goes_on &= 0 not in here or distance < limits.KEY_LEADING * loose
-        if goes_on and distance <= limits.CELL_LEADING * row.size:
-            grouped[-1].append(row)
-            last |= here
-        else:
-            grouped.append([row])
-            last = here
-    return grouped
-
-
-def _cells(row: Row, region: Region) -> dict[int, Run]:
-    return {_column(run, region): run for run in row.runs}
-
-
-def _written_by_columns(region: Region) -> bool:
-    left, right = region.gutters[0]
-    lefts = [part for row in region.rows if (part := row.within(float("-inf"), left))]
-    rights = [part for row in region.rows if (part := row.within(right, float("inf")))]
-    return bool(lefts and rights) and switch_share(lefts, rights) <= limits.BY_COLUMNS_SWITCHES
-
-
-def _separators(region: Region, edges: Sequence[Rect]) -> list[float]:
-    """Return the y of borders and rules between the rows of a table; empty where most rows have none."""
-    rows = region.rows
-    x0, x1 = min(row.x0 for row in rows), max(row.x1 for row in rows)
-    top, bottom = rows[0].y0 - limits.BORDER_MARGIN * rows[0].size, rows[-1].y1 + limits.BORDER_MARGIN * rows[-1].size
-    near = limits.BORDER_NEAR * rows[0].size
-    widths: list[tuple[float, float]] = []
-    for box in edges:
-        width = min(box[2], x1) - max(box[0], x0)
-        if width > 0:
-            heights = (box[1], box[3]) if box[3] - box[1] > near else ((box[1] + box[3]) / 2,)
-            widths += [(y, width) for y in heights if top < y < bottom]
-    cuts: list[float] = []
-    covered, begin = 0.0, float("-inf")
-    for y, width in [*sorted(widths), (float("inf"), 0.0)]:
-        if y - begin > near:
-            if covered >= limits.BORDER_WIDTH * (x1 - x0):
-                cuts.append(begin)
-            covered, begin = 0.0, y
-        covered += width
-    if len(cuts) < limits.LEAST_BORDERS:
-        return []
-    keys = sum(_column(row.runs[0], region) == 0 for row in rows if cuts[0] < row.middle < cuts[-1])
-    return cuts if len(cuts) - 1 >= limits.BORDERS_PER_KEY * keys else []

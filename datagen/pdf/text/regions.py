@@ -8,6 +8,7 @@ read row by row. The shape of the parts and the order in which the document writ
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
@@ -87,6 +88,10 @@ class Region:
     def is_table(self) -> bool:
         """Whether the rows have cells."""
         return bool(self.gutters)
+
+    def column(self, run: Run) -> int:
+        """Return the number of the column, from 0, in which a run begins."""
+        return bisect(self.gutters, (run.x0, run.x0))
 
 
 def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:

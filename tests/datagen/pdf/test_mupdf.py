@@ -8,7 +8,7 @@ import numpy as np
 import pymupdf
 import pytest
 
-from datagen.pdf.backends import mupdf
+from datagen.pdf.backends import mupdf_text
 from datagen.pdf.backends.mupdf import cjk_font, open_document
 from datagen.pdf.page import Page, PdfError
 
@@ -77,7 +77,7 @@ def test_shapes_are_counted_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> No
             page.draw_line((10, 10 + 12 * number), (150, 10 + 12 * number))
 
     assert len(page_of(draw).drawings) == 20
-    monkeypatch.setattr(mupdf, "_MOST_SHAPES", 5)
+    monkeypatch.setattr(mupdf_text, "_MOST_SHAPES", 5)
     assert len(page_of(draw).drawings) == 5
 
 

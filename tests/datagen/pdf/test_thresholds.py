@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from datagen.pdf.text import furniture, paragraphs, reading_order, regions, thresholds
+from datagen.pdf.text import furniture, paragraphs, reading_order, regions, tables, thresholds
 
-PHASES = (reading_order, furniture, regions, paragraphs)
+PHASES = (reading_order, furniture, regions, paragraphs, tables)
 ROW = re.compile(r"([A-Z_]+) = \S.*  # [^|]+ \| (?:[\w.-]+#\d+ \(\d+\)|-)")
 
 

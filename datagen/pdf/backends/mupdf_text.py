@@ -1,0 +1,88 @@
+"""The text layer and the shapes of a page, read with PyMuPDF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import pymupdf
+from pymupdf import mupdf
+
+from datagen.pdf.page import Line, Rect, Span, inside
+
+# Ligatures, spaces and hyphens stay as they are on the page; `TextPolicy` decides about them. A glyph without a
+# Unicode value becomes U+FFFD, which the audit counts, and never its number in the font.
+_TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_MEDIABOX_CLIP
+_SHAPE_FLAGS = pymupdf.TEXT_PRESERVE_IMAGES | pymupdf.TEXT_COLLECT_VECTORS | pymupdf.TEXT_MEDIABOX_CLIP
+_MOST_SHAPES = 3000  # the first shapes of a map or plot with thousands of points are enough
+_BOLD, _SUPERSCRIPT = int(pymupdf.TEXT_FONT_BOLD), int(pymupdf.TEXT_FONT_SUPERSCRIPT)
+_PAINTED = 16 | 32  # `char_flags` of MuPDF's structured text: filled, stroked
+
+
+def shapes_of(content: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Rect, ...], tuple[Rect, ...]]:
+    """Return the boxes of pictures and of drawings, in pixels.
+
+    `extractBLOCKS` gives boxes only. `extractDICT` would decode every picture, which takes longer than the whole text.
+    """
+    rasters: list[Rect] = []
+    drawings: list[Rect] = []
+    boxes = {mupdf.FZ_STEXT_BLOCK_IMAGE: rasters, mupdf.FZ_STEXT_BLOCK_VECTOR: drawings}
+    blocks = pymupdf.TextPage(content.get_textpage(_SHAPE_FLAGS)).extractBLOCKS()
+    for x0, y0, x1, y1, _, _, kind in islice((block for block in blocks if block[-1] in boxes), _MOST_SHAPES):
+        boxes[kind].append((x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom))
+    return tuple(rasters), tuple(drawings)
+
+
+def _covered(content: pymupdf.DisplayList) -> dict[Rect, list[Rect]]:
+    """Return, in points, each text block's box under later opaque pictures, with the boxes of those pictures."""
+    page = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS | pymupdf.TEXT_PRESERVE_IMAGES))
+    opaque = [  # neither masked nor a stencil; a stencil has no colours
+        (image["number"], image["bbox"])
+        for image in page.extractIMGINFO()
+        if image["colorspace"] and not image["has-mask"]
+    ]
+    covered: dict[Rect, list[Rect]] = {}
+    for *box, _, number, kind in page.extractBLOCKS() if opaque else ():
+        later = [over for position, over in opaque if position > number]
+        if kind == 0 and later:
+            covered[_rounded(box)] = later
+    return covered
+
+
+def _rounded(box: Sequence[float]) -> Rect:
+    """Return a box as a key of a dictionary."""
+    x0, y0, x1, y1 = (round(number, 1) for number in box)
+    return (x0, y0, x1, y1)
+
+
+def lines_of(content: pymupdf.DisplayList, zoom: float, *, pictures: bool) -> tuple[Line, ...]:
+    """Return the lines of the text layer in the document's order. `pictures` says whether the page has any."""
+    text = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS)).extractDICT()
+    covered = _covered(content) if pictures else {}
+    lines = []
+    for block in text["blocks"]:
+        over = covered.get(_rounded(block["bbox"]), []) if covered else []
+        for line in block.get("lines", ()):
+            spans = tuple([_span(span, zoom, over) for span in line["spans"]])
+            lines.append(Line(spans, _scaled(line["bbox"], zoom), line["dir"]))
+    return tuple(lines)
+
+
+def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
+    visible = bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0 and not inside(span["bbox"], over)
+    return Span(
+        span["text"],
+        _scaled(span["bbox"], zoom),
+        span["size"] * zoom,
+        span["font"],
+        span["color"],
+        visible,
+        bool(span["flags"] & _BOLD),
+        bool(span["flags"] & _SUPERSCRIPT),
+    )
+
+
+def _scaled(box: Rect, zoom: float) -> Rect:
+    x0, y0, x1, y1 = box
+    return (x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom)

@@ -1,0 +1,113 @@
+"""Rows of tables as lines of a label, with a tab between cells."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import attrgetter
+from statistics import median
+
+from datagen.pdf.page import Rect
+from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.glyphs import Joiner
+from datagen.pdf.text.paragraphs import row_text
+from datagen.pdf.text.regions import Region, Row, Run, switch_share
+
+
+def table_lines(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[str]:
+    """Return the rows of a table. A tab separates two cells; an empty cell leaves nothing.
+
+    Several printed rows form one row of the table where rules enclose them. Without rules they do where every cell
+    continues the cell above it in the document's order. `edges` are drawings that can be rules or borders of cells.
+    """
+    lines = []
+    for group in _table_rows(region, edges):
+        if len(group) == 1:
+            lines.append(row_text(group[0], region))
+            continue
+        cells: dict[int, str] = {}
+        for run in sorted((run for row in group for run in row.runs), key=attrgetter("index")):
+            column, text = region.column(run), run.text.strip()
+            cells[column] = joiner.join(cells[column], text) if column in cells else text
+        lines.append("\t".join(cells[column] for column in sorted(cells)))
+    return lines
+
+
+def _table_rows(region: Region, edges: Sequence[Rect]) -> list[list[Row]]:
+    cuts = _separators(region, edges)
+    if not cuts:
+        return _rows_by_order(region)
+    between: dict[int, list[Row]] = {}
+    for row in region.rows:
+        between.setdefault(bisect(cuts, row.middle), []).append(row)
+    groups: list[list[Row]] = []
+    for number, rows in between.items():
+        whole = 0 < number < len(cuts) and _written_by_cells(rows, region)
+        groups += [rows] if whole else [[row] for row in rows]
+    return groups
+
+
+def _written_by_cells(rows: Sequence[Row], region: Region) -> bool:
+    """Whether the document finishes each cell before it begins the next."""
+    order = sorted((run.index, region.column(run)) for row in rows for run in row.runs)
+    columns = [column for _, column in order]
+    return sum(a != b for a, b in pairwise(columns)) == len(set(columns)) - 1
+
+
+def _rows_by_order(region: Region) -> list[list[Row]]:
+    """Group rows whose cells all continue the cells above in the document's order."""
+    rows = region.rows
+    if _written_by_columns(region):
+        return [[row] for row in rows]
+    loose = median([row.middle - above.middle for above, row in pairwise(rows)])
+    grouped, last = [[rows[0]]], _cells(rows[0], region)
+    for above, row in pairwise(rows):
+        here, distance = _cells(row, region), row.middle - above.middle
+        goes_on = all(column in last and last[column].last + 1 == run.index for column, run in here.items())
+        # A first cell is a key of its own, unless rows are clearly further apart than lines.
+        goes_on &= 0 not in here or distance < limits.KEY_LEADING * loose
+        if goes_on and distance <= limits.CELL_LEADING * row.size:
+            grouped[-1].append(row)
+            last |= here
+        else:
+            grouped.append([row])
+            last = here
+    return grouped
+
+
+def _cells(row: Row, region: Region) -> dict[int, Run]:
+    return {region.column(run): run for run in row.runs}
+
+
+def _written_by_columns(region: Region) -> bool:
+    left, right = region.gutters[0]
+    lefts = [part for row in region.rows if (part := row.within(float("-inf"), left))]
+    rights = [part for row in region.rows if (part := row.within(right, float("inf")))]
+    return bool(lefts and rights) and switch_share(lefts, rights) <= limits.BY_COLUMNS_SWITCHES
+
+
+def _separators(region: Region, edges: Sequence[Rect]) -> list[float]:
+    """Return the y of borders and rules between the rows of a table; empty where most rows have none."""
+    rows = region.rows
+    x0, x1 = min(row.x0 for row in rows), max(row.x1 for row in rows)
+    top, bottom = rows[0].y0 - limits.BORDER_MARGIN * rows[0].size, rows[-1].y1 + limits.BORDER_MARGIN * rows[-1].size
+    near = limits.BORDER_NEAR * rows[0].size
+    widths: list[tuple[float, float]] = []
+    for box in edges:
+        width = min(box[2], x1) - max(box[0], x0)
+        if width > 0:
+            heights = (box[1], box[3]) if box[3] - box[1] > near else ((box[1] + box[3]) / 2,)
+            widths += [(y, width) for y in heights if top < y < bottom]
+    cuts: list[float] = []
+    covered, begin = 0.0, float("-inf")
+    for y, width in [*sorted(widths), (float("inf"), 0.0)]:
+        if y - begin > near:
+            if covered >= limits.BORDER_WIDTH * (x1 - x0):
+                cuts.append(begin)
+            covered, begin = 0.0, y
+        covered += width
+    if len(cuts) < limits.LEAST_BORDERS:
+        return []
+    keys = sum(region.column(row.runs[0]) == 0 for row in rows if cuts[0] < row.middle < cuts[-1])
+    return cuts if len(cuts) - 1 >= limits.BORDERS_PER_KEY * keys else []
