@@ -162,7 +162,10 @@ def test_what_stage_3_keeps_whole() -> None:
     assert all(p.numel() == 0 for p in model.language.parameters())
 
 
-@pytest.mark.parametrize(("stage", "precision", "offload"), [(1, "fp32", True), (2, "bf16", True), (3, "bf16", True)])
+@pytest.mark.parametrize(
+    ("stage", "precision", "offload"),
+    [(1, "fp32", True), (2, "bf16", True), pytest.param(3, "bf16", True, marks=pytest.mark.slow)],
+)
 def test_sixteen_bits_and_offload_resume_exactly(tmp_path: Path, stage: int, precision: str, offload: bool) -> None:
     how = {"precision": precision, "offload": offload}
     straight = train(tmp_path, "straight", "untied", stage, last=4, saves=[2], **how)
@@ -171,7 +174,7 @@ def test_sixteen_bits_and_offload_resume_exactly(tmp_path: Path, stage: int, pre
     assert_equal(state(tmp_path / "resumed"), state(tmp_path / "straight"))
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_fp16_gradient_that_overflows_is_left_out_and_remembered(tmp_path: Path, stage: int) -> None:
     how: dict[str, Any] = {"precision": "fp16", "overflow": 1}
     straight = train(tmp_path, "straight", "untied", stage, last=4, saves=[1, 2, 3], **how)
