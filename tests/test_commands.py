@@ -109,6 +109,7 @@ def test_help_has_an_example(words: tuple[str, ...], here: Callable[..., str]) -
         (("-m", "trainer.tokenizer", "gone", "--out", "OUT"), ["gone: no such shard set"]),
         (("-m", "trainer.evaluate", "gone", "--shards", "gone", "--out", "OUT"), ["gone: no such shard set"]),
         (("-m", "pipelines.run", "recipes/gone.yaml"), ["recipes/gone.yaml: no such recipe"]),
+        (("trainer/run.py", "toy_pretrian"), ["toy_pretrian: no such recipe", "did you mean 'toy_pretrain'?"]),
         (("-m", "pipelines.run", "recipes/demo.yaml", "stage=1"), ["command line", "stage"]),
         (("trainer/run.py", "recipes/tiny_plus.yaml", "optim.learning_rat=1"), ["optim.learning_rat", "learning_rate"]),
         (("trainer/run.py", "recipes/tiny_plus.yaml", "engine.precision=fp8"), ["engine.precision", "fp8", "bf16"]),
