@@ -137,7 +137,7 @@ def _fit(symbols: Codes, scripts: Codes, script: str) -> tuple[int, Reading]:
     pairs = line[:-1] * size + line[1:]
     counts = np.bincount(pairs, minlength=size * size)
     counts[0] = 0  # between two edges
-    fits = bits @ counts / counts.sum()
+    fits = bits @ counts / counts.sum()  # sums of quarters are exact, so that BLAS may add in any order
     backwards = bits @ counts.reshape(size, size).T.ravel() / counts.sum()
     best = int(fits.argmax())
     if fits[best] < fits[0] + _SURELY:

@@ -16,14 +16,14 @@ from datagen.inputs.listing import list_files, name_of
 from datagen.pdf.audit.gates import MEASURES, PageGates, judge, measure
 from datagen.pdf.page import Document, Page, PdfError
 from datagen.pdf.text.reading_order import POLICY_VERSION, TextPolicy, read_text
-from datagen.source import SourceSettings, Unit
+from datagen.source import SourceSettings, Unit, UnitView
 from varyforge.escape import escape
 from varyforge.files import sha256_file
 from varyforge.images import check_jpeg_quality, encode_jpeg
 from varyforge.language import read
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
-from varyforge.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
+from varyforge.sample import IMAGE_MARKER, Sample, Turn, make_key
 from varyforge.storage import signature
 
 BACKENDS = {"pymupdf": ("mupdf", "pymupdf"), "pdfium": ("pdfium", "pypdfium2")}
@@ -126,8 +126,9 @@ class PdfSource(SourceSettings):
         return Written(samples=(sample,), notes=label.notes, language=language, measures=measures)
 
     @override
-    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
-        return encode_jpeg(self._page(unit, files).picture, self.jpeg_quality)
+    def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
+        page = self._page(unit, files)
+        return UnitView(encode_jpeg(page.picture, self.jpeg_quality), read_text(page, self.text).text)
 
     def _page(self, unit: Unit, files: Sequence[str]) -> Page:
         document = _open_once(self.backend, files[0], signature(files[0]))

@@ -164,7 +164,7 @@ def _layer_measures(page: Page, words: Words) -> dict[str, float]:
     """Return the measures that need the text layer alone."""
     width, height = page.picture.size
     order = np.argsort(words.sizes)
-    tenth = np.searchsorted(np.cumsum(words.weights[order]), 0.1)
+    tenth = np.searchsorted(np.cumsum(words.letters[order]), words.letters.sum() / 10)
     x, y = ((words.boxes[:, :2] + words.boxes[:, 2:]) / 2).T
     return {
         "hidden": share_of(words, ~words.visible),

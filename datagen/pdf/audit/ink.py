@@ -50,7 +50,7 @@ class Words:
     """The n words of a page: runs of text without spaces."""
 
     boxes: Floats  # (n, 4) pixels
-    weights: Floats  # (n,) share of the page's letters and digits
+    letters: Floats  # (n,) number of letters and digits; whole numbers, whose sums do not depend on their order
     level: Flags  # (n,) written to the right or left
     sizes: Floats  # (n,) of the font, pixels
     visible: Flags  # (n,)
@@ -77,8 +77,8 @@ def words_of(page: Page) -> Words | None:
     lengths = rows[:, 8].astype(np.intp)
     of_char = np.repeat(np.arange(len(rows)), lengths)
     firsts, lasts = _runs(codes, of_char)
-    weights = np.add.reduceat(solid[codes], firsts)  # spaces after a word weigh nothing
-    if weights.sum() == 0:
+    letters = np.add.reduceat(solid[codes], firsts)  # spaces after a word count nothing
+    if letters.sum() == 0:
         return None
     span = of_char[firsts]
     row, end = rows[span], np.cumsum(lengths)
@@ -88,7 +88,7 @@ def words_of(page: Page) -> Words | None:
     position = np.arange(firsts[0], len(codes)) - np.repeat(firsts, np.diff(firsts, append=len(codes)))
     return Words(
         boxes=boxes,
-        weights=weights / weights.sum(),
+        letters=letters,
         level=level,
         sizes=row[:, 6],
         visible=row[:, 7] > 0,
@@ -102,11 +102,11 @@ def words_of(page: Page) -> Words | None:
 
 def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
     """Return the measures of `datagen.pdf.audit.gates.MEASURES` about ink and images that apply to the page."""
-    dark = _darkness(page.picture.getchannel("G"))  # green is near the brightness of most colours, in half the time
+    dark = _darkness(cells(page.picture))
     images = _covered(dark.shape, np.array(page.rasters)) if page.rasters else None
     measures = _compared(dark, words, images) if words else {}
     if measures.get("glyphs_on_ink", 1) < _NEARLY_ALL:  # red on black, yellow on white?
-        dark = _darkness(page.picture.convert("L"))
+        dark = _darkness(cells(page.picture.convert("L")))
         measures = _compared(dark, words, images) if words else {}
     measures["ink"] = float(np.count_nonzero(dark > _INK) / dark.size)
     return measures | (_image_measures(dark, images, words) if images is not None and words else {})
@@ -117,24 +117,24 @@ def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, flo
     some = np.arange(0, len(boxes), 1 + len(boxes) // _SAMPLE)
     gaps = words.gaps[level[words.gaps]]
     gaps = gaps[:: 1 + len(gaps) // _SAMPLE]
-    letters = _band(boxes, level, 0.35, 0.8)  # without ascenders and descenders, which reach other lines
+    middles = _band(boxes, level, 0.35, 0.8)  # without ascenders and descenders, which reach other lines
     half = np.where(level[some, None], [[0, 0.5, 0, 0.5]], [[0.5, 0, 0.5, 0]]) * np.tile(
         boxes[some, 2:] - boxes[some, :2], 2
     )
-    between = np.stack([letters[gaps, 2], letters[gaps, 1], letters[gaps + 1, 0], letters[gaps, 3]], axis=1)
-    bands = [_band(boxes, level, 0.15, 1), letters[some], letters[some] - half, letters[some] + half]
-    bands += [letters[gaps], letters[gaps + 1], between]
+    between = np.stack([middles[gaps, 2], middles[gaps, 1], middles[gaps + 1, 0], middles[gaps, 3]], axis=1)
+    bands = [_band(boxes, level, 0.15, 1), middles[some], middles[some] - half, middles[some] + half]
+    bands += [middles[gaps], middles[gaps + 1], between]
     sums, means = _under(dark, np.concatenate(bands))
     touched, on, before, after, left, right, spaces = np.split(means, np.cumsum([len(part) for part in bands])[:-1])
-    weights = words.weights[some]
-    here, *beside = (float(weights @ np.minimum(part, _MUCH_INK)) for part in (on, before, after))
+    letters = words.letters[some]
+    here, *beside = (float((letters * np.minimum(part, _MUCH_INK)).sum()) for part in (on, before, after))
     around = (left + right) / 2
     inked = around > _SOME_INK
     drawn = dark.sum(dtype=np.int32) if images is None else (dark * ~images).sum(dtype=np.int32)
     return {
         "glyphs_on_ink": share_of(words, touched > _SOME_INK),
         "ink_in_glyphs": min(float(sums[: len(boxes)].sum()) / max(float(drawn), 1.0), 1.0),
-        "ink_beside": max(beside) / max(here, float(weights.sum())),
+        "ink_beside": max(beside) / max(here, float(letters.sum())),
         "ink_between": float(np.median(spaces[inked] / around[inked])) if inked.sum() >= _FEW_GAPS else 0.0,
     }
 
@@ -165,8 +165,8 @@ def _lined(dark: Levels, free: Flags) -> Flags:
 
 
 def share_of(words: Words, chosen: Flags) -> float:
-    """Return the share of letters and digits in the chosen words (n,), capped at 1 against rounding."""
-    return min(float(words.weights @ chosen), 1.0)
+    """Return the share of letters and digits in the chosen words (n,)."""
+    return float(words.letters[chosen].sum() / words.letters.sum())
 
 
 def doubled_share(words: Words) -> float:
@@ -177,7 +177,7 @@ def doubled_share(words: Words) -> float:
     twice = (
         (np.diff(words.hashes[order]) == 0) & (np.abs(np.diff(x[order])) < near) & (np.abs(np.diff(y[order])) < near)
     )
-    return min(float(words.weights[order][1:][twice].sum()), 1.0)
+    return float(words.letters[order][1:][twice].sum() / words.letters.sum())
 
 
 @cache
@@ -226,13 +226,27 @@ def _band(boxes: Floats, level: Flags, top: float, bottom: float) -> Floats:
     return np.stack([x0 + width, y0 + top * height, x1 - width, y1 - (1 - bottom) * height], axis=1)
 
 
-def _darkness(channel: PIL.Image.Image) -> Levels:
+def cells(picture: PIL.Image.Image) -> Levels:
+    """Return the level of each cell (height, width) of a picture in mode RGB, RGBX or L: the mean of four pixels.
+
+    Of colours, green is near the brightness of most and costs half the time. The four lie in different rows and
+    columns, so that no thin rule is missed. Pixels beyond the last whole cell are left out.
+    """
+    band = picture.tobytes("raw", "L" if picture.mode == "L" else "G")
+    pixels = np.frombuffer(band, np.uint8).reshape(picture.height, picture.width)
+    height, width = (max(side // CELL_PX, 1) for side in pixels.shape)
+    pixels = np.pad(pixels, ((0, max(CELL_PX - picture.height, 0)), (0, max(CELL_PX - picture.width, 0))), mode="edge")
+    x = pixels[: height * CELL_PX, : width * CELL_PX].reshape(height, CELL_PX, width, CELL_PX)
+    total = np.add(x[:, 0, :, 0], x[:, 2, :, 1], dtype=np.uint16) + x[:, 1, :, 2] + x[:, 3, :, 3]
+    return (total // 4).astype(np.uint8)
+
+
+def _darkness(cells: Levels) -> Levels:
     """Return how far each cell (height, width) is from the level of the paper around it, 0 to 255.
 
     Paper may be dark and ink light. It has the lightest or the darkest level of a block, whichever is nearer to the
     block's mean.
     """
-    cells = np.asarray(channel.reduce(CELL_PX))
     height, width = cells.shape
     down, across = -(-height // _BLOCK), -(-width // _BLOCK)
     padded = np.pad(cells, ((0, down * _BLOCK - height), (0, across * _BLOCK - width)), mode="edge")
@@ -249,20 +263,29 @@ def _darkness(channel: PIL.Image.Image) -> Levels:
 def _under(dark: Levels, boxes: Floats) -> tuple[Floats, Floats]:
     """Return sum and mean of `dark` in each box (n, 4) of pixels, with fractions of cells."""
     height, width = dark.shape
-    total = np.zeros((height + 1, width + 1), np.int32)  # sums over all cells above and to the left
-    np.cumsum(dark, axis=0, dtype=np.int32, out=total[1:, 1:])
-    np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
-    flat, cells = total.ravel(), boxes / CELL_PX
-    x, y = np.clip(cells[:, 0::2], 0, width - 1e-3), np.clip(cells[:, 1::2], 0, height - 1e-3)
+    flat, boxes = _sums_before(dark).ravel(), boxes / CELL_PX
+    x, y = np.clip(boxes[:, 0::2], 0, width - 1e-3), np.clip(boxes[:, 1::2], 0, height - 1e-3)
     column, row = x.astype(np.int32), y.astype(np.int32)
     x, y = (x - column)[:, None, :], (y - row)[:, :, None]
-    corner = row[:, :, None] * (width + 1) + column[:, None, :]  # (n, top and bottom, left and right)
-    upper = flat[corner] * (1 - x) + flat[corner + 1] * x
-    lower = flat[corner + width + 1] * (1 - x) + flat[corner + width + 2] * x
+    corner = row[:, :, None] + column[:, None, :] * (height + 1)  # (n, top and bottom, left and right)
+    upper = flat[corner] * (1 - x) + flat[corner + height + 1] * x
+    lower = flat[corner + 1] * (1 - x) + flat[corner + height + 2] * x
     at = upper * (1 - y) + lower * y
     sums = at[:, 1, 1] - at[:, 0, 1] - at[:, 1, 0] + at[:, 0, 0]
-    areas = (cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1])
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return sums, sums / np.maximum(areas, 0.25)
+
+
+def _sums_before(dark: Levels) -> npt.NDArray[np.int32]:
+    """Return the sum over all cells to the left and above, (width + 1, height + 1).
+
+    Columns come first because numpy adds along rows of memory in a third of the time.
+    """
+    height, width = dark.shape
+    across = np.cumsum(dark, axis=1, dtype=np.int32)
+    total = np.zeros((width + 1, height + 1), np.int32)
+    np.cumsum(across.T.copy(), axis=1, out=total[1:, 1:])
+    return total
 
 
 def _covered(shape: tuple[int, ...], rects: Floats) -> Flags:

@@ -44,7 +44,7 @@ def test_words_lie_where_their_letters_do() -> None:
     words = words_of(page_of((line("ab cde", (100, 50, 172, 70), font="Courier"),)))
     assert words is not None
     assert words.boxes == pytest.approx(np.array([[100, 50, 124, 70], [136, 50, 172, 70]]))
-    assert words.weights.tolist() == pytest.approx([0.4, 0.6])
+    assert words.letters.tolist() == [2, 3]
     assert words.gaps.tolist() == [0]
 
 
@@ -59,7 +59,7 @@ def test_punctuation_and_spaces_are_no_words() -> None:
     assert words_of(page_of(())) is None
     assert words_of(page_of((line("   ", (0, 0, 30, 20)), line("... !?", (0, 30, 60, 50))))) is None
     words = words_of(page_of((line("a ... b", (0, 0, 70, 20)),)))
-    assert words is not None and words.weights.tolist() == [0.5, 0, 0.5]
+    assert words is not None and words.letters.tolist() == [1, 0, 1]
 
 
 def test_coordinates_that_are_no_numbers_do_no_harm() -> None:
