@@ -177,7 +177,8 @@ def _turned(box: Rect, turn: int, size: tuple[int, int]) -> Rect:
 
 def _after(policy: TextPolicy, furniture: Furniture, notes: Counter[str]) -> Furniture:
     """Return the furniture that `policy` keeps, and count the lines that it drops."""
-    header, regions, footnotes, footer = furniture
+    header, regions, footnotes, footer, by_document = furniture
+    notes["document_order"] += by_document
     if policy.headers == "drop":
         notes["header_lines"] += len(header)
         notes["footer_lines"] += len(footer)
@@ -186,7 +187,7 @@ def _after(policy: TextPolicy, furniture: Furniture, notes: Counter[str]) -> Fur
         notes["footnote_lines"] += sum(footnotes)
         for region, count in zip(regions, footnotes, strict=True):
             del region.rows[len(region.rows) - count :]
-    return Furniture(header, regions, footnotes, footer)
+    return Furniture(header, regions, footnotes, footer, by_document)
 
 
 def _paragraphs(page: Furniture, drawings: Sequence[Rect], policy: TextPolicy, joiner: Joiner) -> list[str]:

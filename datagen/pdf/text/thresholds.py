@@ -65,6 +65,13 @@ PROSE_FILL = 0.7  # of the stack's width; the median row of prose is wider | deb
 PROSE_WIDTH = 10  # em; the median row of prose is wider | arxiv-2312.06109#4 (5)
 NUMERIC_SHARE = 0.4  # of rows that begin with a number; more are cells | instructions_and_schematics#76 (2)
 
+# --- document order
+FAULTS = 3  # the least difference to take the document's order | -
+FEWER_FAULTS = 0.5  # of our faults; the document's order has so many fewer | -
+LINE_BELOW = 1.8  # em; the next line of a text is nearer | -
+LINE_SHIFT = 3.0  # em; the next line of a text begins within it | -
+UPWARDS = 2.0  # em; a jump upwards is wider | -
+
 # --- paragraphs
 CELL_GAP = 2.0  # em; a wider gap in a row is a tab | arxiv-2312.06109#1 (93)
 LEADING = 1.3  # usual leadings; a row further down begins a stack | arxiv-2312.06109#0 (191)
