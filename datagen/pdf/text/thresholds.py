@@ -15,6 +15,7 @@ DROP_CAP_GAP = (-0.5, 1.5)  # body sizes; from the drop cap to the text beside i
 SAME_ROW = 0.4  # em; the most distance of the middles of two runs of a row | arxiv-2312.06109#3 (87)
 DOUBLED = 0.3  # em; the most shift between two prints of one text | -
 ONE_RUN = 0.5  # em; a wider gap separates two runs | debmake-doc.en#43 (25)
+ONE_RUN_APART = 0.3  # em; the same for two that the document does not write one after the other | -
 SPACE = 0.15  # em; a wider gap within a run is a space | not_parsing#3 (12)
 MARKER_CHARS = 8  # of an item number, at most | -
 MARKER_GAP = 3.0  # em; the most gap between a bullet and its text | arxiv-2312.06109#7 (3)
