@@ -21,6 +21,15 @@ MARKER_CHARS = 8  # of an item number, at most | -
 MARKER_GAP = 3.0  # em; the most gap between a bullet and its text | arxiv-2312.06109#7 (3)
 NUMBER_GAP = 1.6  # em; the same for a number without point or bracket | instructions_and_schematics#3 (6)
 
+# --- margins
+LINE_NUMBERS = 4  # the least line numbers of a column | -
+LINE_NUMBER_CHARS = 6  # a line number has fewer characters | -
+LINE_NUMBER_SHIFT = 0.5  # em; their edges are this near | -
+LINE_NUMBERS_EVEN = 0.7  # of the steps; so many are equal | -
+LINE_NUMBER_SIZE = 0.9  # of the text; beside scripts without capitals, line numbers are smaller | -
+LINE_NUMBERS_FILL = 0.7  # of the longest line beside them; the median line is longer | -
+LINE_NUMBERS_IN_TEXT = 0.4  # of line numbers; beside so many a sentence goes on | -
+
 # --- furniture
 HEADER_ZONE = 0.1  # page heights; a header or footer ends within it | form_on_later_pages#6 (21)
 WIDE_HEADER_ZONE = 0.14  # page heights; the same with a rule, page number or side parts | bws_book_ch2#41 (125)
