@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from datagen.pdf.page import Rect
 from datagen.pdf.text import thresholds as limits
-from datagen.pdf.text.regions import Region, Row, Run, in_order
+from datagen.pdf.text.document_order import best_order
+from datagen.pdf.text.regions import Region, Row, Run
 
 _PAGE_NUMBER = re.compile(
     r"^\W*(?:page|p\.|第)?\s*(?:\d{1,4}|[ivxlcIVXLC]{1,7}|[A-Z]?\d{0,2}[-–.]\d{1,4})\s*页?(?:\s*(?:of|/|共)\s*\d+\s*页?)?\W*$",
@@ -37,6 +38,7 @@ class Furniture(NamedTuple):
     regions: list[Region]  # between header and footer, in reading order
     footnotes: list[int]  # of each region: the number of rows at its end that are footnotes
     footer: list[Row]
+    by_document: bool  # whether the regions are in the document's own order
 
 
 def furniture_of(rows: Sequence[Row], frame: Frame) -> Furniture:
@@ -46,9 +48,9 @@ def furniture_of(rows: Sequence[Row], frame: Frame) -> Furniture:
     the end of a column.
     """
     top, bottom = _headers_and_footers(rows, frame)
-    regions = in_order(rows[top : len(rows) - bottom])
+    regions, by_document = best_order(rows[top : len(rows) - bottom])
     notes = [_footnotes(region, frame) for region in regions]
-    return Furniture(list(rows[:top]), regions, notes, list(rows[len(rows) - bottom :]))
+    return Furniture(list(rows[:top]), regions, notes, list(rows[len(rows) - bottom :]), by_document)
 
 
 def body_size(runs: Iterable[Run]) -> float:

@@ -22,6 +22,7 @@ from datagen.pdf.page import Line, Page, Rect, Span, inside
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of
 from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
+from datagen.pdf.text.margins import without_line_numbers
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines
 from datagen.pdf.text.regions import Region, Run, join_drop_caps, rows_of, rules_of
 from datagen.pdf.text.tables import table_lines
@@ -82,10 +83,13 @@ def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
         width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
         rules = rules_of(drawings, longest_side=max(width, height))
         frame = Frame(width, height, body_size(by_turn[turn]), rules)
-        rows, doubled = rows_of(join_drop_caps(by_turn[turn], frame.body_size))
+        runs, numbers = without_line_numbers(by_turn[turn])
+        rows, doubled = rows_of(join_drop_caps(runs, frame.body_size))
         notes["doubled_runs"] += doubled
         furniture = furniture_of(rows, frame)
         lines += _paragraphs(_after(policy, furniture, notes), drawings, policy, joiner)
+        lines += numbers
+        notes["line_numbers"] += len(by_turn[turn]) - len(runs)
     lines += [run.text.strip() for run in slanted]
     notes["turned_lines"] += sum(len(by_turn[turn]) for turn in turns[1:])
     notes["slanted_lines"] += len(slanted)
@@ -177,7 +181,8 @@ def _turned(box: Rect, turn: int, size: tuple[int, int]) -> Rect:
 
 def _after(policy: TextPolicy, furniture: Furniture, notes: Counter[str]) -> Furniture:
     """Return the furniture that `policy` keeps, and count the lines that it drops."""
-    header, regions, footnotes, footer = furniture
+    header, regions, footnotes, footer, by_document = furniture
+    notes["document_order"] += by_document
     if policy.headers == "drop":
         notes["header_lines"] += len(header)
         notes["footer_lines"] += len(footer)
@@ -186,7 +191,7 @@ def _after(policy: TextPolicy, furniture: Furniture, notes: Counter[str]) -> Fur
         notes["footnote_lines"] += sum(footnotes)
         for region, count in zip(regions, footnotes, strict=True):
             del region.rows[len(region.rows) - count :]
-    return Furniture(header, regions, footnotes, footer)
+    return Furniture(header, regions, footnotes, footer, by_document)
 
 
 def _paragraphs(page: Furniture, drawings: Sequence[Rect], policy: TextPolicy, joiner: Joiner) -> list[str]:

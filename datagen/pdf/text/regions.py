@@ -135,9 +135,10 @@ def _merged(row: list[Run]) -> tuple[list[Run], int]:
     for run in row[1:]:
         last = merged[-1]
         gap, size = run.x0 - last.x1, max(run.size, last.size)
+        widest = limits.ONE_RUN if run.index == last.last + 1 else limits.ONE_RUN_APART
         if run.text == last.text and abs(run.x0 - last.x0) < limits.DOUBLED * size:
             doubled += 1  # bold or a shadow made by printing twice
-        elif gap < limits.ONE_RUN * size or gap < _marker_gap(last.text, run.text) * size:
+        elif gap < widest * size or gap < _marker_gap(last.text, run.text) * size:
             _append(last, run, gap)
         else:
             merged.append(run)

@@ -15,10 +15,20 @@ DROP_CAP_GAP = (-0.5, 1.5)  # body sizes; from the drop cap to the text beside i
 SAME_ROW = 0.4  # em; the most distance of the middles of two runs of a row | arxiv-2312.06109#3 (87)
 DOUBLED = 0.3  # em; the most shift between two prints of one text | -
 ONE_RUN = 0.5  # em; a wider gap separates two runs | debmake-doc.en#43 (25)
+ONE_RUN_APART = 0.3  # em; the same for two that the document does not write one after the other | -
 SPACE = 0.15  # em; a wider gap within a run is a space | not_parsing#3 (12)
 MARKER_CHARS = 8  # of an item number, at most | -
 MARKER_GAP = 3.0  # em; the most gap between a bullet and its text | arxiv-2312.06109#7 (3)
 NUMBER_GAP = 1.6  # em; the same for a number without point or bracket | instructions_and_schematics#3 (6)
+
+# --- margins
+LINE_NUMBERS = 4  # the least line numbers of a column | -
+LINE_NUMBER_CHARS = 6  # a line number has fewer characters | -
+LINE_NUMBER_SHIFT = 0.5  # em; their edges are this near | -
+LINE_NUMBERS_EVEN = 0.7  # of the steps; so many are equal | -
+LINE_NUMBER_SIZE = 0.9  # of the text; beside scripts without capitals, line numbers are smaller | -
+LINE_NUMBERS_FILL = 0.7  # of the longest line beside them; the median line is longer | -
+LINE_NUMBERS_IN_TEXT = 0.4  # of line numbers; beside so many a sentence goes on | -
 
 # --- furniture
 HEADER_ZONE = 0.1  # page heights; a header or footer ends within it | form_on_later_pages#6 (21)
@@ -64,6 +74,13 @@ PROSE_ROWS = 3  # the least rows of prose | slideshow_mostly_images#44 (5)
 PROSE_FILL = 0.7  # of the stack's width; the median row of prose is wider | debmake-doc.en#82 (17)
 PROSE_WIDTH = 10  # em; the median row of prose is wider | arxiv-2312.06109#4 (5)
 NUMERIC_SHARE = 0.4  # of rows that begin with a number; more are cells | instructions_and_schematics#76 (2)
+
+# --- document order
+FAULTS = 3  # the least difference to take the document's order | -
+FEWER_FAULTS = 0.5  # of our faults; the document's order has so many fewer | -
+LINE_BELOW = 1.8  # em; the next line of a text is nearer | -
+LINE_SHIFT = 3.0  # em; the next line of a text begins within it | -
+UPWARDS = 2.0  # em; a jump upwards is wider | -
 
 # --- paragraphs
 CELL_GAP = 2.0  # em; a wider gap in a row is a tab | arxiv-2312.06109#1 (93)
