@@ -22,10 +22,12 @@ from datagen.pdf.page import Line, Page, Rect, Span, inside
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of
 from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
+from datagen.pdf.text.grid import Grid, cut_out, parts_of, rows_with
 from datagen.pdf.text.margins import without_line_numbers
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines
 from datagen.pdf.text.regions import Region, Run, join_drop_caps, rows_of, rules_of
-from datagen.pdf.text.tables import table_lines
+from datagen.pdf.text.table_text import written
+from datagen.pdf.text.tables import grid_cells, region_cells
 
 POLICY_VERSION = 1
 """Raised when the rules change the text of a page."""
@@ -44,6 +46,7 @@ class TextPolicy:
     headers: Literal["keep", "drop"] = "keep"  # running heads and page numbers; kept: header first, footer last
     footnotes: Literal["keep", "drop"] = "keep"  # kept: at the end of their column, where they stand
     figures: Literal["keep", "drop"] = "keep"  # text that lies on a picture smaller than the page
+    tables: Literal["tabs", "markdown", "html"] = "tabs"  # HTML alone says how many rows and columns a cell spans
     paragraphs: Literal["join", "lines"] = "join"  # one line per paragraph, or lines as printed with their hyphens
     leaders: Literal["keep", "drop"] = "drop"  # rows of dots, as in contents: nobody can read off how many there are
     ligatures: Literal["letters", "keep"] = "letters"  # ﬁ as "fi": one spelling per word; a reader sees letters
@@ -81,15 +84,17 @@ def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
     for turn in turns:
         drawings = [_turned(box, turn, page.picture.size) for box in page.drawings] if turn else page.drawings
         width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
+        thick = max(width, height) / limits.RULES_IN_PAGE
         rules = rules_of(drawings, longest_side=max(width, height))
         frame = Frame(width, height, body_size(by_turn[turn]), rules)
-        runs, numbers = without_line_numbers(by_turn[turn])
-        rows, doubled = rows_of(join_drop_caps(runs, frame.body_size))
+        printed, numbers = without_line_numbers(by_turn[turn])
+        runs, tables = cut_out(join_drop_caps(printed, frame.body_size), drawings, frame.body_size, thick)
+        rows, doubled = rows_of(runs)
         notes["doubled_runs"] += doubled
-        furniture = furniture_of(rows, frame)
+        furniture = furniture_of(rows_with(rows, tables), frame)
         lines += _paragraphs(_after(policy, furniture, notes), drawings, policy, joiner)
         lines += numbers
-        notes["line_numbers"] += len(by_turn[turn]) - len(runs)
+        notes["line_numbers"] += len(by_turn[turn]) - len(printed)
     lines += [run.text.strip() for run in slanted]
     notes["turned_lines"] += sum(len(by_turn[turn]) for turn in turns[1:])
     notes["slanted_lines"] += len(slanted)
@@ -195,12 +200,16 @@ def _after(policy: TextPolicy, furniture: Furniture, notes: Counter[str]) -> Fur
 
 
 def _paragraphs(page: Furniture, drawings: Sequence[Rect], policy: TextPolicy, joiner: Joiner) -> list[str]:
-    lines = printed_lines(Region(page.header))
-    for region in page.regions:
-        if policy.paragraphs == "lines":
-            lines += printed_lines(region)
-        elif region.is_table:
-            lines += table_lines(region, drawings, joiner)
-        elif region.rows:
-            lines += paragraphs(region, joiner)
-    return lines + printed_lines(Region(page.footer))
+    lines: list[str] = []
+    edges = [Region(rows) for rows in (page.header, page.footer)]
+    for region in (edges[0], *page.regions, edges[1]):
+        for part in parts_of(region):
+            if isinstance(part, Grid):
+                lines += written(grid_cells(part, joiner), policy.tables)
+            elif policy.paragraphs == "lines" or region in edges:
+                lines += printed_lines(part)
+            elif part.is_table:
+                lines += written(region_cells(part, drawings, joiner), policy.tables)
+            else:
+                lines += paragraphs(part, joiner)
+    return lines

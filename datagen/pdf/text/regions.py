@@ -93,6 +93,10 @@ class Region:
         """Return the number of the column, from 0, in which a run begins."""
         return bisect(self.gutters, (run.x0, run.x0))
 
+    def last_column(self, run: Run) -> int:
+        """Return the number of the column in which a run ends."""
+        return max(bisect(self.gutters, (run.x1, run.x1)), self.column(run))
+
 
 def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
     """Return the runs with each drop cap put before its first line. The lines beside it lose their indent."""

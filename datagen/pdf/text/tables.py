@@ -1,9 +1,11 @@
-"""Rows of tables as lines of a label, with a tab between cells."""
+"""The cells of tables, ruled or parted by gutters."""
 
 from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
 from itertools import pairwise
 from operator import attrgetter
 from statistics import median
@@ -11,27 +13,82 @@ from statistics import median
 from datagen.pdf.page import Rect
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.glyphs import Joiner
+from datagen.pdf.text.grid import Grid
 from datagen.pdf.text.paragraphs import row_text
-from datagen.pdf.text.regions import Region, Row, Run, switch_share
+from datagen.pdf.text.regions import Region, Row, Run, rows_of, switch_share
+from datagen.pdf.text.table_text import Cell
 
 
-def table_lines(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[str]:
-    """Return the rows of a table. A tab separates two cells; an empty cell leaves nothing.
+def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[Cell]:
+    """Return the cells of a table that gutters part.
 
     Several printed rows form one row of the table where rules enclose them. Without rules they do where every cell
     continues the cell above it in the document's order. `edges` are drawings that can be rules or borders of cells.
     """
-    lines = []
-    for group in _table_rows(region, edges):
-        if len(group) == 1:
-            lines.append(row_text(group[0], region))
-            continue
-        cells: dict[int, str] = {}
+    cells: list[Cell] = []
+    for number, group in enumerate(_table_rows(region, edges)):
+        texts: dict[int, str] = {}
+        spans: dict[int, int] = {}
         for run in sorted((run for row in group for run in row.runs), key=attrgetter("index")):
             column, text = region.column(run), run.text.strip()
-            cells[column] = joiner.join(cells[column], text) if column in cells else text
-        lines.append("\t".join(cells[column] for column in sorted(cells)))
-    return lines
+            texts[column] = joiner.join(texts[column], text) if column in texts else text
+            spans[column] = max(spans.get(column, 1), region.last_column(run) - column + 1)
+        cells += [Cell(texts[column], number, column, columns=spans[column]) for column in sorted(texts)]
+    return cells
+
+
+def grid_cells(grid: Grid, joiner: Joiner) -> list[Cell]:
+    """Return the cells of a ruled table. A row of the grid without rules between its lines may hold several rows."""
+    printed = [rows_of(map(replace, runs))[0] for runs in grid.runs]
+    texts: list[list[list[Row]]] = [[rows] for rows in printed]  # of each cell: the lines of each of its rows
+    starts = [0]
+    for number in range(len(grid.ys) - 1):
+        members = [n for n, cell in enumerate(grid.cells) if cell.top == number == cell.bottom - 1 and printed[n]]
+        groups = _rows_between_rules([(n, printed[n]) for n in members])
+        for n in members if len(groups) > 1 else ():
+            texts[n] = [group.get(n, []) for group in groups]
+        starts.append(starts[-1] + len(groups))
+    cells: list[Cell] = []
+    for cell, parts in zip(grid.cells, texts, strict=True):
+        begin, columns = starts[cell.top], cell.right - cell.left
+        height = starts[cell.bottom] - begin if len(parts) == 1 else 1
+        for number, rows in enumerate(parts):
+            text = reduce(joiner.join, map(row_text, rows), "")
+            cells.append(Cell(text, begin + number, cell.left, height, columns))
+    return cells
+
+
+def _rows_between_rules(cells: Sequence[tuple[int, list[Row]]]) -> list[dict[int, list[Row]]]:
+    """Return the table's rows in a row of a grid, as the lines of each cell by the cell's number."""
+    whole = [dict(cells)]
+    lines = sorted(((row, number) for number, rows in cells for row in rows), key=lambda line: line[0].middle)
+    levels: list[dict[int, Row]] = []
+    for row, number in lines:
+        first = next(iter(levels[-1].values())) if levels else None
+        if first and number not in levels[-1] and row.middle - first.middle <= limits.SAME_ROW * row.size:
+            levels[-1][number] = row
+        else:
+            levels.append({number: row})
+    most = max(map(len, levels), default=0)
+    if sum(len(level) > 1 for level in levels) < limits.TABLE_ROWS:
+        return whole
+    order = [number for _, number in sorted((run.index, number) for row, number in lines for run in row.runs)]
+    by_cells = sum(a != b for a, b in pairwise(order)) == len(cells) - 1
+    if by_cells and not any(_numbers(rows) for _, rows in cells):
+        return whole
+    groups: list[dict[int, list[Row]]] = []
+    for level in levels:
+        if not groups or 2 * len(level) > most or cells[0][0] in level:
+            groups.append({})
+        for number, row in level.items():
+            groups[-1].setdefault(number, []).append(row)
+    return groups
+
+
+def _numbers(rows: Sequence[Row]) -> bool:
+    """Whether the lines of a cell are a column of numbers."""
+    begin = [row.runs[0].text.strip()[:2] for row in rows]
+    return len(rows) >= limits.NUMBER_LINES and all(any(char.isdigit() for char in text) for text in begin)
 
 
 def _table_rows(region: Region, edges: Sequence[Rect]) -> list[list[Row]]:
@@ -58,7 +115,7 @@ def _written_by_cells(rows: Sequence[Row], region: Region) -> bool:
 def _rows_by_order(region: Region) -> list[list[Row]]:
     """Group rows whose cells all continue the cells above in the document's order."""
     rows = region.rows
-    if _written_by_columns(region):
+    if len(rows) == 1 or _written_by_columns(region):
         return [[row] for row in rows]
     loose = median([row.middle - above.middle for above, row in pairwise(rows)])
     grouped, last = [[rows[0]]], _cells(rows[0], region)

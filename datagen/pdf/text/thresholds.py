@@ -82,6 +82,20 @@ LINE_BELOW = 1.8  # em; the next line of a text is nearer | -
 LINE_SHIFT = 3.0  # em; the next line of a text begins within it | -
 UPWARDS = 2.0  # em; a jump upwards is wider | -
 
+# --- ruled tables
+LEAST_RULES = 3  # of a ruled table | -
+MOST_RULES = 2000  # of a page; the first ones are enough | -
+MOST_CELLS = 4000  # of a grid, with its empty ones | -
+RULE_PIECE = 0.6  # body sizes; a piece of a rule is at least so long | -
+RULE_NEAR = 0.3  # body sizes; nearer rules touch, nearer parallel ones are one | -
+RULED = 0.6  # of a cell's side; a rule covers more | -
+FILLED_CELLS = 0.3  # of a table's cells; at least so many have text | -
+CELL_LINES = 25  # of a cell, at most; longer ones are columns of a page | -
+LONE_ROW_LINES = 4  # of a cell of a table of one row, at most | -
+CUT_OVERLAP = 0.3  # em; a run that crosses a rule by more is cut | -
+CUT_REACH = 1.5  # em; a rule cuts a run at a space within it | -
+NUMBER_LINES = 3  # of a cell, at least; so many numbers are a column | -
+
 # --- paragraphs
 CELL_GAP = 2.0  # em; a wider gap in a row is a tab | arxiv-2312.06109#1 (93)
 LEADING = 1.3  # usual leadings; a row further down begins a stack | arxiv-2312.06109#0 (191)
