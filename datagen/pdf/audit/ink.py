@@ -29,10 +29,15 @@ _FAINT = 12  # levels (of 255) from the paper's; less is grain of the paper or n
 _INK = 40  # levels from the paper's that an eye takes for ink
 _SOME_INK = 3.0  # mean level over a word's box; even a full stop reaches it
 _MUCH_INK = 60.0  # mean level of bold text; darker drawings count as much
+_LIKELY = (0.8, 1.15)  # least and most width of a span by typical advances, of its width; else its letters are anywhere
+_NARROW, _FAR = 0.12, 6.0  # of the font size; the least and the widest space between spans
 _FEW_GAPS = 8  # spaces between words; fewer give no measure
 _SAMPLE = 200  # words, and spaces, to measure a shift of the layer by
 _SMALL_IMAGES = 0.03  # of the page; smaller ones are logos
+_LINE = 0.3  # share of ink in a block's row that may be a row of letters
+_PEAKS = 2.0  # least strokes in such a row of a block, mean; text has 3 to 6, edges of shapes and rules 1
 _NEARLY_ALL = 0.98  # of the glyphs
+_TALL = 4.0  # font sizes; no box from descender to ascender is higher
 _SAME_PLACE = 0.35  # of the font size; the most between two prints of a word
 
 # Advances of printable ASCII in hundredths of the font size: the mean of Helvetica and Times.
@@ -56,22 +61,27 @@ class Words:
     visible: Flags  # (n,)
     turned: Flags  # (n,) sideways or upside down; false for vertical Chinese
     hashes: Ints  # (n,) equal for words of equal text
-    gaps: Ints  # indices of the words that are followed by another word of their span
+    gaps: Ints  # indices of the words behind which a space lies for sure, with another word of their line behind it
 
 
 def words_of(page: Page) -> Words | None:
     """Return the page's words; None where the page has no letter or digit."""
-    spans = [(line, span) for line in page.lines for span in line.spans if span.text and not span.text.isspace()]
+    spans = [
+        (number, line, span)
+        for number, line in enumerate(page.lines)
+        for span in line.spans
+        if span.text and not span.text.isspace()
+    ]
     if not spans:
         return None
     numbers = (
-        (*span.box, *line.direction, span.size, span.visible, len(span.text), _monospaced(span.font))
-        for line, span in spans
+        (*span.box, *line.direction, span.size, span.visible, len(span.text), _monospaced(span.font), number)
+        for number, line, span in spans
     )
-    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 10)
+    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 11)
     if not np.isfinite(rows).all():
         rows = np.nan_to_num(rows, posinf=1e6, neginf=-1e6)
-    points = np.frombuffer("".join(span.text for _, span in spans).encode("utf-32-le", "surrogatepass"), np.uint32)
+    points = np.frombuffer("".join(span.text for *_, span in spans).encode("utf-32-le", "surrogatepass"), np.uint32)
     codes: Ints = np.where(points < 65536, points, 0x4E00).astype(np.intp)  # others (mathematical, rare Han) are wide
     advances, solid = _letter_tables()
     lengths = rows[:, 8].astype(np.intp)
@@ -85,18 +95,19 @@ def words_of(page: Page) -> Words | None:
     run = np.concatenate([[0.0], np.cumsum(np.where(rows[of_char, 9] > 0, 0.6, advances[codes]))])
     begin, whole = run[end - lengths][span], (run[end] - run[end - lengths])[span]
     boxes, level = _placed(row, (run[firsts] - begin) / whole, (run[lasts + 1] - begin) / whole)
+    sizes = _sizes(row)
     position = np.arange(firsts[0], len(codes)) - np.repeat(firsts, np.diff(firsts, append=len(codes)))
     return Words(
         boxes=boxes,
         letters=letters,
         level=level,
-        sizes=row[:, 6],
+        sizes=sizes,
         visible=row[:, 7] > 0,
         turned=(row[:, 4] < 0.7) & ~((row[:, 5] > 0.7) & (advances[codes[firsts]] == 1)),
         hashes=np.add.reduceat(
             codes[firsts[0] :] * solid[codes[firsts[0] :]].astype(np.intp) * (position + 1), firsts - firsts[0]
         ),
-        gaps=np.flatnonzero(span[1:] == span[:-1]),
+        gaps=_gaps(boxes, sizes, span, row[:, 10], whole * sizes / np.maximum(row[:, 2] - row[:, 0], 1), letters),
     )
 
 
@@ -149,19 +160,27 @@ def _image_measures(dark: Levels, images: Flags, words: Words) -> dict[str, floa
 
 
 def _lined(dark: Levels, free: Flags) -> Flags:
-    """Return the blocks of `free` cells that look like lines of text: rough rows with much ink, and rows with none.
+    """Return the blocks of `free` cells that look like lines of text: rows of many strokes, and rows without ink.
 
-    Photographs are smooth and have no rows without ink. Drawings have little ink.
+    Photographs are smooth and have no rows without ink. Drawings have few strokes in a row.
     """
     down, across = dark.shape[0] // _BLOCK, dark.shape[1] // _BLOCK
     tiles = (down, _BLOCK, across, _BLOCK)
     part = np.s_[: down * _BLOCK, : across * _BLOCK]
     rows = ((dark > _INK / 2) & free)[part].reshape(tiles).mean(axis=3)  # share of ink: (down, row, across)
     ink, room = rows.mean(axis=1), free[part].reshape(tiles).mean(axis=(1, 3))
-    steps = np.abs(np.diff(dark.astype(np.int16), axis=1, append=dark[:, -1:]))[part].reshape(tiles).sum(axis=(1, 3))
-    rough = steps > 0.35 * dark[part].reshape(tiles).sum(axis=(1, 3))
-    lined = (rows > 0.3).any(axis=1) & (rows < 0.07).any(axis=1)
-    return np.asarray(lined & rough & (room > 0.8) & (ink > 0.12) & (ink < 0.65))
+    inked = rows > _LINE
+    peaks = (_peaks(dark)[part].reshape(tiles).sum(axis=3) * inked).sum(axis=1)
+    lined = inked.any(axis=1) & (rows < 0.07).any(axis=1) & (peaks > _PEAKS * inked.sum(axis=1))
+    return np.asarray(lined & (room > 0.8) & (ink > 0.12) & (ink < 0.65))
+
+
+def _peaks(dark: Levels) -> Flags:
+    """Return the cells that are darker than both neighbours of their row, and clearly darker than one of them."""
+    left, here, right = dark[:, :-2].astype(np.int16) + _FAINT, dark[:, 1:-1], dark[:, 2:].astype(np.int16) + _FAINT
+    peaks = np.zeros(dark.shape, np.bool_)
+    peaks[:, 1:-1] = ((here > left) & (here >= right - _FAINT)) | ((here >= left - _FAINT) & (here > right))
+    return peaks
 
 
 def share_of(words: Words, chosen: Flags) -> float:
@@ -197,6 +216,29 @@ def _letter_tables() -> tuple[Floats, Floats]:
     solid = np.fromiter((chr(code).isalnum() for code in range(65536)), np.float64, 65536)
     solid[0xFFFD] = solid[0xE000:0xF900] = 1  # letters without a known value
     return advances, solid
+
+
+def _sizes(rows: Floats) -> Floats:
+    """Return the font sizes of words in pixels.
+
+    A Type 3 font states its size in units of its own, often a fraction of a pixel. The box tells the size then.
+    """
+    x0, y0, x1, y1, across, down, size = rows[:, :7].T
+    height = np.where(np.abs(across) > 0.99, y1 - y0, np.where(np.abs(down) > 0.99, x1 - x0, 0))
+    return np.where(size < height / _TALL, height / 1.3, size)
+
+
+def _gaps(boxes: Floats, sizes: Floats, span: Ints, line: Floats, natural: Floats, letters: Floats) -> Ints:
+    """Return the indices of words behind which a space lies for sure.
+
+    `natural` is the width of a word's span by typical advances, in widths of the span. Where the two differ, as in the
+    row of a table that is one span, positions inside the span are unknown.
+    """
+    space = boxes[1:, 0] - boxes[:-1, 2]
+    inside = (span[1:] == span[:-1]) & (natural[:-1] > _LIKELY[0]) & (natural[:-1] < _LIKELY[1])
+    across = (span[1:] != span[:-1]) & (space > _NARROW * sizes[:-1]) & (space < _FAR * sizes[:-1])
+    worded = (letters[1:] > 0) & (letters[:-1] > 0)  # no dots of a leader
+    return np.flatnonzero((line[1:] == line[:-1]) & worded & (inside | across))
 
 
 def _runs(codes: Ints, of_char: Ints) -> tuple[Ints, Ints]:
