@@ -11,7 +11,7 @@ from itertools import pairwise
 from operator import attrgetter
 
 from datagen.pdf.text import thresholds as limits
-from datagen.pdf.text.regions import Region, Row, Run, in_order, rows_of
+from datagen.pdf.text.regions import Region, Row, Run, beside_each_other, in_order
 
 Pair = tuple[Run, Run]
 
@@ -91,7 +91,7 @@ def as_written(rows: Sequence[Row]) -> list[Region]:
         else:
             pieces.append([run])
             x0, x1 = run.x0, run.x1
-    return [region for piece in pieces for region in in_order(rows_of(piece)[0])]
+    return [region for piece in pieces for region in in_order([Row(row) for row in beside_each_other(piece)])]
 
 
 def _goes_on(last: Run, run: Run, x0: float, x1: float) -> bool:

@@ -118,6 +118,12 @@ def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
 
 def rows_of(runs: Iterable[Run]) -> tuple[list[Row], int]:
     """Return rows from top to bottom, and the number of runs left out because they are printed twice."""
+    merged = [_merged(row) for row in beside_each_other(runs)]
+    return [Row(runs) for runs, _ in merged], sum(doubled for _, doubled in merged)
+
+
+def beside_each_other(runs: Iterable[Run]) -> list[list[Run]]:
+    """Return the runs of each row, from left to right; rows from top to bottom."""
     rows: list[list[Run]] = []
     for run in sorted(runs, key=attrgetter("middle")):
         first = rows[-1][0] if rows else None
@@ -125,12 +131,12 @@ def rows_of(runs: Iterable[Run]) -> tuple[list[Row], int]:
             rows[-1].append(run)
         else:
             rows.append([run])
-    merged = [_merged(row) for row in rows]
-    return [Row(runs) for runs, _ in merged], sum(doubled for _, doubled in merged)
+    for row in rows:
+        row.sort(key=attrgetter("x0"))
+    return rows
 
 
 def _merged(row: list[Run]) -> tuple[list[Run], int]:
-    row.sort(key=attrgetter("x0"))
     merged, doubled = row[:1], 0
     for run in row[1:]:
         last = merged[-1]
