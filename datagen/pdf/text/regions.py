@@ -148,6 +148,9 @@ def _merged(row: list[Run]) -> tuple[list[Run], int]:
             _append(last, run, gap)
         else:
             merged.append(run)
+    for run in merged:
+        if run.text.endswith(" "):
+            run.x1 -= limits.TRAILING_SPACE * run.size
     return merged, doubled
 
 
@@ -279,7 +282,8 @@ def _bands(rows: Sequence[Row], least: float) -> list[tuple[list[Row], list[Inte
             has = _inner(free_with, x0_with, x1_with)
             if not gutters and len(row.runs) > 1:  # a table below a line across its gutters
                 alone = _inner(_without([(left, right)], row, least), row.x0, row.x1)
-                has = has if len(has) >= len(alone) else []
+                far = row.y0 - band[-1].y1 > limits.LEAD_GAP * row.size
+                has = has if len(has) >= len(alone) and not far else []
             if has or not (gutters or len(row.runs) > 1 or _beside(row, below, least)):
                 band.append(row)
                 free, gutters, x0, x1 = free_with, has, x0_with, x1_with

@@ -17,6 +17,7 @@ DOUBLED = 0.3  # em; the most shift between two prints of one text | -
 ONE_RUN = 0.5  # em; a wider gap separates two runs | debmake-doc.en#43 (25)
 ONE_RUN_APART = 0.3  # em; the same for two that the document does not write one after the other | -
 SPACE = 0.15  # em; a wider gap within a run is a space | not_parsing#3 (12)
+TRAILING_SPACE = 0.2  # em; what a space behind the text adds to its width | -
 MARKER_CHARS = 8  # of an item number, at most | -
 MARKER_GAP = 3.0  # em; the most gap between a bullet and its text | arxiv-2312.06109#7 (3)
 NUMBER_GAP = 1.6  # em; the same for a number without point or bracket | instructions_and_schematics#3 (6)
