@@ -17,6 +17,7 @@ from statistics import median
 
 from datagen.pdf.page import Rect
 from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.sentences import sentences
 
 Interval = tuple[float, float]
 
@@ -340,6 +341,8 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
         return (switches <= limits.HALF_PROSE_SWITCHES or aligned < limits.HALF_PROSE_ALIGNED) and (
             fewer > 1 or len(left) > limits.HALF_PROSE_ROWS
         )
+    if fewer > 1 and switches <= limits.HALF_PROSE_SWITCHES and (sentences(lefts) or sentences(rights)):
+        return True
     if aligned < limits.LISTS_ALIGNED and switches <= limits.LISTS_SWITCHES:
         return True
     apart = fewer >= limits.WRITTEN_APART_ROWS and switches <= limits.WRITTEN_APART_SWITCHES
