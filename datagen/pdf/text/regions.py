@@ -333,10 +333,8 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     aligned = sum(bool(a and b) for a, b in zip(left, right, strict=True)) / fewer
     switches = switch_share(lefts, rights)
     prose = is_prose(lefts) + is_prose(rights)
-    least, most = limits.CELLS_SWITCHES
-    cell_by_cell = aligned > limits.CELLS_ALIGNED and least < switches < most
     if prose == 2:
-        return not (cell_by_cell and fewer > limits.CELLS_ROWS)
+        return True
     if prose == 1:
         return (switches <= limits.HALF_PROSE_SWITCHES or aligned < limits.HALF_PROSE_ALIGNED) and (
             fewer > 1 or len(left) > limits.HALF_PROSE_ROWS
