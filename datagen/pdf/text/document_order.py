@@ -9,51 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from datagen.pdf.text import thresholds as limits
-from datagen.pdf.text.regions import Region, Row, Run, in_order, rows_of
+from datagen.pdf.text.regions import Region, Row, Run, beside_each_other, in_order
+from datagen.pdf.text.sentences import sentences
 
-Pair = tuple[Run, Run]
-
-
-def sentences(rows: Sequence[Row]) -> list[Pair]:
-    """Return pairs of printed lines, one below the other, of which the second goes on with a sentence of the first."""
-    runs = [run for row in rows for run in row.runs]
-    pairs = []
-    for number, run in enumerate(runs):
-        text = run.text.rstrip()
-        if not text or text[-1] in ".!?:;。！？：；" or run.x1 - run.x0 < limits.PROSE_WIDTH * run.size:
-            continue
-        below = _below(run, runs, number)
-        first = below.text.lstrip()[:1] if below else ""
-        if below and first.isalpha() and (text[-1] in "-\u2010\u00ad" or not first.isupper()):
-            pairs.append((run, below))
-    return pairs
-
-
-def _below(run: Run, runs: Sequence[Run], number: int) -> Run | None:
-    """Return the line below `run`, which begins at nearly the same x, has the same size and is near."""
-    for position in range(number + 1, len(runs)):
-        other = runs[position]
-        if other.middle > run.middle + limits.LINE_BELOW * run.size:
-            break
-        alike = abs(other.size - run.size) <= limits.ALIKE_SIZE * run.size
-        if alike and other.y0 > run.middle and abs(other.x0 - run.x0) < limits.LINE_SHIFT * run.size:
-            return other
-    return None
+if TYPE_CHECKING:
+    from datagen.pdf.text.sentences import Pair
 
 
 def best_order(rows: Sequence[Row]) -> tuple[list[Region], bool]:
     """Return the regions of `rows` in reading order, and whether that is the document's own order.
 
-    The document's order is taken where it has clearly fewer faults by the measure that both orders get.
+    The document's order is taken where it has clearly fewer faults by the measure that both orders get. It loses tables
+    whose cells are written column by column, so that a page with tables needs more of a difference.
     """
     regions = in_order(rows)
     if len(regions) == 1 and not regions[0].is_table:
         return regions, False
     pairs = sentences(rows)
-    least = limits.FAULTS
-    if len(pairs) < least or (ours := faults(regions, pairs)) < least:
+    least = limits.FAULTS[any(region.is_table for region in regions)]
+    ours = faults(regions, pairs)
+    if ours < least:
         return regions, False
     written = as_written(rows)
     better = ours - faults(written, pairs) >= max(least, limits.FEWER_FAULTS * ours)
@@ -91,7 +69,7 @@ def as_written(rows: Sequence[Row]) -> list[Region]:
         else:
             pieces.append([run])
             x0, x1 = run.x0, run.x1
-    return [region for piece in pieces for region in in_order(rows_of(piece)[0])]
+    return [region for piece in pieces for region in in_order([Row(row) for row in beside_each_other(piece)])]
 
 
 def _goes_on(last: Run, run: Run, x0: float, x1: float) -> bool:

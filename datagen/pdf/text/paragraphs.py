@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import median
 
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.glyphs import Joiner
@@ -99,9 +100,13 @@ class _Stack:
         )
         centres = [row.x0 + row.x1 for row in rows]
         centred = ragged and max(centres) - min(centres) < limits.CENTRED * size
-        self.single = (
-            flush_right or centred or (ragged and edges[-1] - self.left < limits.SINGLE_WIDTH * (column[1] - column[0]))
-        )  # addresses, signatures, lists
+        narrow = ragged and edges[-1] - self.left < limits.SINGLE_WIDTH * (column[1] - column[0])
+        self.single = flush_right or centred or narrow  # addresses, signatures, lists
+        # In a list, an index or a poem a short row is usual, and ends no paragraph of several rows.
+        widest = edges[-2:][0] - self.left  # but one, which may reach into the margin
+        self.short = limits.LIST_ITEM * widest
+        self.list = len(rows) > limits.FEW_ROWS and median(edges) - self.left < limits.LIST_FILL * widest
+        self.wraps = narrow and not centred and not flush_right
         self.hanging = self._hangs(rows)
 
     def _hangs(self, rows: Sequence[Row]) -> bool:
@@ -126,11 +131,25 @@ class _Stack:
         """Whether `row` begins a paragraph. `above` is the row before, `first` the first row of its paragraph."""
         if _is_heading_line(above, row):
             return False
-        if self.single or _gapped(above) or _gapped(row) or _LEADERS.search(above.runs[-1].text):
+        if _gapped(above) or _LEADERS.search(above.runs[-1].text):
+            return True
+        if _gapped(row):  # the last line of an entry of contents ends with its page
+            leads = any(_LEADERS.search(run.text) for run in row.runs)
+            return not (leads and _start(row)[:1].islower() and above.x1 - self.left > limits.LIST_FILL * (row.x1 - self.left))
+        if self.single:
+            return not (self.wraps and self._wraps(above, row, first))
+        if self.list and above.x1 - self.left < self.short:
             return True
         if self.hanging:
             return not self._indented(row)
         return self._begins_by_position(above, row, first)
+
+    def _wraps(self, above: Row, row: Row, first: Row) -> bool:
+        """Whether `row` is a further line of an item or goes on in small letters, indented below a full row."""
+        text, room = _start(row), self.right - above.x1
+        if row.x0 - first.x0 <= limits.INDENT * row.size or room > _first_word_width(row, text) or _ITEM.match(text):
+            return False
+        return text[:1].islower() or bool(_ITEM.match(_start(first)))
 
     def _begins_by_position(self, above: Row, row: Row, first: Row) -> bool:
         size, text, indent = row.size, _start(row), limits.INDENT * row.size

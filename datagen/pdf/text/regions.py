@@ -17,6 +17,7 @@ from statistics import median
 
 from datagen.pdf.page import Rect
 from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.sentences import sentences
 
 Interval = tuple[float, float]
 
@@ -122,6 +123,12 @@ def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
 
 def rows_of(runs: Iterable[Run]) -> tuple[list[Row], int]:
     """Return rows from top to bottom, and the number of runs left out because they are printed twice."""
+    merged = [_merged(row) for row in beside_each_other(runs)]
+    return [Row(runs) for runs, _ in merged], sum(doubled for _, doubled in merged)
+
+
+def beside_each_other(runs: Iterable[Run]) -> list[list[Run]]:
+    """Return the runs of each row, from left to right; rows from top to bottom."""
     rows: list[list[Run]] = []
     for run in sorted(runs, key=attrgetter("middle")):
         first = rows[-1][0] if rows else None
@@ -129,12 +136,12 @@ def rows_of(runs: Iterable[Run]) -> tuple[list[Row], int]:
             rows[-1].append(run)
         else:
             rows.append([run])
-    merged = [_merged(row) for row in rows]
-    return [Row(runs) for runs, _ in merged], sum(doubled for _, doubled in merged)
+    for row in rows:
+        row.sort(key=attrgetter("x0"))
+    return rows
 
 
 def _merged(row: list[Run]) -> tuple[list[Run], int]:
-    row.sort(key=attrgetter("x0"))
     merged, doubled = row[:1], 0
     for run in row[1:]:
         last = merged[-1]
@@ -146,6 +153,9 @@ def _merged(row: list[Run]) -> tuple[list[Run], int]:
             _append(last, run, gap)
         else:
             merged.append(run)
+    for run in merged:
+        if run.text.endswith(" "):
+            run.x1 -= limits.TRAILING_SPACE * run.size
     return merged, doubled
 
 
@@ -277,7 +287,8 @@ def _bands(rows: Sequence[Row], least: float) -> list[tuple[list[Row], list[Inte
             has = _inner(free_with, x0_with, x1_with)
             if not gutters and len(row.runs) > 1:  # a table below a line across its gutters
                 alone = _inner(_without([(left, right)], row, least), row.x0, row.x1)
-                has = has if len(has) >= len(alone) else []
+                far = row.y0 - band[-1].y1 > limits.LEAD_GAP * row.size
+                has = has if len(has) >= len(alone) and not far else []
             if has or not (gutters or len(row.runs) > 1 or _beside(row, below, least)):
                 band.append(row)
                 free, gutters, x0, x1 = free_with, has, x0_with, x1_with
@@ -326,14 +337,14 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     aligned = sum(bool(a and b) for a, b in zip(left, right, strict=True)) / fewer
     switches = switch_share(lefts, rights)
     prose = is_prose(lefts) + is_prose(rights)
-    least, most = limits.CELLS_SWITCHES
-    cell_by_cell = aligned > limits.CELLS_ALIGNED and least < switches < most
     if prose == 2:
-        return not (cell_by_cell and fewer > limits.CELLS_ROWS)
+        return True
     if prose == 1:
         return (switches <= limits.HALF_PROSE_SWITCHES or aligned < limits.HALF_PROSE_ALIGNED) and (
             fewer > 1 or len(left) > limits.HALF_PROSE_ROWS
         )
+    if fewer > 1 and switches <= limits.HALF_PROSE_SWITCHES and (sentences(lefts) or sentences(rights)):
+        return True
     if aligned < limits.LISTS_ALIGNED and switches <= limits.LISTS_SWITCHES:
         return True
     apart = fewer >= limits.WRITTEN_APART_ROWS and switches <= limits.WRITTEN_APART_SWITCHES

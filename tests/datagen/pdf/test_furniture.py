@@ -45,7 +45,7 @@ def test_a_page_of_furniture_alone_keeps_its_text() -> None:
     furniture = furniture_of([row("Head", y=20), row("3", y=1370)], frame())
     assert (furniture.header, furniture.footer) == ([], [])
     assert [texts_of_rows(region.rows) for region in furniture.regions] == [["Head", "3"]]
-    assert furniture_of([], frame()) == ([], [], [], [])
+    assert furniture_of([], frame()) == ([], [], [], [], False)
 
 
 @pytest.mark.parametrize("text", ["3", "- 7 -", "xii", "Page 3 of 9", "p. 12", "A-4", "B12.3", "第 3 页", "3 / 12"])

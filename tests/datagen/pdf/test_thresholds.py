@@ -7,9 +7,18 @@ from types import ModuleType
 
 import pytest
 
-from datagen.pdf.text import furniture, paragraphs, reading_order, regions, tables, thresholds
+from datagen.pdf.text import (
+    document_order,
+    furniture,
+    margins,
+    paragraphs,
+    reading_order,
+    regions,
+    tables,
+    thresholds,
+)
 
-PHASES = (reading_order, furniture, regions, paragraphs, tables)
+PHASES = (reading_order, margins, furniture, regions, document_order, paragraphs, tables)
 ROW = re.compile(r"([A-Z_]+) = \S.*  # [^|]+ \| (?:[\w.-]+#\d+ \(\d+\)|-)")
 
 
