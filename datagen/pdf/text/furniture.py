@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from datagen.pdf.page import Rect
 from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.columns import with_columns
 from datagen.pdf.text.regions import Region, Row, Run, in_order
 
 _PAGE_NUMBER = re.compile(
@@ -46,7 +47,7 @@ def furniture_of(rows: Sequence[Row], frame: Frame) -> Furniture:
     the end of a column.
     """
     top, bottom = _headers_and_footers(rows, frame)
-    regions = in_order(rows[top : len(rows) - bottom])
+    regions = with_columns(in_order(rows[top : len(rows) - bottom]))
     notes = [_footnotes(region, frame) for region in regions]
     return Furniture(list(rows[:top]), regions, notes, list(rows[len(rows) - bottom :]))
 

@@ -79,6 +79,11 @@ CUT_OVERLAP = 0.3  # em; a run that crosses a rule by more is cut | -
 CUT_REACH = 1.5  # em; a rule cuts a run at a space within it | -
 NUMBER_LINES = 3  # of a cell, at least; so many numbers are a column | -
 
+# --- columns of tables
+TABLE_JOIN = 1.5  # em; parts of a table are nearer | -
+CROSSING = 6  # of the rows of a table, one may cross a gutter | -
+TIGHT_GUTTER = 0.3  # em; the least width of a gutter that most rows leave free | -
+
 # --- paragraphs
 CELL_GAP = 2.0  # em; a wider gap in a row is a tab | arxiv-2312.06109#1 (93)
 LEADING = 1.3  # usual leadings; a row further down begins a stack | arxiv-2312.06109#0 (191)
