@@ -26,6 +26,8 @@ def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[
     continues the cell above it in the document's order. `edges` are drawings that can be rules or borders of cells.
     """
     cells: list[Cell] = []
+    used = sorted({region.column(run) for row in region.rows for run in row.runs})
+    region = Region(region.rows, [region.gutters[column - 1] for column in used[1:]])
     for number, group in enumerate(_table_rows(region, edges)):
         texts: dict[int, str] = {}
         spans: dict[int, int] = {}
@@ -70,7 +72,8 @@ def _rows_between_rules(cells: Sequence[tuple[int, list[Row]]]) -> list[dict[int
         else:
             levels.append({number: row})
     most = max(map(len, levels), default=0)
-    if sum(len(level) > 1 for level in levels) < limits.TABLE_ROWS:
+    keys = sum(cells[0][0] in level for level in levels) if cells else 0
+    if sum(len(level) > 1 for level in levels) < limits.TABLE_ROWS or 2 * keys <= len(levels):
         return whole
     order = [number for _, number in sorted((run.index, number) for row, number in lines for run in row.runs)]
     by_cells = sum(a != b for a, b in pairwise(order)) == len(cells) - 1
@@ -115,7 +118,7 @@ def _written_by_cells(rows: Sequence[Row], region: Region) -> bool:
 def _rows_by_order(region: Region) -> list[list[Row]]:
     """Group rows whose cells all continue the cells above in the document's order."""
     rows = region.rows
-    if len(rows) == 1 or _written_by_columns(region):
+    if len(rows) == 1 or not region.gutters or _written_by_columns(region):
         return [[row] for row in rows]
     loose = median([row.middle - above.middle for above, row in pairwise(rows)])
     grouped, last = [[rows[0]]], _cells(rows[0], region)
