@@ -75,12 +75,13 @@ def _rows_between_rules(cells: dict[int, list[Row]]) -> list[dict[int, list[Row]
         else:
             levels.append({n: row})
     full = {n for n in cells if sum(n in level for level in levels) > limits.FULL_CELL * len(levels)}
-    if len(full) < limits.TABLE_ROWS or 2 * len(full) < len(cells):
+    if len(full) < limits.TABLE_ROWS:
         return []
     order = [n for _, n in sorted((run.index, n) for row, n in lines for run in row.runs)]
     by_cells = sum(a != b for a, b in pairwise(order)) == len(set(order)) - 1
     key = min(cells)
-    if by_cells and not (key in full and any(_numbers(cells[n]) for n in full)):
+    most, numbers = 2 * len(full) >= len(cells), any(_numbers(cells[n]) for n in full)
+    if not (key in full and most and numbers if by_cells else key in full or most):
         return []
     for n, rows in cells.items():
         for level in levels if len(rows) == 1 and n != key else ():
