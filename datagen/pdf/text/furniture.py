@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from datagen.pdf.page import Rect
 from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.columns import with_columns
 from datagen.pdf.text.document_order import best_order
 from datagen.pdf.text.regions import Region, Row, Run
 
@@ -49,6 +50,7 @@ def furniture_of(rows: Sequence[Row], frame: Frame) -> Furniture:
     """
     top, bottom = _headers_and_footers(rows, frame)
     regions, by_document = best_order(rows[top : len(rows) - bottom])
+    regions = with_columns(regions)
     notes = [_footnotes(region, frame) for region in regions]
     return Furniture(list(rows[:top]), regions, notes, list(rows[len(rows) - bottom :]), by_document)
 

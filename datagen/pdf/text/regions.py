@@ -38,6 +38,7 @@ class Run:
     last: int  # the position of its last piece; equal to `index` for a run of one piece
     bold: bool = False
     mono: bool = False
+    joints: tuple[tuple[int, float, float], ...] = ()  # of its pieces: characters before, end of the left, start of the right
 
     @property
     def middle(self) -> float:
@@ -163,6 +164,7 @@ def _append(last: Run, run: Run, gap: float) -> None:
     spaced = gap > limits.SPACE * run.size and not last.text.endswith(" ") and not run.text.startswith(" ")
     if len(run.text) > len(last.text):
         last.size, last.bold, last.mono, last.y0, last.y1 = run.size, run.bold, run.mono, run.y0, run.y1
+    last.joints += ((len(last.text), last.x1, run.x0),)
     last.text += (" " if spaced else "") + run.text
     last.x1 = max(last.x1, run.x1)
     last.index, last.last = min(last.index, run.index), max(last.last, run.last)
@@ -369,11 +371,17 @@ def switch_share(lefts: Sequence[Row], rights: Sequence[Row]) -> float:
 
 def is_prose(rows: Sequence[Row]) -> bool:
     """Whether most rows are about as wide as the stack, and at least ten letters wide."""
-    if len(rows) < limits.PROSE_ROWS:
+    if len(rows) < limits.PROSE_ROWS or 2 * sum(map(_has_leaders, rows)) > len(rows):
         return False
     width = max(row.x1 for row in rows) - min(row.x0 for row in rows)
     typical = median(row.x1 - row.x0 for row in rows)
     return typical >= limits.PROSE_FILL * width and typical >= limits.PROSE_WIDTH * median(row.size for row in rows)
+
+
+def _has_leaders(row: Row) -> bool:
+    """Whether dots lead from the text of a row to a number at its right."""
+    text = row.runs[-1].text
+    return "...." in text or ". . . ." in text or "……" in text
 
 
 def rules_of(drawings: Iterable[Rect], *, longest_side: float) -> list[Rect]:

@@ -23,7 +23,7 @@ def written(cells: Sequence[Cell], style: Style) -> list[str]:
     """Return the lines of a table.
 
     Tabs and Markdown write a spanning cell once, in its first row and column, and leave the rest of the span empty.
-    Tabs at the end of a row are left out. Only HTML says how far a cell spans.
+    Tabs at the end of a row, and in a row of one cell, are left out. Only HTML says how far a cell spans.
     """
     if style == "html":
         return _html(cells)
@@ -33,7 +33,7 @@ def written(cells: Sequence[Cell], style: Style) -> list[str]:
         fields[cell.row][cell.column] = cell.text
     fields = [row for row in fields if any(row)]
     if style == "tabs":
-        return ["\t".join(row).rstrip("\t") for row in fields]
+        return ["\t".join(row).rstrip("\t") if sum(map(bool, row)) > 1 else "".join(row) for row in fields]
     lines = [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in fields]
     return [lines[0], "|" + " --- |" * width, *lines[1:]]
 

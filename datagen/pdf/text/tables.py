@@ -26,6 +26,8 @@ def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[
     continues the cell above it in the document's order. `edges` are drawings that can be rules or borders of cells.
     """
     cells: list[Cell] = []
+    used = sorted({region.column(run) for row in region.rows for run in row.runs})
+    region = Region(region.rows, [region.gutters[column - 1] for column in used[1:]])
     for number, group in enumerate(_table_rows(region, edges)):
         texts: dict[int, str] = {}
         spans: dict[int, int] = {}
@@ -40,48 +42,57 @@ def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[
 def grid_cells(grid: Grid, joiner: Joiner) -> list[Cell]:
     """Return the cells of a ruled table. A row of the grid without rules between its lines may hold several rows."""
     printed = [rows_of(map(replace, runs))[0] for runs in grid.runs]
-    texts: list[list[list[Row]]] = [[rows] for rows in printed]  # of each cell: the lines of each of its rows
+    parts: list[list[list[Row]]] = [[rows] for rows in printed]  # of each cell: the lines of each of its rows
     starts = [0]
     for number in range(len(grid.ys) - 1):
         members = [n for n, cell in enumerate(grid.cells) if cell.top == number == cell.bottom - 1 and printed[n]]
-        groups = _rows_between_rules([(n, printed[n]) for n in members])
-        for n in members if len(groups) > 1 else ():
-            texts[n] = [group.get(n, []) for group in groups]
-        starts.append(starts[-1] + len(groups))
+        rows = _rows_between_rules({n: printed[n] for n in members})
+        for n in {n for row in rows for n in row}:
+            parts[n] = [row.get(n, []) for row in rows]
+        starts.append(starts[-1] + max(len(rows), 1))
     cells: list[Cell] = []
-    for cell, parts in zip(grid.cells, texts, strict=True):
+    for cell, texts in zip(grid.cells, parts, strict=True):
         begin, columns = starts[cell.top], cell.right - cell.left
-        height = starts[cell.bottom] - begin if len(parts) == 1 else 1
-        for number, rows in enumerate(parts):
-            text = reduce(joiner.join, map(row_text, rows), "")
+        height = starts[cell.bottom] - begin if len(texts) == 1 else 1
+        for number, lines in enumerate(texts):
+            text = reduce(joiner.join, map(row_text, lines), "")
             cells.append(Cell(text, begin + number, cell.left, height, columns))
     return cells
 
 
-def _rows_between_rules(cells: Sequence[tuple[int, list[Row]]]) -> list[dict[int, list[Row]]]:
-    """Return the table's rows in a row of a grid, as the lines of each cell by the cell's number."""
-    whole = [dict(cells)]
-    lines = sorted(((row, number) for number, rows in cells for row in rows), key=lambda line: line[0].middle)
+def _rows_between_rules(cells: dict[int, list[Row]]) -> list[dict[int, list[Row]]]:
+    """Return the rows of the table that a row of its grid holds, with the lines of each cell; none if it is one row.
+
+    It holds several where the lines of most cells stand side by side, unless the document writes cell after cell. A
+    cell that stands between the rows is in none of them, because it spans them all.
+    """
     levels: list[dict[int, Row]] = []
-    for row, number in lines:
+    lines = [(row, n) for n, rows in cells.items() if len(rows) > 1 for row in rows]
+    for row, n in sorted(lines, key=lambda line: line[0].middle):
         first = next(iter(levels[-1].values())) if levels else None
-        if first and number not in levels[-1] and row.middle - first.middle <= limits.SAME_ROW * row.size:
-            levels[-1][number] = row
+        if first and n not in levels[-1] and row.middle - first.middle <= limits.SAME_ROW * row.size:
+            levels[-1][n] = row
         else:
-            levels.append({number: row})
-    most = max(map(len, levels), default=0)
-    if sum(len(level) > 1 for level in levels) < limits.TABLE_ROWS:
-        return whole
-    order = [number for _, number in sorted((run.index, number) for row, number in lines for run in row.runs)]
-    by_cells = sum(a != b for a, b in pairwise(order)) == len(cells) - 1
-    if by_cells and not any(_numbers(rows) for _, rows in cells):
-        return whole
+            levels.append({n: row})
+    full = {n for n in cells if sum(n in level for level in levels) > limits.FULL_CELL * len(levels)}
+    if len(full) < limits.TABLE_ROWS:
+        return []
+    order = [n for _, n in sorted((run.index, n) for row, n in lines for run in row.runs)]
+    by_cells = sum(a != b for a, b in pairwise(order)) == len(set(order)) - 1
+    key = min(cells)
+    most, numbers = 2 * len(full) >= len(cells), any(_numbers(cells[n]) for n in full)
+    if not (key in full and most and numbers if by_cells else key in full or most):
+        return []
+    for n, rows in cells.items():
+        for level in levels if len(rows) == 1 and n != key else ():
+            if abs(rows[0].middle - next(iter(level.values())).middle) <= limits.SAME_ROW * rows[0].size:
+                level[n] = rows[0]
     groups: list[dict[int, list[Row]]] = []
     for level in levels:
-        if not groups or 2 * len(level) > most or cells[0][0] in level:
+        if not groups or 2 * len(level) > len(full) or key in level:
             groups.append({})
-        for number, row in level.items():
-            groups[-1].setdefault(number, []).append(row)
+        for n, row in level.items():
+            groups[-1].setdefault(n, []).append(row)
     return groups
 
 
@@ -115,7 +126,7 @@ def _written_by_cells(rows: Sequence[Row], region: Region) -> bool:
 def _rows_by_order(region: Region) -> list[list[Row]]:
     """Group rows whose cells all continue the cells above in the document's order."""
     rows = region.rows
-    if len(rows) == 1 or _written_by_columns(region):
+    if len(rows) == 1 or not region.gutters or _written_by_columns(region):
         return [[row] for row in rows]
     loose = median([row.middle - above.middle for above, row in pairwise(rows)])
     grouped, last = [[rows[0]]], _cells(rows[0], region)

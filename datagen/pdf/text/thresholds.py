@@ -92,7 +92,13 @@ CELL_LINES = 25  # of a cell, at most; longer ones are columns of a page | -
 LONE_ROW_LINES = 4  # of a cell of a table of one row, at most | -
 CUT_OVERLAP = 0.3  # em; a run that crosses a rule by more is cut | -
 CUT_REACH = 1.5  # em; a rule cuts a run at a space within it | -
+FULL_CELL = 0.7  # of the lines between two rules; a cell with more shows rows without rules | -
 NUMBER_LINES = 3  # of a cell, at least; so many numbers are a column | -
+
+# --- columns of tables
+TABLE_JOIN = 1.5  # em; parts of a table are nearer | -
+CROSSING = 6  # of the rows of a table, one may cross a gutter | -
+TIGHT_GUTTER = 0.3  # em; the least width of a gutter that most rows leave free | -
 
 # --- paragraphs
 CELL_GAP = 2.0  # em; a wider gap in a row is a tab | arxiv-2312.06109#1 (93)
