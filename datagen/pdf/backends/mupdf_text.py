@@ -9,13 +9,15 @@ from typing import Any
 import pymupdf
 from pymupdf import mupdf
 
-from datagen.pdf.page import Line, Rect, Span, inside
+from datagen.pdf.backends.covered import Cover, covers_of
+from datagen.pdf.page import Line, Rect, Span
 
 # Ligatures, spaces and hyphens stay as they are on the page; `TextPolicy` decides about them. A glyph without a
 # Unicode value becomes U+FFFD, which the audit counts, and never its number in the font.
 _TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_MEDIABOX_CLIP
 _SHAPE_FLAGS = pymupdf.TEXT_PRESERVE_IMAGES | pymupdf.TEXT_COLLECT_VECTORS | pymupdf.TEXT_MEDIABOX_CLIP
 _MOST_SHAPES = 3000  # the first shapes of a map or plot with thousands of points are enough
+_MOST_TRACED = 50_000  # characters; a page with more is refused, and its trace would take 10 MB
 _BOLD, _SUPERSCRIPT = int(pymupdf.TEXT_FONT_BOLD), int(pymupdf.TEXT_FONT_SUPERSCRIPT)
 _PAINTED = 16 | 32  # `char_flags` of MuPDF's structured text: filled, stroked
 
@@ -34,20 +36,39 @@ def shapes_of(content: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Rect, ..
     return tuple(rasters), tuple(drawings)
 
 
-def _covered(content: pymupdf.DisplayList) -> dict[Rect, list[Rect]]:
-    """Return, in points, each text block's box under later opaque pictures, with the boxes of those pictures."""
+def _covered(content: pymupdf.DisplayList) -> dict[Rect, list[Cover]]:
+    """Return, in points, each text block's box under later opaque pictures, with those pictures."""
     page = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS | pymupdf.TEXT_PRESERVE_IMAGES))
-    opaque = [  # neither masked nor a stencil; a stencil has no colours
-        (image["number"], image["bbox"])
-        for image in page.extractIMGINFO()
-        if image["colorspace"] and not image["has-mask"]
-    ]
-    covered: dict[Rect, list[Rect]] = {}
-    for *box, _, number, kind in page.extractBLOCKS() if opaque else ():
-        later = [over for position, over in opaque if position > number]
-        if kind == 0 and later:
-            covered[_rounded(box)] = later
-    return covered
+    opaque = [image for image in page.extractIMGINFO() if image["colorspace"] and not image["has-mask"]]  # no stencils
+    blocks = page.extractBLOCKS() if opaque else []
+    if sum(len(block[4]) for block in blocks) > _MOST_TRACED:
+        return {}
+    later: dict[Rect, list[dict[str, Any]]] = {}
+    for *box, _, number, kind in blocks:
+        over = [image for image in opaque if image["number"] > number and _meet(box, image["bbox"])]
+        if kind == 0 and over:
+            later[_rounded(box)] = over
+    covers = covers_of(_trace(content)) if later else []
+    return {
+        box: [cover for cover in covers if any(cover.is_of(image["transform"]) for image in over)]
+        for box, over in later.items()
+    }
+
+
+def _meet(box: Sequence[float], other: Sequence[float]) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
+
+
+def _trace(content: pymupdf.DisplayList) -> str:
+    """Return the page's drawing operations as MuPDF writes them, about 200 bytes a glyph."""
+    buffer = mupdf.fz_new_buffer(1 << 16)
+    output = mupdf.FzOutput(buffer)
+    device = mupdf.fz_new_trace_device(output)
+    whole = mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE)
+    mupdf.fz_run_display_list(content.this, device, mupdf.FzMatrix(), whole, mupdf.FzCookie())
+    mupdf.fz_close_device(device)
+    output.fz_close_output()
+    return str(mupdf.fz_buffer_extract(buffer).decode("utf-8", "replace"))
 
 
 def _rounded(box: Sequence[float]) -> Rect:
@@ -69,8 +90,10 @@ def lines_of(content: pymupdf.DisplayList, zoom: float, *, pictures: bool) -> tu
     return tuple(lines)
 
 
-def _span(span: dict[str, Any], zoom: float, over: list[Rect]) -> Span:
-    visible = bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0 and not inside(span["bbox"], over)
+def _span(span: dict[str, Any], zoom: float, over: list[Cover]) -> Span:
+    x0, y0, x1, y1 = span["bbox"]
+    covered = any(cover.hides((x0 + x1) / 2, (y0 + y1) / 2) for cover in over)
+    visible = bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0 and not covered
     return Span(
         span["text"],
         _scaled(span["bbox"], zoom),
