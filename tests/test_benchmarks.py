@@ -16,7 +16,7 @@ from benchmarks.bench import Miss, Table
 from benchmarks.released import ToySizes
 from varyforge.errors import UserError
 
-PARTS = {"bench", "clocks", "inputs", "make_letters", "pair", "released", "released_images"}
+PARTS = {"bench", "clocks", "inputs", "make_letters", "pair", "released", "released_images", "pdf_labels"}
 """Modules of benchmarks/ that are no benchmarks."""
 NAMES = sorted({path.stem for path in bench.README.parent.glob("*.py")} - PARTS)
 SLOW = {"learn_ocr", "loader", "model_step toy", "model_step sam", "model_step tiny"}
