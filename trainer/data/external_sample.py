@@ -23,6 +23,7 @@ from varyforge.outcome import Rejected
 from varyforge.prompts import choose, prompted, wordings
 from varyforge.sample import IMAGE_MARKER, Sample, Scalar, Task, Turn, from_json, make_key
 from varyforge.tar import IMAGES, Member, TarError, key_and_ending, members
+from varyforge.unread_media import unread_media
 
 SOURCE = "foreign"
 MAX_TEXT = 1 << 20  # bytes of a text or a JSON file; with a camera's EXIF a JSON file may have 100 kB
@@ -221,8 +222,11 @@ def _conversation(record: Mapping[str, Any], images: int) -> tuple[Turn, ...] | 
     if not ("conversations" in record or "messages" in record):
         return None
     _, turns = read_turns(record, marked=True)
-    _check_markers(turns, images)
-    dialogue = tidy(turns)
+    questions = [piece for role, pieces in turns if role == "user" for piece in pieces]
+    media = unread_media(record, questions, remedy=f"images are members of the tar, at {IMAGE_MARKER}")
+    if not media:
+        _check_markers(turns, images)
+    dialogue = media or tidy(turns)
     if isinstance(dialogue, Rejected):
         raise ValueError(
             f"no conversation to learn from: {dialogue.gate} {dialogue.value:g} {dialogue.detail}".rstrip()
@@ -231,7 +235,9 @@ def _conversation(record: Mapping[str, Any], images: int) -> tuple[Turn, ...] | 
 
 
 def _as_message(turn: object) -> object:
-    return {"role": turn.get("role"), "content": turn.get("text")} if isinstance(turn, dict) else turn
+    if not isinstance(turn, dict):
+        return turn
+    return {"role": turn.get("role"), "content": turn.get("text"), "train": turn.get("supervised")}
 
 
 def _check_markers(turns: Sequence[tuple[str, Sequence[str]]], images: int) -> None:
