@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 from varyforge.errors import WrongFormat, kind_of
 from varyforge.escape import escape
@@ -23,7 +23,10 @@ from varyforge.outcome import Rejected
 from varyforge.sample import IMAGE_MARKER, Role, Turn
 
 RawTurn = tuple[str, list[str]]
-"""Role ("system", "user", "assistant", or another word of the record) and pieces of the text."""
+"""Role ("system", "user", "assistant", `UNLEARNED`, or another word of the record) and pieces of the text."""
+
+UNLEARNED = "assistant, not learned"
+"""Role of an answer that its record excludes from learning."""
 
 ROLES = {
     **dict.fromkeys(("human", "user"), "user"),
@@ -31,6 +34,15 @@ ROLES = {
     "system": "system",
 }
 """Roles by their names in the data sets. ShareGPT names the assistants."""
+
+_SWITCHES = ("weight", "loss", "loss_mask", "loss_scale", "train", "training", "trainable")
+"""Keys of a turn, or of a record, that say whether it is learned (OpenAI, ms-swift, XTuner, Axolotl …)."""
+_ON, _OFF = (1, "1", "true", "True"), (0, "0", "false", "False")
+_UNREAD_PARTS = {
+    **dict.fromkeys(("video", "video_url"), "<|video|>"),
+    **dict.fromkeys(("audio", "audio_url", "input_audio"), "<|audio|>"),
+}
+_TURN_KEYS = (("from", "value"), ("role", "content"))
 
 _BAIZE_TURN = re.compile(r"\[\|(Human|AI)\|\]")
 _BAIZE_OPENING = "The conversation between human and AI assistant."
@@ -65,7 +77,9 @@ def read_turns(record: Mapping[str, Any], *, marked: bool = False) -> tuple[str,
     system = _optional_text(record, "system")
     turns = [("system", system)] if system else []
     turns += format.read(record)
-    return names[0], [(role, _pieces(content, marked)) for role, content in turns]
+    if is_excluded(record):
+        turns = [(UNLEARNED if role == "assistant" else role, content) for role, content in turns]
+    return names[0], [(role, _pieces(role, content, marked)) for role, content in turns]
 
 
 def tidy(turns: Sequence[RawTurn]) -> Dialogue | Rejected:
@@ -73,9 +87,10 @@ def tidy(turns: Sequence[RawTurn]) -> Dialogue | Rejected:
 
     Space at the ends of a turn is removed. Answers before the first question are dropped, and so is a last question
     without an answer. Turns of the same role in a row are joined by an empty line. The conversation ends at an empty
-    turn or at a system turn in the middle, because later turns refer to the missing one.
+    turn or at a system turn in the middle, because later turns refer to the missing one. Answers joined with an answer
+    that is not learned are not learned either. Exchanges at the end whose answer is not learned are dropped.
     """
-    strange = [role for role, _ in turns if role not in ROLES.values()]
+    strange = [role for role, _ in turns if role not in ROLES.values() and role != UNLEARNED]
     if strange:
         detail = f"a turn of the role {strange[0][:40]!r}"
         return Rejected(gate="roles", value=len(strange), threshold=0, detail=detail)
@@ -86,17 +101,23 @@ def tidy(turns: Sequence[RawTurn]) -> Dialogue | Rejected:
     dialogue = texts[question:]
     end = _first(dialogue, lambda role, text: role == "system" or not is_seen(text))
     notes = Counter({"leading_answers": question - opening, "turns_after_a_gap": len(dialogue) - end})
-    merged = [(role, [text for _, text in group]) for role, group in groupby(dialogue[:end], key=lambda turn: turn[0])]
+    merged = [list(group) for _, group in groupby(dialogue[:end], key=lambda turn: turn[0] == "user")]
     notes["merged_turns"] = end - len(merged)
-    if merged and merged[-1][0] == "user":
-        notes["unanswered_questions"] = len(merged.pop()[1])
+    if merged and merged[-1][0][0] == "user":
+        notes["unanswered_questions"] = len(merged.pop())
     if not merged:
         return _nothing_left(dialogue, end)
+    alternating = [_turn(group) for group in merged]
+    notes["turns_not_learned"] = sum(not turn.supervised for turn in alternating)
+    while alternating and not alternating[-1].supervised:
+        del alternating[-2:]
+    if not alternating:
+        detail = f"each answer is marked as one not to learn ({', '.join(_SWITCHES)})"
+        return Rejected(gate="learned_answers", value=0, threshold=1, detail=detail)
     if system:
-        merged.insert(0, ("system", system))
-    alternating = tuple(Turn(role=cast(Role, role), text="\n\n".join(parts)) for role, parts in merged)
+        alternating.insert(0, Turn(role="system", text="\n\n".join(system)))
     return Dialogue(
-        turns=alternating,
+        turns=tuple(alternating),
         images=sum(turn.text.count(IMAGE_MARKER) for turn in alternating if turn.role == "user"),
         language=language_of("\n".join(piece for _, pieces in turns for piece in pieces)),
         notes=+notes,
@@ -108,6 +129,13 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def _turn(group: Sequence[tuple[str, str]]) -> Turn:
+    """Join turns of one side of the conversation by empty lines."""
+    role: Role = "user" if group[0][0] == "user" else "assistant"
+    text = "\n\n".join(text for _, text in group)
+    return Turn(role=role, text=text, supervised=all(role != UNLEARNED for role, _ in group))
+
+
 def _first(turns: Sequence[tuple[str, str]], fits: Callable[[str, str], bool]) -> int:
     """Return the index of the first turn that fits, or the number of turns."""
     return next((index for index, turn in enumerate(turns) if fits(*turn)), len(turns))
@@ -116,7 +144,8 @@ def _first(turns: Sequence[tuple[str, str]], fits: Callable[[str, str], bool]) -
 def _nothing_left(dialogue: Sequence[tuple[str, str]], end: int) -> Rejected:
     """Name the gate that refuses a conversation whose first `end` turns hold no answered question."""
     empty = dialogue[end][0] if end < len(dialogue) else ""
-    gate = {"user": "question_chars", "assistant": "answer_chars"}.get(empty, "answered_questions")
+    gates = {"user": "question_chars", "assistant": "answer_chars", UNLEARNED: "answer_chars"}
+    gate = gates.get(empty, "answered_questions")
     return Rejected(gate=gate, value=0, threshold=1)
 
 
@@ -125,8 +154,11 @@ def is_seen(text: str) -> bool:
     return any(char.isprintable() and not char.isspace() for char in text)
 
 
-def _pieces(content: Any, marked: bool) -> list[str]:
-    """Cut the text of a turn at its images. `content` is text, or a list of parts of "type" "text" and "image"."""
+def _pieces(role: str, content: Any, marked: bool) -> list[str]:
+    """Cut the text of a turn at its images. `content` is text, or a list of parts of "type" "text" and "image".
+
+    Video or sound in a question becomes a placeholder, which `varyforge.unread_media` recognises.
+    """
     if isinstance(content, str):
         return content.split(IMAGE_MARKER) if marked else [content]
     if not isinstance(content, list):
@@ -138,6 +170,8 @@ def _pieces(content: Any, marked: bool) -> list[str]:
             pieces.append("")
         elif kind == "text" and isinstance(part.get("text"), str):
             pieces[-1] += part["text"]
+        elif role == "user" and kind in _UNREAD_PARTS:
+            pieces[-1] += _UNREAD_PARTS[kind]
         else:
             raise WrongFormat(f"a part of a turn's content is {kind_of(part)} of type {kind!r}, expected text or image")
     return pieces
@@ -176,17 +210,33 @@ def _baize(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "user" if mark == "Human" else "assistant", text
 
 
-def _turns(record: Mapping[str, Any], key: str, role: str, content: str) -> Iterator[tuple[str, Any]]:
+def _turns(record: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+    """Yield the turns of a list. Each has its role and content under one of the two pairs of keys that are in use."""
     for number, turn in enumerate(_list(record[key], key)):
+        place = f"{key}[{number}]"
+        role, content = next((pair for pair in _TURN_KEYS if isinstance(turn, dict) and pair[0] in turn), _TURN_KEYS[0])
         if not isinstance(turn, dict) or not isinstance(turn.get(role), str):
-            raise WrongFormat(f"{key}[{number}] has no text under {role!r}")
-        name: str = turn[role]
+            raise WrongFormat(f"{place} has no text under 'from' or 'role'")
+        name = ROLES.get(turn[role], turn[role])
         if turn.get("tool_calls") or turn.get("function_call"):  # whose content is null
             yield "tool_calls", ""
         elif content not in turn:
-            raise WrongFormat(f"{key}[{number}] has no key {content!r}")
+            raise WrongFormat(f"{place} has no key {content!r}")
         else:
-            yield ROLES.get(name, name), turn[content]
+            _check_switches(turn, place)
+            yield UNLEARNED if name == "assistant" and is_excluded(turn) else name, turn[content]
+
+
+def is_excluded(marked: Mapping[str, Any]) -> bool:
+    """Return whether a record, or a turn of it, is marked as one not to learn (`weight: 0`, `loss: false` …)."""
+    return any(marked.get(key) in _OFF for key in _SWITCHES)  # 0.0 and False are 0
+
+
+def _check_switches(turn: Mapping[str, Any], place: str) -> None:
+    """Raise WrongFormat for a turn that is to be learned in part, such as one with a weight of 0.5."""
+    for key in (*_SWITCHES, "train_detail"):
+        if (value := turn.get(key)) not in (None, *_ON, *_OFF):
+            raise WrongFormat(f"{place} has {key!r} {value!r:.40}; a turn is learned (1, true) or not (0, false)")
 
 
 def _list(value: Any, key: str) -> list[Any]:
@@ -206,8 +256,8 @@ class _Format:
 
 
 _FORMATS: Mapping[str, _Format] = {
-    "sharegpt": _Format(("conversations",), partial(_turns, key="conversations", role="from", content="value")),
-    "messages": _Format(("messages",), partial(_turns, key="messages", role="role", content="content")),
+    "sharegpt": _Format(("conversations",), partial(_turns, key="conversations")),
+    "messages": _Format(("messages",), partial(_turns, key="messages")),
     "alpaca": _Format(("instruction", "output"), _alpaca),
     "baize": _Format(("topic", "input"), _baize, alone=True),  # others have a topic too
 }

@@ -39,6 +39,7 @@ class Turn:
 
     role: Role
     text: str
+    supervised: bool = True  # False: an answer that the model reads and does not learn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +81,8 @@ class Sample:
             raise broken("a key is 1 to 64 of the characters a-z, 0-9, _ and -")
         if self.task not in TASKS:
             raise broken(f"task {self.task!r}, expected one of {TASKS}")
-        dialogue = self.turns[1:] if self.turns and self.turns[0].role == "system" else self.turns
-        expected = ("user", "assistant") * (len(dialogue) // 2)
-        if not dialogue or tuple(turn.role for turn in dialogue) != expected:
-            raise broken(
-                f"turns must alternate user, assistant, …; found {[t.role for t in self.turns]} "
-                "(a system turn may stand first)"
-            )
-        if any(turn.role == "assistant" and not turn.text.strip() for turn in dialogue):
-            raise broken("an assistant turn is empty: nothing to learn from")
-        markers = sum(turn.text.count(IMAGE_MARKER) for turn in dialogue if turn.role == "user")
-        if markers != len(self.images):
-            raise broken(f"{markers} {IMAGE_MARKER} markers in user turns for {len(self.images)} images")
-        if any(_HALF.search(turn.text) for turn in self.turns):
-            raise broken("a turn holds half a character (a lone surrogate), which no file can")
+        if rule := _broken_by(self.turns, len(self.images)):
+            raise broken(rule)
         for name, value in self.origin.items():
             wrong = _wrong_with(value)
             if wrong:
@@ -103,6 +92,25 @@ class Sample:
     def answer(self) -> str:
         """Return the text of the last assistant turn."""
         return self.turns[-1].text
+
+
+def _broken_by(turns: tuple[Turn, ...], images: int) -> str:
+    """Return the rule that turns about so many images break; "" for none."""
+    dialogue = turns[1:] if turns and turns[0].role == "system" else turns
+    expected = ("user", "assistant") * (len(dialogue) // 2)
+    if not dialogue or tuple(turn.role for turn in dialogue) != expected:
+        roles = [turn.role for turn in turns]
+        return f"turns must alternate user, assistant, …; found {roles} (a system turn may stand first)"
+    if any(turn.role == "assistant" and not turn.text.strip() for turn in dialogue):
+        return "an assistant turn is empty: nothing to learn from"
+    if dialogue[-1].supervised is not True or not all(isinstance(turn.supervised, bool) for turn in turns):
+        return "supervised is true or false, and true for the last turn"
+    markers = sum(turn.text.count(IMAGE_MARKER) for turn in dialogue if turn.role == "user")
+    if markers != images:
+        return f"{markers} {IMAGE_MARKER} markers in user turns for {images} images"
+    if any(_HALF.search(turn.text) for turn in turns):
+        return "a turn holds half a character (a lone surrogate), which no file can"
+    return ""
 
 
 def _wrong_with(value: object) -> str:
@@ -117,7 +125,10 @@ def to_json(sample: Sample) -> dict[str, object]:
     return {
         "key": sample.key,
         "task": sample.task,
-        "turns": [{"role": turn.role, "text": turn.text} for turn in sample.turns],
+        "turns": [
+            {"role": turn.role, "text": turn.text} | ({} if turn.supervised else {"supervised": False})
+            for turn in sample.turns
+        ],
         "images": [{"format": i.format, "width": i.width, "height": i.height} for i in sample.images],
         "source": sample.source,
         "origin": dict(sample.origin),

@@ -68,7 +68,7 @@ class IndexRow:
     width: int  # pixels of the first image; 0 where there is none
     height: int  # pixels
     boxes: int  # in question and answer
-    answer_chars: int  # characters of all assistant turns
+    answer_chars: int  # characters of all supervised turns
     tokens: int  # of all turns, estimated without a tokenizer (varyforge.lengths); images not counted
     fingerprint: bytes  # datagen.job.duplicates.fingerprint of the answer; empty where there is none
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,8 +32,9 @@ def wrong_format(name: str, detail: str) -> CaptionRecord:
 
 
 def captions_in(value: object) -> tuple[str, ...] | None:
-    """Return the captions in a field that holds a text, a list of texts or null. Return None for any other type."""
-    texts: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
+    """Return the captions in a field: a text, a list of texts, or nothing (null, NaN). Return None for other types."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    texts: list[Any] = value if isinstance(value, list) else [] if missing else [value]
     return tuple(texts) if all(isinstance(text, str) for text in texts) else None
 
 

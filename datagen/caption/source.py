@@ -13,11 +13,11 @@ from datagen.caption.llava import read_llava
 from datagen.caption.record import CaptionRecord
 from datagen.caption.tables import ENDINGS, Columns, read_table
 from datagen.caption.tars import read_tar
-from datagen.caption.text import POLICY_VERSION, clean
 from datagen.guard.guard import guard_version
 from datagen.image_source import ImageSource, exchange
 from datagen.inputs.listing import list_files, name_of
 from datagen.source import Unit
+from varyforge.captions import POLICY_VERSION, clean
 from varyforge.conversations import digest
 from varyforge.errors import UserError
 from varyforge.images import Picture
@@ -136,6 +136,10 @@ class CaptionSource(ImageSource):
         if not about["captions"]:
             return Failed(reason="missing_caption", detail="nothing is said about this image")
         captions, notes = clean(about["captions"])
+        if notes["missing_captions"] and not captions:
+            return Failed(
+                reason="missing_caption", detail=f"the caption is {about['captions'][0]!r:.40}, a missing value"
+            )
         lengths = [len(caption) for caption in captions] or [0]
         sides = sorted(picture.seen)
         measures = {

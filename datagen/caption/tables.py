@@ -6,14 +6,16 @@ CSV and TSV have a header and quotes as in RFC 4180. In parquet and JSON Lines a
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from datagen.caption.record import CaptionRecord, captions_in, wrong_format
 from datagen.inputs.image_ids import document_of_image
+from datagen.inputs.json_records import records
+from varyforge.errors import WrongFormat
+from varyforge.text_encoding import not_utf8
 
 _ROWS = 1024  # parquet rows in memory at a time
 
@@ -69,7 +71,7 @@ def _parquet(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
                 try:
                     yield next(number), {name: batch.column(name)[index].as_py() for name in columns}
                 except UnicodeDecodeError as error:
-                    yield next(number), f"not UTF-8: {error.reason}"
+                    yield next(number), not_utf8(error)
 
     return rows()
 
@@ -98,7 +100,9 @@ def _separated(separator: str) -> Callable[[str, Columns], Iterator[tuple[int, R
                     continue
                 if fields is None:
                     return
-                if len(fields) == len(header):
+                if not_text := next(filter(None, map(_encoding_fault, fields)), ""):
+                    yield line, not_text
+                elif len(fields) == len(header):
                     yield line, {name: fields[position] for name, position in zip(columns, positions, strict=True)}
                 elif fields:
                     yield line, f"{len(fields)} fields, the header has {len(header)}"
@@ -107,21 +111,25 @@ def _separated(separator: str) -> Callable[[str, Columns], Iterator[tuple[int, R
 
 
 def _json_lines(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
-    with _open(file) as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, _object(line, columns)
+    for record in records(Path(file)):
+        try:
+            yield record.number + 1, _object(record.fields, columns)
+        except WrongFormat as error:
+            yield record.number + 1, str(error)
 
 
-def _object(line: str, columns: Columns) -> Row:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
-    if not isinstance(record, dict):
-        return f"expected an object, found {type(record).__name__}"
+def _object(record: Mapping[str, Any], columns: Columns) -> Row:
     missing = next((name for name in columns if name not in record), None)
-    return _no_column(missing, list(record)) if missing else record
+    return _no_column(missing, list(record)) if missing else dict(record)
+
+
+def _encoding_fault(field: str) -> str:
+    """Return the reason why a field that `_open` read was no UTF-8; "" if it was."""
+    try:
+        field.encode(errors="surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        return not_utf8(error)
+    return ""
 
 
 def _open(file: str, newline: str | None = None) -> TextIO:

@@ -17,6 +17,7 @@ from varyforge.conversations import RawTurn, digest, read_turns, tidy
 from varyforge.errors import WrongFormat
 from varyforge.outcome import Outcome, Rejected, Written
 from varyforge.sample import Sample, make_key
+from varyforge.unread_media import unread_media
 
 _PART = re.compile(r"([A-Za-z0-9]{7})_\d+")  # ids of the parts into which ShareGPT cuts a conversation: "QWJhYvA_17"
 
@@ -74,7 +75,7 @@ def _unit(file: str, record: Record) -> Unit:
         document=f"{file}#{part[1]}" if part else name,
         content=digest(turns),
         payload={"form": format, "turns": turns},
-        verdict=_reject_images(record.fields, turns),
+        verdict=_reject_images(record.fields, turns) or _reject_media(record.fields, turns),
     )
 
 
@@ -83,3 +84,9 @@ def _reject_images(record: Mapping[str, Any], turns: Sequence[RawTurn]) -> Rejec
     images = sum(len(pieces) - 1 for _, pieces in turns) or int(bool(record.get("image") or record.get("images")))
     detail = "the record is about images; datagen.vqa reads such"
     return Rejected(gate="images", value=images, threshold=0, detail=detail) if images else None
+
+
+def _reject_media(record: Mapping[str, Any], turns: Sequence[RawTurn]) -> Rejected | None:
+    """Reject a conversation about video, sound, or an image in another notation."""
+    questions = (piece for role, pieces in turns if role == "user" for piece in pieces)
+    return unread_media(record, questions, remedy="datagen.vqa reads images named by 'image' or 'images', at <image>")

@@ -1,24 +1,26 @@
 """Streams the records of a JSON file: memory holds a record and not the file, which may have gigabytes.
 
-The file name tells the format. `.jsonl` and `.ndjson` files hold one JSON text per line. Any other file is one JSON
-text: a list of records, or an object with the list under a key. Python's own parser reads the records, because
-streaming parsers turn a lone surrogate into "?" and take all memory for endless nesting.
+A file holds one JSON text per line, or is one JSON text: a list of records, or an object with the list under a key. Its
+beginning tells which, because people call either of them `.json` and `.jsonl`. Python's own parser reads the records,
+because streaming parsers turn a lone surrogate into "?" and take all memory for endless nesting.
 """
 
 from __future__ import annotations
 
 import codecs
-import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from datagen.source import Unit
 from varyforge.errors import WrongFormat, kind_of
 from varyforge.outcome import Failed
+from varyforge.text_encoding import not_utf8
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 """File name endings of JSON files."""
@@ -29,6 +31,7 @@ MAX_RECORD = 64 << 20
 _LINES = (".jsonl", ".ndjson")
 _CHUNK = 1 << 20
 _DECODER = json.JSONDecoder()
+_LIST = re.compile(rb"\[\s*(\{|$)")  # the beginning of a list of records
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -62,7 +65,7 @@ def records(path: Path, key: str = "") -> Iterator[Record]:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        if path.suffix.lower() in _LINES:
+        if not key and _is_lines(file, path.suffix.lower() in _LINES):
             yield from _lines(file)
         else:
             for number, value in enumerate(_under(_Text(file), key) if key else _Text(file).items()):
@@ -98,8 +101,25 @@ def _under(text: _Text, key: str) -> Iterator[Any]:
         raise WrongFormat(f"key {key!r} is missing, or holds no list")
 
 
+def _is_lines(file: BinaryIO, called_so: bool) -> bool:
+    """Return whether a file has one record per line: as it is called, unless its beginning is that of the other kind.
+
+    Raises:
+        WrongFormat: the file is UTF-16.
+    """
+    lines = iter(partial(file.readline, MAX_RECORD), b"")
+    first, second = ([line.strip() for line in islice(filter(bytes.strip, lines), 2)] + [b"", b""])[:2]
+    file.seek(0)
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise WrongFormat("UTF-16, as PowerShell writes it; save it as UTF-8")
+    first = first.removeprefix(codecs.BOM_UTF8)
+    if called_so:
+        return not _LIST.match(first)
+    return first.startswith(b"{") and first.endswith(b"}") and second.startswith(b"{")
+
+
 def _lines(file: BinaryIO) -> Iterator[Record]:
-    for number in itertools.count():
+    for number in count():
         line = file.readline(MAX_RECORD)
         if not line:
             return
@@ -108,7 +128,7 @@ def _lines(file: BinaryIO) -> Iterator[Record]:
                 while (rest := file.readline(_CHUNK)) and not rest.endswith(b"\n"):
                     pass
                 raise WrongFormat(f"longer than {MAX_RECORD >> 20} MiB")
-            text = line.decode("utf-8" if number else "utf-8-sig").strip()
+            text = line.decode("utf-8-sig").strip()  # where files are joined, a mark stands in the middle
             if text:
                 yield Record(number=number, value=json.loads(text))
         except (ValueError, RecursionError) as error:
@@ -129,7 +149,9 @@ class _Text:
     def items(self) -> Iterator[Any]:
         """Yield the items of the text, which is a list."""
         if self._peek() != "[":
-            raise WrongFormat(f"expected a list of records, found {kind_of(self._value())}")
+            value = self._value()
+            keys = f" with the keys {', '.join(map(repr, value))}"[:100] if isinstance(value, dict) else ""
+            raise WrongFormat(f"expected a list of records, or one record a line; found {kind_of(value)}{keys}")
         yield from self._list()
         self._end("list; files of one JSON text a line end in .jsonl")
 
@@ -221,5 +243,5 @@ def _fault(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8: {error.reason}"
+        return not_utf8(error)
     return str(error) if isinstance(error, WrongFormat) else f"not JSON: {error}"

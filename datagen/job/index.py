@@ -19,7 +19,7 @@ def index_row(sample: Sample, *, language: str = "") -> Row:
 
     `language` is used where the sample's origin names none.
     """
-    answers = [turn.text for turn in sample.turns if turn.role == "assistant"]
+    answers = [turn.text for turn in sample.turns if turn.role == "assistant" and turn.supervised]
     return {
         **dict.fromkeys(("shard", "unit", "document", "group", "twins", "split"), ""),
         **dict.fromkeys(("offset", "size"), 0),

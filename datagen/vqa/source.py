@@ -17,7 +17,7 @@ from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
 from datagen.inputs.listing import list_files, name_of, within
 from datagen.source import Unit
 from datagen.vqa.questions import FIELDS, QUESTION_FILES, QuestionFile, image_question, images_of, question_of, usable
-from varyforge.conversations import RawTurn, digest, read_turns, tidy
+from varyforge.conversations import RawTurn, digest, is_excluded, read_turns, tidy
 from varyforge.errors import UserError, WrongFormat
 from varyforge.escape import escape
 from varyforge.images import Picture
@@ -26,8 +26,10 @@ from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Image, Sample, Scalar, Turn, make_key
 from varyforge.storage import folder_at
+from varyforge.unread_media import unread_media
 
 SPLITS = ("train", "val", "test")
+_REMEDY = "write <image> and name the file under 'image' or 'images'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +194,21 @@ class VqaSource(ImageSource):
 def _content(record: Mapping[str, Any], images: Sequence[str]) -> tuple[dict[str, Any], Rejected | None]:
     """Return the payload of a record, and a rejection if its images do not match its text."""
     if "question" in record and (key := next((key for key in ("answer", "answers") if key in record), "")):
-        none = Rejected(gate="images", value=0, threshold=1, detail="a question without an image")
-        return {"questions": [question_of(record, FIELDS[key])]}, None if images else none
+        question = question_of(record, FIELDS[key])
+        return {"questions": [question]}, _reject_question(record, question["question"], images)
     format, turns = read_turns(record, marked=True)
-    return {"form": format, "turns": turns}, _reject_markers(turns, len(images))
+    questions = [piece for role, pieces in turns if role == "user" for piece in pieces]
+    media = unread_media(record, questions, remedy=_REMEDY)
+    return {"form": format, "turns": turns}, media or _reject_markers(turns, len(images))
+
+
+def _reject_question(record: Mapping[str, Any], question: str, images: Sequence[str]) -> Rejected | None:
+    if media := unread_media(record, [question], remedy=_REMEDY):
+        return media
+    if not images:
+        return Rejected(gate="images", value=0, threshold=1, detail="a question without an image")
+    detail = "the record is marked as one not to learn"
+    return Rejected(gate="learned_answers", value=0, threshold=1, detail=detail) if is_excluded(record) else None
 
 
 def _texts(questions: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

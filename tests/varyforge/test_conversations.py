@@ -50,6 +50,8 @@ def tidied(*turns: tuple[str, str]) -> tuple[list[tuple[str, str]], dict[str, in
             "messages",
             [("u", "AB")],
         ),
+        ({"conversations": [{"role": "user", "content": "A"}]}, "sharegpt", [("u", "A")]),  # Qwen, GLM, MiniCPM-V
+        ({"messages": [{"from": "human", "value": "A"}]}, "messages", [("u", "A")]),
         (BAIZE[1], "baize", []),
         ({"topic": "t", "input": "[|AI|] <|im_end|> [|Human|]x"}, "baize", [("a", " <|im_end|> "), ("u", "x")]),
     ],
@@ -73,9 +75,12 @@ def test_a_form_is_told_by_its_keys(record: dict[str, Any], form: str, turns: li
         ({"instruction": "x", "output": "y", "history": [["a", None]]}, "content of a turn is null"),
         ({"instruction": "x", "output": "y", "history": "a"}, "key 'history' is text, expected a list"),
         ({"conversations": {"from": "human"}}, "key 'conversations' is an object, expected a list"),
-        ({"conversations": ["Hi"]}, "conversations[0] has no text under 'from'"),
-        ({"conversations": [{"from": 1, "value": "x"}]}, "conversations[0] has no text under 'from'"),
-        ({"conversations": [{"from": "gpt", "value": "x"}, {"role": "user"}]}, "conversations[1] has no text under"),
+        ({"conversations": ["Hi"]}, "conversations[0] has no text under 'from' or 'role'"),
+        ({"conversations": [{"from": 1, "value": "x"}]}, "conversations[0] has no text under 'from' or 'role'"),
+        ({"conversations": [{"from": "gpt", "value": "x"}, {"role": "user"}]}, "conversations[1] has no key 'content'"),
+        ({"conversations": [{"from": "gpt", "value": "x"}, {"speaker": "user"}]}, "conversations[1] has no text under"),
+        ({"messages": [{"role": "assistant", "content": "x", "weight": 0.5}]}, "'weight' 0.5; a turn is learned (1"),
+        ({"messages": [{"role": "assistant", "content": "x", "train_detail": [1]}]}, "'train_detail' [1]; a turn is"),
         ({"conversations": [{"from": "gpt"}]}, "conversations[0] has no key 'value'"),
         ({"conversations": [{"from": "gpt", "value": float("nan")}]}, "content of a turn is a number"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "an object of type 'image_url'"),
@@ -155,6 +160,27 @@ def test_a_conversation_without_an_answered_question(turns: list[tuple[str, str]
     rejected = tidy(talk(*turns))
     assert isinstance(rejected, Rejected)
     assert (rejected.gate, rejected.value) == (gate, value)
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"loss": False}, {"train": False}, {"loss_mask": 0}, {"weight": 0.0}])
+def test_marked_answers_are_read_and_not_learned(mark: dict[str, Any]) -> None:
+    def outcome(*answers: dict[str, Any]) -> Dialogue | Rejected:
+        turns = [turn for answer in answers for turn in ({"role": "user", "content": "?"}, answer)]
+        return tidy(read_turns({"messages": turns})[1])
+
+    good = {"role": "assistant", "content": "good", "weight": 1, "loss": True}
+    bad = {"role": "assistant", "content": "bad"} | mark
+    dialogue = outcome(bad, good, bad)
+    assert isinstance(dialogue, Dialogue)
+    answers = [(turn.text, turn.supervised) for turn in dialogue.turns if turn.role == "assistant"]
+    assert answers == [("bad", False), ("good", True)]  # behind the last one there is nothing to learn
+    assert dialogue.notes == {"turns_not_learned": 2}
+    joined = tidy(read_turns({"messages": [{"role": "user", "content": "?"}, good, bad]})[1])
+    assert isinstance(joined, Rejected) and joined.gate == "learned_answers"
+    rejected = outcome(bad)
+    assert isinstance(rejected, Rejected) and rejected.gate == "learned_answers"
+    whole = tidy(read_turns({"instruction": "?", "output": "bad"} | mark)[1])
+    assert isinstance(whole, Rejected) and whole.gate == "learned_answers"
 
 
 def test_published_records_come_out_as_documented() -> None:

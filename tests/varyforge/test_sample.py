@@ -32,6 +32,15 @@ def test_json_round_trip() -> None:
     assert from_json(record, [PICTURE.data]) == made
 
 
+def test_a_turn_that_is_not_learned_alone_has_a_key_more() -> None:
+    first, _, *rest = turns("<image>a", "b", "c", "d")
+    made = sample(turns=(first, Turn(role="assistant", text="b", supervised=False), *rest))
+    record = json.loads(json.dumps(to_json(made)))
+    assert record["turns"][1] == {"role": "assistant", "text": "b", "supervised": False}
+    assert [sorted(turn) for turn in to_json(sample())["turns"]] == [["role", "text"]] * 2  # type: ignore[attr-defined]
+    assert from_json(record, [PICTURE.data]) == made
+
+
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
@@ -44,6 +53,10 @@ def test_json_round_trip() -> None:
         ({"turns": turns("<image>a", "  ")}, "empty"),
         ({"turns": turns("<image>a", "b", "c", "")}, "empty"),
         ({"turns": turns("<image>a", "\ud83d")}, "lone surrogate"),
+        (
+            {"turns": (turns("<image>a")[0], Turn(role="assistant", text="b", supervised=False))},
+            "true for the last turn",
+        ),
         ({"turns": turns("no marker", "b")}, "0 <image> markers in user turns for 1 images"),
         ({"images": ()}, "1 <image> markers in user turns for 0 images"),
         ({"origin": {"boxes": [1, 2]}}, "origin['boxes'] is a list"),

@@ -41,7 +41,7 @@ from varyforge.storage import Folder, LocalFolder, folder_at, signature
 from varyforge.tables import columns_of
 from varyforge.tar import Member, TarError, members
 
-VERSION = 2  # of the rules by which a tar is read
+VERSION = 3  # of the rules by which a tar is read
 
 _BELOW = "foreign"  # folder in the cache
 _WINDOW = 256 << 10  # bytes fetched at a header

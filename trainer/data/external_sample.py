@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, cast
 
+from varyforge.captions import clean
 from varyforge.conversations import read_turns, tidy
 from varyforge.escape import escape
 from varyforge.images import look_at
@@ -23,6 +24,8 @@ from varyforge.outcome import Rejected
 from varyforge.prompts import choose, prompted, wordings
 from varyforge.sample import IMAGE_MARKER, Sample, Scalar, Task, Turn, from_json, make_key
 from varyforge.tar import IMAGES, Member, TarError, key_and_ending, members
+from varyforge.text_encoding import not_utf8
+from varyforge.unread_media import unread_media
 
 SOURCE = "foreign"
 MAX_TEXT = 1 << 20  # bytes of a text or a JSON file; with a camera's EXIF a JSON file may have 100 kB
@@ -162,7 +165,7 @@ def _sample(data: bytes, parts: SampleMembers, location: tuple[str, str], task: 
     origin |= {what: link for what, link in links.items() if isinstance(link, str) and link}
     turns = _conversation(record, len(pictures))
     if turns is None:
-        text = _caption(data, parts.text, record)
+        text = _caption(data, parts.text, record, task)
         if not has_question(task):
             raise ValueError(f"a text without a question, which {task} needs")
         prompt = choose(task, "en", key)
@@ -183,7 +186,7 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from error
+        raise ValueError(not_utf8(error, f" at byte {error.start}")) from error
 
 
 def record_of(data: bytes) -> dict[str, Any]:
@@ -203,14 +206,20 @@ def record_of(data: bytes) -> dict[str, Any]:
     return record
 
 
-def _caption(data: bytes, member: Member | None, record: Mapping[str, Any]) -> str:
+def _caption(data: bytes, member: Member | None, record: Mapping[str, Any], task: str) -> str:
+    """Return the text beside an image. A caption is cleaned as `datagen.caption` does; the text of a page is not."""
     if member is not None:
-        caption: object = _text(_content(data, member))
+        text: object = _text(_content(data, member))
     else:
-        caption = next((record[name] for name in _CAPTION if record.get(name) is not None), "")
-    if not isinstance(caption, str) or not caption.strip():
-        raise ValueError("no text" if not caption or isinstance(caption, str) else "its caption is no text")
-    return caption.strip()
+        text = next((record[name] for name in _CAPTION if record.get(name) is not None), "")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("no text" if not text or isinstance(text, str) else "its caption is no text")
+    if task != "caption":
+        return text.strip()
+    captions, _ = clean([text])
+    if not captions:
+        raise ValueError("no text")
+    return captions[0]
 
 
 def _conversation(record: Mapping[str, Any], images: int) -> tuple[Turn, ...] | None:
@@ -221,8 +230,11 @@ def _conversation(record: Mapping[str, Any], images: int) -> tuple[Turn, ...] | 
     if not ("conversations" in record or "messages" in record):
         return None
     _, turns = read_turns(record, marked=True)
-    _check_markers(turns, images)
-    dialogue = tidy(turns)
+    questions = [piece for role, pieces in turns if role == "user" for piece in pieces]
+    media = unread_media(record, questions, remedy=f"images are members of the tar, at {IMAGE_MARKER}")
+    if not media:
+        _check_markers(turns, images)
+    dialogue = media or tidy(turns)
     if isinstance(dialogue, Rejected):
         raise ValueError(
             f"no conversation to learn from: {dialogue.gate} {dialogue.value:g} {dialogue.detail}".rstrip()
@@ -231,7 +243,9 @@ def _conversation(record: Mapping[str, Any], images: int) -> tuple[Turn, ...] | 
 
 
 def _as_message(turn: object) -> object:
-    return {"role": turn.get("role"), "content": turn.get("text")} if isinstance(turn, dict) else turn
+    if not isinstance(turn, dict):
+        return turn
+    return {"role": turn.get("role"), "content": turn.get("text"), "train": turn.get("supervised")}
 
 
 def _check_markers(turns: Sequence[tuple[str, Sequence[str]]], images: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from trainer.text.chat_templates import BOS, EOS, IMAGE_PAD
+from trainer.text.chat_templates import BOS, EOS, IMAGE_PAD, Template
 from trainer.text.encode import ConversationEncoder
 
 _MACROS = (
@@ -31,7 +31,7 @@ def chat_template(encoder: ConversationEncoder, *, begin: bool = True) -> str:
         return json.dumps(text.replace(BOS, tokenizer.bos_token or "").replace(EOS, tokenizer.eos_token or ""))
 
     opening = literal(template.begin if begin else "")
-    image = literal(template.image[0] + IMAGE_PAD + template.image[1] + template.after_image)
+    image = literal(template.image[0] + IMAGE_PAD + template.image[1])
     behind_system = template.user[0] if template.user_after_system is None else template.user_after_system
     system, default = [literal(part) for part in template.system], template.default_system
     say_default = (
@@ -41,12 +41,12 @@ def chat_template(encoder: ConversationEncoder, *, begin: bool = True) -> str:
         f"{{%- set state.opening = {literal(behind_system)} -%}}"
     )
     question = (
-        "{%- if message.content is string -%}{{- words(message.content) -}}{%- else -%}"
-        f"{{%- for part in message.content -%}}{{%- if part.type == 'image' -%}}{{{{- {image} -}}}}"
-        "{%- elif part.type == 'text' -%}{{- mark + part.text + mark -}}{%- endif -%}{%- endfor -%}{%- endif -%}"
+        _question(image, template)
         if template.questions
-        else "{%- if message.content is not string -%}{%- for part in message.content if part.type == 'image' -%}"
-        f"{{{{- {image} -}}}}{{%- endfor -%}}{{%- endif -%}}"
+        else (
+            "{%- if message.content is not string -%}{%- for part in message.content if part.type == 'image' -%}"
+            f"{{{{- {image} -}}}}{{%- endfor -%}}{{%- endif -%}}"
+        )
     )
     return (
         f"{_MACROS}{{%- set state = namespace(opening={literal(template.user[0])}) -%}}{{{{- {opening} -}}}}"
@@ -59,6 +59,34 @@ def chat_template(encoder: ConversationEncoder, *, begin: bool = True) -> str:
         "{%- elif message.role == 'assistant' -%}"
         f"{{{{- {literal(lead)} + words(message.content) + {literal(template.closing)} + {literal(template.end)} -}}}}"
         "{%- endif -%}{%- endfor -%}"
+    )
+
+
+def _question(image: str, template: Template) -> str:
+    """Return the Jinja of a question, with its texts as in `trainer.text.question`. `image` is a Jinja literal."""
+    after = json.dumps(template.after_image)
+    separator = (
+        "{%- if state.leads and part.text and not part.text[0].isspace() -%}"
+        f"{{{{- {after} -}}}}"
+        "{%- endif -%}"
+        "{%- if part.text -%}{%- set state.leads = false -%}{%- endif -%}"
+        if template.after_image
+        else ""
+    )
+    in_place = (
+        "{%- set state.leads = message.content[0].type == 'image' -%}{%- for part in message.content -%}"
+        f"{{%- if part.type == 'image' -%}}{{{{- {image} -}}}}{{%- elif part.type == 'text' -%}}{separator}"
+        "{{- mark + part.text + mark -}}{%- endif -%}{%- endfor -%}"
+    )
+    moved = (
+        "{%- if message.content | selectattr('type', 'equalto', 'image') | list | length == 1 -%}"
+        "{%- set text = message.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join -%}"
+        f"{{{{- {image} + ({after} if text.strip() else '') + mark + text.strip() + mark -}}}}"
+        f"{{%- else -%}}{in_place}{{%- endif -%}}"
+    )
+    return (
+        "{%- if message.content is string -%}{{- words(message.content) -}}{%- else -%}"
+        f"{moved if template.image_first else in_place}{{%- endif -%}}"
     )
 
 

@@ -28,7 +28,8 @@ class Template:
     user: tuple[str, str] = ("", "")  # before and after the question; the second includes the assistant's opening
     user_after_system: str | None = None  # replaces user[0] behind a system message; None: the same
     image: tuple[str, str] = (IMAGE_START, IMAGE_END)  # before and after the image's tokens; "": none
-    after_image: str = ""
+    after_image: str = ""  # between images that begin a question and its text (trainer.text.question)
+    image_first: bool = False  # the only image of a question stands before its text
     closing: str = ""  # text between an answer and its end token; the model learns to write it
     end: str = EOS
     between: str = ""  # between an end token and the next question
@@ -56,7 +57,7 @@ TEMPLATES: dict[str, Template] = {
     # Vary-toy (arXiv 2401.12503, section 3.2.3): ChatML without a newline behind <|im_end|>, and the release's system
     # message (vary/utils/conversation.py, conv_mpt).
     "chatml_vary": _VARY_TOY,
-    # For the released Vary-toy's weights: the release puts a newline behind the image (vary/demo/run_qwen_vary.py).
+    # For the released Vary-toy's weights: its data and demo have a newline behind the image (run_qwen_vary.py).
     "vary_toy": replace(_VARY_TOY, after_image="\n"),
     # For the released Vary-tiny's weights: image, answer, newline, end, without the question. (The release also removed
     # blanks at the start of an answer and put an end token behind a cut answer; this template does neither.)
@@ -78,6 +79,7 @@ TEMPLATES: dict[str, Template] = {
         user=("USER: ", " ASSISTANT: "),
         image=_LLAVA_IMAGE,
         after_image="\n",
+        image_first=True,
     ),
     # LLaVA-1.5 and 1.6 while only the connector trains (llava/train/train.py, preprocess_plain): image, caption and a
     # newline. The release ends there; here the end token follows.
@@ -107,7 +109,7 @@ TEMPLATES: dict[str, Template] = {
     "mistral": _MISTRAL,
     # LLaVA-1.6 on Mistral (llava/conversation.py, conv_mistral_instruct): a newline behind the image, a blank before
     # </s>.
-    "llava_mistral": replace(_MISTRAL, image=_LLAVA_IMAGE, after_image="\n", closing=" "),
+    "llava_mistral": replace(_MISTRAL, image=_LLAVA_IMAGE, after_image="\n", image_first=True, closing=" "),
     # Mistral v0.3 (mistral-common, InstructTokenizerV3): the marks are control tokens, the blank is the tokenizer's.
     "mistral_v3": Template(
         tokens=("[INST]", "[/INST]"),

@@ -1,8 +1,9 @@
 """Conversation → token ids and labels, by concatenating tokenised spans.
 
-Only the assistant's text and its end token are supervised. A span is the text between two control tokens, or an answer.
-Each answer is a span of its own, so that its start is known without a search. Control tokens come from the template
-alone, as ids: in a sample's own text `<|im_end|>`, `</s>` or `<imgpad>` are plain characters.
+Only the assistant's text and its end token are supervised, except in turns that a sample marks as unsupervised. A span
+is the text between two control tokens, or an answer. Each answer is a span of its own, so that its start is known
+without a search. Control tokens come from the template alone, as ids: in a sample's own text `<|im_end|>`, `</s>` or
+`<imgpad>` are plain characters.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from trainer.batch import IGNORE_INDEX, Encoded, TooLong, Unusable
 from trainer.images.layout import ImageLayout
 from trainer.images.sizes import PlannedImage, Size
 from trainer.text.chat_templates import BOS, EOS, IMAGE_END, IMAGE_PAD, IMAGE_START, TEMPLATES, Template
+from trainer.text.question import texts_around_images
 from trainer.text.roundtrip import ExactTokenizer, NotEncodable, find_token
 from varyforge.errors import UserError
 from varyforge.escape import unescape
@@ -142,7 +144,6 @@ class ConversationEncoder:
         """Split the template's strings at control tokens, and determine the blank before an answer."""
         template = self.template
         self._begin, self._between = self._pieces(template.begin), self._pieces(template.between)
-        self._after_image = self._pieces(template.after_image)
         self._system = self._pieces(template.system[0]), self._pieces(template.system[1])
         self._user = self._pieces(template.user[0]), self._pieces(template.user[1])
         behind_system = template.user_after_system
@@ -185,23 +186,24 @@ class ConversationEncoder:
                 opening = [*self._between, *self._user[0]]
             else:
                 row.open_answer(self.lead)
-                row.add_answer([*self._answer(turn.text), self.end_id])
+                row.add_answer([*self._answer(turn), self.end_id], supervised=turn.supervised)
         return row
 
-    def _answer(self, text: str) -> list[int]:
+    def _answer(self, turn: Turn) -> list[int]:
         try:
-            return self._exact.ids(self.lead + unescape(text) + self.template.closing, exact=True)
+            text = self.lead + unescape(turn.text) + self.template.closing
+            return self._exact.ids(text, exact=turn.supervised)
         except NotEncodable as error:
             raise Unusable(str(error)) from error
 
     def _add_question(self, row: _Row, text: str, images: Iterator[Size]) -> None:
         before, after = self._image
-        for number, piece in enumerate(text.split(IMAGE_MARKER)):
+        pieces = [unescape(piece) for piece in text.split(IMAGE_MARKER)]
+        for number, piece in enumerate(texts_around_images(pieces, self.template)):
             if number > 0:
                 row.add_image([*before, *[self.image_id] * self.layout.num_tokens(next(images)), *after])
-                row.add(self._after_image)
             if self.template.questions:
-                row.add([unescape(piece)])
+                row.add([piece])
 
     def _cut(self, row: _Row, key: str) -> int:
         """Return the number of tokens that stay of a row beyond `max_length`."""
@@ -227,7 +229,7 @@ class _Row:
 
     def __init__(self, exact: ExactTokenizer, bos_id: int | None) -> None:
         self.ids: list[int] = []
-        self.answers: list[tuple[int, int]] = []  # start and end of each answer, end token included
+        self.answers: list[tuple[int, int]] = []  # start and end of each supervised answer, end token included
         self.images_end = 0  # index behind the last image
         self._exact, self._waiting = exact, ""
         self._start: tuple[list[int | None], ...] = ([], [bos_id])
@@ -250,8 +252,9 @@ class _Row:
         self._waiting = self._waiting.removesuffix(lead)
         self._flush()
 
-    def add_answer(self, ids: Sequence[int]) -> None:
-        self.answers.append((len(self.ids), len(self.ids) + len(ids)))
+    def add_answer(self, ids: Sequence[int], *, supervised: bool) -> None:
+        if supervised:
+            self.answers.append((len(self.ids), len(self.ids) + len(ids)))
         self.ids += ids
 
     def _flush(self) -> None:

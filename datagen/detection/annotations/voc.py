@@ -70,7 +70,7 @@ class VocReader(Reader):
         location = within(self.annotations, f"ImageSets/Main/{self.image_set}.txt")
         try:
             with open_binary(location) as file:
-                lines = file.read().decode(errors="replace").splitlines()
+                lines = file.read().decode("utf-8-sig", errors="replace").splitlines()
         except OSError as error:
             raise UserError(f"{location}: no such file (image_set={self.image_set})") from error
         return frozenset(line.split()[0] for line in lines if line.strip())

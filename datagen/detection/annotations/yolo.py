@@ -66,7 +66,7 @@ class YoloReader(Reader):
             return
         class_file = self._class_file()
         classes = _classes(class_file, signature(class_file))
-        lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
         boxes, left_out = split_notes(_box(line.split(), classes) for line in lines if line.strip())
         yield AnnotatedImage(name=self._image_called(self._image_stem(path)), boxes=boxes, left_out=left_out)
 

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from datagen.caption.source import CaptionGates, CaptionSource
-from datagen.caption.text import clean
 from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
 from datagen.source import Unit
 from varyforge import prompts
+from varyforge.captions import clean
 from varyforge.errors import UserError
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import wordings
@@ -171,7 +171,7 @@ def test_how_samples_of_a_tar_end(tmp_path: Path) -> None:
     assert found[6:9] == [
         "wrong_form: more than one image",
         "wrong_form: two members h.txt",
-        "wrong_form: i.txt is not UTF-8: invalid start byte at byte 0",
+        "wrong_form: i.txt: not UTF-8: invalid start byte at byte 0; it looks like Windows-1252: save it as UTF-8",
     ]
     assert found[9].startswith("wrong_form: j.json: maximum recursion depth")
     assert found[10:] == [
@@ -412,7 +412,7 @@ def test_tables(tmp_path: Path) -> None:
     assert found["csv"][4:] == found["tsv"][4:] == ["wrong_form: 2 fields, the header has 3"]
     assert found["parquet"][4:] == []
     assert found["jsonl"][4].startswith("wrong_form: not one column 'text'; there are 'file'")
-    assert found["jsonl"][5].startswith("wrong_form: not JSON")
+    assert found["jsonl"][5].startswith("wrong_form: line 6: not JSON")
     assert found["jsonl"][6:] == [
         "wrong_form: expected an object, found list",
         "wrong_form: 'file' is a int, expected a file name",
@@ -430,7 +430,7 @@ def test_broken_rows_of_tables(tmp_path: Path) -> None:
     source = CaptionSource(form="table", paths=[str(tmp_path / "t.csv")], images=images)
     run_job(source, tmp_path / "out", JobSettings(), LocalRunner())
     rows = sorted(ShardSet(tmp_path / "out").ledger().to_pylist(), key=lambda row: row["unit"])
-    assert [row["reason"] for row in rows] == ["wrong_form", "unreadable", "", "wrong_form"]
+    assert [row["reason"] for row in rows] == ["wrong_form", "wrong_form", "", "wrong_form"]
     assert [row["detail"].partition(":")[0] for row in rows][::3] == ["lines 2 to 2", "lines 5 to 5"]
     long = ["image,caption", 'a.jpg,"never closed', *["a.jpg," + "y" * 1000] * 200, "a.jpg,last"]
     (tmp_path / "long.csv").write_text("\n".join(long))
@@ -439,7 +439,10 @@ def test_broken_rows_of_tables(tmp_path: Path) -> None:
     assert len(others) > 50 and others[-1] == "last"
     binary = pa.array([b"fine", b"\xff"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"image": ["a.jpg"] * 2, "caption": binary}), tmp_path / "t.parquet")
-    assert said(source, tmp_path / "t.parquet") == ["fine", "wrong_form: not UTF-8: invalid start byte"]
+    assert said(source, tmp_path / "t.parquet") == [
+        "fine",
+        "wrong_form: not UTF-8: invalid start byte; it looks like Windows-1252: save it as UTF-8",
+    ]
     lists = pa.table({"image": ["a.jpg"], "caption": [["One dog.", "Two dogs."]]})
     pq.write_table(lists, tmp_path / "t.parquet")
     assert said(source, tmp_path / "t.parquet") == ["One dog. / Two dogs."]

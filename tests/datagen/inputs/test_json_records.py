@@ -41,7 +41,8 @@ def test_a_list_is_read_as_python_reads_it(
     ("text", "before", "said"),
     [
         ("", 0, "not JSON: Expecting value at character 0"),
-        ("{}", 0, "expected a list of records, found an object"),
+        ("{}", 0, "expected a list of records, or one record a line; found an object"),
+        ('{"data": [1]}', 0, "found an object with the keys 'data'"),
         ('"prose"', 0, "found text"),
         ("3", 0, "found a number"),
         ("[1, 2", 2, "character 5: expected ',' or ']', found the end"),
@@ -53,7 +54,7 @@ def test_a_list_is_read_as_python_reads_it(
         ("[" * 100_000, 0, "nested too deeply"),
         ("[1, " + "9" * 5000 + "]", 1, "not JSON: Exceeds the limit"),
         (b'[1, "\xff"]', 0, "not UTF-8"),
-        ("[1]".encode("utf-16"), 0, "not UTF-8"),
+        ("[1]".encode("utf-16"), 0, "UTF-16, as PowerShell writes it; save it as UTF-8"),
     ],
 )
 def test_a_file_that_is_no_list_of_records(tmp_path: Path, text: str | bytes, before: int, said: str) -> None:
@@ -99,12 +100,25 @@ def test_a_broken_line_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found == {
         0: {"a": 1},
         2: "line 3: not JSON: Expecting value: line 1 column 6 (char 5)",
-        3: "line 4: not UTF-8: invalid start byte",
+        3: "line 4: not UTF-8: invalid start byte; it looks like Windows-1252: save it as UTF-8",
         4: "line 5: not JSON: Expecting value: line 1 column 151 (char 150)",
         5: "line 6: longer than 0 MiB",
         6: {"a": "\ud83d"},
         7: None,
     }
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize("text", ['{"a": 1}\n{"a": 2}\n', '[\n {"a": 1},\n {\n  "a": 2\n }\n]\n', '[{"a": 1}, {"a": 2}]'])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_content_and_not_the_name_tells_lines_from_a_list(tmp_path: Path, name: str, text: str, mark: str) -> None:
+    (tmp_path / name).write_text(mark + text, encoding="utf-8")
+    assert [record.value for record in records(tmp_path / name)] == [{"a": 1}, {"a": 2}]
+
+
+def test_a_mark_where_two_files_are_joined(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('\ufeff{"a": 1}\n\ufeff{"a": 2}\n', encoding="utf-8")
+    assert [record.value for record in records(tmp_path / "a.jsonl")] == [{"a": 1}, {"a": 2}]
 
 
 def test_a_line_nested_without_end(tmp_path: Path) -> None:

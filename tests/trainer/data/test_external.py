@@ -212,7 +212,10 @@ def test_what_is_no_sample_is_counted(tmp_path: Path, members: dict[str, Any], t
         ({"x.jpg": picture(), "x.json": {"caption": 3}}, "a.tar at byte 0: x: its caption is no text"),
         ({"x.jpg": picture(), "x.json": {}}, "a.tar at byte 0: x: no text"),
         ({"x.jpg": picture(), "x.json": {"turns": "?"}}, "a.tar at byte 0: x: no text"),
-        ({"x.jpg": picture(), "x.json": {"turns": ["?"]}}, "a.tar at byte 0: x: messages[0] has no text under 'role'"),
+        (
+            {"x.jpg": picture(), "x.json": {"turns": ["?"]}},
+            "a.tar at byte 0: x: messages[0] has no text under 'from' or 'role'",
+        ),
         ({"x.jpg": picture(), "x.json": {"conversations": TALK[:1]}}, "a.tar at byte 0: x: no conversation to learn"),
         (
             {"x.jpg": picture(), "x.json": {"url": "u", "status": "failed_to_resize", "caption": "c"}},

@@ -342,6 +342,8 @@ CONVERSATIONS = [
     conversation("Hello"),
     conversation(" a blank first, one last "),
     conversation("<image>Read it."),
+    conversation("<image>\nRead it.", "text", "Read it.\n<image>", "text", "See <image> here", "yes", "<image>"),
+    conversation("<image><image>Which?", "this", "<image> or\n<image>\nthis?"),
     conversation("Between <image> and <image>", "the answer", "and again <image>", "more.", "And?"),
     conversation("Hi", "I say", "you?", system="Be brief."),
     conversation(f"In text: {CONTROL}", f"So {CONTROL}", "well", system=f"Sys {CONTROL}"),

@@ -4,6 +4,7 @@ import copy
 import pickle
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -245,6 +246,62 @@ def test_the_released_tiny_model_is_given_its_row() -> None:
     assert said(encoded) == ids[259:]
     assert encoder.decode(ids[259:]) == "The text."
     assert encoder.decode(ids[259:-1]) == "The text.\n"  # not finished: what the model wrote, as it wrote it
+
+
+IN_THE_DATA = ("<image>\nWhat?", "<image>What?", "What?\n<image>", "In <image> what?", "<image>\n\nWhat?")
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    zip(IN_THE_DATA, ("{}\nWhat?", "{}\nWhat?", "What?\n{}", "In {} what?", "{}\n\nWhat?"), strict=True),
+)
+def test_vary_toy_has_the_newline_of_the_release(text: str, row: str) -> None:
+    """The release replaces `<image>` where it stands, and its data have a newline behind an image at the start."""
+    encoder = real("qwen", "vary_toy")
+    system = "You should follow the instructions carefully and explain your answers in detail."
+    whole = encoder.tokenizer(
+        f"<|im_start|>system\n{system}<|im_end|><|im_start|>user\n{row.format(IMAGE)}<|im_end|>"
+        "<|im_start|>assistant\nA page.<|im_end|>"
+    )
+    assert encoder.encode(sample(text, "A page.", images=1)).input_ids.tolist() == whole.input_ids
+
+
+@pytest.mark.parametrize("text", IN_THE_DATA)
+def test_llava_has_its_own_ids_wherever_the_image_stands(text: str) -> None:
+    """LLaVA moves the image to the front (preprocess_multimodal) and tokenises the texts around it one by one."""
+    question = "<image>\n" + text.replace("<image>", "").strip()
+    for kind, name in (("llama_legacy", "llava_v1"), ("llama_legacy", "llava_mistral")):
+        encoder = real(kind, name)
+        form = TEMPLATES[name]
+        system = form.system[0] + form.default_system + form.system[1] if form.default_system else ""
+        prompt = (system + form.user[0] + question + form.user[1]).strip(" ")  # the tokenizer adds the first blank
+        before, behind = (
+            encoder.tokenizer(part, add_special_tokens=False).input_ids for part in prompt.split("<image>")
+        )
+        image = [encoder.image_id] * IMAGE_TOKENS
+        ids = encoder.prompt(sample(text, "A page.", images=1))
+        assert ids == [encoder.tokenizer.bos_token_id, *before, *image, *behind], name
+
+
+def test_several_images_stay_where_they_are() -> None:
+    talk = sample("<image><image>Which?", "A.", "Or <image>\nthis?", "B.", images=3)
+    bare = "<imgpad>" * IMAGE_TOKENS
+    assert written(real("opt", "vary_toy"), talk).count(f"{IMAGE}{IMAGE}\nWhich?") == 1
+    assert f"{bare}{bare}\nWhich?" in written(real("opt", "llava_v1"), talk)
+    assert f"USER: {bare}\nOr \nthis? ASSISTANT" in written(real("opt", "llava_v1"), talk)
+    assert f"USER: {IMAGE} ASSISTANT:" in written(real("opt", "vicuna_v1"), sample("<image>", "A.", images=1))
+
+
+def test_a_turn_that_is_not_learned_has_no_label() -> None:
+    first, bad, *rest = sample("?", "bad", "??", "good").turns
+    talk = replace(sample("?", "!"), turns=(first, replace(bad, supervised=False), *rest))
+    plain = encoder("vicuna_v1").encode(replace(talk, turns=(first, bad, *rest)))
+    encoded = encoder("vicuna_v1").encode(talk)
+    assert encoded.input_ids.tolist() == plain.input_ids.tolist()
+    assert TOKENIZER.decode(said(plain)) == "bad</s>good</s>"
+    assert TOKENIZER.decode(said(encoded)) == "good</s>"
+    with pytest.raises(Unusable, match="no answer token fits"):
+        encoder("vicuna_v1", max_length=plain.input_ids.size - 6).encode(talk)
 
 
 def model_with(vocabulary: list[str], merges: list[tuple[str, str]]) -> PreTrainedTokenizerFast:
