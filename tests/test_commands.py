@@ -142,6 +142,10 @@ def test_pdf_alone_makes_its_own_documents_with_ray(tmp_path: Path) -> None:
     samples = list(webdataset.WebDataset([str(path) for path in sorted(out.glob("*.tar"))], shardshuffle=False))
     assert len(samples) == shards.table().num_rows == 10
     assert all({"__key__", "json", "jpg"} <= set(sample) for sample in samples)
+    local = ("--runner", "local", "--limit", "10", "--units-per-shard", "4", "short_side_px=256")
+    run("-m", "datagen.pdf", "--out", str(tmp_path / "local"), *local)
+    for path in [*out.glob("*.tar"), *out.glob("*.parquet")]:  # Ray and threads give the same bytes
+        assert path.read_bytes() == (tmp_path / "local" / path.name).read_bytes(), path.name
 
 
 @pytest.mark.slow
