@@ -67,6 +67,11 @@ _NOT_PROSE = re.compile(r"(?:[a-z]+://|www\.)[!-~]+|[\w.+-]+@[\w.-]+|\\[A-Za-z@]
 """Addresses and commands of TeX: letters that make no words of a language."""
 
 
+_APART = re.compile(r"(?<!\S)[^\W\d_](?: [^\W\d_](?!\S)){3,}")
+"""Four or more letters with single spaces between them."""
+_OFTEN_LONE = 0.25  # share of letters that are a word; ordinary pages have less
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Measures of a text's letters. A text too short to measure has the values of good text."""
@@ -107,10 +112,14 @@ def read(text: str) -> Reading:
     fits = [_fit(symbols, scripts, script) for script in ALPHABETS if count[script] >= _LEAST_LETTERS]
     _, main = max(fits, key=lambda fit: fit[0], default=(0, Reading()))
     language = _by_script(count)
-    return replace(
+    reading = replace(
         _mean(parts + fits, _letters(count)),
         language=main.language if main.language and language in ("en", "ru") else language,
     )
+    if reading.lone > _OFTEN_LONE:  # letters of formulas and drawings are not set apart by single spaces
+        apart = sum(len(run) // 2 + 1 for run in _APART.findall(text))
+        reading = replace(reading, lone=min(reading.lone, apart / _letters(count)))
+    return reading
 
 
 def _mean(parts: Sequence[tuple[int, Reading]], letters: int) -> Reading:
