@@ -15,7 +15,9 @@ def without_line_numbers(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Return the runs without line numbers, and a line of numbers for each column that has them."""
     strips = _line_numbers(runs)
     left_out = {id(run) for strip in strips for run in strip}
-    return [run for run in runs if id(run) not in left_out], [" ".join(run.text.strip() for run in strip) for strip in strips]
+    return [run for run in runs if id(run) not in left_out], [
+        " ".join(run.text.strip() for run in strip) for strip in strips
+    ]
 
 
 def _line_numbers(runs: Sequence[Run]) -> list[list[Run]]:

@@ -135,7 +135,9 @@ class _Stack:
             return True
         if _gapped(row):  # the last line of an entry of contents ends with its page
             leads = any(_LEADERS.search(run.text) for run in row.runs)
-            return not (leads and _start(row)[:1].islower() and above.x1 - self.left > limits.LIST_FILL * (row.x1 - self.left))
+            return not (
+                leads and _start(row)[:1].islower() and above.x1 - self.left > limits.LIST_FILL * (row.x1 - self.left)
+            )
         if self.single:
             return not (self.wraps and self._wraps(above, row, first))
         if self.list and above.x1 - self.left < self.short:
