@@ -89,7 +89,7 @@ class _Stack:
         """Measure `rows`, which stand in the column between two x coordinates."""
         size, edges = rows[0].size, sorted(row.x1 for row in rows)
         self.left = min(row.x0 for row in rows)
-        self.right = _full(rows)
+        self.right, self.column = _full(rows), column[1]
         # A few rows cannot tell a margin from the end of a paragraph.
         if len(rows) <= limits.FEW_ROWS and self.left - column[0] < size:
             self.right = max(self.right, column[1])
@@ -135,7 +135,9 @@ class _Stack:
             return True
         if _gapped(row):  # the last line of an entry of contents ends with its page
             leads = any(_LEADERS.search(run.text) for run in row.runs)
-            return not (leads and _start(row)[:1].islower() and above.x1 - self.left > limits.LIST_FILL * (row.x1 - self.left))
+            return not (
+                leads and _start(row)[:1].islower() and above.x1 - self.left > limits.LIST_FILL * (row.x1 - self.left)
+            )
         if self.single:
             return not (self.wraps and self._wraps(above, row, first))
         if self.list and above.x1 - self.left < self.short:
@@ -162,7 +164,8 @@ class _Stack:
         if item:
             next_item = abs(row.x0 - first.x0) < indent and _ITEM.match(_start(first))
             return bool(next_item or shift < -indent or room > limits.ITEM_ROOM * size or text[0] in "•‣◦▪●○■□✓")
-        return shift < -indent and (below_item or first is not above)
+        ends = first is not above or (below_item and self.column - above.x1 > _first_word_width(row, text))
+        return shift < -indent and ends
 
     def _indented(self, row: Row) -> bool:
         return row.x0 - self.left > limits.INDENT * row.size

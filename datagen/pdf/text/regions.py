@@ -154,8 +154,8 @@ def _merged(row: list[Run]) -> tuple[list[Run], int]:
             _append(last, run, gap)
         else:
             merged.append(run)
-    for run in merged:
-        if run.text.endswith(" "):
+    for run, after in zip_longest(merged, merged[1:]):
+        if run.text.endswith(" ") and (after is None or after.index != run.last + 1):  # else the space is between words
             run.x1 -= limits.TRAILING_SPACE * run.size
     return merged, doubled
 

@@ -84,3 +84,29 @@ def test_a_joiner_counts_the_hyphens_that_it_removes() -> None:
     assert joiner.join("", "word") == "word"
     assert joiner.join("word", "  ") == "word"
     assert joiner.hyphens == 2
+
+
+def test_the_items_of_an_index_stay_apart() -> None:
+    index = ["center, 24", "list, 24, 25", "flush, 28", "strip, 25", "minipage, 28, 29, 30"]
+    last = row("a very long entry, 28, 29", x=130, y=300 + 24 * len(index))
+    assert joined(*rows(index), last) == [*index, "a very long entry, 28, 29"]
+
+
+def test_a_wrapped_item_of_a_narrow_list_goes_on() -> None:
+    wide = row(3 * FULL, y=200)
+    items = [row("• the first item of it", y=300), row("wraps", x=120, y=324), row("• second", y=348)]
+    assert joined(wide, *items) == [3 * FULL, "• the first item of it wraps", "• second"]
+    lines = [row("an address of the street", y=300), row("In a town", x=120, y=324)]
+    assert joined(wide, *lines) == [3 * FULL, "an address of the street", "In a town"]
+
+
+def test_an_entry_of_contents_ends_with_its_page() -> None:
+    last = row(("of it . . . . . . .", 130.0), ("7", 460.0), y=324)
+    assert joined(row("A title that is longer than a line", y=300), last) == [
+        "A title that is longer than a line of it . . . . . . .\t7"
+    ]
+
+
+def test_an_item_whose_first_line_is_indented_goes_on_at_the_margin() -> None:
+    lines = [row(f"1. {FULL[:-3]}", x=130, y=300), row(FULL, y=324), row(f"2. {FULL[:-3]}", x=130, y=348)]
+    assert joined(*lines, row("ends.", y=372)) == [f"1. {FULL[:-3]} {FULL}", f"2. {FULL[:-3]} ends."]

@@ -125,6 +125,39 @@ def test_columns_without_prose_are_told_by_the_order_of_writing() -> None:
     assert [region.is_table for region in in_order(columns(8, texts=numbers))] == [True]
 
 
+def test_a_space_behind_a_text_is_no_part_of_its_width() -> None:
+    words, other = run("words ", 100, 300), run("of another column", 180, 300, index=9)
+    assert merged(words, other) == ["words  | of another column"]
+    assert words.x1 == 160 - 0.2 * SIZE
+    assert merged(words := run("words ", 100, 300), run("of the same", 180, 300, index=1)) == ["words  | of the same"]
+    assert words.x1 == 160
+
+
+def test_runs_written_apart_need_a_smaller_gap_to_be_one() -> None:
+    left, right = run("left", 100, 300, index=1), run("right", 149, 300, index=8)
+    assert merged(left, right) == ["left | right"]
+
+
+def test_a_note_in_the_margin_is_read_behind_its_text() -> None:
+    note = ["a note in", "the margin", "of it"]
+    lines = [row((f"{PROSE} that goes on", 100.0), (text, 700.0), y=300 + 24 * n) for n, text in enumerate(note[:2])]
+    lines.append(row(note[2], x=700, y=348))
+    for number, line in enumerate(lines):
+        line.runs[0].index, line.runs[-1].index = number, 10 + number
+    assert [texts_of_rows(region.rows) for region in in_order(lines)] == [[f"{PROSE} that goes on"] * 2, note]
+
+
+def test_a_title_far_above_columns_is_no_part_of_them() -> None:
+    title = row("A title in the middle", x=420, y=100)
+    first = row(("Abstract", 100.0), ("goes on at the top of the second one", 550.0), y=300)
+    regions = in_order([title, first, *columns(6)[1:]])
+    assert [texts_of_rows(region.rows)[0] for region in regions] == [
+        "A title in the middle",
+        "Abstract",
+        "goes on at the top of the second one",
+    ]
+
+
 def test_rules_are_thin_and_long() -> None:
     rule, thick, short = (0.0, 10.0, 300.0, 11.0), (0.0, 10.0, 300.0, 30.0), (0.0, 10.0, 20.0, 11.0)
     assert rules_of([rule, thick, short, (0.0, 0.0, 1.0, 300.0)], longest_side=1400) == [rule]

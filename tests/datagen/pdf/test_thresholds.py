@@ -14,11 +14,12 @@ from datagen.pdf.text import (
     paragraphs,
     reading_order,
     regions,
+    sentences,
     tables,
     thresholds,
 )
 
-PHASES = (reading_order, margins, furniture, regions, document_order, paragraphs, tables)
+PHASES = (reading_order, margins, furniture, regions, sentences, document_order, paragraphs, tables)
 ROW = re.compile(r"([A-Z_]+) = \S.*  # [^|]+ \| (?:[\w.-]+#\d+ \(\d+\)|-)")
 
 
