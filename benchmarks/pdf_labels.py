@@ -31,9 +31,10 @@ from benchmarks.inputs import add_inputs, draw_documents, files_in
 
 TABLE = Path(__file__).with_name("data") / "pdf_labels.tsv"
 OCR_SHORT_SIDE_PX = 1600
-OCR_CONFIDENCE = 50  # of 100; below it tesseract mostly reads drawings
+OCR_CONFIDENCE = 30  # of 100; below it tesseract mostly reads drawings
 WRONG = 0.6  # similarity; tesseract reads about 0.9 of a clean page at this size, and tables worse
 UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Thai, kana, Han
+SYLLABLES = UNSPACED + "\uac00-\ud7a3"  # tesseract splits words of these scripts, Korean too
 TOKENS = re.compile(rf"[{UNSPACED}]+|[^\W_{UNSPACED}]+")
 
 
@@ -174,7 +175,8 @@ def tokens(text: str) -> list[str]:
 def bag(text: str) -> Counter[str]:
     """Count pairs of letters and digits inside words, and words of a single character."""
     counts: Counter[str] = Counter()
-    for word in "".join(char if char.isalnum() else " " for char in plain(text)).split():
+    text = re.sub(rf"(?<=[{SYLLABLES}])\s+(?=[{SYLLABLES}])", "", plain(text))
+    for word in "".join(char if char.isalnum() else " " for char in text).split():
         counts.update(word if len(word) == 1 else (word[i : i + 2] for i in range(len(word) - 1)))
     return counts
 

@@ -34,7 +34,8 @@ from varyforge.errors import UserError
 
 TINY: dict[str, int] = {}
 LEAST_WORDS = 20  # in common and unique; fewer say little about order
-LEAST_FOUND = 0.5  # share of the OCR's words that our label has; below it OCR has failed, not the order
+LEAST_FOUND = 0.5  # share of the OCR's words that the best of all texts has; below it OCR has failed
+NOTHING = (0.0, 1.0, 0.0)  # figures of a text with too few words in common
 SCRIPTS = {
     "Chinese, Japanese": r"[\u3040-\u30ff\u3400-\u9fff]",
     "Korean": r"[\uac00-\ud7a3]",
@@ -162,14 +163,15 @@ def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
             ocr = reader.text(label)
             if ocr is None or label.wrong or not (words := tokens(ocr)):
                 continue
-            ours = compare(text, words)
-            if ours is None or ours[2] < LEAST_FOUND:
+            texts = {"ours": text, **{name: tool(label) for name, tool in others.items()}}
+            figures = {name: compare(text, words) for name, text in texts.items()}
+            if max((each[2] for each in figures.values() if each), default=0.0) < LEAST_FOUND:
                 continue
+            for name, each in figures.items():
+                _add(scores[name], each or NOTHING)
+            ours = figures["ours"] or NOTHING
             lowest.append((ours[0], label.name))
-            for score in (scores["ours"], by_script[script_of(text)]):
-                _add(score, ours)
-            for name, tool in others.items():
-                _add(scores[name], compare(tool(label), words) or (0.0, 1.0, 0.0))
+            _add(by_script[script_of(text)], ours)
     if not lowest:
         raise UserError("no page to compare: `benchmarks.pdf_labels` says how to get the documents")
     for tau, name in sorted(lowest)[: arguments.show]:
