@@ -11,6 +11,7 @@ An object that a phrase asks for has no class, as in the paper's figure 1: `[035
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -84,14 +85,46 @@ def corners_of(numbers: Numbers, convention: Convention, *, width: int, height: 
     return _TO_CORNERS[convention](numbers, width, height)
 
 
+def ordered(numbers: Numbers, convention: Convention) -> Numbers:
+    """Return the numbers of a box with its corners in order; a negative size leads to the other side of its corner."""
+    a, b, c, d = numbers
+    if convention == "xywh_px":
+        return min(a, a + c), min(b, b + d), abs(c), abs(d)
+    if convention == "cxcywh":
+        return a, b, abs(c), abs(d)
+    least = -1.0 if convention == "xyxy_voc" else 0.0  # first and last pixel of a box of less than a pixel
+    (a, c), (b, d) = ((low, high) if high - low >= least else (high, low) for low, high in ((a, c), (b, d)))
+    return a, b, c, d
+
+
+def numbers_around(points: Iterable[tuple[float, float]], convention: Convention) -> Numbers:
+    """Return the box around points as numbers of `convention`. Points are in pixels, or shares as the convention is."""
+    xs, ys = zip(*points, strict=True)
+    x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
+    if convention == "xywh_px":
+        return x1, y1, x2 - x1, y2 - y1
+    if convention == "cxcywh":
+        return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+    return (x1 + 1, y1 + 1, x2, y2) if convention == "xyxy_voc" else (x1, y1, x2, y2)
+
+
+def around_turned(numbers: Numbers, convention: Convention, degrees: float) -> Numbers:
+    """Return the box around a box in pixels that is turned about its centre."""
+    x1, y1, x2, y2 = corners_of(ordered(numbers, convention), convention, width=1, height=1)
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    half_width, half_height = ((x2 - x1) * cos + (y2 - y1) * sin) / 2, ((x2 - x1) * sin + (y2 - y1) * cos) / 2
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return numbers_around(((x - half_width, y - half_height), (x + half_width, y + half_height)), convention)
+
+
 def clipped_box(numbers: Numbers, convention: Convention, *, width: int, height: int) -> tuple[Box | None, bool]:
-    """Clip a box to an image of `width` x `height` pixels.
+    """Clip a box to an image of `width` x `height` pixels. Swapped corners are put in order first.
 
     Returns:
-        The box, or None if less than a bin in width or height is left or the corners are swapped. Then whether the
-        box was larger than the image by more than half a bin.
+        The box, or None if less than a bin in width or height is left. Then whether the box was larger than the image
+        by more than half a bin.
     """
-    corners = corners_of(numbers, convention, width=width, height=height)
+    corners = corners_of(ordered(numbers, convention), convention, width=width, height=height)
     x1, y1, x2, y2 = inside = tuple(min(max(side, 0.0), 1.0) for side in corners)
     if round(x1 * BINS) >= round(x2 * BINS) or round(y1 * BINS) >= round(y2 * BINS):
         return None, False

@@ -217,7 +217,8 @@ def _turns(record: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:
         role, content = next((pair for pair in _TURN_KEYS if isinstance(turn, dict) and pair[0] in turn), _TURN_KEYS[0])
         if not isinstance(turn, dict) or not isinstance(turn.get(role), str):
             raise WrongFormat(f"{place} has no text under 'from' or 'role'")
-        name = ROLES.get(turn[role], turn[role])
+        written: str = turn[role]
+        name = ROLES.get(written, written)
         if turn.get("tool_calls") or turn.get("function_call"):  # whose content is null
             yield "tool_calls", ""
         elif content not in turn:

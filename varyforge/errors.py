@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -52,15 +53,31 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
         except ModuleNotFoundError as error:
             _fail(_missing_library(error))
             raise
-        except OSError as error:
-            if error.filename is None:
-                raise  # not about a file of the user's
-            _fail(f"{error.filename}: {error.strerror}")
         except KeyboardInterrupt:
             print("stopped; what is finished is kept: run the same command again to go on", file=sys.stderr)
             sys.exit(130)
+        except Exception as error:
+            _fail(_full_disk(error) or _file_error(error))
+            raise
 
     return run
+
+
+def _file_error(error: Exception) -> str:
+    """Describe an error about a file; "" for any other error."""
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename is not None else ""
+
+
+def _full_disk(error: BaseException | None) -> str:
+    """Describe an error of a full disk, which safetensors and torch raise as errors of their own; "" for any other."""
+    while error is not None:
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if is_full or re.search(r"StorageFull|No space left on device|PytorchStreamWriter failed writing", str(error)):
+            file = getattr(error, "filename", None)
+            place = f"{file}: " if file else ""
+            return f"{place}no space left on the disk; free some and run the same command again: it goes on from there"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _fail(message: str) -> None:

@@ -24,6 +24,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 _AS_THEY_ARE = {("JPEG", "RGB"): "jpg", ("PNG", "RGB"): "png"}
 _ORIENTATION = 0x0112  # EXIF tag
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTH = 24  # byte that holds the bits a channel
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -93,12 +94,20 @@ def read_picture(data: bytes, policy: ImagePolicy) -> Picture:
         ImageError: truncated or no image, more than 8 bits of grey, more than `MAX_PIXELS`, animated, or to be encoded
             again and longer than `MAX_SIDE`.
     """
-    decoded, orientation = _decode(data)
+    changes: Counter[str] = Counter()
+    try:
+        decoded, orientation = _decode(data)
+    except ImageError:
+        bare = _without_text(data)
+        if bare == data:
+            raise
+        data = bare
+        decoded, orientation = _decode(data)
+        changes["images_without_their_text"] += 1
     format = _AS_THEY_ARE.get((decoded.format or "", decoded.mode))
     if format == "png" and (decoded.has_transparency_data or data[_PNG_DEPTH] == 16):
         format = None
     large = 0 < policy.long_side_px < max(decoded.size)
-    changes: Counter[str] = Counter()
     pixels, stored = _upright(decoded, orientation)
     changes["rotated_images"] += orientation in _TURNS
     if format is None:
@@ -161,6 +170,19 @@ def _decode(data: bytes) -> tuple[PIL.Image.Image, int]:
     if picture.mode.startswith(("I", "F")):  # 16 and 32 bits a channel: Pillow would clip them to white or black
         raise ImageError("broken_image", f"image cannot be decoded: mode {picture.mode} has more than 8 bits a channel")
     return picture, orientation if orientation in _TURNS else 1
+
+
+def _without_text(data: bytes) -> bytes:
+    """Return a PNG without its text, which Pillow refuses beyond a MiB; other data as they are."""
+    if not data.startswith(_PNG):
+        return data
+    chunks, at = [_PNG], len(_PNG)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")  # length, type and checksum
+        if data[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt"):
+            chunks.append(data[at:end])
+        at = end
+    return b"".join(chunks)
 
 
 def _upright(decoded: PIL.Image.Image, orientation: int) -> tuple[PIL.Image.Image, tuple[int, int]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datagen.caption.record import CaptionRecord, wrong_format
 from datagen.inputs.image_ids import document_of_image
-from datagen.inputs.json_records import records
+from datagen.inputs.json_records import json_id, records
 
 
 def read_llava(file: str) -> Iterator[CaptionRecord]:
@@ -24,7 +24,7 @@ def read_llava(file: str) -> Iterator[CaptionRecord]:
         name = f"{record.number:08d}"
         match record.value:
             case {
-                "id": str() | int() as about,
+                "id": str() | int() | float() as about,
                 "image": str(image),
                 "conversations": [{"from": "human", "value": str()}, {"from": "gpt", "value": str(caption)}],
             }:
@@ -33,7 +33,7 @@ def read_llava(file: str) -> Iterator[CaptionRecord]:
                     image=image,
                     captions=(caption,),
                     document=document_of_image(image),
-                    origin={"image_id": about},
+                    origin={"image_id": json_id(about) or str(about)},
                 )
             case _:
                 fault = "expected an id, an image and one exchange of human and gpt"

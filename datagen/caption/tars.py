@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -98,7 +98,7 @@ def _sample(file: BinaryIO, key: str, parts: list[tuple[str, Member]], caption_k
             key, f"{caption_key!r} of {key}.json is a {type(about[caption_key]).__name__}, expected text"
         )
     if not images:
-        why = str(about.get("error_message") or "no image among the members of this key")
+        why = str(about.get("error_message") or _no_image(key, by_suffix))
         return CaptionRecord(name=key, failure=Failed(reason="missing_image", detail=why[:200]))
     (image,) = images
     url, digest = str(about.get("url")), str(about.get("sha256"))
@@ -110,6 +110,14 @@ def _sample(file: BinaryIO, key: str, parts: list[tuple[str, Member]], caption_k
         content=digest if _SHA256.fullmatch(digest) else "",
         origin=link_to(url=about.get("url"), licence=about.get("license") or about.get("LICENSE")),
     )
+
+
+def _no_image(key: str, endings: Iterable[str]) -> str:
+    """Return why a key has no image, and what to do."""
+    dotted = next((ending for ending in endings if ending.rpartition(".")[2] in IMAGES), "")
+    if dotted:
+        return f"{key}.{dotted}: a key ends at the first dot, so several samples may be one; write names without dots"
+    return f"no image among the members of this key; its endings: {', '.join(sorted(endings))}"
 
 
 def _about(file: BinaryIO, member: Member | None) -> dict[str, Any]:

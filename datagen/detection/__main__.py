@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from datagen.cli import job_command, job_parser
+from datagen.detection.annotations.reader import Reader
 from datagen.detection.source import READERS, DetectionSource
+from varyforge.boxes import clean_label
+from varyforge.console import warn
 from varyforge.errors import UserError
 
 parser = job_parser(
@@ -41,25 +45,40 @@ def _inputs(arguments: argparse.Namespace) -> dict[str, Any]:
     format = next(format for format in READERS if getattr(arguments, format))
     inputs = {"format": format, "annotations": getattr(arguments, format)}
     if arguments.map_classes:
-        inputs["map_classes"] = _read_class_map(Path(arguments.map_classes))
+        new_names = _read_class_map(Path(arguments.map_classes))
+        reader = READERS[format](
+            annotations=inputs["annotations"], images=arguments.images, class_names=arguments.class_names
+        )
+        _warn_of_unused(new_names, reader, arguments.map_classes)
+        inputs["map_classes"] = new_names
     return inputs
 
 
+def _warn_of_unused(new_names: Mapping[str, str | None], reader: Reader, file: str) -> None:
+    """Warn of names in a class map that the data set does not have."""
+    known = reader.known_classes()
+    unused = [name for name in new_names if clean_label(name) not in known] if known else []
+    if unused:
+        names = ", ".join(sorted(known)[:10])
+        warn(f"{file}: no class is called {', '.join(map(repr, unused))[:200]}; the first of {len(known)} are {names}")
+
+
 def _read_class_map(path: Path) -> dict[str, str | None]:
-    """Read the new class names from a YAML or JSON file.
+    """Read the new class names from a YAML or JSON file. All words stay as they are written, but an unquoted null.
 
     Raises:
         UserError: the file is missing or has other content.
     """
     try:
-        names = yaml.safe_load(path.read_text(encoding="utf-8"))
+        node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(names, dict) or not all(isinstance(new, str | None) for new in names.values()):
+    pairs = node.value if isinstance(node, yaml.MappingNode) else [(node, node)]
+    if not all(isinstance(part, yaml.ScalarNode) for pair in pairs for part in pair):
         raise UserError(f"{path}: expected class names and their new names (null drops a class)")
-    return {str(old): new for old, new in names.items()}
+    return {old.value: None if new.tag == "tag:yaml.org,2002:null" else new.value for old, new in pairs}
 
 
 main = job_command(parser, DetectionSource, _inputs)

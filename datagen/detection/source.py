@@ -54,7 +54,7 @@ class DetectionSource(BoxedImageSource):
 
     An image with at most `max_boxes` boxes gives one sample that asks for all objects. An image with more gives several
     samples that ask for random classes (REC), with at most `max_boxes` boxes each (Vary-toy, arXiv 2401.12503,
-    section 3.2).
+    section 3.2). So does an image with an object whose box cannot be used; the class of that object is not asked for.
 
     Boxes are in the order of `to_boxes` (REC: classes in the order of the question), clipped to the image, and have
     seven significant digits. Dropped boxes are counted.
@@ -106,6 +106,7 @@ class DetectionSource(BoxedImageSource):
             image_ids=self.image_ids,
             image_set=self.image_set,
             leave_out=frozenset(self.leave_out),
+            stated=self.convention,
         )
 
     @override
@@ -137,19 +138,21 @@ class DetectionSource(BoxedImageSource):
             yield None if record is None else self._unit(path, record)
 
     def _unit(self, path: str, record: AnnotatedImage) -> Unit:
-        boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers in record.boxes]
+        boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers, _ in record.boxes]
+        unread = {"unread": list(record.unread)} if record.unread else {}
         image = f"{record.name}#{record.id}" if record.id != "" else record.name
         return Unit(
             id=image if path == self.annotations else f"{self.document(path)}#{image}",  # several files may list it
             document=document_of_image(record.name),
-            content=f"{image}#{digest(record.size, boxes)[:24]}",
+            content=f"{image}#{digest(record.size, boxes, *unread.values())[:24]}",
             files=() if record.failed else (self.location_of("/".join(record.name.split("/")[self.strip_folders :])),),
             payload={
                 "image_id": record.id,
                 "size": record.size,
                 "boxes": boxes,
-                "left_out": dict(record.left_out),
+                "left_out": dict(record.notes),
                 "licence": record.licence,
+                **unread,
             },
             verdict=record.failed,
         )
@@ -167,36 +170,57 @@ class DetectionSource(BoxedImageSource):
         size, orientation = drawn_on
         boxes, notes = to_boxes(
             [RawBox(label, (a, b, c, d)) for label, a, b, c, d in about["boxes"]],
-            self.convention or self.reader.convention,
+            self.reader.convention,
             size,
             orientation=orientation,
             classes=self.map_classes,
         )
         notes.update(picture.changes)
         notes.update(about["left_out"])
-        if not boxes:
+        questions = self._questions(unit, boxes, notes)
+        if isinstance(questions, Rejected):
             detail = ", ".join(f"{count} {note}" for note, count in sorted(notes.items()) if count)
-            return Rejected(gate="boxes", value=0, threshold=1, detail=detail)
-        everything = len(boxes) <= self.max_boxes
-        groups = [boxes]
-        if not everything:
-            groups, left = _class_groups(boxes, self.max_boxes, seed=f"{self.seed}#{unit.content}")
-            notes["boxes_of_large_classes"] += left
-            if not groups:
-                return Rejected(gate="boxes_per_class", value=len(boxes), threshold=self.max_boxes)
+            return replace(questions, detail=detail) if questions.gate != "boxes_per_class" else questions
         measures = {"objects": float(len(boxes))}
         if refused := self.judge(measures, self.language):
             return replace(refused, measures=measures)
         samples = tuple(
-            self._sample(unit, number, picture.image, group, everything) for number, group in enumerate(groups)
+            self._sample(unit, number, picture.image, group, task) for number, (task, group) in enumerate(questions)
         )
         return Written(samples=samples, notes=+notes, language=self.language, measures=measures)
 
-    def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], everything: bool) -> Sample:
+    def _questions(
+        self, unit: Unit, boxes: list[LabelledBox], notes: Counter[str]
+    ) -> list[tuple[Task, list[LabelledBox]]] | Rejected:
+        """Return task and boxes of each question about an image: one for all objects, or several for some classes.
+
+        Objects that were not read keep an image from the first kind, and their classes from the second.
+        """
+        unread: list[str | None] = unit.payload.get("unread", [])
+        if not boxes:
+            return Rejected(gate="boxes", value=0, threshold=1)
+        if not unread and not notes["boxes_of_unknown_classes"] and len(boxes) <= self.max_boxes:
+            return [("detection", boxes)]
+        whole = [] if "" in unread else self._of_read_classes(boxes, unread)
+        notes["boxes_of_unread_classes"] = len(boxes) - len(whole)
+        if not whole:
+            return Rejected(gate="unread_objects", value=len(unread), threshold=0)
+        groups, left = _class_groups(whole, self.max_boxes, seed=f"{self.seed}#{unit.content}")
+        notes["boxes_of_large_classes"] += left
+        if not groups:
+            return Rejected(gate="boxes_per_class", value=len(boxes), threshold=self.max_boxes)
+        return [("referring", group) for group in groups]
+
+    def _of_read_classes(self, boxes: Sequence[LabelledBox], unread: Sequence[str | None]) -> list[LabelledBox]:
+        """Return the boxes of the classes of which every object was read."""
+        names = [clean_label(label) for label in unread if label]
+        incomplete = {self.map_classes.get(name, name) for name in names}
+        return [item for item in boxes if item.label not in incomplete]
+
+    def _sample(self, unit: Unit, number: int, image: Image, boxes: list[LabelledBox], task: Task) -> Sample:
         key = make_key(self.name, unit.content, number)
-        task: Task = "detection" if everything else "referring"
         classes = join_names(list(dict.fromkeys(item.label for item in boxes)), self.language)
-        prompt = choose(task, self.language, key, **({} if everything else {"classes": classes}))
+        prompt = choose(task, self.language, key, **({} if task == "detection" else {"classes": classes}))
         licence = {"licence": unit.payload["licence"]} if unit.payload["licence"] else {}
         return exchange(
             key=key,

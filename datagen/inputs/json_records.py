@@ -86,6 +86,13 @@ def arrays(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
         yield from _Text(file).arrays()
 
 
+def json_id(value: object) -> int | str | None:
+    """Return an id: a text or a whole number, also one that pandas made a float (7.0). None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
 def failed_record(name: str, error: WrongFormat) -> Unit:
     """Return the failed unit of a record that is not in its format."""
     return Unit(id=name, document=name, content=name, verdict=Failed(reason="wrong_form", detail=str(error)))

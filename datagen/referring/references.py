@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
+from datagen.inputs.json_records import json_id
 from varyforge.boxes import Convention, Numbers
 from varyforge.errors import WrongFormat
 from varyforge.outcome import Failed
 from varyforge.sample import Scalar
+from varyforge.text_encoding import not_utf8
 
+_SEVERAL: dict[str, Any] = {}
 MAX_LINE_BYTES = 1 << 20  # most bytes of a record in JSON Lines
 
 
@@ -85,10 +88,20 @@ def _read_instances(data: bytes) -> _Instances:
             rows = root.get(key, None if needed else []) if isinstance(root, dict) else None
             if not isinstance(rows, list):
                 raise WrongFormat(f"key {key!r} is not there or not a list; COCO form has images and annotations")
-            tables.append({row["id"]: row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), int)})
+            tables.append(_by_id(rows))
     except WrongFormat as error:
         raise ValueError(f"instances.json: {error}") from error
     return _Instances(*tables)
+
+
+def _by_id(rows: list[Any]) -> dict[int, dict[str, Any]]:
+    """Return objects by id. An id with several different objects has one without content."""
+    table: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        number = json_id(row.get("id")) if isinstance(row, dict) else None
+        if isinstance(number, int):
+            table[number] = row if table.get(number, row) == row else _SEVERAL
+    return table
 
 
 def _refcoco_reference(ref: object, coco: _Instances) -> Reference | Failed:
@@ -99,6 +112,9 @@ def _refcoco_reference(ref: object, coco: _Instances) -> Reference | Failed:
         return Failed(reason="unlisted_image", detail=f"image {ids['image_id']} is not in instances.json")
     if annotation is None:
         return Failed(reason="unlisted_annotation", detail=f"annotation {ids['ann_id']} is not in instances.json")
+    for name, listed in (("image_id", image), ("ann_id", annotation)):
+        if listed is _SEVERAL:
+            raise WrongFormat(f"{name} {ids[name]} is listed several times in instances.json")
     if annotation.get("image_id") != ids["image_id"]:
         raise WrongFormat(f"annotation {ids['ann_id']} is not one of image {ids['image_id']}")
     licence = coco.licences.get(image["license"], {}) if isinstance(image.get("license"), int) else {}
@@ -116,6 +132,8 @@ def _refcoco_reference(ref: object, coco: _Instances) -> Reference | Failed:
 
 def _line_reference(line: bytes, convention: Convention) -> Reference:
     record = _object(_json(line))
+    if record.get("rotation"):
+        raise WrongFormat("key 'rotation': give the box around the turned one")
     origin: dict[str, Scalar] = {}
     for key, name, kinds in (("id", "id", int | str), ("licence", "licence", str), ("license", "licence", str)):
         if record.get(key) is not None:
@@ -147,7 +165,9 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | Failed]]:
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except (ValueError, RecursionError) as error:  # ValueError includes invalid UTF-8
+    except UnicodeDecodeError as error:
+        raise WrongFormat(not_utf8(error)) from error
+    except (ValueError, RecursionError) as error:
         raise WrongFormat(f"not JSON: {error}"[:200]) from error
 
 
@@ -158,8 +178,10 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _value(record: Mapping[str, Any], key: str, kind: Any) -> Any:
-    """Return `record[key]`, which must have the type `kind`. True and false do not count as numbers."""
+    """Return `record[key]`, which must have the type `kind`. True and false do not count as numbers, 7.0 is 7."""
     value = record.get(key)
+    if isinstance(value, float):
+        value = json_id(value)
     if not isinstance(value, kind) or isinstance(value, bool):
         expected = getattr(kind, "__name__", str(kind))
         fault = f"is a {type(value).__name__}" if key in record else "is missing"

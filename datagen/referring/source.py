@@ -16,7 +16,7 @@ from datagen.inputs.listing import list_files, name_of, within
 from datagen.inputs.plain_pickle import load_plain_pickle
 from datagen.referring.references import Reference, read_lines, read_refcoco
 from datagen.source import Unit
-from varyforge.boxes import Box, Convention, clipped_box, format_box
+from varyforge.boxes import Box, Convention, clipped_box, format_box, ordered
 from varyforge.conversations import digest
 from varyforge.errors import UserError
 from varyforge.images import Picture
@@ -144,10 +144,13 @@ class ReferringSource(BoxedImageSource):
             numbers = ", ".join(f"{number:g}" for number in about["box"])
             detail = f"{about['convention']} {numbers} in {width}x{height} px is less than a bin wide or high"
             return Rejected(gate="box", value=0, threshold=1, detail=detail)
+        swapped = ordered(about["box"], about["convention"]) != tuple(about["box"])
         box = box.upright(orientation)
         ways = {"none": (False,), "also": (False, True), "only": (True,)}[self.reverse]
         samples = [self._sample(unit, picture.image, phrase, box, way) for phrase in about["phrases"] for way in ways]
-        notes = Counter(about["notes"]) + picture.changes + Counter(clipped_boxes=int(clipped))
+        notes = (
+            Counter(about["notes"]) + picture.changes + Counter(clipped_boxes=int(clipped), swapped_boxes=int(swapped))
+        )
         return Written(samples=tuple(samples), notes=notes, language=str(samples[0].origin["language"]))
 
     def _sample(self, unit: Unit, image: Image, phrase: str, box: Box, reverse: bool) -> Sample:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datagen.inputs.json_records import json_id
 from varyforge.conversations import is_seen
 from varyforge.errors import WrongFormat, kind_of
 
@@ -63,11 +64,11 @@ def question_of(record: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """
     value = record.get(fields.answers)
     answers = value if isinstance(value, list) else [] if value is None else [value]
-    name = record.get(fields.id)
+    name = json_id(record.get(fields.id))
     return {
         "question": _text(record, fields.question),
         "answers": [_answer(answer, fields.answers) for answer in answers],
-        "id": name if isinstance(name, str | int) else "",
+        "id": "" if name is None else name,
     }
 
 

@@ -11,11 +11,16 @@ from varyforge.boxes import (
     Box,
     Convention,
     LabelledBox,
+    Numbers,
+    around_turned,
     boxes_within,
     clean_label,
     clipped_box,
+    corners_of,
     format_box,
     format_boxes,
+    numbers_around,
+    ordered,
     parse_boxes,
 )
 
@@ -83,8 +88,40 @@ def test_clipping() -> None:
 
     assert clip(-10, 0, 50, 120) == (Box(x1=0, y1=0, x2=0.5, y2=1), True)
     assert clip(0, 0, 100.00000001, 50) == (Box(x1=0, y1=0, x2=1, y2=0.5), False)  # a sum of decimals
-    for nothing in ((50, 0, 50, 50), (50, 50, 20, 80), (120, 0, 150, 50), (50, 0, 50.04, 50)):
+    for nothing in ((50, 0, 50, 50), (120, 0, 150, 50), (50, 0, 50.04, 50)):
         assert clip(*nothing) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "convention", "right"),
+    [
+        ((50, 80, 20, 50), "xyxy_px", (20, 50, 50, 80)),
+        ((120, 60, 40, 160), "xyxy_voc", (40, 60, 120, 160)),
+        ((41, 60, 40.5, 160), "xyxy_voc", (41, 60, 40.5, 160)),  # half a pixel wide
+        ((50, 20, -30, 10), "xywh_px", (20, 20, 30, 10)),  # drawn from right to left
+        ((0.5, 0.5, -0.2, 0.1), "cxcywh", (0.5, 0.5, 0.2, 0.1)),
+    ],
+)
+def test_swapped_corners_are_put_in_order(numbers: Numbers, convention: Convention, right: Numbers) -> None:
+    assert ordered(numbers, convention) == right == ordered(right, convention)
+    assert clipped_box(numbers, convention, width=200, height=200) == clipped_box(
+        right, convention, width=200, height=200
+    )
+
+
+@pytest.mark.parametrize("convention", ["xywh_px", "xyxy_px", "xyxy_voc"])
+def test_the_box_around_points_and_around_a_turned_box(convention: Convention) -> None:
+    def corners(numbers: Numbers) -> Numbers:
+        return corners_of(numbers, convention, width=1, height=1)
+
+    box = numbers_around([(110, 110), (210, 130), (150, 120)], convention)
+    assert corners(box) == (110, 110, 210, 130)
+    assert corners(around_turned(box, convention, 90)) == pytest.approx((150, 70, 170, 170))
+    assert corners(around_turned(box, convention, -180)) == pytest.approx((110, 110, 210, 130))
+    side = (100 + 20) / 2**0.5
+    assert corners(around_turned(box, convention, 45)) == pytest.approx(
+        (160 - side / 2, 120 - side / 2, 160 + side / 2, 120 + side / 2)
+    )
 
 
 @given(st.lists(st.tuples(label, side, side), min_size=1, max_size=30))

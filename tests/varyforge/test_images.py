@@ -133,6 +133,18 @@ def test_what_moves_is_refused() -> None:
     assert raised.value.reason == "animated_image"
 
 
+def test_a_png_loses_text_that_is_too_long_to_read() -> None:
+    data = encoded("PNG")
+    content = b"comment\0\0" + zlib.compress(b"a" * (3 << 20))
+    chunk = struct.pack(">I4s", len(content), b"zTXt") + content + struct.pack(">I", zlib.crc32(b"zTXt" + content))
+    with_text = data[:33] + chunk + data[33:]  # behind the header
+    picture = read(with_text)
+    assert (picture.image.data, picture.changes) == (data, {"images_without_their_text": 1})
+    assert images.look_at(with_text).data == data
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read(with_text[:-30])
+
+
 def test_changes_are_counted() -> None:
     assert read(encoded("JPEG", "CMYK")).changes == {"images_jpeg_cmyk_to_jpeg": 1}
     assert read(encoded("PNG")).changes == {}

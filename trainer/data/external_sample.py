@@ -87,6 +87,7 @@ def sort_members(entries: Iterable[Entry]) -> SampleMembers | str:
 
     Members with other endings, such as KEY.cls or KEY.depth.png, are ignored.
     """
+    entries = list(entries)
     by_kind: dict[str | int, Member] = {}  # images by number, -1 for the image without one; texts by ending
     for _, ending, member in entries:
         number, _, last = ending.rpartition(".")
@@ -106,6 +107,9 @@ def sort_members(entries: Iterable[Entry]) -> SampleMembers | str:
     numbers = sorted(number for number in by_kind if isinstance(number, int))
     if -1 in numbers and len(numbers) > 1:
         return "images with and without a number"
+    lost = {ending.rpartition(".")[2] for _, ending, _ in entries if "." in ending}
+    if (not numbers and lost & set(IMAGES)) or (not {"txt", "json"} & by_kind.keys() and lost & {"txt", "json"}):
+        return "names with dots: a key ends at the first, so several samples may be one"
     return SampleMembers(by_kind.get("txt"), by_kind.get("json"), [by_kind[number] for number in numbers])
 
 

@@ -44,6 +44,11 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
             f"model.language.tokenizer: {path!r}: {where}. Give a folder with tokenizer.json; "
             "`python -m trainer.tokenizer` trains one from shards"
         ) from error
+    except Exception as error:  # the library tokenizers has no class of its own
+        raise UserError(
+            f"model.language.tokenizer: {path!r}: a broken tokenizer: {' '.join(str(error).split())[:200]}. Copy its "
+            "folder again, or train one with `python -m trainer.tokenizer`"
+        ) from error
     tokenizer.add_tokens([IMAGE_START, IMAGE_END, IMAGE_PAD], special_tokens=True)  # existing tokens keep their ids
     return tokenizer
 

@@ -14,9 +14,10 @@ from typing import BinaryIO
 from typing_extensions import override
 
 from datagen.detection.annotations.buckets import Buckets
-from datagen.detection.annotations.raw_boxes import RawBox, numbers_of, split_notes
+from datagen.detection.annotations.raw_boxes import RawBox, Unread, numbers_of, sort_annotations
 from datagen.detection.annotations.reader import SIGN_OF_LIFE, AnnotatedImage, Reader, open_binary
 from datagen.inputs.listing import list_files
+from varyforge.boxes import clean_label
 from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed
 
@@ -33,7 +34,7 @@ _FLAGS = {
 class OpenImagesReader(Reader):
     """A reader for which an image is ID.jpg, or train_I/ID.jpg as the published tars unpack."""
 
-    convention = "xyxy"
+    format_convention = "xyxy"
 
     @override
     def inputs(self) -> Iterator[str]:
@@ -42,12 +43,16 @@ class OpenImagesReader(Reader):
         return list_files([self.annotations], ".csv")
 
     @override
+    def known_classes(self) -> set[str]:
+        return set(map(clean_label, _class_names(self.class_names).values())) if self.class_names else set()
+
+    @override
     def companion_files(self, path: str) -> Sequence[str]:
         return [file for file in (self.class_names, self.image_ids) if file]
 
     @override
     def records(self, path: str, file: str) -> Iterator[AnnotatedImage | None]:
-        with Buckets[RawBox | str]() as boxes, Buckets[str]() as licences:
+        with Buckets[RawBox | Unread | str]() as boxes, Buckets[str]() as licences:
             try:
                 yield from self._spool(Path(file), boxes, licences)
             except (ValueError, csv.Error) as error:
@@ -59,7 +64,7 @@ class OpenImagesReader(Reader):
                 for image, rows in drawn.items():
                     yield _record(str(image), rows, licence_of.get(image, [""])[0], parts)
 
-    def _spool(self, file: Path, boxes: Buckets[RawBox | str], licences: Buckets[str]) -> Iterator[None]:
+    def _spool(self, file: Path, boxes: Buckets[RawBox | Unread | str], licences: Buckets[str]) -> Iterator[None]:
         """Fill the buckets with each image's licence and boxes (a note for a dropped box)."""
         names, marks = _class_names(self.class_names), self.dropping_marks(_FLAGS)
         notes = list(marks.values())
@@ -71,10 +76,10 @@ class OpenImagesReader(Reader):
                 numbers, name = numbers_of((x1, y1, x2, y2)), names.get(label)
                 if "1" in marked:
                     boxes.add(image, notes[marked.index("1")])
-                elif numbers is None or not name:
-                    boxes.add(image, "boxes_of_unknown_classes" if numbers else "malformed_annotations")
+                elif numbers is None:
+                    boxes.add(image, Unread("malformed_annotations", name or ""))
                 else:
-                    boxes.add(image, RawBox(name, numbers))
+                    boxes.add(image, RawBox(name, numbers) if name else Unread("boxes_of_unknown_classes", None))
         if self.image_ids:
             with open_binary(self.image_ids) as binary:
                 for number, (image, licence) in enumerate(_columns(binary, self.image_ids, ("ImageID", "License"))):
@@ -83,13 +88,15 @@ class OpenImagesReader(Reader):
                     licences.add(image, licence)
 
 
-def _record(image: str, rows: Sequence[RawBox | str], licence: str, parts: Mapping[str, str]) -> AnnotatedImage:
+def _record(
+    image: str, rows: Sequence[RawBox | Unread | str], licence: str, parts: Mapping[str, str]
+) -> AnnotatedImage:
     if not image:
         failed = Failed(reason="wrong_form", detail=f"{len(rows)} rows without an ImageID")
         return AnnotatedImage(name="rows without an ImageID", failed=failed)
     name = f"{parts[image[0]]}/{image}.jpg" if image[0] in parts else f"{image}.jpg"
-    boxes, left_out = split_notes(rows)
-    return AnnotatedImage(name=name, boxes=boxes, left_out=left_out, licence=licence)
+    drawn = sort_annotations(rows)
+    return AnnotatedImage(name=name, boxes=drawn.boxes, notes=drawn.notes, unread=drawn.unread, licence=licence)
 
 
 def _columns(binary: BinaryIO, name: str, needed: Sequence[str], optional: Sequence[str] = ()) -> Iterator[list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, Literal
 
 from datagen.detection.annotations.raw_boxes import RawBox
 from varyforge.boxes import Convention
@@ -25,7 +25,8 @@ class AnnotatedImage:
     id: str | int = ""  # the data set's id of the image
     size: tuple[int, int] | None = None  # declared width and height, pixels
     boxes: Sequence[RawBox] = ()
-    left_out: Mapping[str, int] = field(default_factory=dict)  # number of dropped boxes by reason
+    notes: Mapping[str, int] = field(default_factory=dict)  # number of dropped and changed boxes by reason
+    unread: Sequence[str | None] = ()  # labels of objects without a usable box, see `Unread`
     licence: str = ""
     failed: Failed | None = None  # the record cannot be used
 
@@ -40,8 +41,14 @@ class Reader:
     image_ids: str = ""
     image_set: str = ""
     leave_out: frozenset[str] = frozenset()
+    stated: Literal[Convention, ""] = ""  # the setting `convention`
 
-    convention: ClassVar[Convention]  # meaning of a box's four numbers in this format
+    format_convention: ClassVar[Convention]  # meaning of a box's four numbers in this format
+
+    @property
+    def convention(self) -> Convention:
+        """The meaning of a box's four numbers."""
+        return self.stated or self.format_convention
 
     @property
     def in_one_folder(self) -> bool:
@@ -59,6 +66,10 @@ class Reader:
             UserError: a path does not exist, or a file that the format needs is not set.
         """
         raise NotImplementedError
+
+    def known_classes(self) -> set[str]:
+        """Return the names of all classes (`clean_label`); empty where they are not known before reading."""
+        return set()
 
     def companion_files(self, path: str) -> Sequence[str]:
         """Return other files that reading `path` needs."""

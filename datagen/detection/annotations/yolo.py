@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 import yaml
 from typing_extensions import override
 
-from datagen.detection.annotations.raw_boxes import RawBox, numbers_of, split_notes
+from datagen.detection.annotations.raw_boxes import sort_annotations
 from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart, open_binary
+from datagen.detection.annotations.yolo_lines import are_labels, read_lines
 from datagen.inputs.listing import list_files, name_of, within
-from varyforge.boxes import Numbers
+from varyforge.boxes import clean_label
 from varyforge.errors import UserError, WrongFormat
 from varyforge.storage import folder_at, signature
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".jpe", ".ppm", ".pgm")
+_UNREADABLE = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg")  # images that fail, each with its row
 _NAME_FILES = ("data.yaml", "classes.txt", "obj.names")
 
 
@@ -34,26 +36,30 @@ class _Classes(NamedTuple):
 class YoloReader(Reader):
     """A reader whose inputs are label files, and images without a label file, which have no objects."""
 
-    convention = "cxcywh"
+    format_convention = "cxcywh"
 
     @override
     def inputs(self) -> Iterator[str]:
-        """Yield label files and images. A text file is a label file if it lies below `labels` or beside its image."""
+        """Yield text files and images. A text without an image is a label file if its first line is that of one."""
         if not self._class_file():
             raise UserError(
                 f"{self.annotations}: no {', '.join(_NAME_FILES)} with the class names here; give --classes FILE"
             )
-        pictures = [(_stem(name_of(path, [self.images])), path) for path in list_files([self.images], *_IMAGES)]
+        listed = list_files([self.images], *_IMAGES, *_UNREADABLE)
+        pictures = [(_stem(name_of(path, [self.images])), path) for path in listed]
         named, labelled = Counter(stem for stem, _ in pictures), set()
         for path in list_files([self.annotations], ".txt"):
-            name, image = name_of(path, [self.annotations]), self._image_stem(path)
-            is_label = image in named or "labels" in name.split("/") or not self.in_one_folder
-            if is_label and posixpath.basename(name) not in _NAME_FILES:
-                labelled.add(image)
+            if posixpath.basename(path) not in _NAME_FILES:
+                labelled.add(self._image_stem(path))
                 yield path
         for stem, path in pictures:
             if stem not in labelled or (named[stem] > 1 and self._image_called(stem) != name_of(path, [self.images])):
                 yield path
+
+    @override
+    def known_classes(self) -> set[str]:
+        file = self._class_file()
+        return set(map(clean_label, _classes(file, signature(file)).names.values())) if file else set()
 
     @override
     def companion_files(self, path: str) -> Sequence[str]:
@@ -67,8 +73,11 @@ class YoloReader(Reader):
         class_file = self._class_file()
         classes = _classes(class_file, signature(class_file))
         lines = Path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        boxes, left_out = split_notes(_box(line.split(), classes) for line in lines if line.strip())
-        yield AnnotatedImage(name=self._image_called(self._image_stem(path)), boxes=boxes, left_out=left_out)
+        image = self._image_called(self._image_stem(path))
+        if self.in_one_folder and not self._has(image) and not are_labels(lines):
+            return  # a text of another kind
+        drawn = sort_annotations(read_lines(lines, classes.names, has_points=classes.has_points))
+        yield AnnotatedImage(name=image, boxes=drawn.boxes, notes=drawn.notes, unread=drawn.unread)
 
     def _class_file(self) -> str:
         """Return the path of the file with the class names, "" if there is none."""
@@ -83,32 +92,16 @@ class YoloReader(Reader):
 
     def _image_called(self, stem: str) -> str:
         """Return an image's name with the ending of the first such file, or with .jpg if there is none."""
-        folder = folder_at(self.images)
-        endings = (*_IMAGES, *(ending.upper() for ending in _IMAGES))
-        return next((stem + ending for ending in endings if folder.size(stem + ending) is not None), stem + _IMAGES[0])
+        endings = (*_IMAGES, *_UNREADABLE)
+        spelled = (*endings, *map(str.upper, endings), *(f".{ending[1:].title()}" for ending in endings))
+        return next((stem + ending for ending in spelled if self._has(stem + ending)), stem + _IMAGES[0])
+
+    def _has(self, image: str) -> bool:
+        return folder_at(self.images).size(image) is not None
 
 
 def _stem(name: str) -> str:
     return posixpath.splitext(name)[0]
-
-
-def _box(words: Sequence[str], classes: _Classes) -> RawBox | str:
-    """Return a line's box (for a polygon its bounding box), or the note of the dropped box."""
-    number, values = words[0], words[1:5] if classes.has_points else words[1:]
-    numbers = numbers_of(values) if len(values) <= 4 else _around(values)
-    if numbers is None or not number.isdecimal():
-        return "malformed_annotations"
-    name = classes.names.get(int(number)) if len(number) < 10 else None
-    return RawBox(name, numbers) if name else "boxes_of_unknown_classes"
-
-
-def _around(values: Sequence[str]) -> Numbers | None:
-    """Return centre and size of a polygon's bounding box, or None for malformed or fewer than three points."""
-    points = [numbers_of([x, y, 0, 0]) for x, y in zip(values[::2], values[1::2], strict=False)]
-    if len(values) % 2 or len(points) < 3 or None in points:
-        return None
-    xs, ys = [point[0] for point in points if point], [point[1] for point in points if point]
-    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
 
 
 @lru_cache(maxsize=4)  # called for each of many thousand label files
@@ -118,12 +111,14 @@ def _classes(location: str, signature: str) -> _Classes:
     if not location.lower().endswith((".yaml", ".yml")):
         return _Classes({number: line.strip() for number, line in enumerate(text.splitlines())}, False)
     try:
-        about = yaml.safe_load(text)
+        about = yaml.load(text, Loader=yaml.BaseLoader)  # words stay words: yes, no, on, null, 007, 1e3
     except yaml.YAMLError as error:
         raise WrongFormat(f"{posixpath.basename(location)}: not YAML: {' '.join(str(error).split())}") from error
     names: Any = about.get("names") if isinstance(about, dict) else None
     if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(isinstance(number, int) for number in names):
+        names = {str(number): name for number, name in enumerate(names)}
+    if not isinstance(names, dict) or not all(number.strip().isdecimal() for number in names):
         raise WrongFormat(f"{posixpath.basename(location)}: key 'names' is no list of class names, nor names by number")
-    return _Classes({number: str(name) for number, name in names.items()}, bool(about.get("kpt_shape")))
+    return _Classes(
+        {int(number): str(name) for number, name in names.items()}, isinstance(about.get("kpt_shape"), list)
+    )

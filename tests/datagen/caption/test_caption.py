@@ -160,7 +160,7 @@ def test_how_samples_of_a_tar_end(tmp_path: Path) -> None:
     found = said(tars(write_tar(tmp_path / "0.tar", *entries)))
     assert [one.replace(str(tmp_path), "") for one in found[:2]] == [
         "A dog on a beach.",
-        "missing_image: no image among the members of this key",
+        "missing_image: no image among the members of this key; its endings: txt",
     ]
     assert found[2:5] == [
         "An upper-case ending is one too.",
@@ -171,7 +171,7 @@ def test_how_samples_of_a_tar_end(tmp_path: Path) -> None:
     assert found[6:9] == [
         "wrong_form: more than one image",
         "wrong_form: two members h.txt",
-        "wrong_form: i.txt: not UTF-8: invalid start byte at byte 0; it looks like Windows-1252: save it as UTF-8",
+        "wrong_form: i.txt: not UTF-8: invalid start byte at byte 0; it looks like UTF-16: save it as UTF-8",
     ]
     assert found[9].startswith("wrong_form: j.json: maximum recursion depth")
     assert found[10:] == [
@@ -376,7 +376,6 @@ def test_coco_captions(tmp_path: Path) -> None:
     assert said(source) == [
         "A man with a red helmet on a small moped on a dirt road. / Man riding a motor bike on a dirt road.",
         "missing_caption: nothing is said about this image",
-        "wrong_form: image 522418 is listed twice",
         "wrong_form: expected an object with an id and a file_name",
         "unlisted_image: 1 annotations, no entry in images",
         "unlisted_image: 1 annotations, no entry in images",
@@ -389,6 +388,37 @@ def test_coco_captions(tmp_path: Path) -> None:
     assert first.origin["document"] == "coco/000000391895"
     assert first.origin["licence"] == "http://creativecommons.org/licenses/by-nc-nd/2.0/"
     assert first.origin["url"] == "http://f/1"
+
+
+def test_coco_ids_and_files_that_are_listed_several_times(tmp_path: Path) -> None:
+    images = folder_of_images(tmp_path, "a.jpg", "b.jpg")
+    root = {
+        "images": [
+            {"id": 1.0, "file_name": "a.jpg"},
+            {"id": 2, "file_name": "./a.jpg"},
+            {"id": 3, "file_name": "b.jpg"},
+            {"id": 3, "file_name": "c.jpg"},
+        ],
+        "annotations": [{"image_id": n, "caption": f"Caption {n}."} for n in (1, 2.0, 3)],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(root))
+    source = CaptionSource(form="coco", paths=[str(tmp_path / "c.json")], images=images)
+    joined, *failed = units(source)
+    assert (joined.id, joined.payload["captions"]) == ("c.json/1", ("Caption 1.", "Caption 2.0."))
+    assert joined.payload["notes"] == {"repeated_entries": 1}
+    details = [unit.verdict.detail for unit in failed if isinstance(unit.verdict, Failed)]
+    assert details == ["image 3 is listed with 2 files"] * 2
+
+
+def test_words_for_nothing_and_names_with_dots(tmp_path: Path) -> None:
+    images = folder_of_images(tmp_path, "a.jpg")
+    (tmp_path / "t.csv").write_text("image,caption\na.jpg,nan\na.jpg,None\na.jpg,A nan bread\n")
+    source = CaptionSource(form="table", paths=[str(tmp_path / "t.csv")], images=images)
+    missing = "missing_caption: the caption is {!r}, a missing value"
+    assert said(source) == [missing.format("nan"), missing.format("None"), "A nan bread"]
+    entries = [("22.05.jpg", picture()), ("22.05.txt", "Five."), ("22.06.jpg", picture()), ("22.06.txt", "Six.")]
+    (detail,) = said(tars(write_tar(tmp_path / "0.tar", *entries)))
+    assert detail.startswith("missing_image: 22.05.jpg: a key ends at the first dot")
 
 
 def test_tables(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from datagen.detection.annotations import buckets
 from datagen.detection.annotations.buckets import Buckets
 from datagen.detection.annotations.raw_boxes import RawBox, to_boxes
 from datagen.detection.annotations.reader import counterpart
+from datagen.detection.annotations.yolo_lines import read_lines
 from datagen.detection.source import DetectionSource
 from tests.datagen.boxed_images import Truth, voc_xml, write_coco, write_image, write_openimages, write_voc, write_yolo
+from varyforge.boxes import parse_boxes
 from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 
@@ -56,6 +58,11 @@ def answers(source: DetectionSource) -> dict[str, str]:
 def notes(made: Outcome) -> dict[str, int]:
     assert isinstance(made, Written), made
     return dict(made.notes)
+
+
+def gate(made: Outcome) -> tuple[str, str]:
+    assert isinstance(made, Rejected), made
+    return made.gate, made.detail
 
 
 def reason(made: Outcome) -> tuple[str, str]:
@@ -101,8 +108,10 @@ def test_coco_entries_that_are_wrong(folder: Path) -> None:
     annotations = [{"image_id": n, "category_id": 0, "bbox": [0, 0, 100, 100]} for n in (0, "0", 3, 4, 7)]
     found = outcomes(write_coco(folder, [], images=images, annotations=annotations))
     written = {name for name, made in found.items() if isinstance(made, Written)}
-    assert written == {"a.jpg#0", "b.jpg#0", "b.jpg#7"}
-    assert "listed 2 times" in reason(found["b.jpg (entry 2)#0"])[1]
+    assert written == {"b.jpg#7"}  # and of the id "0", whose file is the same
+    assert notes(found["b.jpg#7"])["repeated_entries"] == 1
+    for name in ("a.jpg#0", "b.jpg (entry 2)#0"):
+        assert "image id 0 is listed 2 times" in reason(found[name])[1]
     for name in ("a.jpg#images[3]", "images[4]#images[4]", "a.jpg#images[5]", "a.jpg#images[6]", "a.jpg#images[7]"):
         assert reason(found[name])[0] == "wrong_form"
     assert "width -200" in reason(found["a.jpg#images[5]"])[1]
@@ -159,7 +168,11 @@ def test_openimages_rows_that_are_not_sorted_wrong_or_flagged(folder: Path) -> N
     with (folder / "boxes.csv").open("a") as file:
         file.write("\n".join(rows))
     found = outcomes(source)
-    assert notes(found["a.jpg"]) == {"group_boxes": 1, "boxes_of_unknown_classes": 1, "malformed_annotations": 4}
+    assert gate(found["a.jpg"]) == (
+        "unread_objects",
+        "1 boxes_of_unknown_classes, 2 boxes_of_unread_classes, 1 group_boxes, 3 malformed_annotations, "
+        "1 swapped_boxes",
+    )
     assert notes(found["b.jpg"]) == {}
     assert reason(found["rows without an ImageID"]) == ("wrong_form", "1 rows without an ImageID")
 
@@ -236,9 +249,33 @@ def test_voc_files_beside_the_images_and_what_they_leave_out(folder: Path) -> No
     ]
     (here / "b.xml").write_text(f"<annotation>{''.join(objects)}</annotation>")  # no file name, no size
     made = outcomes(DetectionSource(format="voc", annotations=str(here)))["b.jpg"]
-    assert notes(made) == {"difficult_boxes": 1, "malformed_annotations": 3, "boxes_of_unknown_classes": 1}
+    left_out = "1 boxes_of_unknown_classes, 2 boxes_of_unread_classes, 1 difficult_boxes, 3 malformed_annotations"
+    assert gate(made) == ("unread_objects", left_out)
+    del objects[3]  # one without a name may be of any class
+    (here / "b.xml").write_text(f"<annotation>{''.join(objects)}</annotation>")
+    made = outcomes(DetectionSource(format="voc", annotations=str(here)))["b.jpg"]
     assert isinstance(made, Written)
-    assert made.samples[0].answer == "cat: [000, 000, 252, 1000];\ncow: [000, 000, 252, 1000]."
+    assert made.samples[0].answer == "cow: [000, 000, 252, 1000]."
+    assert made.samples[0].task == "referring"
+
+
+def test_voc_boxes_that_are_swapped_turned_or_a_polygon(folder: Path) -> None:
+    here = folder / "images"
+    swapped = "<bndbox><xmin>100</xmin><ymin>1</ymin><xmax>1</xmax><ymax>50</ymax></bndbox>"
+    turned = "<bndbox><xmin>61</xmin><ymin>41</ymin><xmax>140</xmax><ymax>60</ymax></bndbox>"
+    cvat = "<attributes><attribute><name>rotation</name><value>90.0</value></attribute></attributes>"
+    points = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((20, 20), (60, 20), (40, 80)))
+    objects = [
+        f"<object><name>cat</name>{swapped}</object>",
+        f"<object><name>dog</name>{turned}{cvat}</object>",
+        f"<object><name>cow</name><polygon>{points}</polygon></object>",
+    ]
+    (here / "b.xml").write_text(f"<annotation>{''.join(objects)}</annotation>")
+    made = outcomes(DetectionSource(format="voc", annotations=str(here)))["b.jpg"]
+    assert isinstance(made, Written)
+    answer = "cat: [000, 000, 500, 500];\ncow: [100, 200, 300, 800];\ndog: [450, 100, 550, 900]."
+    assert (made.samples[0].task, made.samples[0].answer) == ("detection", answer)
+    assert notes(made) == {"swapped_boxes": 1, "boxes_around_polygons": 1, "turned_boxes": 1}
 
 
 @pytest.mark.parametrize(
@@ -319,25 +356,90 @@ def test_yolo_with_a_split_folder_a_list_of_names_or_all_in_one(tmp_path: Path) 
 def test_yolo_lines_that_are_polygons_points_or_wrong(folder: Path) -> None:
     source = write_yolo(folder, [truth("b")])
     lines = [
-        "0 0.1 0.1 0.5 0.2 0.3 0.9",  # a polygon of three points
-        "0 0.5 0.5 0.1",
-        "0 0.5 0.5 0.1 x",
-        "0 0.5 0.5 nan 0.1",
-        "0 0.5 0.5 -0.1 0.1",
-        "x 0.5 0.5 0.1 0.1",
-        "-1 0.5 0.5 0.1 0.1",
+        "0.0 0.1 0.1 0.5 0.2 0.3 0.9",  # a polygon of three points; numpy writes the class as a float
+        "1 0.5 0.5 0.1",
+        "1 0.5 0.5 0.1 x",
+        "1 0.5 0.5 nan 0.1",
         "9 0.5 0.5 0.1 0.1",
-        "9" * 5000 + " 0.5 0.5 0.1 0.1",
-        "0 0.5 0.5 0.1 0.1 0.9",  # with a confidence
-        "0",
+        "1 0.5 0.5 0.1 0.1 0.9",  # with a confidence
+        "1",
     ]
     (folder / "labels" / "a.txt").write_text("\n".join(lines))
     made = outcomes(source)["images/a.jpg"]
-    assert isinstance(made, Written) and made.samples[0].answer == "bee: [100, 100, 500, 900]."
-    assert notes(made) == {"malformed_annotations": 8, "boxes_of_unknown_classes": 2}
+    assert isinstance(made, Written)
+    assert (made.samples[0].task, made.samples[0].answer) == ("referring", "bee: [100, 100, 500, 900].")
+    assert notes(made) == {
+        "malformed_annotations": 4,
+        "boxes_of_unknown_classes": 1,
+        "lines_with_a_number_behind_the_box": 1,
+    }
+    for line in ("x 0.5 0.5 0.1 0.1", "-1 0.5 0.5 0.1 0.1", "9" * 5000 + " 0.5 0.5 0.1 0.1"):
+        (folder / "labels" / "a.txt").write_text(f"{lines[0]}\n{line}")
+        assert gate(outcomes(source)["images/a.jpg"]) == (
+            "unread_objects",
+            "1 boxes_of_unread_classes, 1 malformed_annotations",
+        )
     (folder / "labels" / "a.txt").write_text("0 0.25 0.5 0.5 1 0.1 0.1 2 0.2 0.2 2")
     (folder / "data.yaml").write_text("names: [bee]\nkpt_shape: [2, 3]")
     assert answers(source)["images/a.jpg"] == "bee: [000, 000, 500, 1000]."
+
+
+FACE = "0.5 0.5 0.4 0.6"
+LANDMARKS = "0.42 0.42 0.58 0.42 0.5 0.52 0.44 0.65 0.56 0.65"
+
+
+@pytest.mark.parametrize(
+    ("lines", "notes"),
+    [
+        ([f"0 {FACE} {LANDMARKS}"], ["lines_with_points_behind_the_box"]),
+        ([f"0 {FACE} {' '.join(['-1.0'] * 10)}"], ["lines_with_points_behind_the_box"]),
+        ([f"0 {FACE} 0.42 0.42 2 0.58 0.42 1 0 0 0"], ["lines_with_points_behind_the_box"]),  # a pose
+        ([f"0 {FACE} 0.42 0.42 1 0.58 0.42 1 0.5 0.5 1 0.5 0.6 1"], ["lines_with_points_behind_the_box"]),
+        ([f"0 {FACE} 0.87"], ["lines_with_a_number_behind_the_box"]),
+        ([f"0 {FACE} 17"], ["lines_with_a_number_behind_the_box"]),
+        ([f"0 {FACE} 0.87 17"], ["lines_with_confidence_and_track"]),
+        ([f"0 {FACE} 0.87 1"], ["lines_with_confidence_and_track"]),
+        (["0 0.2 0.2 0.8 0.2 0.8 0.7 0.2 0.7"], [""]),  # a polygon: the corners of a turned box
+        (["0 0.4 0.3 0.5 0.3 0.6 0.4 0.6 0.6 0.5 0.7 0.4 0.7 0.3 0.5"], [""]),  # one of seven points
+        (["0 0.4 0.3 0.5 0.3 1.05 0.4"], [""]),  # a little beyond the edge
+        ([f"0 {FACE}", f"0 {FACE} {LANDMARKS}"], ["", "lines_with_points_behind_the_box"]),
+    ],
+)
+def test_what_a_yolo_line_looks_like(lines: list[str], notes: list[str]) -> None:
+    read = read_lines(lines, {0: "face"}, has_points=False)
+    assert [one.note for one in read] == notes
+    assert [isinstance(one, RawBox) for one in read] == [not note for note in notes]
+
+
+def test_yolo_words_stay_words_and_a_byte_order_mark_costs_nothing(folder: Path) -> None:
+    names = ["yes", "no", "on", "null", "007", "1e3", "2024-01-01"]
+    source = write_yolo(folder, [truth("b")])
+    (folder / "data.yaml").write_text(f"names: [{', '.join(names)}]")
+    lines = [f"{number} 0.{number}5 0.5 0.1 0.1\r\n" for number in range(len(names))]
+    (folder / "labels" / "a.txt").write_text("\ufeff" + "".join(lines), encoding="utf-8")
+    answer = answers(source)["images/a.jpg"]
+    assert sorted(item.label for item in parse_boxes(answer)[0]) == sorted(names)
+    (folder / "data.yaml").write_text("names: {0: yes}\nkpt_shape: null")
+    assert answers(source)["images/a.jpg"] == "yes: [000, 450, 100, 550]."
+
+
+def test_every_yolo_image_and_label_has_a_row(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("bee\n")
+    for name in ("a.jfif", "b.gif", "c.Jpeg", "d.heic"):
+        write_image(tmp_path / "a.jpg", SIZE)
+        (tmp_path / "a.jpg").rename(tmp_path / name)
+        (tmp_path / f"{name[0]}.txt").write_text("0 0.25 0.5 0.5 1\n")
+    (tmp_path / "d.heic").write_bytes(b"heic")
+    (tmp_path / "gone.txt").write_text("0 0.25 0.5 0.5 1\n")
+    (tmp_path / "README.txt").write_text("5 boxes in each image\n")
+    found = outcomes(DetectionSource(format="yolo", annotations=str(tmp_path)))
+    assert {name: isinstance(made, Written) or reason(made)[0] for name, made in found.items()} == {
+        "a.jfif": True,
+        "b.gif": True,
+        "c.Jpeg": True,
+        "d.heic": "broken_image",
+        "gone.jpg": "missing_image",
+    }
 
 
 @pytest.mark.parametrize(
@@ -347,7 +449,6 @@ def test_yolo_lines_that_are_polygons_points_or_wrong(folder: Path) -> None:
         ("nc: 3", "key 'names'"),
         ("names: bee", "key 'names'"),
         ("names: {x: bee}", "key 'names'"),
-        ("names: !!python/object/apply:os.system [exit 3]", "not YAML"),
     ],
 )
 def test_yolo_class_names_of_the_wrong_form(folder: Path, text: str, said: str) -> None:
@@ -400,7 +501,7 @@ def test_fate_of_a_box() -> None:
     assert fate(0.5, 0.5, 0.5, 0.5) == ([], {"degenerate_boxes": 1})
     assert fate(1, 0, 2, 1) == ([], {"outside_boxes": 1})
     assert fate(-1, 0, 0, 1) == ([], {"outside_boxes": 1})
-    assert fate(0.5, 0, 0.4, 1) == ([], {"malformed_annotations": 1})
+    assert fate(0.5, 0, 0.4, 1) == ([(400, 0, 500, 1000)], {"swapped_boxes": 1})
     assert fate(-1e308, -1e308, 1e308, 1e308) == ([(0, 0, 1000, 1000)], {"clipped_boxes": 1})
 
 

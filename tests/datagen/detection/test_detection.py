@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from datagen.detection.__main__ import _read_class_map, main
+from datagen.detection.__main__ import _read_class_map, _warn_of_unused, main
+from datagen.detection.annotations.coco import CocoReader
+from datagen.detection.annotations.yolo import YoloReader
 from datagen.detection.source import DetectionGates, DetectionSource
 from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
@@ -114,9 +117,11 @@ def test_images_with_more_objects_than_are_wanted(tmp_path: Path) -> None:
     crowd = [(0, box) for _, box in many]
     images, annotations = [], []
     for number, boxes in enumerate((few, many, crowd)):
-        images.append({"id": number, "file_name": "a.jpg", "width": SIZE[0], "height": SIZE[1]})
+        images.append({"id": number, "file_name": f"{'abc'[number]}.jpg", "width": SIZE[0], "height": SIZE[1]})
         annotations += [{"image_id": number, "category_id": c, "bbox": box} for c, box in boxes]
     source = coco(tmp_path, [], images=images, annotations=annotations)
+    for name in ("b.jpg", "c.jpg"):
+        shutil.copy(tmp_path / "images" / "a.jpg", tmp_path / "images" / name)
     run_job(source, tmp_path / "out", JobSettings(), LocalRunner())
     assert set(ShardSet(tmp_path / "out").table().column("task").to_pylist()) == {"detection", "referring"}
     fewer = replace(source, gates=DetectionGates(max_objects=30))
@@ -128,8 +133,8 @@ def test_images_with_more_objects_than_are_wanted(tmp_path: Path) -> None:
     rows = {row["unit"]: (row["gate"], row["value"], row["objects"]) for row in shards.ledger().to_pylist()}
     assert rows == {
         "a.jpg#0": ("", 0, 9),
-        "a.jpg#1": ("max_objects", 33, 33),
-        "a.jpg#2": ("boxes_per_class", 33, None),
+        "b.jpg#1": ("max_objects", 33, 33),
+        "c.jpg#2": ("boxes_per_class", 33, None),
     }
     with pytest.raises(ValueError, match="max_objects"):
         DetectionGates(max_objects=-1)
@@ -180,6 +185,7 @@ def test_a_wrong_annotation_costs_itself_alone(tmp_path: Path) -> None:
         {"image_id": 7, "category_id": 9, "bbox": [0, 0, 1, 1]},
         {"image_id": 7, "category_id": 0, "bbox": [0, 0, 1]},
         {"image_id": 7, "category_id": 0, "bbox": [0, float("nan"), 1, 1]},
+        {"image_id": 7, "category_id": 2, "bbox": [0, 0, 100, 50]},
         {"image_id": 8, "category_id": 0, "bbox": [0, 0, 1, 1]},
         {"image_id": "7", "category_id": 0, "bbox": [0, 0, 1, 1]},
         "prose",
@@ -193,8 +199,77 @@ def test_a_wrong_annotation_costs_itself_alone(tmp_path: Path) -> None:
     }
     made = source.make(listed, listed.files)
     assert isinstance(made, Written)
-    assert made.samples[0].answer == "zebra: [000, 000, 500, 500]."
-    assert made.notes == {"malformed_annotations": 2, "boxes_of_unknown_classes": 1}
+    (sample,) = made.samples  # asks for bees alone: of the zebras two are not read
+    assert (sample.task, sample.answer) == ("referring", "bee: [000, 000, 500, 500].")
+    assert made.notes == {"malformed_annotations": 2, "boxes_of_unknown_classes": 1, "boxes_of_unread_classes": 1}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "answers", "notes"),
+    [
+        ({"category_id": 2}, {"detection": "bee: [500, 000, 1000, 1000];\nzebra: [000, 000, 500, 500]."}, {}),
+        ({"category_id": 2, "bbox": None}, {"referring": "zebra: [000, 000, 500, 500]."}, {"malformed_annotations": 1}),
+        (
+            {"category_id": 2, "bbox": [], "segmentation": {"counts": [1, 2]}},
+            {"referring": "zebra: [000, 000, 500, 500]."},
+            {"malformed_annotations": 1},
+        ),
+        (
+            {"category_id": 2, "bbox": None, "segmentation": [[100, 0, 200, 50], [150, 100, 120, 30]]},
+            {"detection": "bee: [500, 000, 1000, 1000];\nzebra: [000, 000, 500, 500]."},
+            {"boxes_around_polygons": 1},
+        ),
+        (
+            {"category_id": 2, "bbox": [200, 100, -100, -100]},
+            {"detection": "bee: [500, 000, 1000, 1000];\nzebra: [000, 000, 500, 500]."},
+            {"swapped_boxes": 1},
+        ),
+        ({"category_id": None}, {}, {}),
+        (
+            {"category_id": 9},
+            {"referring": "zebra: [000, 000, 500, 500]."},
+            {"boxes_of_unknown_classes": 1},
+        ),
+        (
+            {"category_id": 2, "bbox": [110, 40, 80, 20], "attributes": {"rotation": 90.0}},
+            {"detection": "bee: [700, 100, 800, 900];\nzebra: [000, 000, 500, 500]."},
+            {"turned_boxes": 1},
+        ),
+        ({"category_id": 2, "ignore": 1}, {"detection": "zebra: [000, 000, 500, 500]."}, {"crowd_boxes": 1}),
+        ({"category_id": 2, "iscrowd": True}, {"detection": "zebra: [000, 000, 500, 500]."}, {"crowd_boxes": 1}),
+    ],
+)
+def test_all_objects_are_asked_for_where_all_are_read(
+    tmp_path: Path, annotation: dict[str, Any], answers: dict[str, str], notes: dict[str, int]
+) -> None:
+    zebra = {"image_id": 7.0, "category_id": 0.0, "bbox": [0, 0, 100, 50]}
+    made = outcome(coco(tmp_path, [], annotations=[zebra, {"image_id": 7, "bbox": [100, 0, 100, 100]} | annotation]))
+    if not answers:
+        assert isinstance(made, Rejected) and made.gate == "unread_objects"
+        return
+    assert isinstance(made, Written)
+    assert {sample.task: sample.answer for sample in made.samples} == answers
+    assert made.notes == notes
+
+
+def test_a_file_that_is_listed_several_times_is_one_image(tmp_path: Path) -> None:
+    def unit_of(*images: dict[str, Any]) -> list[Unit]:
+        annotations = [
+            {"image_id": 1, "category_id": 0, "bbox": [0, 0, 100, 50]},
+            {"image_id": 2, "category_id": 2, "bbox": [100, 0, 100, 100]},
+        ]
+        return units(coco(tmp_path, [], annotations=annotations, images=list(images)))
+
+    entry = {"file_name": "a.jpg", "width": 200, "height": 100}
+    (joined,) = unit_of(entry | {"id": 1}, entry | {"id": 2, "file_name": "./a.jpg"}, entry | {"id": 1})
+    assert (joined.id, len(joined.payload["boxes"])) == ("a.jpg#1", 2)
+    assert joined.payload["left_out"] == {"repeated_entries": 2}
+    (failed,) = unit_of(entry | {"id": 1}, entry | {"id": 2, "width": 50})
+    assert isinstance(failed.verdict, Failed) and "listed 2 times, with different sizes" in failed.verdict.detail
+    same_id = unit_of(
+        entry | {"id": 1}, entry | {"id": 1, "file_name": "b.jpg"}, entry | {"id": 2, "file_name": "c.jpg"}
+    )
+    assert [unit.id for unit in same_id if isinstance(unit.verdict, Failed)] == ["a.jpg#1", "b.jpg (entry 2)#1"]
 
 
 def test_a_file_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
@@ -269,6 +344,20 @@ def test_a_wrong_map_of_classes(tmp_path: Path, text: str, said: str) -> None:
         _read_class_map(tmp_path / "map.yaml")
     with pytest.raises(UserError, match="No such file"):
         _read_class_map(tmp_path / "gone.yaml")
+
+
+def test_words_of_a_class_map_stay_words_and_unused_ones_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "map.yaml").write_text('\ufeffno: yes\n007: 1e3\nnull: on\nx: null\ny: "null"\n', encoding="utf-8")
+    names = _read_class_map(tmp_path / "map.yaml")
+    assert names == {"no": "yes", "007": "1e3", "null": "on", "x": None, "y": "null"}
+    (tmp_path / "a.json").write_text(json.dumps({"categories": [{"id": 1, "name": "no"}, {"id": 2, "name": "x"}]}))
+    _warn_of_unused(names, CocoReader(annotations=str(tmp_path / "a.json"), images=""), "map.yaml")
+    assert "map.yaml: no class is called '007', 'null', 'y'; the first of 2 are no, x" in capsys.readouterr().err
+    (tmp_path / "data.yaml").write_text("names: [no, null, 007, x, y]")
+    _warn_of_unused(names, YoloReader(annotations=str(tmp_path), images=str(tmp_path)), "map.yaml")
+    assert not capsys.readouterr().err
 
 
 def test_a_file_that_ends_early_fails_whole_and_others_go_on(tmp_path: Path) -> None:

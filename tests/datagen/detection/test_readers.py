@@ -36,8 +36,8 @@ def records(one: Reader, path: Path) -> list[AnnotatedImage]:
         return []
     for image in images:
         assert image.name and isinstance(image.failed, Failed | None)
-        assert all(count > 0 for count in image.left_out.values())
-        assert all(label and len(numbers) == 4 for label, numbers in image.boxes)
+        assert all(count > 0 for count in image.notes.values())
+        assert all(label and len(numbers) == 4 for label, numbers, _ in image.boxes)
         assert not (image.failed and image.boxes)
     return images
 
@@ -48,8 +48,9 @@ def test_coco_with_any_items(tmp_path: Path, content: dict[str, Any]) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
     images = records(reader("coco", tmp_path), path)
-    listed = sum(1 for image in images if not image.name.startswith("annotations of image"))
-    assert listed in (0, len(content["images"]))  # 0 where a category made the file unusable
+    listed = [image for image in images if not image.name.startswith("annotations of image")]
+    entries = len(listed) + sum(image.notes.get("repeated_entries", 0) for image in listed)
+    assert entries in (0, len(content["images"]))  # 0 where a category made the file unusable
 
 
 @FUZZ
@@ -65,7 +66,7 @@ def test_yolo_with_any_lines(tmp_path: Path, lines: list[list[str]]) -> None:
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     (tmp_path / "a.txt").write_text("\n".join(" ".join(words) for words in lines))
     (image,) = records(reader("yolo", tmp_path), tmp_path / "a.txt")
-    assert len(image.boxes) + sum(image.left_out.values()) == sum(1 for words in lines if words)
+    assert len(image.boxes) + sum(image.notes.values()) == sum(1 for words in lines if words)
 
 
 @FUZZ

@@ -109,7 +109,9 @@ def test_a_broken_line_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
-@pytest.mark.parametrize("text", ['{"a": 1}\n{"a": 2}\n', '[\n {"a": 1},\n {\n  "a": 2\n }\n]\n', '[{"a": 1}, {"a": 2}]'])
+@pytest.mark.parametrize(
+    "text", ['{"a": 1}\n{"a": 2}\n', '[\n {"a": 1},\n {\n  "a": 2\n }\n]\n', '[{"a": 1}, {"a": 2}]']
+)
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_the_content_and_not_the_name_tells_lines_from_a_list(tmp_path: Path, name: str, text: str, mark: str) -> None:
     (tmp_path / name).write_text(mark + text, encoding="utf-8")

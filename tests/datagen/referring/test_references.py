@@ -128,3 +128,15 @@ def test_files_in_another_format(refs: Any, content: bytes, message: str) -> Non
 def test_a_reference_that_fits_nothing(changes: dict[str, Any], reason: str) -> None:
     ((_, one),) = read_refcoco([ref(1, 2) | changes], instances())
     assert isinstance(one, Failed) and one.reason == reason
+
+
+def test_an_id_with_several_entries_is_no_reference() -> None:
+    listed = json.loads(instances())
+    changed = {
+        name: [*listed[name], {**listed[name][0], "file_name": "other.jpg", "bbox": [0, 0, 9, 9]}]
+        for name in ("images", "annotations")
+    }
+    for name, rows in changed.items():
+        first = next(iter(listed["images"]))["id"]
+        (one,) = read_refcoco([ref(0, first)], json.dumps({**listed, name: rows}).encode())
+        assert isinstance(one[1], Failed) and "is listed several times in instances.json" in one[1].detail

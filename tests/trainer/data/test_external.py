@@ -105,6 +105,35 @@ def test_json_of_several_forms(tmp_path: Path, record: dict[str, Any], answers: 
             assert [unescape(turn.text) for turn in sample.turns if turn.role == "assistant"] == answers
 
 
+def test_a_caption_is_cleaned_as_in_a_data_job_and_a_page_is_not(tmp_path: Path) -> None:
+    text = "A\0 red\r\nbox &amp; a\u200b blue one "
+    members = {"x.jpg": picture(), "x.txt": text}
+    caption, page = one(tmp_path, members), one(tmp_path / "ocr", members, "ocr")
+    assert isinstance(caption, Sample) and isinstance(page, Sample)
+    assert caption.answer == "A red box & a blue one"  # as tests/varyforge/test_captions.py has it
+    assert page.answer == text.strip()
+    assert one(tmp_path / "none", {"x.jpg": picture(), "x.txt": "nan"}) == "a.tar at byte 0: x: no text"
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        ({"from": "human", "value": "<image>\n<video>\nWhat?"}, "'<video>' in a question: only images are read"),
+        ({"role": "user", "content": "<image>\nWhat?"}, None),
+    ],
+)
+def test_conversations_of_others_are_read_as_by_a_data_job(
+    tmp_path: Path, turn: dict[str, Any], expected: str | None
+) -> None:
+    answers = [{"from": "gpt", "value": "bad", "weight": 0}, {"from": "gpt", "value": "good"}]
+    turns = [turn, answers[0], {"from": "human", "value": "And?"}, answers[1]]
+    sample = one(tmp_path, {"x.jpg": picture(), "x.json": {"conversations": turns}}, "vqa")
+    if expected:
+        assert isinstance(sample, str) and expected in sample
+    else:
+        assert isinstance(sample, Sample) and [turn.supervised for turn in sample.turns] == [True, False, True, True]
+
+
 def test_several_images_and_text_alone(tmp_path: Path) -> None:
     talk = [{"from": "human", "value": "<image> or <image>?"}, {"from": "gpt", "value": "The second."}]
     members = {f"x.{n}.jpg": picture(colour=colour) for n, colour in ((10, "blue"), (9, "red"))}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import unicodedata
 from collections.abc import Callable
@@ -461,6 +462,17 @@ def test_an_encoder_travels_to_workers(kind: str) -> None:
     talk, here = sample("a </s> b", " say </s>\n", system="x"), real(kind, "chatml")
     there = pickle.loads(pickle.dumps(here))
     assert there.encode(talk).input_ids.tolist() == here.encode(talk).input_ids.tolist()
+
+
+def test_a_broken_tokenizer_is_one_line(tmp_path: Path) -> None:
+    kinds.opt().save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["model"]["merges"].append(["not there", "at all"])
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"a broken tokenizer: .*not there.* Copy its folder again") as error:
+        load_tokenizer(str(tmp_path))
+    assert "\n" not in str(error.value)
 
 
 def test_settings_that_do_not_fit_are_named(tmp_path: Path) -> None:
