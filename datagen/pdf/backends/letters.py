@@ -136,7 +136,7 @@ def _compose(characters: Characters, rows: Sequence[int], texts: dict[int, str])
 def _letter_of(characters: Characters, row: int, texts: dict[int, str]) -> int | None:
     """Return the row of an accent's letter; None for an accent that stands alone, such as "~" in a path."""
     best, nearest = None, np.inf
-    along = 0 if abs(characters.styles[characters.style[row]].direction[0]) > 0.5 else 1  # noqa: PLR2004  # x or y
+    along = 0 if abs(characters.styles[characters.style[row]].direction[0]) > 0.5 else 1  # x or y
     low, high = characters.box[row, [along, along + 2]].tolist()
     across = characters.box[row, [1 - along, 3 - along]].tolist()
     for step in (1, -1, 2, -2):  # further ones for a second accent

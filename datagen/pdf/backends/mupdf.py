@@ -8,7 +8,7 @@ from pymupdf import mupdf
 from typing_extensions import override
 
 from datagen.pdf.backends.mupdf_text import PageReader
-from datagen.pdf.page import Document, Page, PdfError, picture_size
+from datagen.pdf.page import Document, Page, PdfError, library_error, picture_size
 
 pymupdf.TOOLS.mupdf_display_errors(False)  # failures raise; other messages are noise on stderr
 pymupdf.TOOLS.mupdf_display_warnings(False)
@@ -31,7 +31,7 @@ def open_document(file: str | bytes) -> MuDocument:
             raise PdfError("encrypted", "the document asks for a password")
         return MuDocument(document)
     except _FAILURES as error:
-        raise PdfError("unreadable", str(error)) from error
+        raise library_error(error) from error
 
 
 class MuDocument(Document):
@@ -52,7 +52,7 @@ class MuDocument(Document):
             lines, rasters, drawings = self._reader.read(content, zoom)
             return Page(picture=picture, lines=lines, rasters=tuple(rasters), drawings=tuple(drawings))
         except _FAILURES as error:
-            raise PdfError("unreadable", f"page {number}: {error}") from error
+            raise library_error(error, f"page {number}") from error
 
 
 def _picture(content: pymupdf.DisplayList, zoom: float) -> PIL.Image.Image:

@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from datagen.pdf.backends.characters import line_starts, lines
 from datagen.pdf.backends.letters import Characters, Floats, Style
-from datagen.pdf.page import Document, Line, Page, PdfError, Rect, picture_size
+from datagen.pdf.page import Document, Line, Page, PdfError, Rect, library_error, picture_size
 from varyforge.errors import UserError
 
 try:
@@ -78,8 +78,8 @@ class PdfiumDocument(Document):
                 return Page(picture=_render(page, view), lines=_read_lines(page, view, texts), rasters=rasters)
             finally:
                 page.close()
-        except (pypdfium2.PdfiumError, ctypes.ArgumentError, MemoryError) as error:
-            raise PdfError("unreadable", f"page {number}: {error}") from error
+        except (pypdfium2.PdfiumError, ctypes.ArgumentError) as error:
+            raise library_error(error, f"page {number}") from error
 
     def _flat_page(self, number: int) -> Any:
         """Return the page with annotations and form fields merged into its content in memory, to be drawn and read."""
