@@ -181,7 +181,7 @@ def _grids(drawings: Sequence[Rect], body: float, thick: float) -> Iterator[Grid
     if len(rest) >= limits.LEAST_RULES:
         for group in _touching(rest, near):
             grid = _grid(_sides(group), near, thick)
-            if grid:
+            if grid and len(grid.ys) > 2:  # shading of one row says nothing about the others
                 yield grid
 
 
