@@ -16,6 +16,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from datagen.pdf.page import Page
+from datagen.pdf.text.bidi import is_leftward
 
 CELL_PX = 4
 
@@ -65,10 +66,18 @@ def words_of(page: Page) -> Words | None:
     if not spans:
         return None
     numbers = (
-        (*span.box, *line.direction, span.size, span.visible, len(span.text), _monospaced(span.font))
+        (
+            *span.box,
+            *line.direction,
+            span.size,
+            span.visible,
+            len(span.text),
+            _monospaced(span.font),
+            is_leftward(span.text),
+        )
         for line, span in spans
     )
-    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 10)
+    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 11)
     if not np.isfinite(rows).all():
         rows = np.nan_to_num(rows, posinf=1e6, neginf=-1e6)
     points = np.frombuffer("".join(span.text for _, span in spans).encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -121,7 +130,8 @@ def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, flo
     half = np.where(level[some, None], [[0, 0.5, 0, 0.5]], [[0.5, 0, 0.5, 0]]) * np.tile(
         boxes[some, 2:] - boxes[some, :2], 2
     )
-    between = np.stack([letters[gaps, 2], letters[gaps, 1], letters[gaps + 1, 0], letters[gaps, 3]], axis=1)
+    begin, end = np.minimum(letters[gaps, 2], letters[gaps + 1, 2]), np.maximum(letters[gaps, 0], letters[gaps + 1, 0])
+    between = np.stack([begin, letters[gaps, 1], end, letters[gaps, 3]], axis=1)
     bands = [_band(boxes, level, 0.15, 1), letters[some], letters[some] - half, letters[some] + half]
     bands += [letters[gaps], letters[gaps + 1], between]
     sums, means = _under(dark, np.concatenate(bands))
@@ -211,7 +221,7 @@ def _runs(codes: Ints, of_char: Ints) -> tuple[Ints, Ints]:
 def _placed(rows: Floats, start: Floats, stop: Floats) -> tuple[Floats, Flags]:
     """Return the boxes of words that take `start` to `stop` (0 to 1) of their span, and which words are level."""
     x0, y0, x1, y1, across, down = rows[:, :6].T
-    backwards = (across < -0.7) | (down < -0.7)
+    backwards = (across < -0.7) | (down < -0.7) | (rows[:, 10] > 0)
     start, stop = np.where(backwards, 1 - stop, start), np.where(backwards, 1 - start, stop)
     level = np.abs(across) >= np.abs(down)
     left, right = (np.where(level, x0 + part * (x1 - x0), edge) for part, edge in ((start, x0), (stop, x1)))

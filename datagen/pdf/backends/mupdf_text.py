@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from itertools import groupby, islice, pairwise
 from typing import Any
 
 import pymupdf
@@ -11,6 +11,8 @@ from pymupdf import mupdf
 
 from datagen.pdf.backends.covered import Cover, covers_of
 from datagen.pdf.page import Line, Rect, Span
+from datagen.pdf.text.bidi import Glyph, reordered
+from datagen.pdf.text.glyphs import RTL
 
 # Ligatures, spaces and hyphens stay as they are on the page; `TextPolicy` decides about them. A glyph without a
 # Unicode value becomes U+FFFD, which the audit counts, and never its number in the font.
@@ -18,6 +20,7 @@ _TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_LIGATURES
 _SHAPE_FLAGS = pymupdf.TEXT_PRESERVE_IMAGES | pymupdf.TEXT_COLLECT_VECTORS | pymupdf.TEXT_MEDIABOX_CLIP
 _MOST_SHAPES = 3000  # the first shapes of a map or plot with thousands of points are enough
 _MOST_TRACED = 50_000  # characters; a page with more is refused, and its trace would take 10 MB
+_LEVEL = 0.97  # cosine; text at a steeper angle is turned
 _BOLD, _SUPERSCRIPT = int(pymupdf.TEXT_FONT_BOLD), int(pymupdf.TEXT_FONT_SUPERSCRIPT)
 _PAINTED = 16 | 32  # `char_flags` of MuPDF's structured text: filled, stroked
 
@@ -81,6 +84,9 @@ def lines_of(content: pymupdf.DisplayList, zoom: float, *, pictures: bool) -> tu
     """Return the lines of the text layer in the document's order. `pictures` says whether the page has any."""
     text = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS)).extractDICT()
     covered = _covered(content) if pictures else {}
+    spans = [span["text"] for block in text["blocks"] for line in block.get("lines", ()) for span in line["spans"]]
+    if RTL.search("".join(spans)):
+        return _leftward_lines(content, zoom, covered)
     lines = []
     for block in text["blocks"]:
         over = covered.get(_rounded(block["bbox"]), []) if covered else []
@@ -88,6 +94,40 @@ def lines_of(content: pymupdf.DisplayList, zoom: float, *, pictures: bool) -> tu
             spans = tuple([_span(span, zoom, over) for span in line["spans"]])
             lines.append(Line(spans, _scaled(line["bbox"], zoom), line["dir"]))
     return tuple(lines)
+
+
+def _leftward_lines(content: pymupdf.DisplayList, zoom: float, covered: dict[Rect, list[Cover]]) -> tuple[Line, ...]:
+    """Return the lines of a page with right-to-left letters, in the order of reading."""
+    blocks = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS)).extractRAWDICT()["blocks"]
+    glyphs: list[Glyph] = []
+    sources: list[tuple[Span, tuple[float, float], Rect]] = []  # of each glyph: its span, direction and box
+    lines = [(block, line) for block in blocks for line in block.get("lines", ())]
+    for number, (block, line) in enumerate(lines):
+        for span in line["spans"]:
+            source = _span(span | {"text": ""}, zoom, covered.get(_rounded(block["bbox"]), []))
+            for char in span["chars"]:
+                x0, _, x1, _ = char["bbox"]
+                glyphs.append(Glyph(char["c"], x0 * zoom, x1 * zoom, char["origin"][1] * zoom, source.size, number))
+                sources.append((source, line["dir"], _scaled(char["bbox"], zoom)))
+    reading = reordered(glyphs, [span.visible and direction[0] > _LEVEL for span, direction, _ in sources])
+    if reading is None:
+        return ()
+    cuts = [place for place, number in enumerate(reading.order) if number in reading.starts]
+    result = []
+    for start, stop in pairwise([*cuts, len(reading.order)]):
+        numbers = reading.order[start:stop]
+        spans = []
+        for _, run in groupby(numbers, lambda number: id(sources[number][0])):
+            same = list(run)
+            text = "".join(reading.texts.get(number, glyphs[number].text) for number in same)
+            spans.append(sources[same[0]][0]._replace(text=text, box=_around(sources[number][2] for number in same)))
+        result.append(Line(tuple(spans), _around(span.box for span in spans), sources[numbers[0]][1]))
+    return tuple(result)
+
+
+def _around(boxes: Iterable[Rect]) -> Rect:
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
 
 
 def _span(span: dict[str, Any], zoom: float, over: list[Cover]) -> Span:

@@ -20,6 +20,7 @@ from typing import Literal, get_args, get_type_hints
 
 from datagen.pdf.page import Line, Page, Rect, Span, inside
 from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.bidi import is_leftward, mirror, mirror_other_regions
 from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of
 from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines
@@ -80,12 +81,19 @@ def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
     for turn in turns:
         drawings = [_turned(box, turn, page.picture.size) for box in page.drawings] if turn else page.drawings
         width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
+        leftward = is_leftward("".join([run.text for run in by_turn[turn]]))
+        if leftward:  # columns, cells and indents begin at the right
+            mirror(by_turn[turn], width)
+            drawings = [(width - x1, y0, width - x0, y1) for x0, y0, x1, y1 in drawings]
         rules = rules_of(drawings, longest_side=max(width, height))
         frame = Frame(width, height, body_size(by_turn[turn]), rules)
         rows, doubled = rows_of(join_drop_caps(by_turn[turn], frame.body_size))
         notes["doubled_runs"] += doubled
         furniture = furniture_of(rows, frame)
-        lines += _paragraphs(_after(policy, furniture, notes), drawings, policy, joiner)
+        page_order = _after(policy, furniture, notes)
+        if not all(run.text.isascii() for run in by_turn[turn]):
+            mirror_other_regions(page_order.regions, width, leftward)
+        lines += _paragraphs(page_order, drawings, policy, joiner)
     lines += [run.text.strip() for run in slanted]
     notes["turned_lines"] += sum(len(by_turn[turn]) for turn in turns[1:])
     notes["slanted_lines"] += len(slanted)
