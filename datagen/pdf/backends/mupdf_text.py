@@ -84,8 +84,8 @@ def lines_of(content: pymupdf.DisplayList, zoom: float, *, pictures: bool) -> tu
     """Return the lines of the text layer in the document's order. `pictures` says whether the page has any."""
     text = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS)).extractDICT()
     covered = _covered(content) if pictures else {}
-    spans = [span["text"] for block in text["blocks"] for line in block.get("lines", ()) for span in line["spans"]]
-    if RTL.search("".join(spans)):
+    texts = [span["text"] for block in text["blocks"] for line in block.get("lines", ()) for span in line["spans"]]
+    if RTL.search("".join(texts)):
         return _leftward_lines(content, zoom, covered)
     lines = []
     for block in text["blocks"]:
@@ -116,12 +116,12 @@ def _leftward_lines(content: pymupdf.DisplayList, zoom: float, covered: dict[Rec
     result = []
     for start, stop in pairwise([*cuts, len(reading.order)]):
         numbers = reading.order[start:stop]
-        spans = []
+        parts: list[Span] = []
         for _, run in groupby(numbers, lambda number: id(sources[number][0])):
             same = list(run)
             text = "".join(reading.texts.get(number, glyphs[number].text) for number in same)
-            spans.append(sources[same[0]][0]._replace(text=text, box=_around(sources[number][2] for number in same)))
-        result.append(Line(tuple(spans), _around(span.box for span in spans), sources[numbers[0]][1]))
+            parts.append(sources[same[0]][0]._replace(text=text, box=_around(sources[number][2] for number in same)))
+        result.append(Line(tuple(parts), _around(span.box for span in parts), sources[numbers[0]][1]))
     return tuple(result)
 
 

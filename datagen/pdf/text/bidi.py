@@ -27,7 +27,7 @@ _FAR_MARK = 0.5  # em; a mark is not that far from its letter
 _DOUBLED = 0.15  # em; the most shift between two prints of a character
 _MIXED = 3  # times as many letters of the page's other direction make a line of that direction
 
-_MIRRORED = {a: b for pair in ("()", "[]", "{}", "<>", "«»", "‹›") for a, b in (pair, pair[::-1])}
+_MIRRORED = dict(zip("()[]{}<>«»‹›", ")(][}{><»«›‹", strict=True))
 _OPENING = frozenset("([{<«‹")
 _FORMS = re.compile(r"[\ufb1d-\ufdf9\ufdfc\ufe70-\ufefc]")
 _LATIN_GLUE = frozenset("+-−*/\\_&@=#~^|$%'’°")  # belongs to the word of another alphabet that it touches
