@@ -26,6 +26,7 @@ from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines
 from datagen.pdf.text.regions import Region, Run, join_drop_caps, rows_of, rules_of
 from datagen.pdf.text.tables import table_lines
+from datagen.pdf.text.vertical import stacked
 
 POLICY_VERSION = 1
 """Raised when the rules change the text of a page."""
@@ -117,7 +118,7 @@ def _runs(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, list
     figures = figure_boxes(page.rasters, *page.picture.size) if policy.figures == "drop" else []
     by_turn: dict[int, list[Run]] = {}
     size = page.picture.size
-    for index, line in enumerate(page.lines):
+    for index, line in enumerate(stacked(page.lines)):
         visible = _visible(line, notes)
         if visible is None:
             continue
