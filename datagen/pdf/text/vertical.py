@@ -28,7 +28,7 @@ def stacked(lines: Sequence[Line]) -> Sequence[Line]:
         return lines
     set_alone = min(
         [[_moved(lines[number], shift) for number in alone] for shift in (0.0, _VERTICAL_SHIFT)],
-        key=lambda moved: sum(_overlaps(column) for column in _chains(moved, along=1)),
+        key=lambda moved: sum(1 + _overlaps(column) for column in _chains(moved, along=1)),
     )
     columns = _chains(set_alone, along=1)
     below = sum(len(column) - 1 for column in columns)
