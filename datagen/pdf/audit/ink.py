@@ -50,7 +50,8 @@ def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, flo
     half = np.where(level[some, None], [[0, 0.5, 0, 0.5]], [[0.5, 0, 0.5, 0]]) * np.tile(
         boxes[some, 2:] - boxes[some, :2], 2
     )
-    between = np.stack([middles[gaps, 2], middles[gaps, 1], middles[gaps + 1, 0], middles[gaps, 3]], axis=1)
+    begin, end = np.minimum(middles[gaps, 2], middles[gaps + 1, 2]), np.maximum(middles[gaps, 0], middles[gaps + 1, 0])
+    between = np.stack([begin, middles[gaps, 1], end, middles[gaps, 3]], axis=1)
     bands = [_band(boxes, level, 0.15, 1), middles[some], middles[some] - half, middles[some] + half]
     bands += [middles[gaps], middles[gaps + 1], between]
     sums, means = _under(dark, np.concatenate(bands))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datagen.pdf.page import Page
+from datagen.pdf.text.bidi import is_leftward
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -59,10 +60,13 @@ def words_of(page: Page) -> Words | None:
     if not spans:
         return None
     numbers = (
-        (*span.box, *line.direction, span.size, span.visible, len(span.text), _monospaced(span.font), number)
+        (
+            *(*span.box, *line.direction, span.size, span.visible, len(span.text), _monospaced(span.font)),
+            *(number, is_leftward(span.text)),
+        )
         for number, line, span in spans
     )
-    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 11)
+    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 12)
     if not np.isfinite(rows).all():
         rows = np.nan_to_num(rows, posinf=1e6, neginf=-1e6)
     codes = _codes("".join(span.text for *_, span in spans))
@@ -155,7 +159,7 @@ def _gaps(boxes: Floats, sizes: Floats, span: Ints, line: Floats, natural: Float
     `natural` is the width of a word's span by typical advances, in widths of the span. Where the two differ, as in the
     row of a table that is one span, positions inside the span are unknown.
     """
-    space = boxes[1:, 0] - boxes[:-1, 2]
+    space = np.maximum(boxes[1:, 0], boxes[:-1, 0]) - np.minimum(boxes[1:, 2], boxes[:-1, 2])
     inside = (span[1:] == span[:-1]) & (natural[:-1] > _LIKELY[0]) & (natural[:-1] < _LIKELY[1])
     across = (span[1:] != span[:-1]) & (space > _NARROW * sizes[:-1]) & (space < _FAR * sizes[:-1])
     worded = (letters[1:] > 0) & (letters[:-1] > 0)  # no dots of a leader
@@ -191,7 +195,7 @@ def _runs(codes: Ints, of_char: Ints) -> tuple[Ints, Ints]:
 def _placed(rows: Floats, start: Floats, stop: Floats) -> tuple[Floats, Flags]:
     """Return the boxes of words that take `start` to `stop` (0 to 1) of their span, and which words are level."""
     x0, y0, x1, y1, across, down = rows[:, :6].T
-    backwards = (across < -0.7) | (down < -0.7)
+    backwards = (across < -0.7) | (down < -0.7) | (rows[:, 11] > 0)
     start, stop = np.where(backwards, 1 - stop, start), np.where(backwards, 1 - start, stop)
     level = np.abs(across) >= np.abs(down)
     left, right = (np.where(level, x0 + part * (x1 - x0), edge) for part, edge in ((start, x0), (stop, x1)))

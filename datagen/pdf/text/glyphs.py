@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
+from datagen.pdf.text.korean import HANGUL, KoreanLines
+
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
 _FULLWIDTH = {
     code: chr(code - 0xFEE0) for first, last in ("０９", "ＡＺ", "ａｚ") for code in range(ord(first), ord(last) + 1)
@@ -31,8 +33,11 @@ UNSPACED = (
 
 IS_UNSPACED = re.compile(f"[{UNSPACED}]")
 _UNSPACED_PUNCTUATION = re.compile(r"[\u3000-\u303f\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]")
-_MIXED_TIGHT = re.compile("[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u4e00-\u9fff]")
-_MIXED_SPACED = re.compile("[\u4e00-\u9fff] [A-Za-z0-9]|[A-Za-z0-9] [\u4e00-\u9fff]")
+_MIXED = {  # letters or digits beside Chinese and Japanese: without a space, and with one
+    kind: [re.compile(f"{han}{space}{kind}|{kind}{space}{han}") for space in ("", " ")]
+    for kind in ("[A-Za-z]", "[0-9]")
+    for han in ["[\u3041-\u30fe\u4e00-\u9fff]"]
+}
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _LAST_WORD = re.compile(r"([\w-]*[^\W\d_])[-\u2010]$")
 _FIRST_WORD = re.compile(r"[^\W\d_]+")
@@ -61,19 +66,22 @@ class Joiner:
     """A joiner of printed lines. Where a rule cannot decide, the rest of the page does."""
 
     def __init__(self, page_text: Callable[[], str]) -> None:
+        """Take a function that returns the page's lines as printed, each with the space at its end, if it has one."""
         self._page_text = page_text
         self._words: Counter[str] | None = None
-        self._spaced: bool | None = None
+        self._spaced: dict[bool, bool] = {}
+        self._korean: KoreanLines | None = None
         self.hyphens = 0  # removed so far
 
     def join(self, before: str, after: str) -> str:
         """Return two lines as one.
 
         A hyphen between a letter and a small letter is removed where the page has the word without hyphen elsewhere.
-        Else it stays where the word has an earlier hyphen, where the page has the hyphenated word in one piece, and
-        after "well" or "self"; in all other words it is removed. Between other characters the hyphen stays ("GPT-" +
-        "4"). No space follows a hyphen. Scripts without spaces between words are joined without a space. Between
-        Chinese and Latin the majority on the page decides.
+        Else it stays where the word has an earlier hyphen, where the page has the hyphenated word in one piece, after
+        "well" or "self", after a single letter and after capitals ("x-" + "axis", "GPU-" + "based"); in all other words
+        it is removed. Between other characters the hyphen stays ("GPT-" + "4"). No space follows a hyphen. Scripts
+        without spaces between words are joined without a space, and Korean by word. Between Chinese and Latin letters,
+        or digits, the majority on the page decides.
         """
         before, after = before.rstrip(), after.lstrip()
         if not before or not after:
@@ -86,6 +94,9 @@ class Joiner:
                 self.hyphens += 1
                 return before[:-1] + after
             return before + after
+        if HANGUL[0] <= before[-1] <= HANGUL[-1] and HANGUL[0] <= after[0] <= HANGUL[-1]:
+            self._korean = self._korean or KoreanLines(self._page_text())
+            return before + self._korean.space(before, after) + after
         return before + self._space(before[-1], after[0]) + after
 
     def _breaks_word(self, before: str, after: str) -> bool:
@@ -98,6 +109,8 @@ class Joiner:
         last = tail[0].lower()
         if self._words[first + last]:
             return True
+        if len(first) == 1 or head[1].isupper():
+            return False
         return not earlier and not self._words[f"{first}-{last}"] and first not in _WHOLE_PREFIXES
 
     def _space(self, last: str, first: str) -> str:
@@ -108,7 +121,11 @@ class Joiner:
             return ""
         if not any(unspaced):
             return " "
-        if self._spaced is None:
+        is_digit = (first if unspaced[0] else last).isdigit()
+        if is_digit not in self._spaced:
             text = self._page_text()
-            self._spaced = len(_MIXED_SPACED.findall(text)) >= len(_MIXED_TIGHT.findall(text))
-        return " " if self._spaced else ""
+            counts = {kind: [len(pattern.findall(text)) for pattern in patterns] for kind, patterns in _MIXED.items()}
+            counted = counts["[0-9]" if is_digit else "[A-Za-z]"]
+            tight, spaced = counted if any(counted) else map(sum, zip(*counts.values(), strict=True))
+            self._spaced[is_digit] = spaced >= tight
+        return " " if self._spaced[is_digit] else ""

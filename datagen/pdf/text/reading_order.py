@@ -20,6 +20,7 @@ from typing import Literal, get_args, get_type_hints
 
 from datagen.pdf.page import Line, Page, Rect, Span, inside
 from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.bidi import is_leftward, mirror, mirror_other_regions
 from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of
 from datagen.pdf.text.glyphs import RTL, SOFT_HYPHEN, Joiner, cleaner
 from datagen.pdf.text.grid import Grid, cut_out, parts_of, rows_with
@@ -28,6 +29,7 @@ from datagen.pdf.text.paragraphs import paragraphs, printed_lines
 from datagen.pdf.text.regions import Region, Run, join_drop_caps, rows_of, rules_of
 from datagen.pdf.text.table_text import written
 from datagen.pdf.text.tables import grid_cells, region_cells
+from datagen.pdf.text.vertical import stacked
 
 POLICY_VERSION = 1
 """Raised when the rules change the text of a page."""
@@ -85,14 +87,20 @@ def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
         drawings = [_turned(box, turn, page.picture.size) for box in page.drawings] if turn else page.drawings
         width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
         thick = max(width, height) / limits.RULES_IN_PAGE
+        leftward = is_leftward("".join([run.text for run in by_turn[turn]]))
+        if leftward:  # columns, cells and indents begin at the right
+            mirror(by_turn[turn], width)
+            drawings = [(width - x1, y0, width - x0, y1) for x0, y0, x1, y1 in drawings]
         rules = rules_of(drawings, longest_side=max(width, height))
         frame = Frame(width, height, body_size(by_turn[turn]), rules)
         printed, numbers = without_line_numbers(by_turn[turn])
         runs, tables = cut_out(join_drop_caps(printed, frame.body_size), drawings, frame.body_size, thick)
         rows, doubled = rows_of(runs)
         notes["doubled_runs"] += doubled
-        furniture = furniture_of(rows_with(rows, tables), frame)
-        lines += _paragraphs(_after(policy, furniture, notes), drawings, policy, joiner)
+        furniture = _after(policy, furniture_of(rows_with(rows, tables), frame), notes)
+        if not all(run.text.isascii() for run in by_turn[turn]):
+            mirror_other_regions(furniture.regions, width, leftward)
+        lines += _paragraphs(furniture, drawings, policy, joiner)
         lines += numbers
         notes["line_numbers"] += len(by_turn[turn]) - len(printed)
     lines += [run.text.strip() for run in slanted]
@@ -118,7 +126,7 @@ def _runs(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, list
     figures = figure_boxes(page.rasters, *page.picture.size) if policy.figures == "drop" else []
     by_turn: dict[int, list[Run]] = {}
     size = page.picture.size
-    for index, line in enumerate(page.lines):
+    for index, line in enumerate(stacked(page.lines)):
         visible = _visible(line, notes)
         if visible is None:
             continue
