@@ -41,7 +41,7 @@ MEASURES = (
     "font_px",  # font size that nine tenths of the letters and digits reach
     "ink",  # share of the page that is not paper
     "ink_in_glyphs",  # share of ink outside pictures that lies in words; drawings are the rest
-    "text_in_images",  # share of the area of all text that looks like text but lies in pictures
+    "text_in_images",  # share of the page's letters that seem to lie in pictures, estimated
     "ink_between",  # ink between words, relative to words: near 1 where the words lie elsewhere
     "ink_beside",  # ink half a line above or below the words, relative to words: above 1 where the layer is shifted
 )
@@ -84,7 +84,7 @@ class PageGates:
     max_ink_beside: float = 1.2  # a layer shifted by half a line has 1.6; tables in small print reach 0.8
     max_ink_between: float = 0.9  # the layer of another page or of other letters; good pages have under 0.85
     min_ink_in_glyphs: float = 0.05  # pages of drawings or outlined letters with a few words
-    max_text_in_images: float = 0.6  # pictures of text below a title; pages with charts reach 0.3
+    max_text_in_images: float = 0.55  # pictures of text below a title; pages with charts reach 0.3
 
     def __post_init__(self) -> None:
         if self.min_chars < 1:

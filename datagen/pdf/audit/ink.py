@@ -73,15 +73,16 @@ def _image_measures(dark: Levels, images: Flags, words: Words) -> dict[str, floa
     measures = {"on_images": share_of(words, _at_middle(images, words))}
     if images.mean() >= _SMALL_IMAGES:
         worded = _covered(dark.shape, words.boxes)
-        unread = _BLOCK**2 * int(_lined(dark, images & ~worded).sum())
-        measures["text_in_images"] = unread / max(unread + int(worded.sum()), 1)
+        unread = _letters_in(dark, images & ~worded)
+        measures["text_in_images"] = unread / (unread + float(words.letters.sum()))
     return measures
 
 
-def _lined(dark: Levels, free: Flags) -> Flags:
-    """Return the blocks of `free` cells that look like lines of text: rows of many strokes, and rows without ink.
+def _letters_in(dark: Levels, free: Flags) -> float:
+    """Estimate the number of letters in the blocks of `free` cells that look like lines of text.
 
-    Photographs are smooth and have no rows without ink. Drawings have few strokes in a row.
+    Such a block has rows of many strokes, and rows without ink. Photographs are smooth and have no rows without ink.
+    Drawings have few strokes in a row. A letter is as wide as its line's rows of much ink are high.
     """
     down, across = dark.shape[0] // _BLOCK, dark.shape[1] // _BLOCK
     tiles = (down, _BLOCK, across, _BLOCK)
@@ -91,7 +92,10 @@ def _lined(dark: Levels, free: Flags) -> Flags:
     inked = rows > _LINE
     peaks = (_peaks(dark)[part].reshape(tiles).sum(axis=3) * inked).sum(axis=1)
     lined = inked.any(axis=1) & (rows < 0.07).any(axis=1) & (peaks > _PEAKS * inked.sum(axis=1))
-    return np.asarray(lined & (room > 0.8) & (ink > 0.12) & (ink < 0.65))
+    lined &= (room > 0.8) & (ink > 0.12) & (ink < 0.65)
+    lines = inked[:, 0] + np.count_nonzero(inked[:, 1:] & ~inked[:, :-1], axis=1)
+    height = inked.sum(axis=1) / np.maximum(lines, 1)
+    return float((lines * _BLOCK / np.maximum(height, 1))[lined].sum())
 
 
 def _peaks(dark: Levels) -> Flags:
