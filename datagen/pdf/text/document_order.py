@@ -26,7 +26,7 @@ def best_order(rows: Sequence[Row]) -> tuple[list[Region], bool]:
     whose cells are written column by column, so that a page with tables needs more of a difference.
     """
     regions = in_order(rows)
-    if len(regions) == 1 and not regions[0].is_table:
+    if len(regions) == 1 and all(len(row.runs) == 1 for row in rows):
         return regions, False
     pairs = sentences(rows)
     least = limits.FAULTS[any(region.is_table for region in regions)]

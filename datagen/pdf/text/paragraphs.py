@@ -131,13 +131,8 @@ class _Stack:
         """Whether `row` begins a paragraph. `above` is the row before, `first` the first row of its paragraph."""
         if _is_heading_line(above, row):
             return False
-        if _gapped(above) or _LEADERS.search(above.runs[-1].text):
+        if _gapped(above) or _gapped(row) or _LEADERS.search(above.runs[-1].text):
             return True
-        if _gapped(row):  # the last line of an entry of contents ends with its page
-            leads = any(_LEADERS.search(run.text) for run in row.runs)
-            return not (
-                leads and _start(row)[:1].islower() and above.x1 - self.left > limits.LIST_FILL * (row.x1 - self.left)
-            )
         if self.single:
             return not (self.wraps and self._wraps(above, row, first))
         if self.list and above.x1 - self.left < self.short:

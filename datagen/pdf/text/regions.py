@@ -343,11 +343,11 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     prose = is_prose(lefts) + is_prose(rights)
     if prose == 2:
         return True
+    in_turn = switches <= limits.HALF_PROSE_SWITCHES
     if prose == 1:
-        return (switches <= limits.HALF_PROSE_SWITCHES or aligned < limits.HALF_PROSE_ALIGNED) and (
-            fewer > 1 or len(left) > limits.HALF_PROSE_ROWS
-        )
-    if fewer > 1 and switches <= limits.HALF_PROSE_SWITCHES and (sentences(lefts) or sentences(rights)):
+        uneven = aligned < limits.HALF_PROSE_ALIGNED and switches < limits.TABLE_SWITCHES
+        return (in_turn or uneven) and (fewer > 1 or len(left) > limits.HALF_PROSE_ROWS)
+    if fewer > 1 and in_turn and (sentences(lefts) or sentences(rights)):
         return True
     if aligned < limits.LISTS_ALIGNED and switches <= limits.LISTS_SWITCHES:
         return True

@@ -16,30 +16,17 @@ def texts(regions: Sequence[Region]) -> list[str]:
     return [text for region in regions for text in texts_of_rows(region.rows)]
 
 
-def boxes(count: int) -> list[Row]:
-    """Boxes one below the other: a title at the left, and below it a text that begins further to the right."""
-    lines: list[Row] = []
-    for number in range(count):
-        top = 200.0 + 200 * number
-        lines += [
-            row(f"Tip {number}", x=100, y=top),
-            *rows([f"{number} {FULL}", FULL, "ends here."], x=180, y=top + 40),
-        ]
-    return lines
-
-
-def written(lines: Sequence[Row], order: Sequence[int]) -> list[Row]:
-    """Rows which the document writes in an order of their numbers."""
-    for index, number in enumerate(order):
-        for run in lines[number].runs:
-            run.index = run.last = index
-    return list(lines)
+def tight() -> list[Row]:
+    """Two columns without a gutter: lines of the left one end where the right one begins."""
+    left = [f"{FULL} {'a' * (number % 4)}" for number in range(8)]
+    return [row((text, 100.0), (FULL, 515.0), y=300 + 24 * number) for number, text in enumerate(left)]
 
 
 def test_a_sentence_goes_on_in_the_next_line() -> None:
     lines = rows([FULL, FULL, "Of capitals begins a line that ends", "without a point.", "a new one"])
-    assert [(above.text, below.text) for above, below in sentences(lines)] == [(FULL, FULL)] + [
-        ("Of capitals begins a line that ends", "without a point.")
+    assert [(above.text, below.text) for above, below in sentences(lines)] == [
+        (FULL, FULL),
+        ("Of capitals begins a line that ends", "without a point."),
     ]
     hyphen = rows(["the last syllables of the name Ander-", "Sen are below it"])
     assert len(sentences(hyphen)) == 1
@@ -58,20 +45,20 @@ def test_torn_sentences_and_jumps_upwards_are_faults() -> None:
 
 
 def test_the_documents_order_is_taken_where_ours_is_worse() -> None:
-    lines = written(boxes(3), range(12))
-    ours = in_order(lines)
-    assert [text[:3] for text in texts(ours)][:3] == ["Tip"] * 3
+    lines = tight()
+    for number, line in enumerate(lines):
+        line.runs[0].index, line.runs[1].index = number, 10 + number
     regions, by_document = best_order(lines)
-    assert by_document
-    assert texts(regions) == [run.text for line in boxes(3) for run in line.runs]
+    assert ([len(region.rows) for region in regions], by_document) == ([8, 8], True)
+    assert texts(in_order(lines)) != texts(regions)
 
 
 def test_a_document_without_order_changes_nothing() -> None:
-    backwards = written(boxes(3), range(11, -1, -1))
-    expected = texts(in_order(boxes(3)))
-    regions, by_document = best_order(backwards)
-    assert (texts(regions), by_document) == (expected, False)
-    assert [run.text for line in backwards for run in line.runs] == [run.text for line in boxes(3) for run in line.runs]
+    lines = tight()
+    for number, line in enumerate(lines):
+        line.runs[0].index, line.runs[1].index = 40 - 2 * number, 39 - 2 * number
+    regions, by_document = best_order(lines)
+    assert (texts(regions), by_document) == (texts(in_order(tight())), False)
 
 
 def test_a_table_that_is_written_by_columns_stays_a_table() -> None:

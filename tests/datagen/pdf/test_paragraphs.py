@@ -100,13 +100,6 @@ def test_a_wrapped_item_of_a_narrow_list_goes_on() -> None:
     assert joined(wide, *lines) == [3 * FULL, "an address of the street", "In a town"]
 
 
-def test_an_entry_of_contents_ends_with_its_page() -> None:
-    last = row(("of it . . . . . . .", 130.0), ("7", 460.0), y=324)
-    assert joined(row("A title that is longer than a line", y=300), last) == [
-        "A title that is longer than a line of it . . . . . . .\t7"
-    ]
-
-
 def test_an_item_whose_first_line_is_indented_goes_on_at_the_margin() -> None:
     lines = [row(f"1. {FULL[:-3]}", x=130, y=300), row(FULL, y=324), row(f"2. {FULL[:-3]}", x=130, y=348)]
     assert joined(*lines, row("ends.", y=372)) == [f"1. {FULL[:-3]} {FULL}", f"2. {FULL[:-3]} ends."]

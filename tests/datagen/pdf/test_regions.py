@@ -158,6 +158,19 @@ def test_a_title_far_above_columns_is_no_part_of_them() -> None:
     ]
 
 
+def test_names_beside_cells_of_prose_are_a_table_if_written_row_by_row() -> None:
+    def cells(*, by_rows: bool) -> list[Row]:
+        lines = []
+        for number in range(12):  # three lines of prose, a name beside the middle of the second and third
+            name = run(f"name {number // 3}", 100, 312 + 24 * number, index=4 * number + 3 if by_rows else number)
+            text = run(PROSE, 400, 300 + 24 * number, index=4 * number if by_rows else 100 + number)
+            lines += [Row([text]), *([Row([name])] if number % 3 == 1 else [])]
+        return lines
+
+    assert [len(region.rows) for region in in_order(cells(by_rows=False))] == [1, 4, 11]
+    assert [len(region.rows) for region in in_order(cells(by_rows=True))] == [16]
+
+
 def test_rules_are_thin_and_long() -> None:
     rule, thick, short = (0.0, 10.0, 300.0, 11.0), (0.0, 10.0, 300.0, 30.0), (0.0, 10.0, 20.0, 11.0)
     assert rules_of([rule, thick, short, (0.0, 0.0, 1.0, 300.0)], longest_side=1400) == [rule]
