@@ -19,7 +19,7 @@ from varyforge.images import ImageError, ImagePolicy, Picture, read_picture
 from varyforge.outcome import Failed, Rejected
 from varyforge.prompts import wordings
 from varyforge.sample import IMAGE_MARKER, Image, Sample, Scalar, Task, Turn
-from varyforge.storage import is_url, read_piece
+from varyforge.storage import is_url, on_disk, read_piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class ImageSource(SourceSettings):
 
     def check_folder(self) -> None:
         """Raise UserError where the folder of the images does not exist."""
-        if not is_url(self.images) and not Path(self.images).is_dir():
+        if not is_url(self.images) and not Path(on_disk(self.images)).is_dir():
             raise UserError(f"{self.images}: no such folder (--images)")
 
     def location_of(self, name: str) -> str:

@@ -74,7 +74,7 @@ def folder_at(location: str | Path) -> Folder:
         UserError: fsspec does not know this kind of URL, or its package is missing.
     """
     if not is_url(location):
-        return LocalFolder(Path(location).absolute())  # Ray's workers have their own working folder
+        return LocalFolder(Path(on_disk(str(location))).absolute())  # Ray's workers have their own working folder
     kind, _, path = str(location).rstrip("/").partition("://")
     if kind == "file":
         return LocalFolder(Path("/" + path.lstrip("/")))
@@ -108,6 +108,7 @@ def filesystem_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return filesystem, str(path)
 
 
+_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 _PIECE = re.compile(r"(.*)#(\d+)\+(\d+)", re.DOTALL)
 
 
@@ -154,7 +155,7 @@ class Fetcher:
         """
         for url in self._copies.keys() - set(paths):
             self._copies.pop(url)[1].cleanup()
-        return [self._copy(path) if is_url(path) else path for path in paths]
+        return [self._copy(path) if is_url(path) else on_disk(path) for path in paths]
 
     def _copy(self, url: str) -> str:
         if url not in self._copies:
@@ -172,8 +173,21 @@ class Fetcher:
 
 
 def absolute(location: str) -> str:
-    """Make a path absolute, for processes in other working folders. URLs and "" stay."""
-    return location if is_url(location) or not location else str(Path(location).absolute())
+    """Make a path absolute and `legible`, for processes in other working folders. URLs and "" stay."""
+    return location if is_url(location) or not location else legible(str(Path(location).absolute()))
+
+
+def legible(path: str) -> str:
+    r"""Return a path that JSON and parquet can hold: bytes that are not UTF-8 become escapes, as in "a\xba.jpg"."""
+    return path if path.isascii() else path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def on_disk(path: str) -> str:
+    """Return the path that a `legible` one stands for, or the same path where there is no such file."""
+    if "\\x" not in path or os.path.exists(path):
+        return path
+    name = _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), os.fsencode(path))
+    return os.fsdecode(name) if os.path.exists(name) else path
 
 
 def signature(path: str) -> str:
@@ -188,7 +202,7 @@ def signature(path: str) -> str:
             about = filesystem.info(remote)
             return "-".join(str(about.get(what, "")) for what in ("size", "ETag", "Last-Modified"))
         return str(filesystem.ukey(remote))
-    about = os.stat(path)
+    about = os.stat(on_disk(path))
     return f"{about.st_size}-{about.st_mtime_ns}"
 
 
@@ -222,7 +236,7 @@ class LocalFolder(Folder):
     @override
     def size(self, name: str) -> int | None:
         try:
-            return os.stat(self.path / name).st_size
+            return os.stat(on_disk(str(self.path / name))).st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -236,7 +250,7 @@ class LocalFolder(Folder):
 
     @override
     def open(self, name: str) -> BinaryIO:
-        return open(self.path / name, "rb")
+        return open(on_disk(str(self.path / name)), "rb")
 
     @override
     def writer(self, name: str) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from varyforge.errors import UserError
 from varyforge.shards import JOB
-from varyforge.storage import filesystem_of, folder_at, is_url
+from varyforge.storage import filesystem_of, folder_at, is_url, legible, on_disk
 
 _real = lru_cache(maxsize=1024)(os.path.realpath)  # a data set has few folders and many files
 
@@ -18,7 +18,7 @@ _real = lru_cache(maxsize=1024)(os.path.realpath)  # a data set has few folders 
 def list_files(paths: Sequence[str], *suffixes: str) -> Iterator[str]:
     """Yield absolute paths or URLs: each file of `paths`, and the files with a suffix in each folder of `paths`.
 
-    Folders are searched at any depth and links followed, each folder once. The order is stable.
+    Folders are searched at any depth and links followed, each folder once. The order is stable. Paths are `legible`.
 
     Raises:
         UserError: a path does not exist, or a folder holds no file with a suffix.
@@ -26,10 +26,10 @@ def list_files(paths: Sequence[str], *suffixes: str) -> Iterator[str]:
     for path in paths:
         if is_url(path):
             files = _find(path.rstrip("/"), suffixes)
-        elif Path(path).is_file():
-            files = [str(Path(path).absolute())]
-        elif Path(path).is_dir():
-            files = sorted(_walk(Path(path).absolute(), suffixes))
+        elif (local := Path(on_disk(path)).absolute()).is_file():
+            files = [legible(str(local))]
+        elif local.is_dir():
+            files = sorted(map(legible, _walk(local, suffixes)))
         else:
             raise UserError(f"{path.rstrip('/')}: no such file or folder")
         if not files:

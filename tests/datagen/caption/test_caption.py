@@ -160,7 +160,7 @@ def test_how_samples_of_a_tar_end(tmp_path: Path) -> None:
     found = said(tars(write_tar(tmp_path / "0.tar", *entries)))
     assert [one.replace(str(tmp_path), "") for one in found[:2]] == [
         "A dog on a beach.",
-        "missing_image: no image among the members of this key; its endings: txt",
+        "missing_image: no image among the members of this key; its endings: 0.json, 0.txt",
     ]
     assert found[2:5] == [
         "An upper-case ending is one too.",
@@ -444,7 +444,7 @@ def test_tables(tmp_path: Path) -> None:
     assert found["jsonl"][4].startswith("wrong_form: not one column 'text'; there are 'file'")
     assert found["jsonl"][5].startswith("wrong_form: line 6: not JSON")
     assert found["jsonl"][6:] == [
-        "wrong_form: expected an object, found list",
+        "wrong_form: expected an object, found a list",
         "wrong_form: 'file' is a int, expected a file name",
     ]
     ids = [unit.id for unit in units(source, tmp_path / "t.csv")]

@@ -9,6 +9,7 @@ import pytest
 
 from datagen.inputs.listing import is_outside, list_files, name_of, within
 from varyforge.errors import UserError
+from varyforge.storage import Fetcher, folder_at, on_disk, signature
 
 
 @pytest.fixture
@@ -86,3 +87,22 @@ def test_a_link_leads_out_of_a_folder(root: Path) -> None:
         assert not is_outside(within(folder, "in.jpg"), folder)
         assert not is_outside(within(folder, "not/there.jpg"), folder)
         assert is_outside(within(folder, "/etc/passwd"), folder)
+
+
+def test_names_that_are_not_utf8_are_read_and_written_with_escapes(tmp_path: Path) -> None:
+    """Names of a Chinese zip (GBK) have no text in UTF-8; JSON and parquet get escapes, and files are still opened."""
+    folder = os.fsencode(tmp_path) + b"/\xba\xcf"
+    os.mkdir(folder)
+    for name in (b"/\xcd\xfe.json", b"/../a\\xba.json"):  # the second has a backslash in its name
+        with open(folder + name, "wb") as file:
+            file.write(name)
+    escaped = f"{tmp_path}/\\xba\\xcf"
+    paths = [f"{escaped}/\\xcd\\xfe.json", f"{tmp_path}/a\\xba.json"]
+    assert list(list_files([str(tmp_path)], ".json")) == paths
+    assert list(list_files([os.fsdecode(folder)], ".json")) == list(list_files([escaped], ".json")) == paths[:1]
+    with Fetcher() as copies:
+        contents = [Path(path).read_bytes() for path in copies.local_paths(paths)]
+    assert contents == [b"/\xcd\xfe.json", b"/../a\\xba.json"]
+    assert folder_at(escaped).size("\\xcd\\xfe.json") == 8
+    assert signature(f"{escaped}/\\xcd\\xfe.json").startswith("8-")
+    assert on_disk(f"{tmp_path}/gone\\xba") == f"{tmp_path}/gone\\xba"

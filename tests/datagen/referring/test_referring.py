@@ -249,9 +249,11 @@ def test_boxes_that_leave_the_image(tmp_path: Path) -> None:
     assert isinstance(made[0], Written) and isinstance(made[1], Written)
     assert (made[0].samples[0].answer, made[0].notes) == ("[000, 100, 600, 1000]", {"clipped_boxes": 1})
     assert (made[1].samples[0].answer, made[1].notes) == ("[000, 000, 1000, 1000]", {})
-    refused = [outcome for outcome in made[2:] if isinstance(outcome, Rejected) and outcome.gate == "box"]
-    assert len(refused) == 3
-    assert refused[0].detail == "xyxy_px 120, 10, 20, 90 in 200x100 px is less than a bin wide or high"
+    assert isinstance(made[2], Written)
+    assert (made[2].samples[0].answer, made[2].notes) == ("[100, 100, 600, 900]", {"swapped_boxes": 1})
+    refused = [outcome for outcome in made[3:] if isinstance(outcome, Rejected) and outcome.gate == "box"]
+    assert len(refused) == 2
+    assert refused[0].detail == "xyxy_px 20, 10, 20.01, 90 in 200x100 px is less than a bin wide or high"
 
 
 @pytest.mark.parametrize(
