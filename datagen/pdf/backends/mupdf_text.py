@@ -19,8 +19,8 @@ from datagen.pdf.backends.stext import Layer, LayoutError, read_layer
 from datagen.pdf.page import Line, Rect
 
 # Ligatures, spaces and hyphens stay as they are on the page, and `TextPolicy` decides about them. Spaces that the
-# document lacks are added by `letters`. A glyph without a Unicode value is U+FFFD. Three passes read the same characters:
-# the first for all pages, the others for pages with such glyphs, for their numbers in the font and for ActualText.
+# document lacks are added by `letters`. A glyph without a Unicode value is U+FFFD. Pages with such glyphs are
+# read twice more, for the glyphs' numbers in the font and for ActualText.
 _TEXT_FLAGS = (
     pymupdf.TEXT_PRESERVE_WHITESPACE
     | pymupdf.TEXT_PRESERVE_LIGATURES
@@ -107,7 +107,9 @@ class PageReader:
         rows = np.flatnonzero(changed)
         styles = [
             Style(known[font].name, size * zoom, argb & 0xFFFFFF, visible, known[font].bold, layer.lines[number][1:3])
-            for font, size, argb, visible, number in zip(*[field[rows].tolist() for field in [*fields, line]], strict=True)
+            for font, size, argb, visible, number in zip(
+                *[field[rows].tolist() for field in [*fields, line]], strict=True
+            )
         ]
         direction = np.array([item[1:3] for item in layer.lines], np.float64)[line]
         vertical = np.array([item[0] for item in layer.lines])[line]
