@@ -76,30 +76,15 @@ def scan_below_a_heading(document):
 
 
 @bad("max_garbled")
-def no_unicode_map(document):
-    story(document, paragraphs(ENGLISH))
-    document.subset_fonts()
-    for xref in range(1, document.xref_length()):
-        if document.xref_get_key(xref, "ToUnicode")[0] != "null":
-            document.xref_set_key(xref, "ToUnicode", "null")
-
-
-@bad("max_garbled")
 def private_use_characters(document):
     story(document, paragraphs(ENGLISH))
     respell(document, lambda text: "".join(chr(0xE000 + ord(char)) if char.isalpha() else char for char in text))
 
 
-@bad("max_garbled")
-def some_replacement_characters(document):
+@bad("max_unreadable")
+def a_few_private_use_characters(document):
     story(document, paragraphs(ENGLISH))
-    respell(document, lambda text: text.replace("e", "\ufffd"))
-
-
-@bad("max_garbled")
-def control_characters(document):
-    story(document, paragraphs(ENGLISH))
-    respell(document, lambda text: text.replace("t", "\x02").replace("a", "\x03"))
+    respell(document, lambda text: text.replace("q", "\ue071"))
 
 
 @bad("min_plausible")

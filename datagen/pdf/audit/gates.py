@@ -72,12 +72,12 @@ class PageGates:
     min_font_px: float = 4.0  # smaller print cannot be read
     max_chars_per_mpx: float = 20_000.0  # 50 square pixels per character
     max_garbled: float = 0.02  # fonts without Unicode values
-    max_unreadable: int = 0  # one is a wrong label, whatever its share
     max_mojibake: float = 0.005
     max_lone: float = 0.5  # l e t t e r s   a p a r t; pages of formulas reach 0.2
     max_word_letters: float = 20.0  # wordswithoutspaces; English 6, Finnish 11
     min_plausible: float = 0.5  # fonts with wrong Unicode values, bad OCR; circuit diagrams have 0.6
     min_forward: float = -0.4  # letters in reversed order; English 0.8, paths in a Chinese manual -0.2
+    max_unreadable: int = 0  # one is a wrong label, whatever its share
     languages: list[str] = field(default_factory=list)  # "en", "zh", …; an empty list keeps all
     max_doubled: float = 0.05
     min_glyphs_on_ink: float = 0.95  # white or covered text, layer of another page; good pages have over 0.97
@@ -112,12 +112,12 @@ _GATES = {  # threshold → measure, and the meaning of a rejected value
     "min_font_px": ("font_px", "print too small to read"),
     "max_chars_per_mpx": ("chars_per_mpx", "more text than the picture can show"),
     "max_garbled": ("garbled", "characters without a Unicode value"),
-    "max_unreadable": ("unreadable", "a character without a meaning in the label"),
     "max_mojibake": ("mojibake", "UTF-8 read as Latin-1"),
     "max_lone": ("lone", "letters set apart"),
     "max_word_letters": ("word_letters", "words without spaces between them"),
     "min_plausible": ("plausible", "letters that make no words"),
     "min_forward": ("forward", "letters in reversed order"),
+    "max_unreadable": ("unreadable", "a character without a meaning in the label"),
     "languages": ("", ""),
     "max_doubled": ("doubled", "text printed twice at one place"),
     "min_glyphs_on_ink": ("glyphs_on_ink", "no ink where text should be"),

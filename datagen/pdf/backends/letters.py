@@ -28,15 +28,18 @@ _SPACE_JUMP = 0.04  # … so much wider than those within words, in a line witho
 _JUMP_CHARS = 25  # the least characters of such a line; words are shorter
 _JUMP_SHARE = 1 / 15  # of its gaps, at least, are spaces; a hyphen may stand apart
 _TRACKING = 0.08  # letters of a word are closer; in more than half of a line they are set apart
-_MOST_TRACKING = 0.35  # a wider usual gap separates words of one letter, as in tables
+_MOST_TRACKING = 0.25  # a wider usual gap separates words of one letter, as in tables
 _TRACKED_PAIRS = 6  # the least pairs of letters that tell
 _TRACKED_SPACE = (1.6, 0.1)  # of the usual gap, and more; the least gap between words set apart
 _ACCENT_REACH = 0.1  # of the letter's width; the middle of its accent is not further out
 _PRINTED_HYPHEN = 0.1  # of the font size; a soft hyphen that is as wide is seen
 
-_SPACING_ACCENTS = dict(
-    zip(map(ord, "´`ˆ˜¨ˇ˚¸˘˙˝¯ˉ˛^~΄"), "\u0301\u0300\u0302\u0303\u0308\u030c\u030a\u0327\u0306\u0307\u030b\u0304\u0304\u0328\u0302\u0303\u0301", strict=True)
-)  # fmt: skip
+_SPACING_ACCENTS = {
+    **dict.fromkeys(map(ord, "`"), "\u0300"), **dict.fromkeys(map(ord, "´΄"), "\u0301"),
+    **dict.fromkeys(map(ord, "ˆ^"), "\u0302"), **dict.fromkeys(map(ord, "˜~"), "\u0303"),
+    **dict.fromkeys(map(ord, "¯ˉ"), "\u0304"), ord("˘"): "\u0306", ord("˙"): "\u0307", ord("¨"): "\u0308",
+    ord("˚"): "\u030a", ord("˝"): "\u030b", ord("ˇ"): "\u030c", ord("¸"): "\u0327", ord("˛"): "\u0328",
+}  # fmt: skip
 _DOTLESS = {"ı": "i", "ȷ": "j"}
 _INNER_MARKS = "\u0302\u0306\u031b"  # of Vietnamese; the tone comes last
 _BLANK, _LETTER, _UNSPACED, _WIDE_POINT, _MARK, _RTL, _ACCENT, _ODD = (1 << bit for bit in range(8))
@@ -189,7 +192,7 @@ def spaces_before(characters: Characters) -> Flags:
         least = least + stretch / np.maximum(np.bincount(line[unspaced], minlength=len(least)), 1)
     letters = open_pair & (kinds & before & _LETTER > 0) & ((kinds | before) & _UNSPACED == 0)
     least = _least_of_odd_lines(least, spaced, line, gap, open_pair, letters)
-    wide = open_pair & ((gap > least[line]) | characters.apart)
+    wide: Flags = open_pair & ((gap > least[line]) | characters.apart)
     wide &= ~unspaced & (kinds & _MARK == 0) & ((kinds | before) & _WIDE_POINT == 0)
     return wide
 
@@ -262,6 +265,6 @@ def _kinds() -> npt.NDArray[np.uint8]:
             | _MARK * (unicodedata.combining(char) > 0 or unicodedata.category(char) == "Mn")
             | _RTL * bool(RTL.match(char))
             | _ACCENT * (code in _accents())
-            | _ODD * (symbols.unseen(code) or symbols.in_parts(code) or code == 0x2320 or code == 0x2321)
+            | _ODD * (symbols.unseen(code) or symbols.in_parts(code) or code in {0x2320, 0x2321})
         )
     return kinds

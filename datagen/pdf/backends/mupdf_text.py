@@ -20,8 +20,8 @@ from datagen.pdf.backends.stext import Layer, LayoutError, read_layer
 from datagen.pdf.page import Line, Rect
 
 # Ligatures, spaces and hyphens stay as they are on the page, and `TextPolicy` decides about them. Spaces that the
-# document lacks are added by `letters`. A glyph without a Unicode value is U+FFFD. Three passes read the same characters:
-# the first for all pages, the others for pages with such glyphs, for their numbers in the font and for ActualText.
+# document lacks are added by `letters`. A glyph without a Unicode value is U+FFFD. Pages with such glyphs are
+# read twice more, for the glyphs' numbers in the font and for ActualText.
 _TEXT_FLAGS = (
     pymupdf.TEXT_PRESERVE_WHITESPACE
     | pymupdf.TEXT_PRESERVE_LIGATURES

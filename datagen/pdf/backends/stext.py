@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 CHAR = np.dtype(
-    [("code", "<i4"), ("bidi", "<u2"), ("flags", "<u2"), ("argb", "<u4"), ("origin", "<f4", 2), ("quad", "<f4", 8)]
-    + [("size", "<f4"), ("font", "<u8"), ("next", "<u8")],
+    [
+        *[("code", "<i4"), ("bidi", "<u2"), ("flags", "<u2"), ("argb", "<u4"), ("origin", "<f4", 2)],
+        *[("quad", "<f4", 8), ("size", "<f4"), ("font", "<u8"), ("next", "<u8")],
+    ],
     align=True,
 )
 """A character. Its quad is upper left, upper right, lower left, lower right; `font` and `next` are addresses."""

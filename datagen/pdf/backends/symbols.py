@@ -13,7 +13,7 @@ UNKNOWN = "\ufffd"
 
 _GREEK = "ΓΔΘΛΞΠΣΥΦΨΩ"
 _LIGATURES = ("ff", "fi", "fl", "ffi", "ffl")
-_TEX = {  # the codes from 0 to 31
+_TEX: dict[str, tuple[str, ...]] = {  # the codes from 0 to 31
     "OT1": (*_GREEK, *_LIGATURES, *"ıȷ`´ˇ˘¯˚¸ßæœøÆŒØ"),
     "T1": (*"`´ˆ˜¨˝˚ˇ˘¯˙¸˛‚‹›“”„«»–—", "", "₀", *"ıȷ", *_LIGATURES),
     "OML": (*_GREEK, *"αβγδεζηθικλμνξπρστυφχ"),
@@ -32,7 +32,7 @@ _ANY_TEX = dict(zip(range(0x0B, 0x10), _LIGATURES, strict=True)) | {
 }
 _FEW_CONTROLS = 0.05  # of a font's characters; a font with more has no ligatures there but a code of its own
 
-_SYMBOL = dict(
+_SYMBOL: dict[int, str] = dict(
     zip(
         [*range(0x20, 0x7F), *range(0xA0, 0xF0), *range(0xF1, 0xFF)],
         " !∀#∃%&∋()∗+,−./0123456789:;<=>?≅ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ[∴]⊥_‾αβχδεφγηιϕκλμνοπθρστυϖωξψζ{|}∼"
@@ -57,6 +57,7 @@ _DINGBATS = {code: chr(0x2701 + code - 0x21) for code in range(0x21, 0x7F)} | {
 _BULLETS = {code: _WINGDINGS[code] for code in (0x6C, 0x6E, 0x6F, 0x71, 0x76, 0xA7, 0xA8, 0xD8, 0xE0, 0xE8, 0xFC)} | {
     0xB7: "•"
 }  # those of fonts of any name
+_MOST_BULLETS = 6  # different codes of a font; more are an alphabet
 _SYMBOL_FONTS = (
     (re.compile(r"wingdings\W?2", re.IGNORECASE), _WINGDINGS_2),
     (re.compile(r"wingdings(?!\W?3)", re.IGNORECASE), _WINGDINGS),
@@ -65,22 +66,15 @@ _SYMBOL_FONTS = (
 )
 
 # The upper part of a bracket in parts stands for the whole; the other parts are left out.
-_PARTS = dict.fromkeys(range(0x239B, 0x23AF), "") | {
+_PARTS: dict[int, str] = dict.fromkeys(range(0x239B, 0x23AF), "") | {
     0x239B: "(", 0x239E: ")", 0x23A1: "[", 0x23A4: "]", 0x23A7: "{", 0x23AB: "}", 0x2320: "∫", 0x2321: "",
 }  # fmt: skip
-_ADOBE_PARTS = dict(
-    zip(
-        range(0xF8E5, 0xF8FF),
-        ["", "", "", "®", "©", "™", *("(", "", ""), *("[", "", ""), *("{", "", "", ""), "", *(")", "", "")]
-        + [*("]", "", ""), *("}", "", "")],
-        strict=True,
-    )
-)
+_ADOBE_PARTS = dict(zip(range(0xF8E5, 0xF8FF), ",,,®,©,™,(,,,[,,,{,,,,,),,,],,,},,".split(","), strict=True))
 # Adobe's corporate use: old-style figures and small capitals lie 0xF700 above the characters that they stand for.
 _STYLED = {code: chr(code - 0xF700) for code in [*range(0xF721, 0xF77F), *range(0xF7A1, 0xF800)]} | {
     0xF6BE: "ȷ", 0xF6D9: "©", 0xF6DA: "®", 0xF6DB: "™", 0xF6DC: "1", 0xF6DE: "—",
 }  # fmt: skip
-_ANYWHERE = _PARTS | _ADOBE_PARTS | _STYLED | {0x2028: " ", 0x2029: " "}
+_ANYWHERE: dict[int, str] = _PARTS | _ADOBE_PARTS | _STYLED | {0x2028: " ", 0x2029: " "}
 
 _NAMES = {
     "dotlessj": "ȷ", "visiblespace": "␣", "compwordmark": "", "cwm": "", "vextendsingle": "", "vextenddouble": "",
@@ -130,26 +124,23 @@ def repaired(code: int, font: str, private: int, controls: float) -> str:
     Args:
         code: The code point.
         font: The font's name.
-        private: How many codes of the private use area from U+F020 the page has in this font.
+        private: How many different codes from U+F020 to U+F0FF, of the private use area, the page has in this font.
         controls: The share of control codes among the font's characters.
     """
     if code in _ANYWHERE:
         return _ANYWHERE[code]
-    table = symbol_table(font)
-    if 0xF020 <= code <= 0xF0FF or (table and code < 0x100):
+    table, encoding = symbol_table(font), _tex_encoding(font)
+    if table is not None and (code < 0x100 or 0xF020 <= code <= 0xF0FF):
+        text = table.get(code & 0xFF, UNKNOWN)
+        return _PARTS.get(ord(text), text)
+    if 0xF020 <= code <= 0xF0FF:
         low = code & 0xFF
-        if table is not None:
-            text = table.get(low, UNKNOWN)
-            return _PARTS.get(ord(text), text)
-        if private > len(_BULLETS) // 2:  # a whole alphabet
-            return chr(low) if 0x20 <= low < 0x7F or low >= 0xA1 else UNKNOWN
+        if private > _MOST_BULLETS:
+            return UNKNOWN if unseen(low) else chr(low)
         return _BULLETS.get(low, UNKNOWN)
-    if code < 0x20:
-        encoding = _tex_encoding(font)
-        if encoding:
-            return _TEX[encoding][code]
-        return _ANY_TEX.get(code, UNKNOWN) if controls <= _FEW_CONTROLS else UNKNOWN
-    return "¨" if code == 0x7F and _tex_encoding(font) == "OT1" else UNKNOWN
+    if code < 0x20 and (encoding or controls <= _FEW_CONTROLS):
+        return _TEX[encoding][code] if encoding else _ANY_TEX.get(code, UNKNOWN)
+    return "¨" if code == 0x7F and encoding == "OT1" else UNKNOWN
 
 
 def _tex_encoding(font: str) -> str:

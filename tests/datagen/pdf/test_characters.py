@@ -130,9 +130,10 @@ def test_a_tight_line_without_space_characters_has_words() -> None:
     assert texts(Text().write("tight", 100, 50).write("words", 152.7, 50)) == ["tight words"]
     spaced = Text().write("in a ", 100, 50).write("word", 150, 50).write("s", 192.7, 50)
     assert texts(spaced) == ["in a words"], "kerning, as the line has spaces of its own"
-    text = Text()
-    for number, word in enumerate(("gaps", "of", "a", "tenth", "of", "the", "letters", "height")):
-        text.write(word, 100 + 10 * len("gapsofatenthofthelettersheight"[: [0, 4, 6, 7, 12, 14, 17, 24][number]]) + 2 * number, 50)
+    text, x = Text(), 100.0
+    for word in ("gaps", "of", "a", "tenth", "of", "the", "letters", "height"):
+        text.write(word, x, 50)
+        x += 10 * len(word) + 2
     assert texts(text) == ["gaps of a tenth of the letters height"]
 
 
@@ -145,7 +146,8 @@ def test_letters_set_apart_are_words() -> None:
 @pytest.mark.parametrize(
     ("written", "at", "read"),
     [
-        ("´e", (100, 100), "é"), ("´E", (101, 100), "É"), ("c¸", (100, 100), "ç"), ("\u0302a", (100, 99), "â"), ("¨ı", (100, 100), "ï"),
+        ("´e", (100, 100), "é"), ("´E", (101, 100), "É"), ("c¸", (100, 100), "ç"), ("\u0302a", (100, 99), "â"),
+        ("¨ı", (100, 100), "ï"),
         ("´ˆe", (100, 100, 100), "ế"), ("ˆx", (100, 100), "x\u0302"), ("^o", (100, 100), "ô"), ("~a", (100, 110), "~a"),
         ("`a", (100, 110), "`a"), ("´1", (100, 100), "´1"),
     ],

@@ -11,6 +11,7 @@ from datagen.pdf.audit.gates import PageGates, judge
 from datagen.pdf.backends import mupdf_text, symbols
 from datagen.pdf.backends.mupdf import open_document
 from datagen.pdf.text.reading_order import read_text
+from tests.datagen.made_pdfs import respell
 from tests.datagen.pdf.test_audit import fine
 from tests.datagen.pdf.test_gates import measures_of
 
@@ -67,9 +68,10 @@ def test_controls_become_the_ligatures_of_tex() -> None:
 @pytest.mark.parametrize(
     ("code", "font", "text"),
     [
-        (0xF0B7, "Symbol", "•"), (0xF0B7, "Times", "•"), (0xF0A7, "Wingdings-Regular", "▪"), (0x68, "Wingdings", "\ufffd"),
+        (0xF0B7, "Symbol", "•"), (0xF0B7, "Times", "•"), (0xF0A7, "Wingdings-Regular", "▪"),
         (0x6C, "Wingdings", "●"), (0x6E, "ZapfDingbats", "■"), (0xF061, "SymbolMT", "α"), (0xF733, "Utopia", "3"),
-        (0xF8EE, "Symbol", "["), (0xF8EF, "Symbol", ""), (0x239B, "CMEX10", "("), (0x239C, "CMEX10", ""), (0x2029, "A", " "),
+        (0xF8EE, "Symbol", "["), (0xF8EF, "Symbol", ""), (0x239B, "CMEX10", "("), (0x239C, "CMEX10", ""),
+        (0x2029, "A", " "),
         (0xE123, "A", "\ufffd"), (0x90, "A", "\ufffd"), (0xD800, "A", "\ufffd"),
     ],
 )  # fmt: skip
@@ -85,8 +87,9 @@ def test_an_alphabet_in_the_private_use_area_is_text() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("t_i", "ti"), ("f_f_i.alt", "ffi"), ("uni00410042", "AB"), ("u1F600", "\U0001f600"), ("parenleftBigg", "("), ("one.oldstyle", "1"),
-        ("bracelefttp", "{"), ("braceleftbt", ""), ("g123", "\ufffd"), ("415", "\ufffd"), ("", "\ufffd"), (".notdef", "\ufffd"), ("uniE000", "\ufffd"),
+        ("t_i", "ti"), ("f_f_i.alt", "ffi"), ("uni00410042", "AB"), ("u1F600", "\U0001f600"), ("one.oldstyle", "1"),
+        ("parenleftBigg", "("), ("bracelefttp", "{"), ("braceleftbt", ""), ("g123", "\ufffd"), ("415", "\ufffd"),
+        ("", "\ufffd"), (".notdef", "\ufffd"), ("uniE000", "\ufffd"),
     ],
 )  # fmt: skip
 def test_names_of_glyphs(name: str, text: str) -> None:
@@ -97,9 +100,17 @@ def test_soft_hyphens_vanish_or_are_hyphens() -> None:
     assert helvetica(b"(state\\255of\\255art) Tj", to_unicode=[(0xAD, "\xad")]) == "state-of-art"
 
 
-def test_a_glyph_without_a_value_is_named_by_its_font_or_by_the_actual_text() -> None:
-    gap = [(ord(char), char) for char in "condis"]
-    assert helvetica(b"(conditions) Tj", to_unicode=gap) == "conditions", "the font's own table has the letters"
+@pytest.mark.parametrize("wrong", ["", "\ufffd", "\x02"])
+def test_a_glyph_without_a_value_is_named_by_its_font(wrong: str) -> None:
+    with pymupdf.open() as document:
+        page = document.new_page(width=300, height=100)
+        page.insert_htmlbox(page.rect, "<p>The efficient officer left.</p>")
+        document.subset_fonts()
+        respell(document, lambda text: text.replace("e", wrong) if wrong else text)
+        for xref in range(1, 0 if wrong else document.xref_length()):
+            if document.xref_get_key(xref, "ToUnicode")[0] != "null":
+                document.xref_set_key(xref, "ToUnicode", "null")
+        assert label_of(document) == "The efficient officer left."
 
 
 def test_actual_text_is_used_for_glyphs_without_a_value_alone() -> None:
