@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import PIL.Image
 from PIL.Image import Transpose
 
+from varyforge.processes import is_out_of_memory
 from varyforge.sample import Image
 
 MAX_PIXELS = 100_000_000
@@ -157,13 +158,13 @@ def _decode(data: bytes) -> tuple[PIL.Image.Image, int]:
             picture.load()  # the whole of it: a truncated file fails here
             orientation = turned or picture.getexif().get(_ORIENTATION)
             several = getattr(picture, "n_frames", 1) > 1
-    except MemoryError:
-        raise
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise ImageError("large_image", f"image larger than {MAX_PIXELS} pixels") from error
     except PIL.UnidentifiedImageError as error:  # whose words hold an address in memory
         raise ImageError("broken_image", f"image cannot be decoded: none of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow says "broken" in many ways
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from error
         raise ImageError("broken_image", f"image cannot be decoded: {error}") from error
     if several and picture.format != "MPO":  # a camera's: the first is the photograph
         raise ImageError("animated_image", f"{picture.format} with several frames")

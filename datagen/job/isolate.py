@@ -24,14 +24,14 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from datagen.source import Source, Unit, UnitView, under_licence
 from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed, Outcome, check_outcome
-from varyforge.processes import describe_exit, end_with_parent, one_line
+from varyforge.processes import describe_exit, detail_line, end_with_parent, is_out_of_memory
 
 _START_ALLOWANCE_S = 60  # for a cold interpreter on a loaded machine
 _WHOLE_FILE = 10  # unit deadlines per batch of units: cutting a file into units reads all of it
@@ -40,6 +40,7 @@ _END = ()  # the last message with units
 _STDERR_BYTES = 64 << 10  # read from the end of stderr
 _FILE_SIZE = 1 << 30  # bytes that a child may write to one file, stderr included
 _STARTS = 3
+_DETAIL_CHARACTERS = 1000  # of a failure that a source returns
 _FRAME = re.compile(r'File "(?:.*/)?([^"/]+)", line (\d+) in (\S+)')
 
 
@@ -61,11 +62,15 @@ class Limits:
 
 
 class _Broken(Exception):
-    """Raised when the child gave no answer and was killed; `failure` says why."""
+    """Raised when the child gave no answer or ran out of memory, and was killed."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
-        self.failure = Failed(reason=reason, detail=detail)
+        self.reason = "memory" if reason == "crash" and is_out_of_memory(detail) else reason
+
+    def failure(self, files: Sequence[str]) -> Failed:
+        """Return the outcome of the unit or input that the child worked on."""
+        return Failed(reason=self.reason, detail=detail_line(self, files))
 
 
 class Child:
@@ -80,8 +85,9 @@ class Child:
         self._ready = select.poll()  # waits for `_pipe` and `_end`
         self._stderr = tempfile.TemporaryFile()
         fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)  # else a write after `truncate` lands behind NUL bytes
-        self._units = 0  # made by this process
+        self._units = 0  # made by this process, and inputs cut into units
         self._started = 0.0  # monotonic clock
+        self._peak_kib = 0  # peak memory of the process when it was ready; Linux counts the parent's before `exec`
 
     def __enter__(self) -> Child:
         return self
@@ -106,24 +112,28 @@ class Child:
         """Yield the outcome of `source.make` for each (unit, files), in order.
 
         The child makes the next unit while the caller handles this one. After a crash the unit is retried once in a
-        new child, because the kernel may have killed the first one for memory that another process used.
+        new child, because the kernel may have killed the first one for memory that another process used. So it is
+        where memory ran out in a child that had worked before, whose libraries may have kept some.
         """
-        left, crashed = list(work), False
+        left, retried = list(work), False
         try:
             while left:
                 try:
                     self._send("make", *left)
                     for _ in tuple(left):
                         answer: Outcome = self._receive(self._limits.deadline_s)
+                        if isinstance(answer, Failed) and answer.reason == "memory":
+                            self._kill()  # the next unit would have less
+                            raise _Broken("memory", answer.detail)
                         del left[0]
-                        crashed = False
+                        retried = False
                         self._units += 1
                         yield answer
                 except _Broken as error:
-                    crashed = error.failure.reason == "crash" and not crashed
-                    if not crashed:
-                        del left[0]
-                        yield error.failure
+                    again = error.reason == "crash" or (error.reason == "memory" and self._units > 0)
+                    retried = again and not retried
+                    if not retried:
+                        yield error.failure(left.pop(0)[1])
         finally:
             old = time.monotonic() - self._started > self._limits.seconds_per_child
             if left or (old and self._units >= self._limits.units_per_child):
@@ -135,7 +145,7 @@ class Child:
             self._send("view", (unit, files))
             answer: UnitView | Failed = self._receive(self._limits.deadline_s)
         except _Broken as error:
-            return error.failure
+            return error.failure(files)
         return answer
 
     def units(self, path: str, file: str) -> Iterator[Unit | Failed | None]:
@@ -150,9 +160,10 @@ class Child:
                     return
                 yield from message
             in_answer = False
+            self._units += 1
         except _Broken as error:
             in_answer = False
-            yield error.failure
+            yield error.failure([path, file])
         finally:
             if in_answer:  # the caller has stopped, the child has not
                 self._kill()
@@ -190,8 +201,7 @@ class Child:
         """Return the innermost calls of the stuck child. Not for the ledger: they may differ from run to run."""
         assert self._process is not None
         self._process.send_signal(signal.SIGUSR1)  # faulthandler writes the stack, even within a C library
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.3)
+        select.select([self._end], [], [], 0.3)
         frames = _FRAME.findall(self._last_stderr())
         return ", in " + " < ".join(f"{file}:{line} {name}" for file, line, name in frames[:3]) if frames else ""
 
@@ -219,7 +229,8 @@ class Child:
             self._ready.register(self._end, select.POLLIN)  # its own children may hold the pipe open
             try:
                 ours.send((self._source, self._limits.memory_mb))
-                if ours.poll(_START_ALLOWANCE_S) and ours.recv() == "ready":
+                if ours.poll(_START_ALLOWANCE_S):
+                    self._peak_kib = ours.recv()
                     _set_timeout(ours, self._limits.deadline_s)
                     return
             except (EOFError, OSError):
@@ -232,19 +243,20 @@ class Child:
         """Kill the child and its own children. Return how it ended and its last line on stderr."""
         if self._process is None or self._pipe is None:
             return "no process"
+        select.select([self._end], [], [], 0.2)  # it may be dying of another signal, which the ledger should name
         for descriptor in (self._pipe, self._end):
             self._ready.unregister(descriptor)
         self._pipe.close()
         os.close(self._end)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.2)  # it may be dying of another signal, which the ledger should name
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        status = self._process.wait()
+        _, status, usage = os.wait4(self._process.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        ended, lines = describe_exit(self._process.returncode), self._last_stderr().strip().splitlines()
+        if self._process.returncode < 0 and usage.ru_maxrss > max(self._limits.memory_mb << 9, self._peak_kib):
+            ended += ", probably out of memory"  # PDFium aborts without a word; it asks for twice what it has
         self._process = self._pipe = None
-        lines = self._last_stderr().strip().splitlines()
-        ended = describe_exit(status)
-        return f"{ended}: {lines[-1][:200]}" if lines else ended
+        return f"{ended}: {lines[-1]}" if lines else ended
 
     def _last_stderr(self) -> str:
         end = self._stderr.seek(0, os.SEEK_END)
@@ -278,7 +290,7 @@ def _serve(pipe: Connection, parent: int) -> None:
     gc.freeze()  # no collection need visit the imported modules
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_SIZE, _FILE_SIZE))
-    pipe.send("ready")
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # "ready"
     while True:
         try:
             method, calls = pipe.recv()
@@ -290,8 +302,10 @@ def _serve(pipe: Connection, parent: int) -> None:
 
 
 def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[Any]:
+    unit, files = arguments
+    paths = [unit, files] if method == "units" else [*unit.files, *files]
     try:
-        answer = getattr(source, method)(*arguments)
+        answer = _plain(getattr(source, method)(*arguments), paths)
         if method == "make":
             check_outcome(answer)
             answer = under_licence(source, answer)
@@ -300,17 +314,26 @@ def _answers(source: Source, method: str, arguments: Sequence[Any]) -> Iterator[
             return
         batch: list[Unit | None] = []
         for unit in answer:
-            batch.append(unit)
+            batch.append(replace(unit, verdict=_plain(unit.verdict, paths)) if unit and unit.verdict else unit)
             if unit is None or len(batch) == _UNITS_PER_MESSAGE:
                 yield tuple(batch)
                 batch.clear()
         yield from (tuple(batch), _END) if batch else (_END,)
-    except MemoryError:
-        yield Failed(reason="memory", detail="over the memory cap")
     except Exception as error:  # the boundary: an exception becomes the unit's ledger row
-        detail = one_line(error).encode(errors="backslashreplace").decode()
+        if is_out_of_memory(error):
+            yield Failed(reason="memory", detail="over the memory cap")
+            return
         reason = "unreadable" if isinstance(error, OSError | ValueError) else type(error).__name__  # likely a defect
+        also = [str(error.filename)] if isinstance(error, OSError) and error.filename else []
+        detail = detail_line(error, [*paths, *also])
         yield Failed(reason="wrong_form" if isinstance(error, WrongFormat) else reason, detail=detail)
+
+
+def _plain(answer: Any, paths: Sequence[str]) -> Any:
+    """Return an answer of the source; a failure without the folders of `paths` and temporary names in its detail."""
+    if not isinstance(answer, Failed):
+        return answer
+    return replace(answer, detail=detail_line(answer.detail, paths, _DETAIL_CHARACTERS))
 
 
 if __name__ == "__main__":

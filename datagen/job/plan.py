@@ -61,7 +61,8 @@ class Runs:
 
 def position_of(document: str, number: int) -> int:
     """Return the position of a document's run: the first 64 bits of a SHA-256."""
-    return int.from_bytes(hashlib.sha256(f"place\x1f{document}\x1f{number}".encode()).digest()[:8])
+    text = f"place\x1f{document}\x1f{number}".encode(errors="backslashreplace")  # as `Unit` writes a name
+    return int.from_bytes(hashlib.sha256(text).digest()[:8])
 
 
 def tree_leaves(positions: np.ndarray, sizes: np.ndarray, capacity: int) -> Iterator[tuple[str, int, int]]:

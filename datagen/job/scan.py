@@ -28,6 +28,7 @@ from datagen.job.runner import Tick
 from datagen.source import Source, Unit, split_position
 from varyforge.errors import UserError
 from varyforge.outcome import Failed, Rejected
+from varyforge.processes import detail_line
 from varyforge.storage import Fetcher, Folder, folder_at, signature
 from varyforge.tables import parse_table, read_table
 
@@ -135,7 +136,7 @@ class Scan:
                 for row in _rows(islice(units(), left), batch.run_units):
                     spool.add(row)
             except OSError as error:
-                failure = Failed(reason="unreadable", detail=str(error))
+                failure = Failed(reason="unreadable", detail=detail_line(error, [path]))
         if failure:
             spool.back_to(before)
             for row in _rows([Unit(id=name, document=name, content=name, verdict=failure)], batch.run_units):

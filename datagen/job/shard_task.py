@@ -17,7 +17,7 @@ from datagen.job.scan import mark_duplicate, read_units
 from datagen.job.workspace import Workspace
 from datagen.source import Source, Unit, split_of
 from varyforge.outcome import Failed, Outcome, Written
-from varyforge.processes import one_line
+from varyforge.processes import detail_line
 from varyforge.shards import IndexRow, ShardRecord, ShardWriter, open_shard
 from varyforge.storage import Fetcher, Folder
 from varyforge.tables import read_table, schema_of
@@ -117,7 +117,7 @@ def _fetch(copies: Fetcher, units: Sequence[Unit]) -> list[list[str] | Failed]:
             results.append(copies.local_paths([*paths, *unit.files])[len(paths) :])
             paths += unit.files
         except OSError as error:
-            results.append(Failed(reason="unreadable", detail=one_line(error)))
+            results.append(Failed(reason="unreadable", detail=detail_line(error, unit.files)))
     return results
 
 

@@ -24,6 +24,7 @@ from datagen.markdown.project import DocumentError
 from datagen.markdown.to_typst import TypstWriter, formulas_of
 from datagen.pdf.backends.mupdf import cjk_font
 from varyforge.files import atomic_file
+from varyforge.processes import detail_line
 
 _TRIES = 8  # a try leaves out everything that the try before reported
 _MARKS = "(query(<m>).map(mark => (mark.value, mark.location().page())), query(<wide>).map(mark => mark.value))"
@@ -148,7 +149,7 @@ class _Attempt:
         left = tuple(block for number, block in enumerate(blocks, len(formulas)) if number not in lines)
         left = drop_blocks(left, lambda piece: piece.kind == "math" and piece.typst in bad)
         if left == blocks:
-            raise TypesetError(" ".join(diagnostic.split())[:200])
+            raise TypesetError(detail_line(diagnostic))
         self._notes["blocks_not_typeset"] += 1
         return left
 

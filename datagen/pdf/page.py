@@ -10,12 +10,21 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import PIL.Image
+
+from varyforge.processes import is_out_of_memory
 
 Rect = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the picture."""
+
+
+_REACH_PX = 1e6  # of coordinates and sizes; beyond it they are absurd
+_LEAST_SIZE_PX = 0.01  # of a font
+_UNIT_ERROR = 0.01  # of a direction's length
 
 
 class PdfError(Exception):
@@ -24,6 +33,13 @@ class PdfError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+def library_error(error: Exception, subject: str = "") -> PdfError | MemoryError:
+    """Return what to raise for an exception of a PDF library: `unreadable`, unless memory ran out."""
+    if is_out_of_memory(error):
+        return MemoryError(str(error))
+    return PdfError("unreadable", f"{subject}: {error}" if subject else str(error))
 
 
 class Span(NamedTuple):  # hundreds a page: a dataclass takes three times as long to make
@@ -60,6 +76,54 @@ class Page:
     lines: tuple[Line, ...]  # in the document's own order, with hidden text
     rasters: tuple[Rect, ...] = ()  # boxes of pictures, without drawings
     drawings: tuple[Rect, ...] = ()  # boxes of filled and stroked shapes such as rules; empty where unknown
+
+    def __post_init__(self) -> None:
+        """Make the numbers harmless: any number of a PDF may be zero, NaN, infinite or absurd."""
+        if not _is_harmless(self):
+            object.__setattr__(self, "lines", tuple(filter(None, map(_harmless_line, self.lines))))
+            object.__setattr__(self, "rasters", tuple(filter(None, map(_clipped, self.rasters))))
+            object.__setattr__(self, "drawings", tuple(filter(None, map(_clipped, self.drawings))))
+
+
+def _is_harmless(page: Page) -> bool:
+    spans = [span for line in page.lines for span in line.spans]
+    boxes = [*(span.box for span in spans), *(line.box for line in page.lines), *page.rasters, *page.drawings]
+    numbers = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes))
+    sizes = np.fromiter((span.size for span in spans), np.float64, len(spans))
+    turns = np.array([line.direction for line in page.lines], np.float64).reshape(-1, 2)
+    return bool(
+        (np.abs(numbers) <= _REACH_PX).all()  # false for NaN
+        and ((sizes >= _LEAST_SIZE_PX) & (sizes <= _REACH_PX)).all()
+        and (np.abs(np.hypot(*turns.T) - 1) < _UNIT_ERROR).all()
+    )
+
+
+def _clipped(box: Rect) -> Rect | None:
+    """Return a box without absurd coordinates; None where one is NaN."""
+    if any(map(math.isnan, box)):
+        return None
+    x0, y0, x1, y1 = (min(max(number, -_REACH_PX), _REACH_PX) for number in box)
+    return (x0, y0, x1, y1)
+
+
+def _harmless_line(line: Line) -> Line | None:
+    spans = tuple(filter(None, map(_harmless_span, line.spans)))
+    if not spans:
+        return None
+    x, y = line.direction
+    length = math.hypot(x, y)
+    direction = (x / length, y / length) if 0 < length < math.inf else (1.0, 0.0)
+    x0, y0, x1, y1 = zip(*(span.box for span in spans), strict=True)
+    return Line(spans, _clipped(line.box) or (min(x0), min(y0), max(x1), max(y1)), direction)
+
+
+def _harmless_span(span: Span) -> Span | None:
+    """Return a span with a size that can be divided by. Glyphs without any extent are invisible."""
+    box = _clipped(span.box)
+    if box is None or _LEAST_SIZE_PX <= span.size <= _REACH_PX:
+        return box and span._replace(box=box)
+    height = box[3] - box[1]
+    return span._replace(box=box, size=max(height, 1.0), visible=span.visible and height > _LEAST_SIZE_PX)
 
 
 def inside(box: Rect, areas: Iterable[Rect]) -> bool:

@@ -54,10 +54,14 @@ class FaultySource(Source):
                     eaten.append(bytearray(64 << 20))
             case "raise":
                 raise KeyError("a defect")
+            case "path":
+                return Failed(reason="half", detail=f"cannot open {files[0]}, nor {os.path.dirname(files[0])}/more.txt")
+            case "calloc":
+                raise OSError("cannot be drawn") from RuntimeError("code=1: calloc (8 x 9 bytes) failed")
             case "nothing":
                 return None  # type: ignore[return-value]  # a mistake of a source
             case "no text":
-                return Failed(reason="half", detail="a character \ud800")
+                return Rejected(gate="taste", value=1, threshold=1, detail="a character \ud800")
             case "no number":
                 return Rejected(gate="taste", value="much", threshold=1)  # type: ignore[arg-type]
             case "garbage":

@@ -27,7 +27,7 @@ def with_columns(regions: Sequence[Region]) -> list[Region]:
             joined[-1] = _joined(_joined(joined[-1], spanning), region)
         else:
             joined.append(region)
-    return [_refined(region) if region.is_table else region for region in joined]
+    return [part for region in joined for part in (_refined(region) if region.is_table else [region])]
 
 
 def _continues(above: Region, below: Region, between: Region | None = None) -> bool:
@@ -41,19 +41,29 @@ def _joined(above: Region, below: Region) -> Region:
     return Region(above.rows + below.rows, above.gutters if len(above.gutters) >= len(below.gutters) else below.gutters)
 
 
-def _refined(region: Region) -> Region:
-    """Return a table with the gutters of most rows, and with its runs cut where a joint lies in a gutter."""
-    several = [row for row in region.rows if len(row.runs) > 1]
-    gutters = list(_gutters(several))
-    if len(gutters) < len(region.gutters) or not gutters:
-        return region
-    return Region([_cut(row, gutters) for row in region.rows], gutters)
+def _refined(region: Region) -> list[Region]:
+    """Return a table with the gutters of most of its rows; several tables where rows far apart have more gutters."""
+    rows = region.rows
+    far = [n for n, (a, b) in enumerate(pairwise(rows), 1) if b.y0 - a.y1 > limits.TABLE_JOIN * b.size]
+    parts = [rows[begin:end] for begin, end in pairwise([0, *far, len(rows)])]
+    whole, apart = _gutters(rows), [_gutters(part) for part in parts]
+    if len(parts) == 1 or max(map(len, apart)) <= max(len(whole), len(region.gutters)):
+        return [_with(rows, whole, region.gutters)]
+    return [_with(part, gutters, region.gutters) for part, gutters in zip(parts, apart, strict=True)]
 
 
-def _gutters(rows: Sequence[Row]) -> Iterator[Interval]:
-    """Yield the strips that at most one in `CROSSING` rows covers, with text on both sides in two rows or more."""
+def _with(rows: Sequence[Row], gutters: list[Interval], before: list[Interval]) -> Region:
+    """Return a table whose runs are cut where a joint lies in a gutter; with the gutters from `before` if they are more."""
+    if len(gutters) < len(before) or not gutters:
+        return Region(list(rows), before)
+    return Region([_cut(row, gutters) for row in rows], gutters)
+
+
+def _gutters(rows: Sequence[Row]) -> list[Interval]:
+    """Return the strips between texts that at most one in `CROSSING` of the rows with several runs covers."""
+    rows = [row for row in rows if len(row.runs) > 1]
     if len(rows) < limits.TABLE_ROWS:
-        return
+        return []
     edges: list[tuple[float, int]] = []
     for row in rows:
         for x0, x1 in _pieces(row):
@@ -61,13 +71,15 @@ def _gutters(rows: Sequence[Row]) -> Iterator[Interval]:
     most = len(rows) // limits.CROSSING
     least = limits.TIGHT_GUTTER * sorted(row.size for row in rows)[len(rows) // 2]
     edges.sort()
+    strips: list[Interval] = []
     depth, seen, begin = 0, False, 0.0
     for (x, change), (_, after) in pairwise([*edges, (0.0, 0)]):
         was, depth = depth, depth + change
         if was > most >= depth:
             begin, seen = x, True
         elif seen and was <= most < depth and x - begin >= least:
-            yield (begin, x)
+            strips.append((begin, x))
+    return strips
 
 
 def _pieces(row: Row) -> Iterator[Interval]:
@@ -75,7 +87,7 @@ def _pieces(row: Row) -> Iterator[Interval]:
     for run in row.runs:
         begin = run.x0
         for _, end, start in run.joints:
-            if start - end >= limits.TIGHT_GUTTER * run.size:
+            if start - end >= limits.TIGHT_GUTTER * run.size and not run.mono:  # code aligns its signs with spaces
                 yield (begin, end)
                 begin = start
         yield (begin, run.x1)

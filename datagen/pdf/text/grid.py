@@ -107,7 +107,7 @@ def parts_of(region: Region, done: list[Grid]) -> Iterator[Region | Grid]:
     """
     rows: list[Row] = []
     for row in region.rows:
-        grids = [run.grid for run in row.runs if isinstance(run, TableRun)]
+        grids = tables_of(row)
         rest = [run for run in row.runs if not isinstance(run, TableRun)] if grids else row.runs
         for grid in grids:
             if not any(grid is other for other in done):
@@ -120,6 +120,11 @@ def parts_of(region: Region, done: list[Grid]) -> Iterator[Region | Grid]:
             rows.append(Row(rest) if grids else row)
     if rows:
         yield Region(rows, region.gutters)
+
+
+def tables_of(row: Row) -> list[Grid]:
+    """Return the ruled tables that a row of the reading order is part of."""
+    return [run.grid for run in row.runs if isinstance(run, TableRun)]
 
 
 def _fill(grid: Grid, runs: Sequence[Run]) -> bool:
@@ -188,7 +193,7 @@ def _grids(drawings: Sequence[Rect], body: float, thick: float) -> Iterator[Grid
     if len(rest) >= limits.LEAST_RULES:
         for group in _touching(rest, near):
             grid = _grid(_sides(group), near, thick)
-            if grid:
+            if grid and len(grid.ys) > 2:  # shading of one row says nothing about the others
                 yield grid
 
 

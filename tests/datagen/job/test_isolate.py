@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def unit(number: int) -> Unit:
         ("abort", "crash", "SIGABRT"),
         ("exit", "crash", "exit status 3"),
         ("eat", "memory", "memory cap"),
+        ("calloc", "memory", "memory cap"),
         ("raise", "KeyError", "a defect"),
         ("nothing", "TypeError", "make gave a NoneType"),
         ("no text", "unreadable", "surrogates not allowed"),
@@ -43,6 +45,13 @@ def test_a_fault_costs_one_unit(fault: str, reason: str, detail: str) -> None:
         assert failed.reason == reason
         assert detail in failed.detail
         assert isinstance(child.make(unit(2), []), Written)
+
+
+@pytest.mark.parametrize("file", ["/data/in.pdf", "/tmp/varyforge-abcdefgh/in.pdf", "/da ta/\udcff/in.pdf"])
+def test_no_folder_is_in_a_detail(file: str) -> None:
+    with Child(FaultySource(faults={0: "path"}), Limits()) as child:
+        failed = child.make(replace(unit(0), files=("s3://bucket/in.pdf",)), [file])
+    assert failed == Failed(reason="half", detail="cannot open in.pdf, nor more.txt")
 
 
 def test_the_detail_of_a_crash_is_the_last_line_of_its_own_unit() -> None:

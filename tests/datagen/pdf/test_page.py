@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import math
 
+import PIL.Image
 import pytest
 
-from datagen.pdf.page import Line, PdfError, Span, picture_size
+from datagen.pdf.audit.gates import measure
+from datagen.pdf.page import Line, Page, PdfError, Span, picture_size
+from datagen.pdf.text.reading_order import TextPolicy, read_text
+from varyforge.language import read
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,29 @@ def test_a_line_has_the_text_of_its_spans() -> None:
     spans = tuple(Span(text, box, 12, "Serif", 0, True) for text in ("one ", "", "two"))
     assert Line(spans, box).text == "one two"
     assert Line((), box).text == ""
+
+
+@pytest.mark.parametrize("size", [0.0, -3.0, 1e-300, math.nan, math.inf])
+@pytest.mark.parametrize("wrong", [0.0, -math.inf, math.nan, 1e30])
+def test_numbers_of_a_page_are_harmless(size: float, wrong: float) -> None:
+    good, odd = (50.0, 50.0, 150.0, 62.0), (50.0, wrong, 150.0, wrong)
+    spans = (Span("words", good, size, "Serif", 0, True), Span("more", odd, 12, "Serif", 0, True))
+    lines = (Line(spans, odd), Line(spans[:1], good, (wrong, 0.0)), Line((), good), Line(spans[1:], good))
+    page = Page(PIL.Image.new("RGB", (200, 100)), lines, rasters=(odd, good), drawings=(odd,))
+    numbers = [number for box in (*page.rasters, *page.drawings) for number in box]
+    for line in page.lines:
+        numbers += [*line.box, *line.direction]
+        assert math.isclose(math.hypot(*line.direction), 1)
+        for span in line.spans:
+            numbers += [*span.box, span.size]
+            assert span.size > 0
+    assert all(abs(number) <= 1e6 for number in numbers)
+    text = read_text(page, TextPolicy()).text
+    assert "words" in text
+    measure(page, text, read(text))
+
+
+def test_text_of_no_size_is_hidden() -> None:
+    spans = tuple(Span(text, (9.0, 9.0, 9.0 + h, 9.0 + h), 0.0, "Serif", 0, True) for text, h in (("a", 0.0), ("b", 5)))
+    (line,) = Page(PIL.Image.new("RGB", (20, 20)), (Line(spans, (9.0, 9.0, 14.0, 14.0)),)).lines
+    assert [(span.visible, span.size) for span in line.spans] == [(False, 1.0), (True, 5.0)]
