@@ -100,10 +100,12 @@ def rows_with(rows: Sequence[Row], tables: Sequence[Grid]) -> list[Row]:
     return [Row(part) for part in merged]
 
 
-def parts_of(region: Region) -> Iterator[Region | Grid]:
-    """Yield the ruled tables of a region and the rows between them, in reading order."""
+def parts_of(region: Region, done: list[Grid]) -> Iterator[Region | Grid]:
+    """Yield the ruled tables of a region and the rows between them, in reading order.
+
+    Tables in `done` are left out and those that are yielded are added to it: columns can cut a table's rows apart.
+    """
     rows: list[Row] = []
-    done: list[Grid] = []
     for row in region.rows:
         grids = tables_of(row)
         rest = [run for run in row.runs if not isinstance(run, TableRun)] if grids else row.runs
@@ -126,7 +128,7 @@ def tables_of(row: Row) -> list[Grid]:
 
 
 def _fill(grid: Grid, runs: Sequence[Run]) -> bool:
-    """Put the runs into the cells of `grid`. Return whether it is a table: cells side by side, few of them empty."""
+    """Put the runs into the cells of `grid`. Return whether it is a table and no frame: cells side by side."""
     pieces = [piece for run in runs for piece in _cut(run, grid)]
     grid.runs = [[] for _ in grid.cells]
     for run in pieces:
@@ -135,8 +137,11 @@ def _fill(grid: Grid, runs: Sequence[Run]) -> bool:
     beside = any(a.left != b.left and a.top < b.bottom and b.top < a.bottom for a, b in pairwise(filled))
     if not beside or len(filled) < limits.FILLED_CELLS * len(grid.cells):
         return False
-    lines = max(len(rows_of(map(replace, inside))[0]) for inside in grid.runs if inside)
-    return lines <= (limits.CELL_LINES if len(grid.ys) > 2 else limits.LONE_ROW_LINES)
+    letters = [sum(len(run.text) for run in inside) for inside in grid.runs]
+    lines = [len(rows_of(map(replace, inside))[0]) for inside in grid.runs]
+    if max(letters) >= limits.FRAME_SHARE * sum(letters) and lines[letters.index(max(letters))] >= limits.FRAME_LINES:
+        return False
+    return max(lines) <= (limits.CELL_LINES if len(grid.ys) > 2 else limits.LONE_ROW_LINES)
 
 
 def _cut(run: Run, grid: Grid) -> list[Run]:

@@ -210,8 +210,9 @@ def _after(policy: TextPolicy, furniture: Furniture, notes: Counter[str]) -> Fur
 def _paragraphs(page: Furniture, drawings: Sequence[Rect], policy: TextPolicy, joiner: Joiner) -> list[str]:
     lines: list[str] = []
     edges = [Region(rows) for rows in (page.header, page.footer)]
+    done: list[Grid] = []
     for region in (edges[0], *page.regions, edges[1]):
-        for part in parts_of(region):
+        for part in parts_of(region, done):
             if isinstance(part, Grid):
                 lines += written(grid_cells(part, joiner), policy.tables)
             elif policy.paragraphs == "lines" or region in edges:
