@@ -19,7 +19,9 @@ _PAGE_NUMBER = re.compile(
     r"^\W*(?:page|p\.|第)?\s*(?:\d{1,4}|[ivxlcIVXLC]{1,7}|[A-Z]?\d{0,2}[-–.]\d{1,4})\s*页?(?:\s*(?:of|/|共)\s*\d+\s*页?)?\W*$",
     re.I,
 )
-_RUNNING = re.compile(r"^(?:rev(?:ision|\.)?|version|p/n|doi:?|©|\(c\)|copyright|confidential|issn)(?![^\W\d_]).{0,50}$", re.I)
+_RUNNING = re.compile(
+    r"^(?:rev(?:ision|\.)?|version|p/n|doi:?|©|\(c\)|copyright|confidential|issn)(?![^\W\d_]).{0,50}$", re.I
+)
 _NOTE_MARK = re.compile(r"^(?:\d{1,2}|[¹²³⁴-⁹]+|[*∗†‡§¶#]+|[a-z]|[①-⑳]|\[\d+\]|注|\(\d+\))[\s.)]*\S")
 
 

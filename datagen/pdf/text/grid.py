@@ -45,7 +45,11 @@ class Grid:
     def cell_at(self, x: float, y: float) -> int:
         """Return the number of the cell that holds a point of the table."""
         row, column = bisect(self.ys, y) - 1, bisect(self.xs, x) - 1
-        return next(n for n, (top, left, bottom, right) in enumerate(self.cells) if top <= row < bottom and left <= column < right)
+        return next(
+            n
+            for n, (top, left, bottom, right) in enumerate(self.cells)
+            if top <= row < bottom and left <= column < right
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,9 +86,7 @@ def rows_with(rows: Sequence[Row], tables: Sequence[Grid]) -> list[Row]:
         first, last = min(run.index for run in runs), max(run.last for run in runs)
         for row in rows_of(map(replace, runs))[0]:
             text = " ".join(run.text.strip() for run in row.runs)
-            stand_ins.append(
-                TableRun(text, grid.xs[0], row.y0, grid.xs[-1], row.y1, row.size, first, last, grid=grid)
-            )
+            stand_ins.append(TableRun(text, grid.xs[0], row.y0, grid.xs[-1], row.y1, row.size, first, last, grid=grid))
     if not stand_ins:
         return list(rows)
     parts = [[run] for run in stand_ins] + [row.runs for row in rows]
@@ -156,7 +158,7 @@ def _cut(run: Run, grid: Grid) -> list[Run]:
 
 def _space_at(run: Run, x: float) -> int:
     """Return the number of characters before the space that is nearest to `x` by the usual widths; 0 for none near."""
-    widths = np.cumsum([2.0 if IS_UNSPACED.match(char) else 1.0 for char in run.text])
+    widths = np.cumsum([2 if IS_UNSPACED.match(char) else 1 for char in run.text])
     ends = run.x0 + widths * ((run.x1 - run.x0) / float(widths[-1]))
     spaces = [number for number, char in enumerate(run.text) if char == " "]
     nearest = min(spaces, key=lambda number: abs(float(ends[number]) - x), default=0)
@@ -213,8 +215,8 @@ def _touching(boxes: Boxes, near: float) -> Iterator[Boxes]:
         edge[first] = True
         while edge.any():
             group |= edge
-            edge = touch[edge].any(axis=0) & ~group
-        free &= ~group
+            edge = np.logical_and(np.any(touch[edge], axis=0), ~group)
+        free[group] = False
         if group.sum() >= limits.LEAST_RULES:
             yield boxes[group]
 
@@ -247,7 +249,9 @@ def _positions(values: Iterable[float], near: float) -> list[float]:
     return [(group[0] + group[-1]) / 2 for group in groups]
 
 
-def _covered(across: Boxes, along: Boxes, positions: Sequence[float], cuts: Sequence[float], near: float) -> npt.NDArray[np.bool_]:
+def _covered(
+    across: Boxes, along: Boxes, positions: Sequence[float], cuts: Sequence[float], near: float
+) -> npt.NDArray[np.bool_]:
     """Return, for each position and each interval between two cuts, whether rules cover most of the interval.
 
     `across` (N, 2) has the extent of each rule across its direction, `along` (N, 2) the extent along it.

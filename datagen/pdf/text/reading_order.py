@@ -22,8 +22,8 @@ from datagen.pdf.page import Line, Page, Rect, Span, inside
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of
 from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
-from datagen.pdf.text.paragraphs import paragraphs, printed_lines
 from datagen.pdf.text.grid import Grid, cut_out, parts_of, rows_with
+from datagen.pdf.text.paragraphs import paragraphs, printed_lines
 from datagen.pdf.text.regions import Region, Run, join_drop_caps, rows_of, rules_of
 from datagen.pdf.text.table_text import written
 from datagen.pdf.text.tables import grid_cells, region_cells

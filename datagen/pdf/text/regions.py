@@ -37,7 +37,9 @@ class Run:
     last: int  # the position of its last piece; equal to `index` for a run of one piece
     bold: bool = False
     mono: bool = False
-    joints: tuple[tuple[int, float, float], ...] = ()  # of its pieces: characters before, end of the left, start of the right
+    joints: tuple[
+        tuple[int, float, float], ...
+    ] = ()  # of its pieces: characters before, end of the left, start of the right
 
     @property
     def middle(self) -> float:

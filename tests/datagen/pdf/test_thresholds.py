@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from datagen.pdf.text import furniture, paragraphs, reading_order, regions, tables, thresholds
+from datagen.pdf.text import columns, furniture, grid, paragraphs, reading_order, regions, tables, thresholds
 
-PHASES = (reading_order, furniture, regions, paragraphs, tables)
+PHASES = (reading_order, furniture, grid, regions, columns, paragraphs, tables)
 ROW = re.compile(r"([A-Z_]+) = \S.*  # [^|]+ \| (?:[\w.-]+#\d+ \(\d+\)|-)")
 
 
