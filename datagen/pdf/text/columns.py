@@ -53,7 +53,7 @@ def _refined(region: Region) -> list[Region]:
 
 
 def _with(rows: Sequence[Row], gutters: list[Interval], before: list[Interval]) -> Region:
-    """Return a table whose runs are cut where a joint lies in a gutter; with the gutters from `before` if they are more."""
+    """Return a table with `gutters`, and its runs cut where a joint lies in one; with those from `before` if more."""
     if len(gutters) < len(before) or not gutters:
         return Region(list(rows), before)
     return Region([_cut(row, gutters) for row in rows], gutters)
@@ -73,7 +73,7 @@ def _gutters(rows: Sequence[Row]) -> list[Interval]:
     edges.sort()
     strips: list[Interval] = []
     depth, seen, begin = 0, False, 0.0
-    for (x, change), (_, after) in pairwise([*edges, (0.0, 0)]):
+    for x, change in edges:
         was, depth = depth, depth + change
         if was > most >= depth:
             begin, seen = x, True

@@ -163,7 +163,7 @@ def _cut(run: Run, grid: Grid) -> list[Run]:
 
 def _space_at(run: Run, x: float) -> int:
     """Return the number of characters before the space that is nearest to `x` by the usual widths; 0 for none near."""
-    widths = np.cumsum([2.0 if IS_UNSPACED.match(char) else 1.0 for char in run.text])
+    widths = np.cumsum([2 if IS_UNSPACED.match(char) else 1 for char in run.text])
     ends = run.x0 + widths * ((run.x1 - run.x0) / float(widths[-1]))
     spaces = [number for number, char in enumerate(run.text) if char == " "]
     nearest = min(spaces, key=lambda number: abs(float(ends[number]) - x), default=0)
@@ -220,8 +220,8 @@ def _touching(boxes: Boxes, near: float) -> Iterator[Boxes]:
         edge[first] = True
         while edge.any():
             group |= edge
-            edge = touch[edge].any(axis=0) & ~group
-        free &= ~group
+            edge = np.logical_and(np.any(touch[edge], axis=0), ~group)
+        free[group] = False
         if group.sum() >= limits.LEAST_RULES:
             yield boxes[group]
 

@@ -66,14 +66,8 @@ def _rows_between_rules(cells: dict[int, list[Row]]) -> list[dict[int, list[Row]
     It holds several where the lines of most cells stand side by side, unless the document writes cell after cell. A
     cell that stands between the rows is in none of them, because it spans them all.
     """
-    levels: list[dict[int, Row]] = []
     lines = [(row, n) for n, rows in cells.items() if len(rows) > 1 for row in rows]
-    for row, n in sorted(lines, key=lambda line: line[0].middle):
-        first = next(iter(levels[-1].values())) if levels else None
-        if first and n not in levels[-1] and row.middle - first.middle <= limits.SAME_ROW * row.size:
-            levels[-1][n] = row
-        else:
-            levels.append({n: row})
+    levels = _levels(lines)
     full = {n for n in cells if sum(n in level for level in levels) > limits.FULL_CELL * len(levels)}
     if len(full) < limits.TABLE_ROWS:
         return []
@@ -83,10 +77,10 @@ def _rows_between_rules(cells: dict[int, list[Row]]) -> list[dict[int, list[Row]
     most, numbers = 2 * len(full) >= len(cells), any(_numbers(cells[n]) for n in full)
     if not (key in full and most and numbers if by_cells else key in full or most):
         return []
-    for n, rows in cells.items():
-        for level in levels if len(rows) == 1 and n != key else ():
-            if abs(rows[0].middle - next(iter(level.values())).middle) <= limits.SAME_ROW * rows[0].size:
-                level[n] = rows[0]
+    single = [(rows[0], n) for n, rows in cells.items() if len(rows) == 1 and n != key]
+    for level in levels:
+        middle = next(iter(level.values())).middle
+        level.update({n: row for row, n in single if abs(row.middle - middle) <= limits.SAME_ROW * row.size})
     groups: list[dict[int, list[Row]]] = []
     for level in levels:
         if not groups or 2 * len(level) > len(full) or key in level:
@@ -94,6 +88,18 @@ def _rows_between_rules(cells: dict[int, list[Row]]) -> list[dict[int, list[Row]
         for n, row in level.items():
             groups[-1].setdefault(n, []).append(row)
     return groups
+
+
+def _levels(lines: Sequence[tuple[Row, int]]) -> list[dict[int, Row]]:
+    """Return the lines of cells that stand side by side, by the cell's number, from top to bottom."""
+    levels: list[dict[int, Row]] = []
+    for row, n in sorted(lines, key=lambda line: line[0].middle):
+        first = next(iter(levels[-1].values())) if levels else None
+        if first and n not in levels[-1] and row.middle - first.middle <= limits.SAME_ROW * row.size:
+            levels[-1][n] = row
+        else:
+            levels.append({n: row})
+    return levels
 
 
 def _numbers(rows: Sequence[Row]) -> bool:

@@ -6,9 +6,11 @@ import pytest
 
 from datagen.pdf.text.glyphs import Joiner
 from datagen.pdf.text.regions import Region
-from datagen.pdf.text.tables import table_lines
+from datagen.pdf.text.table_text import written
+from datagen.pdf.text.tables import region_cells
 from tests.datagen.pdf.page_lines import row
 
+Box = tuple[float, float, float, float]
 GUTTER = (180.0, 300.0)
 RULES = [(90.0, y, 700.0, y + 1) for y in (295.0, 325.0, 375.0, 425.0)]
 
@@ -17,6 +19,10 @@ def table(*lines: Sequence[tuple[str, float] | str], steps: Sequence[float]) -> 
     """A table of two columns, written cell by cell in the order of the rows."""
     made = [row(*line, y=y, index=10 * number) for number, (line, y) in enumerate(zip(lines, steps, strict=True))]
     return Region(made, [GUTTER])
+
+
+def table_lines(region: Region, edges: Sequence[Box], joiner: Joiner) -> list[str]:
+    return written(region_cells(region, edges, joiner), "tabs")
 
 
 def test_cells_are_separated_by_tabs() -> None:

@@ -8,8 +8,10 @@ from types import ModuleType
 import pytest
 
 from datagen.pdf.text import (
+    columns,
     document_order,
     furniture,
+    grid,
     margins,
     paragraphs,
     reading_order,
@@ -19,7 +21,7 @@ from datagen.pdf.text import (
     thresholds,
 )
 
-PHASES = (reading_order, margins, furniture, regions, sentences, document_order, paragraphs, tables)
+PHASES = (reading_order, margins, furniture, grid, regions, columns, sentences, document_order, paragraphs, tables)
 ROW = re.compile(r"([A-Z_]+) = \S.*  # [^|]+ \| (?:[\w.-]+#\d+ \(\d+\)|-)")
 
 
