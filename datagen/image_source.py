@@ -12,7 +12,7 @@ from typing_extensions import override
 from datagen.guard.guard import guard_version, guarded
 from datagen.inputs.image_ids import image_id_of
 from datagen.inputs.listing import is_outside, within
-from datagen.source import SourceSettings, Unit
+from datagen.source import SourceSettings, Unit, UnitView
 from varyforge.errors import UserError
 from varyforge.escape import escape
 from varyforge.images import ImageError, ImagePolicy, Picture, read_picture
@@ -70,9 +70,9 @@ class ImageSource(SourceSettings):
         return guarded(self.guard, ids, picture.pixels) or picture
 
     @override
-    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
+    def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
         picture = replace(self, guard="").read(unit, files)
-        return picture.image if isinstance(picture, Picture) else None
+        return UnitView(picture.image if isinstance(picture, Picture) else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,10 @@ from typing import Any, cast
 
 from datagen.job.isolate import Child, Limits
 from datagen.job.scan import find_unit
-from datagen.source import Source
+from datagen.source import Source, UnitView
 from varyforge.config import load
 from varyforge.errors import UserError
 from varyforge.outcome import Failed
-from varyforge.sample import Image
 from varyforge.shards import read_job
 from varyforge.storage import Fetcher, folder_at
 
@@ -42,11 +41,11 @@ def source_of(job: dict[str, Any]) -> Source:
     return cast(Source, load(schema, None, inputs=job["config"]["settings"] | job["inputs"]))
 
 
-def picture_of(location: str, unit_id: str) -> bytes | str:
-    """Draw a unit of the set at `location` that gave no sample, from its input.
+def view_of(location: str, unit_id: str) -> UnitView | str:
+    """Make picture and text of a unit of the set at `location` that gave no sample, from its input.
 
     Returns:
-        An encoded image, or the reason for none as one line.
+        A view with a picture, or the reason for none as one line.
 
     Raises:
         UserError: job.json is missing or broken, or names no source of this version.
@@ -60,9 +59,9 @@ def picture_of(location: str, unit_id: str) -> bytes | str:
     source = source_of(read_job(folder))
     try:
         with Fetcher() as copies, Child(source, Limits()) as child:
-            picture = child.picture(unit, copies.local_paths(unit.files))
+            view = child.view(unit, copies.local_paths(unit.files))
     except OSError as error:
         return f"its file cannot be read: {error}"
-    if isinstance(picture, Failed):
-        return f"{picture.reason}: {picture.detail}"
-    return picture.data if isinstance(picture, Image) else "nothing to see in a unit of this kind"
+    if isinstance(view, Failed):
+        return f"{view.reason}: {view.detail}"
+    return view if view.picture else "nothing to see in a unit of this kind"

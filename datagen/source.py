@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.sample import Image
@@ -27,6 +27,13 @@ class Unit:
         for name in ("id", "document", "content"):  # a file name may be invalid Unicode, a ledger not
             text = getattr(self, name).encode(errors="backslashreplace").decode()
             object.__setattr__(self, name, text)
+
+
+class UnitView(NamedTuple):
+    """A unit that gave no sample, as the viewer shows it."""
+
+    picture: Image | None = None
+    text: str = ""  # the answer, where a gate refuses answers
 
 
 class Source(Protocol):
@@ -88,9 +95,9 @@ class Source(Protocol):
         """Turn a unit into samples, or a reason for none. `files` are local copies of `unit.files`."""
         ...
 
-    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
-        """Return an image of a unit that gave no sample, for the viewer. None where there is nothing to see."""
-        return None
+    def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
+        """Return what there is to see of a unit that gave no sample, for the viewer."""
+        return UnitView()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,10 @@ alphabets, common characters for Han and hangul. Accents are ignored.
 
 from __future__ import annotations
 
+import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -42,7 +43,7 @@ _OTHER = {  # scripts without statistics of pairs, and their code points
 }
 _SCRIPTS = ("", *ALPHABETS, *_OTHER, "else", "digit")
 _MARK = 255  # "script" of combining marks and invisible characters: skipped
-_COMMON = {"Hani": ("zh", "ja"), "Hang": ("ko",)}  # script → lists of common characters in the file
+_COMMON_LISTS = {"Hani": ("zh", "ja"), "Hang": ("ko",)}  # script → lists of common characters in the file
 
 _LANGUAGE_OF_SCRIPT = {  # before pairs of letters are counted
     "Latn": "en",
@@ -55,9 +56,20 @@ _LANGUAGE_OF_SCRIPT = {  # before pairs of letters are counted
 }
 
 _WORD_BITS = -5.0  # mean log2 P(letter | letter before) of a word; below it, a word is of no language. English: -3.7
+_LETTERS_OF_SYLLABLE = 2.5  # hangul; words have three syllables, lines without spaces thirty
 _LEAST_LETTERS = 60  # of an alphabet; fewer tell nothing
 _LEAST_CHARACTERS = 25  # of Han or hangul
 _SURELY = 0.12  # bits per letter by which another language must beat English: names and terms look foreign
+
+
+_NOT_PROSE_MARK = re.compile(r"://|www\.|@|\\")
+_NOT_PROSE = re.compile(r"(?:[a-z]+://|www\.)[!-~]+|[\w.+-]+@[\w.-]+|\\[A-Za-z@]{3,}")
+"""Addresses and commands of TeX: letters that make no words of a language."""
+
+
+_APART = re.compile(r"(?<!\S)[^\W\d_](?: [^\W\d_](?!\S)){3,}")
+"""Four or more letters with single spaces between them."""
+_OFTEN_LONE = 0.25  # share of letters that are a word; ordinary pages have less
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +100,35 @@ def known_languages() -> tuple[str, ...]:
 
 
 def read(text: str) -> Reading:
-    """Measure the letters of a text, in about a tenth of a millisecond per page."""
+    """Measure the letters of a text, in about a tenth of a millisecond per page.
+
+    Addresses and commands of TeX do not count. A measure is the mean over the scripts, weighted by their letters.
+    """
+    if _NOT_PROSE_MARK.search(text):
+        text = _NOT_PROSE.sub(" ", text)
     symbols, scripts = symbols_of(text)
     count = dict(zip(_SCRIPTS, np.bincount(scripts, minlength=len(_SCRIPTS)).tolist(), strict=True))
-    common = [_common_share(text, script) for script in _COMMON if count[script] >= _LEAST_CHARACTERS]
+    parts = [_common(text, scripts, script) for script in _COMMON_LISTS if count[script] >= _LEAST_CHARACTERS]
     fits = [_fit(symbols, scripts, script) for script in ALPHABETS if count[script] >= _LEAST_LETTERS]
+    _, main = max(fits, key=lambda fit: fit[0], default=(0, Reading()))
     language = _by_script(count)
-    if not fits:
-        return Reading(language=language, plausible=min(common, default=1.0))
-    _, main = max(fits, key=lambda fit: fit[0])
-    return replace(
-        main,
-        language=main.language if language in ("en", "ru") else language,
-        plausible=min(common + [fit.plausible for _, fit in fits]),  # the worst: another may be the page's numbering
+    reading = replace(
+        _mean(parts + fits, _letters(count)),
+        language=main.language if main.language and language in ("en", "ru") else language,
     )
+    if reading.lone > _OFTEN_LONE:  # letters of formulas and drawings are not set apart by single spaces
+        apart = sum(len(run) // 2 + 1 for run in _APART.findall(text))
+        reading = replace(reading, lone=min(reading.lone, apart / _letters(count)))
+    return reading
+
+
+def _mean(parts: Sequence[tuple[int, Reading]], letters: int) -> Reading:
+    """Return the mean of readings, each with its number of letters. The rest of the letters read as good text."""
+    rest = letters - sum(count for count, _ in parts)
+    weighted = [*parts, (rest, Reading())]
+    names = ("plausible", "forward", "word_letters", "lone")
+    means = {name: sum(count * getattr(part, name) for count, part in weighted) / max(letters, 1) for name in names}
+    return Reading(**means) if letters else Reading()
 
 
 def symbols_of(text: str) -> tuple[Codes, Codes]:
@@ -114,9 +141,13 @@ def symbols_of(text: str) -> tuple[Codes, Codes]:
     return symbols[codes][visible], script[visible]
 
 
+def _letters(count: Mapping[str, int]) -> int:
+    return sum(count.values()) - count[""] - count["digit"]
+
+
 def _by_script(count: Mapping[str, int]) -> str:
     """Return the language by script. A text of a fifth Han is Chinese, even among English."""
-    letters = sum(count.values()) - count[""] - count["digit"]
+    letters = _letters(count)
     if letters == 0:
         return ""
     east = {"zh": count["Hani"], "ja": count["Kana"] * 4, "ko": count["Hang"]}  # Japanese is half Han
@@ -137,7 +168,7 @@ def _fit(symbols: Codes, scripts: Codes, script: str) -> tuple[int, Reading]:
     pairs = line[:-1] * size + line[1:]
     counts = np.bincount(pairs, minlength=size * size)
     counts[0] = 0  # between two edges
-    fits = bits @ counts / counts.sum()
+    fits = bits @ counts / counts.sum()  # sums of quarters are exact, so that BLAS may add in any order
     backwards = bits @ counts.reshape(size, size).T.ravel() / counts.sum()
     best = int(fits.argmax())
     if fits[best] < fits[0] + _SURELY:
@@ -159,18 +190,22 @@ def _fit(symbols: Codes, scripts: Codes, script: str) -> tuple[int, Reading]:
     return letters, reading
 
 
-def _common_share(text: str, script: str) -> float:
-    """Return the share of a script's characters that are common."""
-    common = _common(script)
+def _common(text: str, scripts: Codes, script: str) -> tuple[int, Reading]:
+    """Count and measure the characters of a script without an alphabet, at least one."""
+    inside = np.concatenate([[False], scripts == _SCRIPTS.index(script), [False]])
+    starts, stops = np.flatnonzero(~inside[:-1] & inside[1:]), np.flatnonzero(inside[:-1] & ~inside[1:])
+    lengths, letters = stops - starts, int(inside.sum())
+    common = _common_characters(script)
     low, high = _OTHER[script][0]
     known = [char in common for char in text if low <= ord(char) <= high]
-    return sum(known) / max(len(known), 1)
+    words = float((lengths**2).sum() / letters) * _LETTERS_OF_SYLLABLE if script == "Hang" else Reading().word_letters
+    return letters, Reading(plausible=sum(known) / max(len(known), 1), word_letters=words)
 
 
 @cache
-def _common(script: str) -> frozenset[str]:
+def _common_characters(script: str) -> frozenset[str]:
     """Load the common characters of a script."""
-    return frozenset("".join(_file()["common"][language] for language in _COMMON[script]))
+    return frozenset("".join(_file()["common"][language] for language in _COMMON_LISTS[script]))
 
 
 @cache

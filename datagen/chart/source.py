@@ -16,11 +16,11 @@ from datagen.chart.legibility import layout_faults
 from datagen.chart.style import TRIES, choose_style
 from datagen.chart.topics import LANGUAGES, make_chart
 from datagen.image_source import exchange
-from datagen.source import Source, Unit
+from datagen.source import Source, Unit, UnitView
 from varyforge.images import check_jpeg_quality, encode_jpeg
 from varyforge.outcome import Outcome, Rejected, Written
 from varyforge.prompts import choose
-from varyforge.sample import Image, make_key
+from varyforge.sample import make_key
 
 if TYPE_CHECKING:
     from datagen.chart.draw import ChartDrawing
@@ -109,8 +109,8 @@ class ChartSource(Source):
         return Written(samples=(sample,), language=language, notes={"drawn_again": attempt} if attempt else {})
 
     @override
-    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
-        return encode_jpeg(self._draw(unit)[1].picture, self.jpeg_quality)
+    def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
+        return UnitView(encode_jpeg(self._draw(unit)[1].picture, self.jpeg_quality))
 
     def _draw(self, unit: Unit) -> tuple[Chart, ChartDrawing, Counter[str], int]:
         """Return a unit's chart, the last drawing of it, that drawing's faults, and the number of earlier drawings."""

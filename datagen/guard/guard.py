@@ -108,7 +108,7 @@ class Guard:
             return None
         query = fingerprint_of(picture)
         vectors, boxes = query_vectors(query)
-        products = (self._vectors @ vectors.T).ravel()
+        products = np.round(self._vectors @ vectors.T, 4).ravel()  # else ties would depend on the processor
         near = np.flatnonzero(products >= NEAR)
         if not len(near):
             return None
@@ -117,8 +117,9 @@ class Guard:
         owners = self._owners[views]
         guarded = np.stack([np.frombuffer(self._thumbnails[row].as_buffer(), np.uint8) for row in owners.tolist()])
         scores = similarities(query.thumbnail, boxes[queries], guarded.reshape(-1, SIDE, SIDE), self._boxes[views])
+        scores = np.round(scores.astype(np.float64), 3)
         best = int(scores.argmax())
-        similarity = round(float(scores[best]), 3)
+        similarity = float(scores[best])
         return self._match(int(owners[best]), "appearance", similarity) if similarity >= ALIKE else None
 
     def _match(self, row: int, by: Literal["id", "appearance"], similarity: float) -> Match:

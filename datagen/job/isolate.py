@@ -28,11 +28,10 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from datagen.source import Source, Unit, under_licence
+from datagen.source import Source, Unit, UnitView, under_licence
 from varyforge.errors import UserError, WrongFormat
 from varyforge.outcome import Failed, Outcome, check_outcome
 from varyforge.processes import describe_exit, detail_line, end_with_parent, is_out_of_memory
-from varyforge.sample import Image
 
 _START_ALLOWANCE_S = 60  # for a cold interpreter on a loaded machine
 _WHOLE_FILE = 10  # unit deadlines per batch of units: cutting a file into units reads all of it
@@ -140,11 +139,11 @@ class Child:
             if left or (old and self._units >= self._limits.units_per_child):
                 self._kill()
 
-    def picture(self, unit: Unit, files: Sequence[str]) -> Image | Failed | None:
-        """Return `source.picture(unit, files)`, or `Failed`."""
+    def view(self, unit: Unit, files: Sequence[str]) -> UnitView | Failed:
+        """Return `source.view(unit, files)`, or `Failed`."""
         try:
-            self._send("picture", (unit, files))
-            answer: Image | Failed | None = self._receive(self._limits.deadline_s)
+            self._send("view", (unit, files))
+            answer: UnitView | Failed = self._receive(self._limits.deadline_s)
         except _Broken as error:
             return error.failure(files)
         return answer

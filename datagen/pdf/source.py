@@ -16,14 +16,15 @@ from datagen.inputs.listing import list_files, name_of
 from datagen.pdf.audit.gates import MEASURES, PageGates, judge, measure
 from datagen.pdf.page import Document, Page, PdfError
 from datagen.pdf.text.reading_order import POLICY_VERSION, TextPolicy, read_text
-from datagen.source import SourceSettings, Unit
+from datagen.pdf.upright import upright, widened
+from datagen.source import SourceSettings, Unit, UnitView
 from varyforge.escape import escape
 from varyforge.files import sha256_file
 from varyforge.images import check_jpeg_quality, encode_jpeg
 from varyforge.language import read
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
-from varyforge.sample import IMAGE_MARKER, Image, Sample, Turn, make_key
+from varyforge.sample import IMAGE_MARKER, Sample, Turn, make_key
 from varyforge.storage import signature
 
 BACKENDS = {"pymupdf": ("mupdf", "pymupdf"), "pdfium": ("pdfium", "pypdfium2")}
@@ -37,7 +38,8 @@ class PdfSource(SourceSettings):
     paths: list[str]  # PDF files, or folders or URLs searched for *.pdf at any depth
     backend: Literal["pymupdf", "pdfium"] = "pymupdf"
     short_side_px: int = 1024  # the model sees 1024 x 1024
-    long_side_px: int = 4096  # longer pages fail with `page_size`
+    long_side_px: int = 4096  # thin pages are drawn smaller, and widened with paper to `short_side_px`
+    upright: bool = True  # turn pages whose text stands sideways
     jpeg_quality: int = 90
     text: TextPolicy = field(default_factory=TextPolicy)
     gates: PageGates = field(default_factory=PageGates)
@@ -126,12 +128,14 @@ class PdfSource(SourceSettings):
         return Written(samples=(sample,), notes=label.notes, language=language, measures=measures)
 
     @override
-    def picture(self, unit: Unit, files: Sequence[str]) -> Image | None:
-        return encode_jpeg(self._page(unit, files).picture, self.jpeg_quality)
+    def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
+        page = self._page(unit, files)
+        return UnitView(encode_jpeg(page.picture, self.jpeg_quality), read_text(page, self.text).text)
 
     def _page(self, unit: Unit, files: Sequence[str]) -> Page:
         document = _open_once(self.backend, files[0], signature(files[0]))
-        return document.page(unit.payload["page"], short_side_px=self.short_side_px, long_side_px=self.long_side_px)
+        page = document.page(unit.payload["page"], short_side_px=self.short_side_px, long_side_px=self.long_side_px)
+        return widened(upright(page) if self.upright else page, self.short_side_px)
 
 
 def _open(backend: str, path: str) -> Document:

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from datagen.card.spread import spread
-from datagen.registry import picture_of
+from datagen.registry import view_of
 from pipelines.view.data import Library, RowId
 from pipelines.view.filters import Filters
 from pipelines.view.page import Preview, start_of, static_page
@@ -113,9 +113,9 @@ def main() -> int:
         raise UserError(f"--limit {arguments.limit}: expected at least 1")
     library, query = Library(arguments.shards), arguments.query.removeprefix("?")
     if arguments.out is None:
-        serve(library, picture_of, host=arguments.host, port=arguments.port, query=query)
+        serve(library, view_of, host=arguments.host, port=arguments.port, query=query)
         return 0
-    rows = write_page(arguments.out, library, picture_of, limit=arguments.limit, query=query)
+    rows = write_page(arguments.out, library, view_of, limit=arguments.limit, query=query)
     say(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB; {rows} of {library.span('')[1]:,} rows")
     return 0
 

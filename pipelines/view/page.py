@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from datagen.card.html import render_page
 from datagen.card.pictures import AnswerDrawing, data_url, draw_answer, shrunk
 from datagen.job.ledger import LedgerRow
+from datagen.source import UnitView
 from pipelines.view.data import NUMBERS, Item, Library, RowId
 from pipelines.view.filters import OUTCOMES, UNKNOWN, Filters, number_in
 from pipelines.view.search import Matches, find
@@ -24,8 +25,8 @@ from varyforge.errors import UserError
 from varyforge.sample import TASKS
 from varyforge.shards import SPLITS, IndexRow
 
-Preview = Callable[[str, str], bytes | str]
-"""(shard set, unit id) → the unit's picture as JPEG, or one line with the reason why there is none."""
+Preview = Callable[[str, str], UnitView | str]
+"""(shard set, unit id) → the unit's picture and text, or one line with the reason why there is no picture."""
 
 _LAYOUTS = {"cards": 24, "beside": 6}  # rows on a page
 _CARD_PX = 640  # longer side of a picture on a card
@@ -34,6 +35,14 @@ _KNOWN = {item.name for row_type in (IndexRow, LedgerRow) for item in fields(row
 _NOTICE_CHARS = 46  # in a line of a notice; half as many where the text may be Chinese
 NOTICE = "image/svg+xml"
 """Media type of `notice`."""
+NO_TEXT = "(no text)"
+_TEXT_PAGE = """<!DOCTYPE html><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<style>
+pre {{ margin: 0; white-space: pre-wrap; }}
+pre {{ font: 15px/1.5 system-ui, "Noto Sans CJK SC", "Droid Sans Fallback", sans-serif; }}
+</style>
+<pre dir="auto">{text}</pre>"""
 
 
 class Served:
@@ -48,9 +57,10 @@ class Served:
         content = self._shards[row_id.shard].record.tar_sha256[:8]  # a set that was made again has other addresses
         return "image?" + urlencode({"at": row_id, "number": number, **size, "of": content})
 
-    def of_unit(self, row_id: RowId) -> str:
-        """Return a picture of a unit without samples."""
-        return "preview?" + urlencode({"at": row_id, "of": self._shards[row_id.shard].record.ledger_sha256[:8]})
+    def of_unit(self, row_id: RowId) -> UnitOnPage:
+        """Return the addresses of picture and text of a unit without samples."""
+        query = urlencode({"at": row_id, "of": self._shards[row_id.shard].record.ledger_sha256[:8]})
+        return UnitOnPage("preview?" + query, frame="refused?" + query)
 
 
 class Embedded:
@@ -67,25 +77,48 @@ class Embedded:
             return data_url(NOTICE, notice(f"picture not available: {error}"))
         return data_url("image/jpeg", data)
 
-    def of_unit(self, row_id: RowId) -> str:
-        """Return a picture of a unit without samples."""
-        return data_url(*unit_picture(self._library, row_id, self._preview, _EMBEDDED_PX))
+    def of_unit(self, row_id: RowId) -> UnitOnPage:
+        """Return picture and text of a unit without samples."""
+        view = unit_view(self._library, row_id, self._preview)
+        picture = data_url(*unit_picture(view, _EMBEDDED_PX))
+        return UnitOnPage(picture, text="" if isinstance(view, str) else view.text)
 
 
-def unit_picture(library: Library, row_id: RowId, preview: Preview, longest_px: int | None) -> tuple[str, bytes]:
-    """Return media type and bytes of a picture of a unit without samples, or of a notice that says why there is none.
+class UnitOnPage(NamedTuple):
+    """A unit without samples on the page."""
+
+    picture: str  # URL
+    frame: str = ""  # URL of a page with its text; "" where `text` is it
+    text: str = ""
+
+
+def unit_view(library: Library, row_id: RowId, preview: Preview) -> UnitView | str:
+    """Return picture and text of a unit without samples, or one line that says why there is no picture.
 
     Raises:
         UserError: there is no such unit.
     """
     shard_set, unit = library.unit(row_id)
     try:
-        picture = preview(shard_set, unit)
-        if isinstance(picture, bytes):
-            return "image/jpeg", shrunk(picture, longest_px) if longest_px else picture
+        return preview(shard_set, unit)
     except (OSError, ValueError) as error:  # inputs move, and these units are the broken ones
-        picture = f"picture not available: {error}"
-    return NOTICE, notice(picture)
+        return f"picture not available: {error}"
+
+
+def unit_picture(view: UnitView | str, longest_px: int) -> tuple[str, bytes]:
+    """Return media type and bytes of a unit's picture, or of a notice where there is none."""
+    try:
+        if not isinstance(view, str) and view.picture:
+            return "image/jpeg", shrunk(view.picture.data, longest_px)
+    except (OSError, ValueError) as error:
+        view = f"picture not available: {error}"
+    return NOTICE, notice(view if isinstance(view, str) else "no picture")
+
+
+def text_page(view: UnitView | str) -> str:
+    """Return a page with the text of a rejected unit alone, for a frame."""
+    text = view if isinstance(view, str) else view.text or NO_TEXT
+    return _TEXT_PAGE.format(text=escape(text))
 
 
 def notice(text: str) -> bytes:
@@ -120,6 +153,7 @@ class Card:
     outcome: str
     cause: str  # gate or reason of a unit without samples
     pictures: list[Picture]
+    refused: UnitOnPage | None  # of a rejected unit
     drawing: AnswerDrawing
     measures: dict[str, float]
     numbers: dict[str, float]  # measures and the other numbers that the page filters by a range
@@ -143,8 +177,9 @@ def make_card(item: Item, pictures: Served | Embedded, layout: str) -> Card:
         )
         for number, about in enumerate(item.sample.get("images", ()))
     ]
-    if not item.index:
-        images = [Picture(url=pictures.of_unit(item.id), full="", width=0, height=0)]
+    unit = None if item.index else pictures.of_unit(item.id)
+    if unit:
+        images = [Picture(url=unit.picture, full="", width=0, height=0)]
     row = item.index or item.ledger
     others = {name: value for name, value in row.items() if name not in _KNOWN}
     measures = {name: value for name, value in others.items() if isinstance(value, float) and math.isfinite(value)}
@@ -156,6 +191,7 @@ def make_card(item: Item, pictures: Served | Embedded, layout: str) -> Card:
         outcome="written" if item.index else row["outcome"],
         cause="" if item.index else row["gate"] or row["reason"],
         pictures=images,
+        refused=unit if measures and not item.index and row["outcome"] == "rejected" else None,
         drawing=draw_answer(item.sample.get("task", ""), answer, question),
         measures=measures,
         numbers=measures | extra,
@@ -268,6 +304,7 @@ def _render(
     script = Path(__file__).with_name("view.js").read_text(encoding="utf-8")
     return render_page(
         Path(__file__).with_name("view.html.jinja"),
+        no_text=NO_TEXT,
         cards=cards,
         filters=filters,
         layout=layout,

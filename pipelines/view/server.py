@@ -15,15 +15,17 @@ from urllib.parse import parse_qsl, urlsplit
 from typing_extensions import override
 
 from datagen.card.pictures import shrunk
-from pipelines.view.data import Library
+from datagen.source import UnitView
+from pipelines.view.data import Library, RowId
 from pipelines.view.filters import number_in
-from pipelines.view.page import NOTICE, Preview, browse, notice, unit_picture
+from pipelines.view.page import NOTICE, Preview, browse, notice, text_page, unit_picture, unit_view
 from varyforge.errors import UserError
 
 LOOPBACK = "127.0.0.1"
 _TEXT = "text/plain; charset=utf-8"
 _UNIT_PX = 1280  # longer side of a rejected unit's picture
 _LARGEST_PX = 4096
+_VIEWS = 24  # of units, in memory; as many as cards on a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,12 @@ class Viewer:
     def __init__(self, library: Library, preview: Preview) -> None:
         self._library, self._preview = library, preview
         self._one_at_a_time = Lock()  # PDF libraries are not thread-safe
+        self._views: dict[RowId, UnitView] = {}  # the latest: the browser asks for picture and text one by one
 
     def answer(self, address: str) -> Response:
         """Return the response to a GET of `address` (path and query); a wrong request gets one clear line."""
         path, _, query = address.partition("?")
-        routes = {"/": self._page, "/image": self._image, "/preview": self._unit}
+        routes = {"/": self._page, "/image": self._image, "/preview": self._unit, "/refused": self._text}
         if path not in routes:
             return Response(_TEXT, b"no such page", HTTPStatus.NOT_FOUND)
         try:
@@ -72,10 +75,23 @@ class Viewer:
             return Response(NOTICE, notice(f"the picture cannot be read: {error}"))
 
     def _unit(self, query: dict[str, str]) -> Response:
+        kind, body = unit_picture(self._view(query), _UNIT_PX)
+        return Response(kind, body, cache_s=0 if kind == NOTICE else 3600)  # a missing file may come back
+
+    def _text(self, query: dict[str, str]) -> Response:
+        view = self._view(query)
+        body = text_page(view).encode(errors="replace")
+        return Response("text/html; charset=utf-8", body, cache_s=0 if isinstance(view, str) else 3600)
+
+    def _view(self, query: dict[str, str]) -> UnitView | str:
         row_id = self._library.row_id(query.get("at", ""))
         with self._one_at_a_time:
-            kind, body = unit_picture(self._library, row_id, self._preview, _UNIT_PX)
-        return Response(kind, body, cache_s=0 if kind == NOTICE else 3600)  # a missing file may come back
+            view = self._views.get(row_id) or unit_view(self._library, row_id, self._preview)
+            if not isinstance(view, str):
+                self._views[row_id] = view
+                for old in list(self._views)[:-_VIEWS]:
+                    del self._views[old]
+        return view
 
 
 class Server(ThreadingHTTPServer):

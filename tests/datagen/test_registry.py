@@ -17,7 +17,8 @@ from datagen.job.job import run_job
 from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
 from datagen.pdf.source import PdfSource
-from datagen.registry import SOURCES, picture_of, source_of
+from datagen.registry import SOURCES, source_of, view_of
+from datagen.source import UnitView
 from varyforge.errors import UserError
 from varyforge.shards import ShardSet
 
@@ -68,23 +69,23 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_was_refused_can_be_looked_at(boxes: Path) -> None:
     rows = ShardSet(boxes / "out").ledger().to_pylist()
     assert {row["outcome"] for row in rows} == {"rejected"}
-    picture = picture_of(str(boxes / "out"), rows[0]["unit"])
-    assert isinstance(picture, bytes)
+    view = view_of(str(boxes / "out"), rows[0]["unit"])
+    assert isinstance(view, UnitView) and view.picture and view.text == ""
     name = rows[0]["document"].rpartition("/")[2]
-    with PIL.Image.open(io.BytesIO(picture)) as seen, PIL.Image.open(boxes / "images" / name) as stored:
+    with PIL.Image.open(io.BytesIO(view.picture.data)) as seen, PIL.Image.open(boxes / "images" / name) as stored:
         assert seen.size == stored.size
 
 
 def test_why_there_is_no_picture(boxes: Path, chat_shards: Path) -> None:
-    assert picture_of(str(boxes / "out"), "gone#1") == "the unit is in no plan file"
+    assert view_of(str(boxes / "out"), "gone#1") == "the unit is in no plan file"
     unit = ShardSet(chat_shards).ledger().to_pylist()[0]["unit"]
-    assert picture_of(str(chat_shards), unit) == "nothing to see in a unit of this kind"
+    assert view_of(str(chat_shards), unit) == "nothing to see in a unit of this kind"
 
 
 def test_an_input_that_is_gone_is_no_error(boxes: Path) -> None:
     row = ShardSet(boxes / "out").ledger().to_pylist()[-1]
     (boxes / "images" / row["document"].rpartition("/")[2]).unlink()
-    reason = picture_of(str(boxes / "out"), row["unit"])
+    reason = view_of(str(boxes / "out"), row["unit"])
     assert isinstance(reason, str) and reason
 
 
@@ -92,5 +93,5 @@ def test_a_set_without_its_job_is_refused(boxes: Path, tmp_path: Path) -> None:
     shutil.copytree(boxes / "out" / "plan", tmp_path / "plan")
     unit = ShardSet(boxes / "out").ledger().to_pylist()[0]["unit"]
     with pytest.raises(UserError, match="not a shard set"):
-        picture_of(str(tmp_path), unit)
-    assert picture_of(str(tmp_path / "gone"), unit) == "the unit is in no plan file"
+        view_of(str(tmp_path), unit)
+    assert view_of(str(tmp_path / "gone"), unit) == "the unit is in no plan file"

@@ -132,11 +132,11 @@ def test_images_that_cannot_be_used(photo: Path, tmp_path: Path) -> None:
         "broken.jpg/a.jpg": "missing_image",
         "../photo.jpg": "outside",
     }
-    assert source.picture(unit_of(tmp_path / "in" / "gone.jpg"), [str(tmp_path / "in" / "gone.jpg")]) is None
+    assert source.view(unit_of(tmp_path / "in" / "gone.jpg"), [str(tmp_path / "in" / "gone.jpg")]).picture is None
 
 
 def test_the_picture_of_a_unit_is_its_image(photo: Path, tmp_path: Path) -> None:
-    image = Pictures(paths=[], images=str(tmp_path)).picture(unit_of(photo), [str(photo)])
+    image = Pictures(paths=[], images=str(tmp_path)).view(unit_of(photo), [str(photo)]).picture
     assert image is not None and (image.width, image.height) == (40, 60)
 
 

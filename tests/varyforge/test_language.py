@@ -98,3 +98,31 @@ def test_text_reads_like_text_and_shuffled_letters_do_not(text: str) -> None:
 def test_little_text_tells_nothing() -> None:
     for text in ("", "Xqz vbn", "12 34 kg", "\ud800\x00"):
         assert read(text).plausible == 1
+
+
+CHINESE = "我们的方法在这些数据上有很好的结果,因为它可以用于不同的问题和时间。" * 8
+
+
+def test_a_few_letters_of_another_script_do_not_decide() -> None:
+    odd = "xqzv wqkx zzqx vkqj " * 4
+    assert read(CHINESE + odd).plausible > 0.7
+    assert read(odd * 4).plausible < 0.1
+    assert read(CHINESE + " a b c d e f g h i j k l m n o p" * 5).lone < 0.4
+    assert read(CHINESE + "unbrokenidentifierofmanyletters" * 4).word_letters < 60
+
+
+def test_addresses_and_commands_are_no_words() -> None:
+    address = "http://www.cninfo.com.cn/xzqk/bdwfx?qrtzk=xkcdwq someone@qwrtzk.xkcd.cn "
+    assert read(address * 4 + CHINESE).plausible == read(CHINESE).plausible
+    assert read("\\tkzTabVar{ +D/1 , -/2} " * 20).plausible == 1
+
+
+def test_letters_of_a_drawing_are_not_set_apart() -> None:
+    assert read("x\ta\tb\tc\nx\ta\tb\tc\n" * 10).lone == 0
+    assert read("l e t t e r s   a p a r t   i n   w o r d s " * 8).lone > 0.8
+
+
+def test_korean_words_without_spaces() -> None:
+    words = "데이터를 사용하는 프로그램은 많은 시간이 필요 없다 "
+    assert read(words * 5).word_letters < 12
+    assert read(words.replace(" ", "") * 5).word_letters > 20

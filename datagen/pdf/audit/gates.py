@@ -15,7 +15,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from datagen.pdf.audit.ink import Words, doubled_share, ink_measures, share_of, words_of
+from datagen.pdf.audit.ink import ink_measures
+from datagen.pdf.audit.words import Words, doubled_share, share_of, words_of
 from datagen.pdf.page import Page
 from varyforge.language import Reading, known_languages
 from varyforge.outcome import Rejected
@@ -34,7 +35,7 @@ MEASURES = (
     "outside",  # … beyond the picture's edge
     "on_images",  # … over or under pictures
     "turned",  # … sideways or upside down, except vertical Chinese
-    "doubled",  # … printed a second time at the same place
+    "doubled",  # … printed a second time at the same place, and twice in the answer
     "glyphs_on_ink",  # … in words with ink beneath
     "font_px",  # font size that nine tenths of the letters and digits reach
     "ink",  # share of the page that is not paper
@@ -137,7 +138,7 @@ def measure(page: Page, text: str, reading: Reading) -> dict[str, float]:
             "word_letters": reading.word_letters,
             "lone": reading.lone,
         }
-        | (_layer_measures(page, words) if words else {})
+        | (_layer_measures(page, words, text) if words else {})
         | ink_measures(page, words)
     )
 
@@ -160,17 +161,17 @@ def judge(measures: Mapping[str, float], language: str, gates: PageGates) -> Rej
     return None
 
 
-def _layer_measures(page: Page, words: Words) -> dict[str, float]:
-    """Return the measures that need the text layer alone."""
+def _layer_measures(page: Page, words: Words, text: str) -> dict[str, float]:
+    """Return the measures that need the text layer and the answer alone."""
     width, height = page.picture.size
     order = np.argsort(words.sizes)
-    tenth = np.searchsorted(np.cumsum(words.weights[order]), 0.1)
+    tenth = np.searchsorted(np.cumsum(words.letters[order]), words.letters.sum() / 10)
     x, y = ((words.boxes[:, :2] + words.boxes[:, 2:]) / 2).T
     return {
         "hidden": share_of(words, ~words.visible),
         "outside": share_of(words, (x < 0) | (y < 0) | (x > width) | (y > height)),
         "turned": share_of(words, words.turned),
-        "doubled": doubled_share(words),
+        "doubled": doubled_share(words, text),
         "font_px": float(words.sizes[order[tenth]]),
     }
 

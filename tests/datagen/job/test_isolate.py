@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datagen.job.isolate import Child, Limits, child_of
-from datagen.source import Unit
+from datagen.source import Unit, UnitView
 from tests.datagen.job.test_scan import CountingSource
 from tests.datagen.sources import FaultySource
 from varyforge.errors import UserError
@@ -150,7 +150,7 @@ def test_the_rest_of_an_input_that_nobody_wants_costs_the_child() -> None:
 
 def test_a_unit_without_a_picture_has_none() -> None:
     with Child(FaultySource(), Limits()) as child:
-        assert child.picture(unit(0), []) is None
+        assert child.view(unit(0), []) == UnitView()
 
 
 def test_a_thread_keeps_its_child_from_shard_to_shard() -> None:

@@ -5,7 +5,8 @@ import PIL.Image
 import PIL.ImageDraw
 import pytest
 
-from datagen.pdf.audit.ink import doubled_share, ink_measures, share_of, words_of
+from datagen.pdf.audit.ink import cells, ink_measures
+from datagen.pdf.audit.words import doubled_share, share_of, words_of
 from datagen.pdf.page import Line, Page, Rect, Span
 
 SIDE = 640
@@ -44,7 +45,7 @@ def test_words_lie_where_their_letters_do() -> None:
     words = words_of(page_of((line("ab cde", (100, 50, 172, 70), font="Courier"),)))
     assert words is not None
     assert words.boxes == pytest.approx(np.array([[100, 50, 124, 70], [136, 50, 172, 70]]))
-    assert words.weights.tolist() == pytest.approx([0.4, 0.6])
+    assert words.letters.tolist() == [2, 3]
     assert words.gaps.tolist() == [0]
 
 
@@ -59,11 +60,11 @@ def test_punctuation_and_spaces_are_no_words() -> None:
     assert words_of(page_of(())) is None
     assert words_of(page_of((line("   ", (0, 0, 30, 20)), line("... !?", (0, 30, 60, 50))))) is None
     words = words_of(page_of((line("a ... b", (0, 0, 70, 20)),)))
-    assert words is not None and words.weights.tolist() == [0.5, 0, 0.5]
+    assert words is not None and words.letters.tolist() == [1, 0, 1]
 
 
 def test_coordinates_that_are_no_numbers_do_no_harm() -> None:
-    page = page_of((line("a word", (float("nan"), 0, float("inf"), 20)),))
+    page = page_of((line("a word", (-float("inf"), 0, float("inf"), 20)),))
     assert words_of(page) is not None
     assert all(np.isfinite(value) for value in measures_of(page).values())
 
@@ -75,11 +76,43 @@ def test_shares_of_words() -> None:
     assert share_of(words, np.ones(3, np.bool_)) == 1
 
 
+def test_spaces_lie_between_spans_and_inside_those_of_likely_width() -> None:
+    def gaps(*lines: Line) -> list[int]:
+        words = words_of(page_of(lines))
+        assert words is not None
+        return words.gaps.tolist()
+
+    assert gaps(line("ab cde", (0, 0, 72, 20), font="Courier")) == [0]
+    assert gaps(line("ab cde", (0, 0, 172, 20), font="Courier")) == [], "a table's cells, anywhere in their span"
+    first, second = Span("ab", (0, 0, 24, 20), 20, "", 0, True), Span("cd", (34, 0, 58, 20), 20, "", 0, True)
+    touching = second._replace(box=(25, 0, 49, 20))
+    assert gaps(Line((first, second), (0, 0, 58, 20))) == [0]
+    assert gaps(Line((first, touching), (0, 0, 49, 20))) == [], "a word in two fonts"
+    assert gaps(Line((first,), (0, 0, 24, 20)), Line((second,), (34, 0, 58, 20))) == [], "two columns"
+    assert gaps(line("a . . b", (0, 0, 84, 20), font="Courier")) == [], "dots of a leader"
+
+
+def test_a_font_in_units_of_its_own_has_the_size_of_its_box() -> None:
+    lines = (line("type three", (0, 0, 100, 26), size=0.2), line("down", (200, 0, 226, 80), size=0.2, down=True))
+    words = words_of(page_of(lines))
+    assert words is not None and words.sizes == pytest.approx([20, 20, 20])
+
+
+def test_cells_of_pictures_in_every_mode() -> None:
+    picture = PIL.Image.new("RGB", (11, 9), "white")
+    picture.paste((0, 0, 0), (4, 4, 8, 8))
+    for mode in ("RGB", "RGBX", "L"):
+        assert cells(picture.convert(mode)).tolist() == [[255, 255], [255, 0]]
+    assert cells(picture.crop((0, 0, 2, 3))).tolist() == [[255]]
+
+
 def test_text_at_one_place_twice() -> None:
     twice = (line("again", (10, 10, 60, 30)), line("again", (12, 11, 62, 31)), line("again", (10, 90, 60, 110)))
     words = words_of(page_of(twice))
     assert words is not None
-    assert doubled_share(words) == pytest.approx(1 / 3)
+    assert doubled_share(words, "again again again") == pytest.approx(1 / 3)
+    assert doubled_share(words, "again again") == 0, "the answer has it once"
+    assert doubled_share(words, "") == 0
 
 
 @pytest.mark.parametrize(("paper", "ink"), [("white", "black"), ("black", "white"), ("#204020", "yellow")])
@@ -133,3 +166,13 @@ def test_text_in_a_picture_and_a_photograph() -> None:
     slope = np.linspace(0, 255, 640).astype(np.uint8)
     photograph.picture.paste(PIL.Image.fromarray(np.tile(slope, (512, 1))).convert("RGB"), (0, 128))
     assert measures_of(photograph)["text_in_images"] < 0.1
+
+
+def test_shapes_in_a_picture_are_no_text() -> None:
+    page = inked(page_of(text_lines(1), rasters=((0.0, 128.0, 640.0, 640.0),)))
+    draw = PIL.ImageDraw.Draw(page.picture)
+    for x in range(20, 600, 90):
+        for y in range(150, 600, 90):
+            draw.ellipse((x, y, x + 40, y + 40), fill="blue")
+        draw.line((x + 60, 130, x + 60, 640), fill="black", width=3)
+    assert measures_of(page)["text_in_images"] < 0.2

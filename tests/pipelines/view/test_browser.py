@@ -12,20 +12,24 @@ from pathlib import Path
 
 import pytest
 
+from datagen.source import UnitView
 from pipelines.view.__main__ import write_page
 from pipelines.view.data import Library
 from pipelines.view.server import Server
 from tests.pipelines.shard_world import HOSTILE, page_picture, write_world
 from tests.pipelines.view.test_server import serving
+from varyforge.sample import Image
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")]
 
 
-def fake_preview(shard_set: str, unit: str) -> bytes | str:
-    """A picture of rejected pages, a line for failed ones."""
-    return page_picture(unit).data if unit.startswith("report") else f"its file is gone: {HOSTILE}"
+def fake_preview(shard_set: str, unit: str) -> UnitView | str:
+    """Picture and text of rejected pages, a line for failed ones."""
+    if not unit.startswith("report"):
+        return f"its file is gone: {HOSTILE}"
+    return UnitView(page_picture(unit), f"text of {unit} {HOSTILE}")
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +82,8 @@ def test_pages_of_all_kinds(server: Server, world: list[str], profile: Path, que
 
 
 def test_pictures_that_cannot_be_had_are_told(world: list[str], profile: Path) -> None:
-    def broken(*_: str) -> bytes:
-        return b"no picture at all"
+    def broken(*_: str) -> UnitView:
+        return UnitView(Image(data=b"no picture at all", format="jpeg", width=1, height=1))
 
     with serving(world, broken) as server:
         assert loaded(rendered(server.url + "?outcome=rejected", profile)) == [420] * 8

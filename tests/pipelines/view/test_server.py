@@ -23,7 +23,8 @@ from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
 from datagen.pdf.audit.gates import PageGates
 from datagen.pdf.source import PdfSource
-from datagen.registry import picture_of
+from datagen.registry import view_of
+from datagen.source import UnitView
 from pipelines.view.__main__ import write_page
 from pipelines.view.data import Library
 from pipelines.view.page import Preview
@@ -60,10 +61,12 @@ def size_of(body: bytes) -> tuple[int, int]:
     return PIL.Image.open(io.BytesIO(body)).size
 
 
-def fake_preview(shard_set: str, unit: str) -> bytes | str:
-    """A picture of what is on the even pages."""
+def fake_preview(shard_set: str, unit: str) -> UnitView | str:
+    """Picture and text of what is on the even pages."""
     assert shard_set.endswith("pdf")
-    return page_picture(unit).data if int(unit[-1]) % 2 == 0 else f"no picture <of> {unit}\x00"
+    if int(unit[-1]) % 2:
+        return f"no picture <of> {unit}\x00"
+    return UnitView(page_picture(unit), f"text <of> {unit}")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,7 @@ def test_page_image_and_thumbnail(server: Server) -> None:
         assert max(size_of(get(server, f"/image?at={place[1]}&number=0&px={asked}")[2])) == longest
 
 
-def test_every_picture_of_the_page_is_there(server: Server) -> None:
+def test_every_view_of_the_page_is_there(server: Server) -> None:
     for query in ("", "?go=40", "?outcome=failed", "?view=beside&outcome=rejected"):
         page = get(server, "/" + query)[2].decode()
         sources = re.findall(r'<img src="([^"]+)"', page)
@@ -113,6 +116,19 @@ def test_previews_are_pictures_or_say_why_not(server: Server) -> None:
         else:
             assert size_of(body) == (700, 400)
     assert sorted(set(kinds)) == ["image/jpeg", "image/svg+xml"]
+
+
+def test_text_of_rejected_units_stands_beside_their_pictures(server: Server) -> None:
+    cards = get(server, "/?outcome=rejected")[2].decode().split("<article")[1:]
+    assert cards
+    for card in cards:
+        frame = re.search(r'<iframe src="(refused\?[^"]+)"', card)
+        assert frame is not None and ", threshold " in card
+        status, kind, body = get(server, "/" + html.unescape(frame[1]))
+        assert (status, kind) == (200, "text/html; charset=utf-8")
+        assert b'<pre dir="auto">text &lt;of&gt; ' in body or b'<pre dir="auto">no picture &lt;of&gt; ' in body
+    assert "<iframe" not in get(server, "/?outcome=written")[2].decode()
+    assert "<iframe" not in get(server, "/?outcome=failed")[2].decode()
 
 
 BAD = {
@@ -221,7 +237,7 @@ def test_units_of_a_real_job_are_drawn_again(real: Path) -> None:
     library = Library([str(real / "pdf")])
     counts = library.counts()[str(real / "pdf")]
     assert counts == {"samples": 1, "rejected": 2, "failed": 1}
-    viewer = Viewer(library, picture_of)
+    viewer = Viewer(library, view_of)
     page = viewer.answer("/").body.decode()
     shown = {}
     for card in page.split("<article")[1:]:
@@ -233,6 +249,8 @@ def test_units_of_a_real_job_are_drawn_again(real: Path) -> None:
             shown[html.unescape(re.findall(r'id="([^"]+)"', card)[0]).split("#")[0]] = answer
             assert "<b>min_chars</b>: " in card or "<b>unreadable</b>" in card
     assert size_of(shown["short.pdf"].body) == (256, 384) and shown["short.pdf"].cache_s
+    frame = html.unescape(re.findall(r'src="(refused\?[^"]+)"', page.split('id="short.pdf')[1])[0])
+    assert b'<pre dir="auto">Few.</pre>' in viewer.answer("/" + frame).body
     for name in ("gone.pdf", "broken.pdf"):
         assert shown[name].kind == "image/svg+xml" and shown[name].body.count(b"<text") <= 6
         assert not shown[name].cache_s  # the file may come back
@@ -241,8 +259,9 @@ def test_units_of_a_real_job_are_drawn_again(real: Path) -> None:
 
 def test_a_written_page_holds_pictures_of_refused_pages(real: Path, tmp_path: Path) -> None:
     library = Library([str(real / "pdf")])
-    assert write_page(tmp_path / "page.html", library, picture_of, limit=10) == 4
+    assert write_page(tmp_path / "page.html", library, view_of, limit=10) == 4
     page = (tmp_path / "page.html").read_text()
+    assert '<div class="text" lang="en">Few.</div>' in page
     assert page.count('src="data:image/jpeg;base64,') == 2 and page.count('src="data:image/svg+xml;base64,') == 2
 
 
@@ -250,7 +269,7 @@ def test_a_set_whose_source_is_unknown_says_so(real: Path, tmp_path: Path) -> No
     shutil.copytree(real / "pdf", tmp_path / "pdf")
     job = tmp_path / "pdf" / "job.json"
     job.write_text(json.dumps(json.loads(job.read_text()) | {"source": "tapes"}))
-    viewer = Viewer(Library([str(tmp_path / "pdf")]), picture_of)
+    viewer = Viewer(Library([str(tmp_path / "pdf")]), view_of)
     previews = re.findall(r'src="(preview\?[^"]+)"', viewer.answer("/?outcome=rejected").body.decode())
     answer = viewer.answer("/" + html.unescape(previews[0]))
     assert answer.status == 200 and b"no source &#39;tapes&#39;" in answer.body

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from datagen.card.pictures import COLOURS
+from datagen.source import UnitView
 from pipelines.view.__main__ import sample_rows, write_page
 from pipelines.view.data import Library, RowId
 from pipelines.view.filters import OUTCOMES, Filters
-from pipelines.view.page import browse
+from pipelines.view.page import browse, text_page
 from pipelines.view.search import find
 from tests.pipelines.shard_world import HOSTILE, page, photo, rejected, write_set, write_world
 from varyforge.errors import UserError
@@ -34,7 +35,7 @@ from varyforge.shards import MANIFEST, SPLITS
 FOREVER = float("inf")
 
 
-def no_preview(shard_set: str, unit: str) -> bytes | str:
+def no_preview(shard_set: str, unit: str) -> UnitView | str:
     return "picture not available: a shard set holds pictures of written units only"
 
 
@@ -283,7 +284,9 @@ def test_hostile_text_is_escaped_wherever_it_stands(tmp_path: Path, hostile: str
     library = Library([place])
     named = ("language", "licence", "cause", "document", "text", "id", "task", "split", "twins", "group")
     pages = [browse(library, {}), *(browse(library, {name: hostile}) for name in named)]
-    write_page(tmp_path / "page.html", library, lambda *_: hostile, limit=9)
+    for view in (hostile, UnitView(text=hostile)):
+        assert hostile not in text_page(view).partition("<pre")[2] or hostile[0] == "{"
+        write_page(tmp_path / "page.html", library, lambda *_, view=view: view, limit=9)
     pages.append((tmp_path / "page.html").read_text())
     for shown in pages:
         assert escape(hostile) in shown
