@@ -21,6 +21,7 @@ import io
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import PIL.Image
@@ -37,7 +38,7 @@ from datagen.job.settings import JobSettings
 from datagen.pdf.audit.gates import judge
 from datagen.pdf.audit.gates import measure as measure_page
 from datagen.pdf.backends.mupdf import open_document
-from datagen.pdf.page import PdfError
+from datagen.pdf.page import PdfError, picture_size, zoom_of
 from datagen.pdf.source import PdfSource
 from datagen.pdf.text.reading_order import read_text
 from datagen.source import Source
@@ -67,8 +68,8 @@ def renderable(source: PdfSource) -> list[tuple[str, int]]:
             with open_document(path) as document:
                 for number in range(len(document)):
                     page = document._document.load_page(number)
-                    short, long = sorted((page.rect.width, page.rect.height))
-                    if short >= 1 and source.short_side_px / short * long <= source.long_side_px:
+                    with suppress(PdfError):
+                        picture_size(page.rect.width, page.rect.height, source.short_side_px, source.long_side_px)
                         pages.append((path, number))
         except PdfError:
             continue
@@ -82,7 +83,7 @@ def bare(pages: list[tuple[str, int]], source: PdfSource) -> None:
         if path != opened:
             opened, document = path, pymupdf.open(path)
         page = document.load_page(number)  # type: ignore[union-attr]  # opened above
-        zoom = source.short_side_px / min(page.rect.width, page.rect.height)
+        zoom = zoom_of(page.rect.width, page.rect.height, source.short_side_px, source.long_side_px)
         pixmap = page.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csRGB, alpha=False)
         picture = PIL.Image.frombytes("RGB", (pixmap.width, pixmap.height), pixmap.samples)
         picture.save(io.BytesIO(), "JPEG", quality=source.jpeg_quality)

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from types import TracebackType
 
 _EXTRAS = {
-    **dict.fromkeys(("ray", "pymupdf", "wandb"), "data"),
+    **dict.fromkeys(("ray", "pymupdf", "simplejpeg", "wandb"), "data"),
     **dict.fromkeys(("pypandoc", "pypandoc_binary", "typst", "fontTools"), "latex"),
     "matplotlib": "charts",
     "pypdfium2": "pdfium",
     **dict.fromkeys(("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "huggingface_hub"), "train"),
-    **dict.fromkeys(("rapidfuzz", "simplejpeg", "webdataset"), "train"),
+    **dict.fromkeys(("rapidfuzz", "webdataset"), "train"),
 }
 """Libraries that not every installation has, and the extra of this package that brings each."""
 

@@ -17,7 +17,7 @@ from varyforge.shards import ShardRecord
 from varyforge.storage import Folder
 from varyforge.tables import read_table
 
-_BYTES_DEPEND_ON = ("varyforge", "pillow", "pyarrow", "numpy")
+_BYTES_DEPEND_ON = ("varyforge", "pillow", "simplejpeg", "pyarrow", "numpy")
 _LATER_GATES = ("benchmark", "licences")  # applied to units that pass the source's own gates
 _SHORT = 60
 

@@ -22,6 +22,7 @@ Rect = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the picture."""
 
 
+_LEAST_SIDE_PX = 16  # of a picture
 _REACH_PX = 1e6  # of coordinates and sizes; beyond it they are absurd
 _LEAST_SIZE_PX = 0.01  # of a font
 _UNIT_ERROR = 0.01  # of a direction's length
@@ -135,16 +136,23 @@ def inside(box: Rect, areas: Iterable[Rect]) -> bool:
 def picture_size(width_pt: float, height_pt: float, short_side_px: int, long_side_px: int) -> tuple[int, int]:
     """Return width and height of the picture in pixels, for a page's size in points as seen.
 
+    The short side has `short_side_px`, and fewer where the long side would have more than `long_side_px`.
+
     Raises:
-        PdfError: `unreadable` for a page without a size, `page_size` for a page too slender for both limits.
+        PdfError: `unreadable` for a page without a size, `page_size` for a page so thin that nothing can be read.
     """
     if not (1 <= width_pt < math.inf and 1 <= height_pt < math.inf):
         raise PdfError("unreadable", f"page of {width_pt:.1f} x {height_pt:.1f} points")
-    zoom = short_side_px / min(width_pt, height_pt)
+    zoom = zoom_of(width_pt, height_pt, short_side_px, long_side_px)
     width, height = (math.ceil(side * zoom - 0.001) for side in (width_pt, height_pt))  # without rounding errors
-    if max(width, height) > long_side_px:
-        raise PdfError("page_size", f"{width} x {height} pixels, the long side allows {long_side_px}")
+    if min(width, height) < min(_LEAST_SIDE_PX, short_side_px):
+        raise PdfError("page_size", f"{width_pt:.1f} x {height_pt:.1f} points give {width} x {height} pixels")
     return width, height
+
+
+def zoom_of(width_pt: float, height_pt: float, short_side_px: int, long_side_px: int) -> float:
+    """Return the pixels per point."""
+    return min(short_side_px / min(width_pt, height_pt), long_side_px / max(width_pt, height_pt))
 
 
 class Document(ABC):
@@ -173,8 +181,8 @@ class Document(ABC):
 
     @abstractmethod
     def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
-        """Render page `number`, from 0. The short side gets its pixels, the long side at most `long_side_px`.
+        """Render page `number`, from 0, at the size of `picture_size`.
 
         Raises:
-            PdfError: `unreadable`, or `page_size` for a page too slender for both limits.
+            PdfError: `unreadable` or `page_size`.
         """

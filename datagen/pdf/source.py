@@ -16,6 +16,7 @@ from datagen.inputs.listing import list_files, name_of
 from datagen.pdf.audit.gates import MEASURES, PageGates, judge, measure
 from datagen.pdf.page import Document, Page, PdfError
 from datagen.pdf.text.reading_order import POLICY_VERSION, TextPolicy, read_text
+from datagen.pdf.upright import upright, widened
 from datagen.source import SourceSettings, Unit, UnitView
 from varyforge.escape import escape
 from varyforge.files import sha256_file
@@ -37,7 +38,8 @@ class PdfSource(SourceSettings):
     paths: list[str]  # PDF files, or folders or URLs searched for *.pdf at any depth
     backend: Literal["pymupdf", "pdfium"] = "pymupdf"
     short_side_px: int = 1024  # the model sees 1024 x 1024
-    long_side_px: int = 4096  # longer pages fail with `page_size`
+    long_side_px: int = 4096  # thin pages are drawn smaller, and widened with paper to `short_side_px`
+    upright: bool = True  # turn pages whose text stands sideways
     jpeg_quality: int = 90
     text: TextPolicy = field(default_factory=TextPolicy)
     gates: PageGates = field(default_factory=PageGates)
@@ -132,7 +134,8 @@ class PdfSource(SourceSettings):
 
     def _page(self, unit: Unit, files: Sequence[str]) -> Page:
         document = _open_once(self.backend, files[0], signature(files[0]))
-        return document.page(unit.payload["page"], short_side_px=self.short_side_px, long_side_px=self.long_side_px)
+        page = document.page(unit.payload["page"], short_side_px=self.short_side_px, long_side_px=self.long_side_px)
+        return widened(upright(page) if self.upright else page, self.short_side_px)
 
 
 def _open(backend: str, path: str) -> Document:

@@ -11,6 +11,7 @@ import PIL.Image
 
 from datagen.pdf.audit.words import Flags, Floats, Words, share_of
 from datagen.pdf.page import Page
+from varyforge.images import pixels_of
 
 CELL_PX = 4
 
@@ -119,12 +120,13 @@ def cells(picture: PIL.Image.Image) -> Levels:
     Of colours, green is near the brightness of most and costs half the time. The four lie in different rows and
     columns, so that no thin rule is missed. Pixels beyond the last whole cell are left out.
     """
-    band = picture.tobytes("raw", "L" if picture.mode == "L" else "G")
-    pixels = np.frombuffer(band, np.uint8).reshape(picture.height, picture.width)
+    pixels = np.asarray(picture) if picture.mode == "L" else pixels_of(picture)[..., 1]
     height, width = (max(side // CELL_PX, 1) for side in pixels.shape)
-    pixels = np.pad(pixels, ((0, max(CELL_PX - picture.height, 0)), (0, max(CELL_PX - picture.width, 0))), mode="edge")
-    x = pixels[: height * CELL_PX, : width * CELL_PX].reshape(height, CELL_PX, width, CELL_PX)
-    total = np.add(x[:, 0, :, 0], x[:, 2, :, 1], dtype=np.uint16) + x[:, 1, :, 2] + x[:, 3, :, 3]
+    if min(pixels.shape) < CELL_PX:
+        beyond = [(0, max(CELL_PX - side, 0)) for side in pixels.shape]
+        pixels = np.pad(pixels, beyond, mode="edge")
+    x = pixels[: height * CELL_PX, : width * CELL_PX]
+    total = np.add(x[0::4, 0::4], x[2::4, 1::4], dtype=np.uint16) + x[1::4, 2::4] + x[3::4, 3::4]
     return (total // 4).astype(np.uint8)
 
 

@@ -32,10 +32,11 @@ def test_a_page_without_a_size_is_unreadable(points: tuple[float, float]) -> Non
     assert error.value.reason == "unreadable"
 
 
-def test_a_page_too_slender_for_both_limits_is_refused() -> None:
+def test_a_page_too_slender_for_both_limits_is_smaller_and_a_strip_is_refused() -> None:
     assert picture_size(100, 400, 1024, 4096) == (1024, 4096)
-    with pytest.raises(PdfError, match="1024 x 4107 pixels, the long side allows 4096") as error:
-        picture_size(100, 401, 1024, 4096)
+    assert picture_size(100, 800, 1024, 4096) == (512, 4096)
+    with pytest.raises(PdfError, match=r"10\.0 x 9000\.0 points give 5 x 4096 pixels") as error:
+        picture_size(10, 9000, 1024, 4096)
     assert error.value.reason == "page_size"
 
 
