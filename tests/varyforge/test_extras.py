@@ -29,7 +29,7 @@ importlib.metadata.version = of_installed
 DATA = ["ray", "pymupdf", "fitz", "pypdfium2"]
 LATEX = ["pypandoc", "typst", "fontTools"]
 CHARTS = ["matplotlib"]
-TRAIN = ["torch", "deepspeed", "transformers", "tokenizers", "safetensors", "simplejpeg", "rapidfuzz", "webdataset"]
+TRAIN = ["torch", "deepspeed", "transformers", "tokenizers", "safetensors", "rapidfuzz", "webdataset"]
 CONSOLE = "from varyforge.commands import main; main()"
 
 

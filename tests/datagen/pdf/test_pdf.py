@@ -53,14 +53,12 @@ def test_a_page_becomes_picture_prompt_and_text(tmp_path: Path) -> None:
 
 def test_size_follows_rotation_and_both_limits(tmp_path: Path) -> None:
     sideways = document(tmp_path / "turned.pdf", rotation=90)
-    (turned,) = only_sample(sideways, short_side_px=100, gates=PageGates(max_turned=1)).samples
+    (turned,) = only_sample(sideways, short_side_px=100, gates=PageGates(max_turned=1), upright=False).samples
     assert (turned.images[0].width, turned.images[0].height) == (150, 100)
-    source = PdfSource(paths=[str(document(tmp_path / "a.pdf"))], short_side_px=500, long_side_px=600)
-    path = str(tmp_path / "a.pdf")
-    units = list(source.units(path, path))
-    slender = source.make(units[0], [path])
-    assert isinstance(slender, Failed)
-    assert slender.reason == "page_size"
+    (upright,) = only_sample(sideways, short_side_px=100).samples
+    assert (upright.images[0].width, upright.images[0].height) == (100, 150)
+    (thin,) = only_sample(document(tmp_path / "a.pdf"), short_side_px=500, long_side_px=600).samples
+    assert (thin.images[0].width, thin.images[0].height) == (500, 600)  # 400 of them are the page
 
 
 def test_every_kind_of_document_ends_in_the_ledger(tmp_path: Path) -> None:
