@@ -2,9 +2,9 @@
 
 A page is read in four phases:
 
-1. runs: visible lines of text, turned upright and joined into rows.
+1. runs: visible lines of text, turned upright, without line numbers, joined into rows.
 2. furniture: header, footer and footnotes. Text in figures is dropped with the runs, if the policy says so.
-3. regions: the rows between header and footer as columns and tables, in reading order.
+3. regions: the rows between header and footer as columns and tables, in the layout's order or the document's.
 4. paragraphs: one line of the label per paragraph, or per row of a table.
 """
 
@@ -68,7 +68,8 @@ class PageText:
     notes: Mapping[str, int]
     """Counts of text that was left out, changed or is doubtful:
 
-    hidden_spans: not painted; header_lines, footer_lines, footnote_lines, figure_lines: dropped by the policy;
+    document_order: 1 if the document's own order is taken, not that of the layout; line_numbers: in the margin, behind
+    the text; hidden_spans: not painted; header_lines, footer_lines, footnote_lines, figure_lines: dropped by the policy;
     leaders: rows of dots replaced by a tab; doubled_runs: printed twice at one place; joined_hyphens: removed at line
     ends; turned_lines: not in the main direction of the page, they come after the rest; slanted_lines: at an angle,
     they come last; rtl_letters: Arabic, Hebrew and the like, whose order is the backend's and not checked.
