@@ -109,6 +109,7 @@ def test_help_has_an_example(words: tuple[str, ...], here: Callable[..., str]) -
         (("-m", "trainer.tokenizer", "gone", "--out", "OUT"), ["gone: no such shard set"]),
         (("-m", "trainer.evaluate", "gone", "--shards", "gone", "--out", "OUT"), ["gone: no such shard set"]),
         (("-m", "pipelines.run", "recipes/gone.yaml"), ["recipes/gone.yaml: no such recipe"]),
+        (("trainer/run.py", "toy_pretrian"), ["toy_pretrian: no such recipe", "did you mean 'toy_pretrain'?"]),
         (("-m", "pipelines.run", "recipes/demo.yaml", "stage=1"), ["command line", "stage"]),
         (("trainer/run.py", "recipes/tiny_plus.yaml", "optim.learning_rat=1"), ["optim.learning_rat", "learning_rate"]),
         (("trainer/run.py", "recipes/tiny_plus.yaml", "engine.precision=fp8"), ["engine.precision", "fp8", "bf16"]),
@@ -141,6 +142,10 @@ def test_pdf_alone_makes_its_own_documents_with_ray(tmp_path: Path) -> None:
     samples = list(webdataset.WebDataset([str(path) for path in sorted(out.glob("*.tar"))], shardshuffle=False))
     assert len(samples) == shards.table().num_rows == 10
     assert all({"__key__", "json", "jpg"} <= set(sample) for sample in samples)
+    local = ("--runner", "local", "--limit", "10", "--units-per-shard", "4", "short_side_px=256")
+    run("-m", "datagen.pdf", "--out", str(tmp_path / "local"), *local)
+    for path in [*out.glob("*.tar"), *out.glob("*.parquet")]:  # Ray and threads give the same bytes
+        assert path.read_bytes() == (tmp_path / "local" / path.name).read_bytes(), path.name
 
 
 @pytest.mark.slow

@@ -178,6 +178,7 @@ def test_workers_do_not_show_in_the_bytes(tmp_path: Path, workers: int) -> None:
     assert hashes(tmp_path / "more") == hashes(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_bytes(tmp_path: Path) -> None:
     from datagen.job.ray_runner import RayRunner
 

@@ -51,7 +51,7 @@ FORMATS = {
     "deepseek": OWN,
     "thumbnail": OWN,
 }
-SLOW = FORMATS.keys() - {"vary_toy", "llava_16"}  # one of each way is told at once
+SLOW = FORMATS.keys() - {"vary_toy"}
 WITHOUT_US = "import sys\nfor name in ('varyforge', 'trainer', 'datagen', 'pipelines'):\n    sys.modules[name] = None\n"
 
 
@@ -91,9 +91,7 @@ def plain_python(code: str, modules: Path, folder: Path) -> str:
     return ran.stdout
 
 
-@pytest.mark.parametrize(
-    "name", ["vary_toy", "llava_16", *(pytest.param(n, marks=pytest.mark.slow) for n in sorted(SLOW))]
-)
+@pytest.mark.parametrize("name", ["vary_toy", *(pytest.param(n, marks=pytest.mark.slow) for n in sorted(SLOW))])
 def test_every_model_is_exported_and_the_readme_loads_it(name: str, exported: Export, tmp_path: Path) -> None:
     folder, form = exported(name)
     assert form == FORMATS[name]
@@ -254,6 +252,7 @@ def test_other_pixels_prompts_and_broken_code_are_refused(tmp_path: Path, monkey
         assert not (tmp_path / "exported").exists()
 
 
+@pytest.mark.slow
 def test_only_an_export_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")

@@ -45,6 +45,7 @@ def test_every_entry_point_imports_without_what_is_optional() -> None:
     assert message.splitlines()[-1] == "all"
 
 
+@pytest.mark.slow
 def test_a_step_runs_without_what_is_optional() -> None:
     message = without(
         "import torch\n"

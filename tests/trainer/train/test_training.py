@@ -295,7 +295,8 @@ def test_what_came_with_the_weights_is_in_the_export(recipe: Recipe, tokenizer: 
     assert stated == loaded.layout.preprocess["clip"].as_settings() and stated["fit"] == "crop"
 
 
-@pytest.mark.parametrize("stage", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
 def test_two_ranks_with_and_without_images_train_like_one(recipe: Recipe, stage: int, tmp_path: Path) -> None:
     """Micro-batches have one sample, so that one rank often has only text. The vision encoder is trained."""
     engine = replace(recipe.engine, zero_stage=stage, micro_batch_size=1)
