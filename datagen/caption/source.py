@@ -17,9 +17,9 @@ from datagen.guard.guard import guard_version
 from datagen.image_source import ImageSource, exchange
 from datagen.inputs.listing import list_files, name_of
 from datagen.source import Unit
-from varyforge.captions import POLICY_VERSION, clean
-from varyforge.conversations import digest
 from varyforge.errors import UserError
+from varyforge.external.captions import POLICY_VERSION, clean
+from varyforge.external.conversations import digest
 from varyforge.images import Picture
 from varyforge.language import language_of
 from varyforge.outcome import Failed, Outcome, Rejected, Written

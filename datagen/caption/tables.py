@@ -15,7 +15,7 @@ from datagen.caption.record import CaptionRecord, captions_in, wrong_format
 from datagen.inputs.image_ids import document_of_image
 from datagen.inputs.json_records import records
 from varyforge.errors import WrongFormat
-from varyforge.text_encoding import not_utf8
+from varyforge.external.text_encoding import not_utf8
 
 _ROWS = 1024  # parquet rows in memory at a time
 

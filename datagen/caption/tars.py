@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 
 from datagen.caption.record import CaptionRecord, captions_in, link_to, wrong_format
 from datagen.inputs.image_ids import document_of_image
+from varyforge.external.text_encoding import not_utf8
 from varyforge.outcome import Failed
 from varyforge.tar import IMAGES, Member, TarError, key_and_ending, members
-from varyforge.text_encoding import not_utf8
 
 _MAX_TEXT = 1 << 20  # bytes of a caption or JSON file; a JSON file with EXIF data may have 100 kB
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # first bytes of gzip, bzip2, xz, zstd

@@ -13,11 +13,11 @@ from typing_extensions import override
 from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
 from datagen.inputs.listing import list_files, name_of
 from datagen.source import SourceSettings, Unit
-from varyforge.conversations import RawTurn, digest, read_turns, tidy
 from varyforge.errors import WrongFormat
+from varyforge.external.conversations import RawTurn, digest, read_turns, tidy
+from varyforge.external.unread_media import unread_media
 from varyforge.outcome import Outcome, Rejected, Written
 from varyforge.sample import Sample, make_key
-from varyforge.unread_media import unread_media
 
 _PART = re.compile(r"([A-Za-z0-9]{7})_\d+")  # ids of the parts into which ShareGPT cuts a conversation: "QWJhYvA_17"
 
@@ -26,7 +26,7 @@ _PART = re.compile(r"([A-Za-z0-9]{7})_\d+")  # ids of the parts into which Share
 class ChatSource(SourceSettings):
     """Conversations without images in the formats of ShareGPT, Baize, Alpaca and OpenAI, with their original prompts.
 
-    A unit is a record. `varyforge.conversations` recognises its format by its keys and cleans its turns.
+    A unit is a record. `varyforge.external.conversations` recognises its format by its keys and cleans its turns.
     """
 
     paths: list[str]  # JSON or JSON Lines files, or folders of them

@@ -21,8 +21,8 @@ from datagen.inputs.image_ids import document_of_image
 from datagen.inputs.listing import name_of
 from datagen.source import Unit
 from varyforge.boxes import Convention, LabelledBox, clean_label, format_boxes
-from varyforge.conversations import digest
 from varyforge.errors import UserError
+from varyforge.external.conversations import digest
 from varyforge.images import Picture
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose, join_names

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 
 from datagen.source import Unit
 from varyforge.errors import WrongFormat, kind_of
+from varyforge.external.text_encoding import not_utf8
 from varyforge.outcome import Failed
-from varyforge.text_encoding import not_utf8
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 """File name endings of JSON files."""

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, NamedTuple
 from datagen.inputs.json_records import json_id
 from varyforge.boxes import Convention, Numbers
 from varyforge.errors import WrongFormat
+from varyforge.external.text_encoding import not_utf8
 from varyforge.outcome import Failed
 from varyforge.sample import Scalar
-from varyforge.text_encoding import not_utf8
 
 _SEVERAL: dict[str, Any] = {}
 MAX_LINE_BYTES = 1 << 20  # most bytes of a record in JSON Lines

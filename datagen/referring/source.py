@@ -17,8 +17,8 @@ from datagen.inputs.plain_pickle import load_plain_pickle
 from datagen.referring.references import Reference, read_lines, read_refcoco
 from datagen.source import Unit
 from varyforge.boxes import Box, Convention, clipped_box, format_box, ordered
-from varyforge.conversations import digest
 from varyforge.errors import UserError
+from varyforge.external.conversations import digest
 from varyforge.images import Picture
 from varyforge.language import language_of
 from varyforge.outcome import Failed, Outcome, Rejected, Written

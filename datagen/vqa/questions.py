@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from datagen.inputs.json_records import json_id
-from varyforge.conversations import is_seen
 from varyforge.errors import WrongFormat, kind_of
+from varyforge.external.conversations import is_seen
 
 
 @dataclass(frozen=True, slots=True)

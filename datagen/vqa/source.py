@@ -17,16 +17,16 @@ from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
 from datagen.inputs.listing import list_files, name_of, within
 from datagen.source import Unit
 from datagen.vqa.questions import FIELDS, QUESTION_FILES, QuestionFile, image_question, images_of, question_of, usable
-from varyforge.conversations import RawTurn, digest, is_excluded, read_turns, tidy
 from varyforge.errors import UserError, WrongFormat
 from varyforge.escape import escape
+from varyforge.external.conversations import RawTurn, digest, is_excluded, read_turns, tidy
+from varyforge.external.unread_media import unread_media
 from varyforge.images import Picture
 from varyforge.language import language_of
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Image, Sample, Scalar, Turn, make_key
 from varyforge.storage import folder_at
-from varyforge.unread_media import unread_media
 
 SPLITS = ("train", "val", "test")
 _REMEDY = "write <image> and name the file under 'image' or 'images'"

@@ -1,9 +1,9 @@
 """One sample of an external tar: plain WebDataset, or img2dataset's output.
 
 KEY.jpg (or another image, or KEY.0.jpg, KEY.1.jpg …) comes with KEY.txt or KEY.json. KEY.txt is a caption or the page's
-text. KEY.json has a conversation (`conversations`, `messages` and the other formats of `varyforge.conversations`, or
-`turns` of role and text), or `caption` or `text`. A conversation has precedence over a caption, and KEY.txt over a
-caption in KEY.json.
+text. KEY.json has a conversation (`conversations`, `messages` and the other formats of
+`varyforge.external.conversations`, or `turns` of role and text), or `caption` or `text`. A conversation has precedence
+over a caption, and KEY.txt over a caption in KEY.json.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, cast
 
-from varyforge.captions import clean
-from varyforge.conversations import read_turns, tidy
 from varyforge.escape import escape
+from varyforge.external.captions import clean
+from varyforge.external.conversations import read_turns, tidy
+from varyforge.external.text_encoding import not_utf8
+from varyforge.external.unread_media import unread_media
 from varyforge.images import look_at
 from varyforge.outcome import Rejected
 from varyforge.prompts import choose, prompted, wordings
 from varyforge.sample import IMAGE_MARKER, Sample, Scalar, Task, Turn, from_json, make_key
 from varyforge.tar import IMAGES, Member, TarError, key_and_ending, members
-from varyforge.text_encoding import not_utf8
-from varyforge.unread_media import unread_media
 
 SOURCE = "foreign"
 MAX_TEXT = 1 << 20  # bytes of a text or a JSON file; with a camera's EXIF a JSON file may have 100 kB

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from datagen.detection.annotations.raw_boxes import sort_annotations
 from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart, open_binary
-from datagen.detection.annotations.yolo_lines import are_labels, read_lines
+from datagen.detection.annotations.yolo_lines import are_labels, read_label_lines
 from datagen.inputs.listing import list_files, name_of, within
 from varyforge.boxes import clean_label
 from varyforge.errors import UserError, WrongFormat
@@ -76,7 +76,7 @@ class YoloReader(Reader):
         image = self._image_called(self._image_stem(path))
         if self.in_one_folder and not self._has(image) and not are_labels(lines):
             return  # a text of another kind
-        drawn = sort_annotations(read_lines(lines, classes.names, has_points=classes.has_points))
+        drawn = sort_annotations(read_label_lines(lines, classes.names, has_points=classes.has_points))
         yield AnnotatedImage(name=image, boxes=drawn.boxes, notes=drawn.notes, unread=drawn.unread)
 
     def _class_file(self) -> str:

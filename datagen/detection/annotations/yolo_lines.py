@@ -23,7 +23,7 @@ _MOST_POINTS = 21  # key points of a hand; longer lines are outlines
 _MALFORMED = "malformed_annotations"
 
 
-def read_lines(lines: Sequence[str], names: Mapping[int, str], *, has_points: bool) -> list[RawBox | Unread]:
+def read_label_lines(lines: Sequence[str], names: Mapping[int, str], *, has_points: bool) -> list[RawBox | Unread]:
     """Return the box of each line (of a polygon the box around it), or the reason why it has none.
 
     `has_points` says that points follow each box (`kpt_shape` in data.yaml); they are not read. Otherwise all lines

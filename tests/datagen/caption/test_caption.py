@@ -20,8 +20,8 @@ from datagen.job.runner import LocalRunner
 from datagen.job.settings import JobSettings
 from datagen.source import Unit
 from varyforge import prompts
-from varyforge.captions import clean
 from varyforge.errors import UserError
+from varyforge.external.captions import clean
 from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import wordings
 from varyforge.sample import Sample

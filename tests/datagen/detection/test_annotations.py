@@ -14,7 +14,7 @@ from datagen.detection.annotations import buckets
 from datagen.detection.annotations.buckets import Buckets
 from datagen.detection.annotations.raw_boxes import RawBox, to_boxes
 from datagen.detection.annotations.reader import counterpart
-from datagen.detection.annotations.yolo_lines import read_lines
+from datagen.detection.annotations.yolo_lines import read_label_lines
 from datagen.detection.source import DetectionSource
 from tests.datagen.boxed_images import Truth, voc_xml, write_coco, write_image, write_openimages, write_voc, write_yolo
 from varyforge.boxes import parse_boxes
@@ -406,7 +406,7 @@ LANDMARKS = "0.42 0.42 0.58 0.42 0.5 0.52 0.44 0.65 0.56 0.65"
     ],
 )
 def test_what_a_yolo_line_looks_like(lines: list[str], notes: list[str]) -> None:
-    read = read_lines(lines, {0: "face"}, has_points=False)
+    read = read_label_lines(lines, {0: "face"}, has_points=False)
     assert [one.note for one in read] == notes
     assert [isinstance(one, RawBox) for one in read] == [not note for note in notes]
 

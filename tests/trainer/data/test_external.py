@@ -110,7 +110,7 @@ def test_a_caption_is_cleaned_as_in_a_data_job_and_a_page_is_not(tmp_path: Path)
     members = {"x.jpg": picture(), "x.txt": text}
     caption, page = one(tmp_path, members), one(tmp_path / "ocr", members, "ocr")
     assert isinstance(caption, Sample) and isinstance(page, Sample)
-    assert caption.answer == "A red box & a blue one"  # as tests/varyforge/test_captions.py has it
+    assert caption.answer == "A red box & a blue one"  # as tests/varyforge/external/test_captions.py has it
     assert page.answer == text.strip()
     assert one(tmp_path / "none", {"x.jpg": picture(), "x.txt": "nan"}) == "a.tar at byte 0: x: no text"
 

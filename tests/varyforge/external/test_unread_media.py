@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from varyforge.unread_media import placeholders, unread_media
+from varyforge.external.unread_media import placeholders, unread_media
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.datagen.made_talk import BAIZE, SHAREGPT
-from varyforge.conversations import ROLES, Dialogue, RawTurn, is_seen, read_turns, tidy
 from varyforge.errors import WrongFormat
 from varyforge.escape import unescape
+from varyforge.external.conversations import ROLES, Dialogue, RawTurn, is_seen, read_turns, tidy
 from varyforge.outcome import Rejected
 from varyforge.sample import IMAGE_MARKER, Image, Sample
 

@@ -157,7 +157,7 @@ def is_seen(text: str) -> bool:
 def _pieces(role: str, content: Any, marked: bool) -> list[str]:
     """Cut the text of a turn at its images. `content` is text, or a list of parts of "type" "text" and "image".
 
-    Video or sound in a question becomes a placeholder, which `varyforge.unread_media` recognises.
+    Video or sound in a question becomes a placeholder, which `varyforge.external.unread_media` recognises.
     """
     if isinstance(content, str):
         return content.split(IMAGE_MARKER) if marked else [content]

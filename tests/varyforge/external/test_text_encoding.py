@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from varyforge.text_encoding import probable_encoding
+from varyforge.external.text_encoding import probable_encoding
 
 
 @pytest.mark.parametrize(

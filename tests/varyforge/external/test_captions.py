@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.caption.record import captions_in, link_to
-from varyforge.captions import clean
+from varyforge.external.captions import clean
 
 CAPTIONS = st.lists(
     st.text(st.sampled_from("aB .,\u200b\ufeff\t\n\u3000é汉&;#3") | st.characters(), max_size=12), max_size=6
