@@ -22,6 +22,7 @@ from datagen.job.runner import LocalRunner, Runner
 from datagen.job.settings import JobSettings
 from datagen.job.track import Tracker
 from datagen.source import Source
+from varyforge.commands import program
 from varyforge.config import load
 from varyforge.console import say, show_table, warn
 from varyforge.errors import UserError, command
@@ -30,11 +31,11 @@ from varyforge.lengths import LIMIT
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # does not match s3://bucket/date=2024
 
 
-def job_parser(program: str, description: str, source: type, examples: str) -> argparse.ArgumentParser:
+def job_parser(module: str, description: str, source: type, examples: str) -> argparse.ArgumentParser:
     """Return a parser with the options of every data job. The caller adds the inputs of its source."""
     known = _settings_help(source)
     parser = argparse.ArgumentParser(
-        prog=f"python -m {program}",
+        prog=program(module),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(f"settings (key=value, with their defaults):\n{known}\n\n" if known else "") + f"examples:{examples}",

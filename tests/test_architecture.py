@@ -30,7 +30,12 @@ MAY_IMPORT = {
 FENCES = {
     "ray": {"datagen/job/ray_runner.py"},
     "omegaconf": {"varyforge/config.py"},
-    "pymupdf": {"datagen/pdf/backends/mupdf.py", "datagen/pdf/backends/mupdf_text.py", "datagen/examples/documents.py"},
+    "pymupdf": {
+        "datagen/pdf/backends/mupdf.py",
+        "datagen/pdf/backends/mupdf_blocks.py",
+        "datagen/pdf/backends/mupdf_text.py",
+        "datagen/examples/documents.py",
+    },
     "pypdfium2": {"datagen/pdf/backends/pdfium.py"},
     "pypandoc": {"datagen/markdown/pandoc.py"},
     "typst": {"datagen/markdown/typeset.py"},

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,26 @@ def run(*words: str, status: int = 0, cwd: Path = ROOT) -> str:
     output = done.stdout + done.stderr
     assert done.returncode == status, output
     return output
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return a function that does the same in this process, which has imported torch already."""
+
+    def call(*words: str, status: int = 0) -> str:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+        monkeypatch.setattr(sys, "argv", list(words[1:] if words[0] == "-m" else words))
+        with pytest.raises(SystemExit) as ended:
+            if words[0] == "-m":
+                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(words[0], run_name="__main__")
+        output = "".join(capfd.readouterr())
+        assert (ended.value.code or 0) == status, output
+        return output
+
+    return call
 
 
 @pytest.mark.parametrize(
@@ -51,8 +73,8 @@ def run(*words: str, status: int = 0, cwd: Path = ROOT) -> str:
     ],
     ids=lambda words: words[-1],
 )
-def test_help_has_an_example(words: tuple[str, ...]) -> None:
-    text = run(*words, "--help")
+def test_help_has_an_example(words: tuple[str, ...], here: Callable[..., str]) -> None:
+    text = here(*words, "--help")
     assert words[-1] in text.split("usage:")[1].split("\n\n", 1)[1], "no example in the help"
 
 
@@ -87,6 +109,7 @@ def test_help_has_an_example(words: tuple[str, ...]) -> None:
         (("-m", "trainer.tokenizer", "gone", "--out", "OUT"), ["gone: no such shard set"]),
         (("-m", "trainer.evaluate", "gone", "--shards", "gone", "--out", "OUT"), ["gone: no such shard set"]),
         (("-m", "pipelines.run", "recipes/gone.yaml"), ["recipes/gone.yaml: no such recipe"]),
+        (("trainer/run.py", "toy_pretrian"), ["toy_pretrian: no such recipe", "did you mean 'toy_pretrain'?"]),
         (("-m", "pipelines.run", "recipes/demo.yaml", "stage=1"), ["command line", "stage"]),
         (("trainer/run.py", "recipes/tiny_plus.yaml", "optim.learning_rat=1"), ["optim.learning_rat", "learning_rate"]),
         (("trainer/run.py", "recipes/tiny_plus.yaml", "engine.precision=fp8"), ["engine.precision", "fp8", "bf16"]),
@@ -97,9 +120,11 @@ def test_help_has_an_example(words: tuple[str, ...]) -> None:
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )
-def test_a_mistake_is_one_clear_line(words: tuple[str, ...], parts: list[str], tmp_path: Path) -> None:
+def test_a_mistake_is_one_clear_line(
+    words: tuple[str, ...], parts: list[str], tmp_path: Path, here: Callable[..., str]
+) -> None:
     local = ("--runner", "local") if words[1] in ("datagen.pdf", "datagen.detection", "datagen.chat") else ()
-    output = run(*(word.replace("OUT", str(tmp_path / "out")) for word in words), *local, status=2)
+    output = here(*(word.replace("OUT", str(tmp_path / "out")) for word in words), *local, status=2)
     (line,) = [line for line in output.splitlines() if line.startswith("error:")]
     assert all(part in line for part in parts), line
     assert "Traceback" not in output
@@ -119,6 +144,7 @@ def test_pdf_alone_makes_its_own_documents_with_ray(tmp_path: Path) -> None:
     assert all({"__key__", "json", "jpg"} <= set(sample) for sample in samples)
 
 
+@pytest.mark.slow
 def test_a_killed_ray_job_is_finished_by_the_same_command(tmp_path: Path, documents: Path) -> None:
     words = [
         "-m",

@@ -12,6 +12,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from varyforge.commands import program
 from varyforge.console import say
 from varyforge.errors import UserError, command
 from varyforge.escape import unescape
@@ -54,7 +55,7 @@ def train_tokenizer(shards: Sequence[ShardSet], *, vocabulary: int) -> PreTraine
 def main() -> int:
     """Parse the command line and write the tokenizer."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.tokenizer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program("trainer.tokenizer"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("shards", nargs="+", type=Path, help="shard sets that hold the text to train on")
     parser.add_argument("--out", required=True, type=Path, help="folder for tokenizer.json and its settings")

@@ -57,6 +57,15 @@ _COMPLETIONS = {
 }
 
 
+_running: list[str] = []  # the module that `main` runs
+
+
+def program(module: str) -> str:
+    """Return the words that the user types to run `module`, for its usage line."""
+    names = [f"varyforge {item.name}" for item in COMMANDS if item.module == module and module in _running]
+    return names[0] if names else f"python -m {module}"
+
+
 @command
 def main() -> int:
     """Run the command that the first argument names."""
@@ -67,11 +76,12 @@ def main() -> int:
         sys.stdout.write(f"varyforge {metadata.version('varyforge')}\n")
     elif words[0] == "completion":
         sys.stdout.write(completion(words[1:]))
-    elif words[0] == "train" and not {"-h", "--help"} & set(words):
+    elif words[0] == "train" and words[1:] and not {"-h", "--help"} & set(words):
         _launch(words[1:])
     else:
         item = find_command(words[0])
         sys.argv = [item.name, *words[1:]]  # runpy puts the file's name first
+        _running.append(item.module)
         runpy.run_module(item.module, run_name="__main__", alter_sys=True)
     return 0
 

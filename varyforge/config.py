@@ -6,6 +6,7 @@ No other module imports omegaconf.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -94,11 +95,19 @@ def _recipe_at(path: Path, name: str | Path) -> Path:
     return path if path.is_file() or inside.is_absolute() else next(known, path)
 
 
+def _similar(path: Path) -> str:
+    """Return a hint at the shipped recipe with the most similar name, or ""."""
+    paths = (recipe.relative_to(folder) for folder in _SHIPPED for recipe in folder.rglob("*.yaml"))
+    names = sorted({recipe.with_suffix("").as_posix() for recipe in paths})
+    nearest = difflib.get_close_matches(path.with_suffix("").as_posix().removeprefix("recipes/"), names, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
 def _layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, DictConfig]]:
     if path.resolve() in seen:
         raise UserError(f"{path}: base: leads in a circle: {' -> '.join(str(p) for p in (*seen, path))}")
     if not path.is_file():
-        raise UserError(f"{path}: no such recipe" + (f" (named by base: in {seen[-1]})" if seen else ""))
+        raise UserError(f"{path}: no such recipe" + (f" (named by base: in {seen[-1]})" if seen else _similar(path)))
     try:
         layer = OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:

@@ -8,11 +8,12 @@ from pathlib import Path
 from datagen.examples.chats import write_chats
 from datagen.examples.documents import write_documents
 from datagen.examples.shapes import write_detection
+from varyforge.commands import program
 from varyforge.console import say
 from varyforge.errors import command
 
 parser = argparse.ArgumentParser(
-    prog="python -m datagen.examples",
+    prog=program("datagen.examples"),
     description="Writes sample inputs: pdf/*.pdf, detection/instances.json with images/, chat/alpaca.json.",
     formatter_class=argparse.RawDescriptionHelpFormatter,
     epilog="""example:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from datagen.guard.benchmark_sets import BenchmarkImage, chartqa_images, docvqa_images, folder_images, refcoco_images
 from datagen.guard.guard import build_guard
+from varyforge.commands import program
 from varyforge.console import say, show_table, warn
 from varyforge.errors import UserError, command
 
@@ -24,7 +25,7 @@ def _named_folder(text: str) -> tuple[str, Path]:
 
 
 parser = argparse.ArgumentParser(
-    prog="python -m datagen.guard",
+    prog=program("datagen.guard"),
     description="Writes a file of benchmark images, so that sources can reject these (decontamination).",
     formatter_class=argparse.RawDescriptionHelpFormatter,
     epilog="""examples:

@@ -17,6 +17,7 @@ from pipelines.mix.show import show
 from pipelines.mix.write import WriteSettings, write_mixture
 from trainer.data.catalog import Item
 from trainer.images.sizes import PlannedImage
+from varyforge.commands import program
 from varyforge.console import result, warn
 from varyforge.errors import UserError, command
 from varyforge.lengths import IMAGE_TOKENS
@@ -37,7 +38,7 @@ _STEP_COLUMNS = ("step", "position", "source", "key", "task", "shard", "offset")
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     command_line = argparse.ArgumentParser(
-        prog="python -m pipelines.mix",
+        prog=program("pipelines.mix"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EXAMPLES,

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from pipelines.report.page import TITLE, write_report
+from varyforge.commands import program
 from varyforge.console import say
 from varyforge.errors import command
 
@@ -19,7 +20,7 @@ from varyforge.errors import command
 def main() -> int:
     """Parse the command line and write the page."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program("pipelines.report"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", required=True, type=Path, help="HTML file to write")
     parser.add_argument("--shards", nargs="+", default=[], type=Path, help="shard sets, from which images are taken")

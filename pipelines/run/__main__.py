@@ -25,6 +25,7 @@ from pathlib import Path
 import trainer
 from pipelines.run.data_sets import DataSet, build
 from trainer.settings import EXPORT_FILE
+from varyforge.commands import program
 from varyforge.config import files_of, find_recipe, load
 from varyforge.console import say, show_table
 from varyforge.errors import UserError, command
@@ -173,7 +174,7 @@ def _run_command(name: str, words: list[str], lock: int) -> None:
 def main() -> int:
     """Parse the command line and run the pipeline."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program("pipelines.run"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipe", type=Path, help="YAML file with data sets or stages, e.g. recipes/demo.yaml")
     parser.add_argument("overrides", nargs="*", help="settings as key=value, e.g. pdfs=my/papers")

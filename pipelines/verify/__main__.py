@@ -6,6 +6,7 @@ import argparse
 
 from pipelines.verify.check import check
 from pipelines.verify.diff import compare
+from varyforge.commands import program
 from varyforge.console import say, show_table
 from varyforge.errors import command
 
@@ -15,7 +16,7 @@ _ROWS = 40
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     command_line = argparse.ArgumentParser(
-        prog="python -m pipelines.verify",
+        prog=program("pipelines.verify"),
         description="Check shard sets, or list the differences between two sets.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:

@@ -21,6 +21,7 @@ from pipelines.view.filters import Filters
 from pipelines.view.page import Preview, start_of, static_page
 from pipelines.view.search import find
 from pipelines.view.server import LOOPBACK, Server, Viewer
+from varyforge.commands import program
 from varyforge.console import say
 from varyforge.errors import UserError, command
 from varyforge.files import write_text
@@ -90,7 +91,7 @@ def _spread(counts: list[int], most: int) -> Iterator[RowId]:
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     command_line = argparse.ArgumentParser(
-        prog="python -m pipelines.view",
+        prog=program("pipelines.view"),
         description=__doc__,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -168,6 +168,19 @@ TRAINED = {  # parts that learn, by stage
     "deepseek_vl_sft": CONNECTS | {"encoders.siglip", "language"},
 }
 every_stage = pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+ONE_OF_A_KIND = {
+    "tiny_plus",
+    "toy_sft",
+    "vary_base_sft",
+    "llava_15_pretrain",
+    "llava_16_mistral_sft",
+    "deepseek_vl_sft",
+}
+every_stage_slowly = pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=() if path.stem in ONE_OF_A_KIND else pytest.mark.slow) for path in STAGES],
+    ids=lambda path: path.stem,
+)
 
 
 def model_of(stage: str) -> Shipped:
@@ -309,7 +322,7 @@ def trains_resumes_exports_and_answers(recipe: Recipe, shards: Path) -> set[str]
     return set(engine.trained)
 
 
-@every_stage
+@every_stage_slowly
 def test_a_stage_trains_resumes_exports_and_answers(path: Path, shards: Path, tmp_path: Path) -> None:
     trained = trains_resumes_exports_and_answers(shrunk(load(Recipe, path), tmp_path / "run", shards), shards)
     learn = tuple(TRAINED.get(path.stem, CONNECTS | {"language"}))
@@ -318,7 +331,7 @@ def test_a_stage_trains_resumes_exports_and_answers(path: Path, shards: Path, tm
     assert learnt == {part for part in parts if part.startswith(learn)}
 
 
-@every_stage
+@every_stage_slowly
 def test_a_stage_starts_from_one_that_ships_and_fits(path: Path) -> None:
     recipe = load(Recipe, path)
     if recipe.init is None:

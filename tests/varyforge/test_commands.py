@@ -70,7 +70,11 @@ def test_a_command_is_the_code_of_its_module(item: object) -> None:
         check=True,
         cwd=ROOT,
     )
-    assert console(item.name, "--help") == module.stdout + module.stderr  # type: ignore[attr-defined]
+    ours, theirs = console(item.name, "--help"), module.stdout + module.stderr  # type: ignore[attr-defined]
+    usage = [text.partition("\n\n")[0].split() for text in (ours, theirs)]
+    assert usage[0][:3] == ["usage:", "varyforge", item.name]  # type: ignore[attr-defined]  # as the user typed it
+    assert usage[0][3:] == usage[1][4:]
+    assert ours.split("\n\n", 1)[1] == theirs.split("\n\n", 1)[1]
 
 
 def test_a_mistake_in_a_command_is_one_line_with_status_2(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_workers_of_a_loader_give_each_sample_once(shards: ShardSet, workers: in
     assert sorted(sample["__key__"] for sample in loader) == sorted(keys_of(shards, split="train"))
 
 
-@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("split", ["train", pytest.param("validation", marks=pytest.mark.slow)])
 def test_two_nodes_with_two_workers_each_give_each_sample_once(shards: ShardSet, split: str) -> None:
     parts = []
     for rank in ("0", "1"):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from trainer.convert.exporter import Release
 from trainer.convert.importer import Import
+from varyforge.commands import program
 from varyforge.console import say, show_table, warn
 from varyforge.errors import UserError, command
 
@@ -58,7 +59,7 @@ def write_released(model: Path, folder: Path) -> None:
 def main() -> int:
     """Parse the command line and convert."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program("trainer.convert"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = "file or folder of weights; with --to, a model of this project"
     parser.add_argument("source", type=Path, metavar="SRC", help=what)

@@ -21,6 +21,7 @@ from trainer.exported import load_exported
 from trainer.model.vlm import VisionLanguageModel
 from trainer.settings import EXPORT_FILE, Recipe
 from trainer.text.encode import ConversationEncoder
+from varyforge.commands import program
 from varyforge.config import load
 from varyforge.console import show_table
 from varyforge.errors import UserError, command
@@ -62,7 +63,7 @@ def evaluate_models(
 def main() -> int:
     """Parse the command line, evaluate, print the scores."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program("trainer.evaluate"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="+", type=Path, help="recipes (*.yaml) or exported models (RUN/model)")
     parser.add_argument("--shards", nargs="+", required=True, type=Path, help="shard sets; held-out samples are used")

@@ -27,6 +27,7 @@ from trainer.export.readme import readme
 from trainer.export.trained import ExportFormat, TrainedModel
 from trainer.exported import load_exported
 from trainer.settings import EXPORT_FILE
+from varyforge.commands import program
 from varyforge.console import say, show_table
 from varyforge.errors import UserError, command
 from varyforge.files import atomic_folder, sha256_file
@@ -93,7 +94,7 @@ def _write(trained: TrainedModel, target: ExportFormat, folder: Path) -> None:
 def main() -> int:
     """Parse the command line, export the model and print the comparison."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program("trainer.export"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=Path, metavar="MODEL", help="a trained model: OUT/model of a run")
     parser.add_argument("folder", type=Path, metavar="DST", help="folder to write; an earlier export there is replaced")

@@ -24,6 +24,7 @@ MEASURES = (
     "printed_chars",  # characters of the text without spaces
     "chars_per_mpx",  # printed characters per million pixels of the picture
     "garbled",  # share of printed characters that cannot be print
+    "unreadable",  # characters that nobody can see in a label: U+FFFD, controls, private use
     "mojibake",  # share of printed characters in UTF-8 read as Latin-1 ("Ã©")
     "plausible",  # share of letters in words that look like a known language; the worst script
     "forward",  # bits per letter by which the text reads better than backwards
@@ -45,6 +46,9 @@ MEASURES = (
 )
 """Names of the measures, which are columns of ledger and index."""
 
+_UNREADABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u2028\u2029\ud800-\uf8ff\ufdd0-\ufdef\ufffd-\uffff\U000e0000-\U0010ffff]"
+)
 _MOJIBAKE = re.compile(
     "[\u00c2-\u00df]{c}|[\u00e0-\u00ef]{c}{{2}}|\u00f0{c}{{3}}".format(
         c="[\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d\u2018\u2019\u201c"
@@ -67,6 +71,7 @@ class PageGates:
     min_font_px: float = 4.0  # smaller print cannot be read
     max_chars_per_mpx: float = 20_000.0  # 50 square pixels per character
     max_garbled: float = 0.02  # fonts without Unicode values
+    max_unreadable: int = 0  # one is a wrong label, whatever its share
     max_mojibake: float = 0.005
     max_lone: float = 0.5  # l e t t e r s   a p a r t; pages of formulas reach 0.2
     max_word_letters: float = 20.0  # wordswithoutspaces; English 6, Finnish 11
@@ -106,6 +111,7 @@ _GATES = {  # threshold → measure, and the meaning of a rejected value
     "min_font_px": ("font_px", "print too small to read"),
     "max_chars_per_mpx": ("chars_per_mpx", "more text than the picture can show"),
     "max_garbled": ("garbled", "characters without a Unicode value"),
+    "max_unreadable": ("unreadable", "a character without a meaning in the label"),
     "max_mojibake": ("mojibake", "UTF-8 read as Latin-1"),
     "max_lone": ("lone", "letters set apart"),
     "max_word_letters": ("word_letters", "words without spaces between them"),
@@ -131,6 +137,7 @@ def measure(page: Page, text: str, reading: Reading) -> dict[str, float]:
             "printed_chars": float(len(printed)),
             "chars_per_mpx": len(printed) * 1e6 / (page.picture.width * page.picture.height),
             "garbled": _garbled(printed),
+            "unreadable": float(len(_UNREADABLE.findall(text))),
             "mojibake": sum(map(len, _MOJIBAKE.findall(text))) / max(len(printed), 1),
             "plausible": reading.plausible,
             "forward": reading.forward,

@@ -7,7 +7,7 @@ import pymupdf
 from pymupdf import mupdf
 from typing_extensions import override
 
-from datagen.pdf.backends.mupdf_text import lines_of, shapes_of
+from datagen.pdf.backends.mupdf_text import PageReader
 from datagen.pdf.page import Document, Page, PdfError, picture_size
 
 pymupdf.TOOLS.mupdf_display_errors(False)  # failures raise; other messages are noise on stderr
@@ -37,6 +37,10 @@ def open_document(file: str | bytes) -> MuDocument:
 class MuDocument(Document):
     """A PDF that PyMuPDF has opened."""
 
+    def __init__(self, document: pymupdf.Document) -> None:
+        super().__init__(document)
+        self._reader = PageReader()
+
     @override
     def page(self, number: int, *, short_side_px: int, long_side_px: int) -> Page:
         try:
@@ -45,9 +49,8 @@ class MuDocument(Document):
             zoom = short_side_px / min(page.rect.width, page.rect.height)  # pixels per point
             content = page.get_displaylist()  # interpreted once, for the picture and for the text
             picture = _picture(content, zoom)
-            rasters, drawings = shapes_of(content, zoom)
-            lines = lines_of(content, zoom, pictures=bool(rasters))
-            return Page(picture=picture, lines=lines, rasters=rasters, drawings=drawings)
+            lines, rasters, drawings = self._reader.read(content, zoom)
+            return Page(picture=picture, lines=lines, rasters=tuple(rasters), drawings=tuple(drawings))
         except _FAILURES as error:
             raise PdfError("unreadable", f"page {number}: {error}") from error
 

@@ -2,64 +2,245 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby, islice, pairwise
-from typing import Any
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pymupdf
 from pymupdf import mupdf
 
+from datagen.pdf.backends import symbols
+from datagen.pdf.backends.characters import lines
 from datagen.pdf.backends.covered import Cover, covers_of
-from datagen.pdf.page import Line, Rect, Span
-from datagen.pdf.text.bidi import Glyph, reordered
-from datagen.pdf.text.glyphs import RTL
+from datagen.pdf.backends.letters import Characters, Floats, Style
+from datagen.pdf.backends.mupdf_blocks import layer_of, lines_in, linked
+from datagen.pdf.backends.stext import Layer, LayoutError, read_layer
+from datagen.pdf.page import Line, Rect
 
-# Ligatures, spaces and hyphens stay as they are on the page; `TextPolicy` decides about them. A glyph without a
-# Unicode value becomes U+FFFD, which the audit counts, and never its number in the font.
-_TEXT_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_MEDIABOX_CLIP
-_SHAPE_FLAGS = pymupdf.TEXT_PRESERVE_IMAGES | pymupdf.TEXT_COLLECT_VECTORS | pymupdf.TEXT_MEDIABOX_CLIP
+# Ligatures, spaces and hyphens stay as they are on the page, and `TextPolicy` decides about them. Spaces that the
+# document lacks are added by `letters`. A glyph without a Unicode value is U+FFFD. Three passes read the same characters:
+# the first for all pages, the others for pages with such glyphs, for their numbers in the font and for ActualText.
+_TEXT_FLAGS = (
+    pymupdf.TEXT_PRESERVE_WHITESPACE
+    | pymupdf.TEXT_PRESERVE_LIGATURES
+    | pymupdf.TEXT_MEDIABOX_CLIP
+    | pymupdf.TEXT_INHIBIT_SPACES
+)
+_SHAPE_FLAGS = pymupdf.TEXT_PRESERVE_IMAGES | pymupdf.TEXT_COLLECT_VECTORS | pymupdf.TEXT_LAZY_VECTORS
 _MOST_SHAPES = 3000  # the first shapes of a map or plot with thousands of points are enough
 _MOST_TRACED = 50_000  # characters; a page with more is refused, and its trace would take 10 MB
-_LEVEL = 0.97  # cosine; text at a steeper angle is turned
-_BOLD, _SUPERSCRIPT = int(pymupdf.TEXT_FONT_BOLD), int(pymupdf.TEXT_FONT_SUPERSCRIPT)
-_PAINTED = 16 | 32  # `char_flags` of MuPDF's structured text: filled, stroked
+_MOST_FONTS = 200  # of a document, at once
+_PAINTED = int(mupdf.FZ_STEXT_FILLED | mupdf.FZ_STEXT_STROKED)
+_IS_GLYPH = int(mupdf.FZ_STEXT_UNICODE_IS_GID)
+_UNKNOWN = ord(symbols.UNKNOWN)
+_TABLE = -1  # no glyph; says that the font's own table of characters was read
+_LOOKED_FOR = (range(0x20, 0x530), range(0x1E00, 0x1F00), range(0x2010, 0x27C0), range(0xFB00, 0xFB07))
 
 
-def shapes_of(content: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Rect, ...], tuple[Rect, ...]]:
-    """Return the boxes of pictures and of drawings, in pixels.
+class _Font(NamedTuple):
+    """A font of the document."""
 
-    `extractBLOCKS` gives boxes only. `extractDICT` would decode every picture, which takes longer than the whole text.
-    """
-    rasters: list[Rect] = []
-    drawings: list[Rect] = []
-    boxes = {mupdf.FZ_STEXT_BLOCK_IMAGE: rasters, mupdf.FZ_STEXT_BLOCK_VECTOR: drawings}
-    blocks = pymupdf.TextPage(content.get_textpage(_SHAPE_FLAGS)).extractBLOCKS()
-    for x0, y0, x1, y1, _, _, kind in islice((block for block in blocks if block[-1] in boxes), _MOST_SHAPES):
-        boxes[kind].append((x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom))
-    return tuple(rasters), tuple(drawings)
+    font: mupdf.FzFont  # alive, so that its address is no other font's
+    name: str
+    bold: bool
+    ascender: float
+    descender: float
+    texts: dict[int, str]  # glyph → text, as far as known
+    by_drawings: bool  # Type 3, whose glyphs may stand upside down in the font
 
 
-def _covered(content: pymupdf.DisplayList) -> dict[Rect, list[Cover]]:
-    """Return, in points, each text block's box under later opaque pictures, with those pictures."""
-    page = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS | pymupdf.TEXT_PRESERVE_IMAGES))
-    opaque = [image for image in page.extractIMGINFO() if image["colorspace"] and not image["has-mask"]]  # no stencils
-    blocks = page.extractBLOCKS() if opaque else []
-    if sum(len(block[4]) for block in blocks) > _MOST_TRACED:
-        return {}
-    later: dict[Rect, list[dict[str, Any]]] = {}
-    for *box, _, number, kind in blocks:
-        over = [image for image in opaque if image["number"] > number and _meet(box, image["bbox"])]
-        if kind == 0 and over:
-            later[_rounded(box)] = over
-    covers = covers_of(_trace(content)) if later else []
-    return {
-        box: [cover for cover in covers if any(cover.is_of(image["transform"]) for image in over)]
-        for box, over in later.items()
-    }
+class PageReader:
+    """A reader of the pages of one document, which remembers the document's fonts."""
+
+    def __init__(self) -> None:
+        self._fonts: dict[int, _Font] = {}
+        plain = _TEXT_FLAGS | _SHAPE_FLAGS | pymupdf.TEXT_IGNORE_ACTUALTEXT
+        self._plain = mupdf.FzStextOptions(plain)
+        self._glyphs = mupdf.FzStextOptions(plain | pymupdf.TEXT_USE_GID_FOR_UNKNOWN_UNICODE)
+        self._actual_text = mupdf.FzStextOptions(_TEXT_FLAGS | _SHAPE_FLAGS)
+
+    def read(self, content: pymupdf.DisplayList, zoom: float) -> tuple[tuple[Line, ...], list[Rect], list[Rect]]:
+        """Return lines in the document's order, and the boxes of pictures and of drawings, in pixels."""
+        page = mupdf.FzStextPage(content.this, self._plain)
+        layer = _layer(page)
+        boxes: dict[int, list[Rect]] = {mupdf.FZ_STEXT_BLOCK_IMAGE: [], mupdf.FZ_STEXT_BLOCK_VECTOR: []}
+        for kind, _, (x0, y0, x1, y1), _ in layer.shapes:
+            if kind in boxes:
+                boxes[kind].append((x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom))
+        rasters, drawings = boxes.values()
+        if not len(layer.chars):
+            return (), rasters, drawings
+        covered = _covered(page, layer, content) if rasters else None
+        characters = self._characters(page, layer, covered, zoom)
+        unknown = np.flatnonzero(layer.chars["code"] == _UNKNOWN).tolist()
+        if unknown:
+            characters.texts.update(self._names(_layer(mupdf.FzStextPage(content.this, self._glyphs)), layer, unknown))
+            unnamed = [row for row in unknown if row not in characters.texts]
+            other = _layer(mupdf.FzStextPage(content.this, self._actual_text)) if unnamed else layer
+            characters.texts.update(_actual_texts(layer, other, unnamed))
+        return lines(characters), rasters, drawings
+
+    def _names(self, glyphs: Layer, layer: Layer, rows: list[int]) -> dict[int, str]:
+        """Return the texts of rows without a Unicode value whose glyphs have a name or a place in the font's table."""
+        if len(glyphs.chars) != len(layer.chars):
+            return {}
+        codes, marked = glyphs.chars["code"], glyphs.chars["flags"] & _IS_GLYPH > 0
+        fonts = layer.chars["font"].tolist()
+        texts = {row: _text_of(self._fonts[fonts[row]], int(codes[row])) for row in rows if marked[row]}
+        return {row: text for row, text in texts.items() if text != symbols.UNKNOWN}
+
+    def _characters(
+        self, page: mupdf.FzStextPage, layer: Layer, covered: npt.NDArray[np.bool_] | None, zoom: float
+    ) -> Characters:
+        chars, line = layer.chars, layer.line
+        fonts, first, of_font = np.unique(chars["font"], return_index=True, return_inverse=True)
+        known = [
+            self._font(address, page, layer, row) for address, row in zip(fonts.tolist(), first.tolist(), strict=True)
+        ]
+        flags = (chars["flags"] & _PAINTED > 0) & (chars["argb"] >> 24 > 0)
+        if covered is not None:
+            flags &= ~covered
+        flags &= ~(_mirrored(layer) & ~np.array([font.by_drawings for font in known])[of_font])
+        starts = np.diff(line, prepend=-1) != 0
+        fields = [of_font, chars["size"], chars["argb"], flags]
+        changed = starts.copy()
+        for field in fields:
+            changed[1:] |= field[1:] != field[:-1]
+        rows = np.flatnonzero(changed)
+        styles = [
+            Style(known[font].name, size * zoom, argb & 0xFFFFFF, visible, known[font].bold, layer.lines[number][1:3])
+            for font, size, argb, visible, number in zip(
+                *[field[rows].tolist() for field in [*fields, line]], strict=True
+            )
+        ]
+        direction = np.array([item[1:3] for item in layer.lines], np.float64)[line]
+        vertical = np.array([item[0] for item in layer.lines])[line]
+        quad = _quads(chars, direction, vertical, known, of_font)
+        points = quad.reshape(-1, 4, 2)
+        along = (points * direction[:, None]).sum(axis=2)
+        return Characters(
+            codes=chars["code"].astype(np.int64),
+            box=np.hstack([points.min(axis=1), points.max(axis=1)]) * zoom,
+            origin=chars["origin"].astype(np.float64) * zoom,
+            advance=(along.max(axis=1) - along.min(axis=1)) * zoom,
+            style=np.cumsum(changed) - 1,
+            starts=starts,
+            apart=np.zeros(len(chars), bool),
+            styles=styles,
+            texts={},
+        )
+
+    def _font(self, address: int, page: mupdf.FzStextPage, layer: Layer, row: int) -> _Font:
+        """Return the font of a row. Its struct is reached by the library's own accessors."""
+        if address not in self._fonts:
+            if len(self._fonts) >= _MOST_FONTS:
+                self._fonts.clear()
+            char = _char_at(page, layer, row)
+            font = mupdf.FzFont(mupdf.ll_fz_keep_font(char.font))
+            name = mupdf.fz_font_name(font)
+            self._fonts[address] = _Font(
+                font,
+                name[7:] if name.find("+") == 6 else name,  # without the tag of a subset
+                bool(mupdf.fz_font_is_bold(font)),
+                mupdf.fz_font_ascender(font),
+                mupdf.fz_font_descender(font),
+                {},
+                bool(font.m_internal.t3procs),
+            )
+        return self._fonts[address]
 
 
-def _meet(box: Sequence[float], other: Sequence[float]) -> bool:
-    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
+def _layer(page: mupdf.FzStextPage) -> Layer:
+    try:
+        return read_layer(page, _MOST_SHAPES)
+    except LayoutError:
+        return layer_of(page, _MOST_SHAPES)
+
+
+def _char_at(page: mupdf.FzStextPage, layer: Layer, row: int) -> Any:
+    *_, block_number, line_number = layer.lines[layer.line[row]]
+    block = page.m_internal.first_block
+    for _ in range(block_number):
+        block = block.next
+    char = next(islice(lines_in(block), line_number, None)).first_char
+    for _ in range(row - int(np.searchsorted(layer.line, layer.line[row]))):
+        char = char.next
+    return char
+
+
+def _text_of(font: _Font, glyph: int) -> str:
+    """Return the text of a glyph without a Unicode value: by its name, or by the font's own table of characters."""
+    if glyph not in font.texts:
+        text = symbols.named(mupdf.fz_get_glyph_name2(font.font, glyph), mupdf.fz_unicode_from_glyph_name_strict)
+        text = symbols.numbered(glyph, font.name) if text == symbols.UNKNOWN else text
+        if text == symbols.UNKNOWN and _TABLE not in font.texts and not mupdf.fz_font_t3_procs(font.font):
+            font.texts[_TABLE] = ""
+            for code in (code for codes in _LOOKED_FOR for code in codes if not symbols.unseen(code)):
+                number = mupdf.fz_encode_character(font.font, code)
+                if number:
+                    font.texts.setdefault(number, chr(code))
+        font.texts.setdefault(glyph, text)
+    return font.texts[glyph]
+
+
+def _quads(
+    chars: npt.NDArray[Any],
+    direction: Floats,
+    vertical: npt.NDArray[np.bool_],
+    fonts: Iterable[_Font],
+    of_font: npt.NDArray[np.int64],
+) -> Floats:
+    """Return the quads (N, 8) in points, at least as high as the font size: some fonts state less."""
+    quad: Floats = chars["quad"].astype(np.float64)
+    heights = [(font.ascender, font.descender) for font in fonts]
+    if all(ascender - descender >= 1 for ascender, descender in heights):
+        return quad
+    stated = np.array([(0.9, -0.1) if ascender < 1e-3 else (ascender, descender) for ascender, descender in heights])
+    stated /= np.maximum(stated[:, :1] - stated[:, 1:], 1e-6)
+    low = np.array([ascender - descender < 1 for ascender, descender in heights])[of_font] & ~vertical
+    upwards = np.stack([direction[:, 1], -direction[:, 0]], axis=1) * chars["size"][:, None]
+    offset = quad.reshape(-1, 4, 2) - chars["origin"][:, None]
+    along = (offset * direction[:, None]).sum(axis=2)
+    left, right = np.maximum(along[:, [2]], 0), along[:, [3]]
+    top, bottom = stated[of_font][:, :1] * upwards, stated[of_font][:, 1:] * upwards
+    corners = [left * direction + top, right * direction + top, left * direction + bottom, right * direction + bottom]
+    mended = np.hstack([chars["origin"] + corner for corner in corners])
+    return np.where(low[:, None], mended, quad)
+
+
+def _mirrored(layer: Layer) -> npt.NDArray[np.bool_]:
+    """Return which characters (N,) are printed as in a mirror: they stand below their baseline. Nobody reads them."""
+    across, down = np.array([item[1:3] for item in layer.lines], np.float64)[layer.line].T
+    upright = ~np.array([item[0] for item in layer.lines])[layer.line]
+    quad = layer.chars["quad"].reshape(-1, 4, 2).astype(np.float64)
+    height = (quad[:, 0] + quad[:, 1] - quad[:, 2] - quad[:, 3]) / 2  # from the lower to the upper corners
+    return upright & (height[:, 0] * down - height[:, 1] * across < 0)
+
+
+def _covered(page: mupdf.FzStextPage, layer: Layer, content: pymupdf.DisplayList) -> npt.NDArray[np.bool_] | None:
+    """Return which characters (N,) lie in an opaque picture painted later; None for none."""
+    covered = np.zeros(len(layer.chars), bool)
+    covers: list[Cover] | None = None
+    middles = layer.chars["quad"].reshape(-1, 4, 2).mean(axis=1, dtype=np.float64)
+    lines_before = {number: count for kind, number, _, count in layer.shapes if kind == mupdf.FZ_STEXT_BLOCK_IMAGE}
+    for number, block in enumerate(linked(page.m_internal.first_block)):
+        if not lines_before.get(number):
+            continue
+        image = mupdf.FzStextBlock(block)
+        picture, matrix = image.i_image(), image.i_transform()
+        if picture.mask().m_internal or not picture.m_internal.colorspace:  # a stencil has no colours
+            continue
+        box = (middles >= (block.bbox.x0, block.bbox.y0)) & (middles <= (block.bbox.x1, block.bbox.y1))
+        rows = np.flatnonzero(box.all(axis=1) & (layer.line < lines_before[number]))
+        if not len(rows) or len(covered) > _MOST_TRACED:
+            continue
+        if covers is None:
+            covers = covers_of(_trace(content))
+        over = [cover for cover in covers if cover.is_of((matrix.a, matrix.b, matrix.c, matrix.d, matrix.e, matrix.f))]
+        covered[rows] |= [any(cover.hides(x, y) for cover in over) for x, y in middles[rows].tolist()]
+    return covered if covered.any() else None
 
 
 def _trace(content: pymupdf.DisplayList) -> str:
@@ -74,78 +255,24 @@ def _trace(content: pymupdf.DisplayList) -> str:
     return str(mupdf.fz_buffer_extract(buffer).decode("utf-8", "replace"))
 
 
-def _rounded(box: Sequence[float]) -> Rect:
-    """Return a box as a key of a dictionary."""
-    x0, y0, x1, y1 = (round(number, 1) for number in box)
-    return (x0, y0, x1, y1)
+def _actual_texts(layer: Layer, other: Layer, unknown: list[int]) -> dict[int, str]:
+    """Return texts from the document's ActualText, which `other` was read with, for rows without a Unicode value.
 
-
-def lines_of(content: pymupdf.DisplayList, zoom: float, *, pictures: bool) -> tuple[Line, ...]:
-    """Return the lines of the text layer in the document's order. `pictures` says whether the page has any."""
-    text = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS)).extractDICT()
-    covered = _covered(content) if pictures else {}
-    texts = [span["text"] for block in text["blocks"] for line in block.get("lines", ()) for span in line["spans"]]
-    if RTL.search("".join(texts)):
-        return _leftward_lines(content, zoom, covered)
-    lines = []
-    for block in text["blocks"]:
-        over = covered.get(_rounded(block["bbox"]), []) if covered else []
-        for line in block.get("lines", ()):
-            spans = tuple([_span(span, zoom, over) for span in line["spans"]])
-            lines.append(Line(spans, _scaled(line["bbox"], zoom), line["dir"]))
-    return tuple(lines)
-
-
-def _leftward_lines(content: pymupdf.DisplayList, zoom: float, covered: dict[Rect, list[Cover]]) -> tuple[Line, ...]:
-    """Return the lines of a page with right-to-left letters, in the order of reading."""
-    blocks = pymupdf.TextPage(content.get_textpage(_TEXT_FLAGS)).extractRAWDICT()["blocks"]
-    glyphs: list[Glyph] = []
-    sources: list[tuple[Span, tuple[float, float], Rect]] = []  # of each glyph: its span, direction and box
-    lines = [(block, line) for block in blocks for line in block.get("lines", ())]
-    for number, (block, line) in enumerate(lines):
-        for span in line["spans"]:
-            source = _span(span | {"text": ""}, zoom, covered.get(_rounded(block["bbox"]), []))
-            for char in span["chars"]:
-                x0, _, x1, _ = char["bbox"]
-                glyphs.append(Glyph(char["c"], x0 * zoom, x1 * zoom, char["origin"][1] * zoom, source.size, number))
-                sources.append((source, line["dir"], _scaled(char["bbox"], zoom)))
-    reading = reordered(glyphs, [span.visible and direction[0] > _LEVEL for span, direction, _ in sources])
-    if reading is None:
-        return ()
-    cuts = [place for place, number in enumerate(reading.order) if number in reading.starts]
-    result = []
-    for start, stop in pairwise([*cuts, len(reading.order)]):
-        numbers = reading.order[start:stop]
-        parts: list[Span] = []
-        for _, run in groupby(numbers, lambda number: id(sources[number][0])):
-            same = list(run)
-            text = "".join(reading.texts.get(number, glyphs[number].text) for number in same)
-            parts.append(sources[same[0]][0]._replace(text=text, box=_around(sources[number][2] for number in same)))
-        result.append(Line(tuple(parts), _around(span.box for span in parts), sources[numbers[0]][1]))
-    return tuple(result)
-
-
-def _around(boxes: Iterable[Rect]) -> Rect:
-    x0, y0, x1, y1 = zip(*boxes, strict=True)
-    return min(x0), min(y0), max(x1), max(y1)
-
-
-def _span(span: dict[str, Any], zoom: float, over: list[Cover]) -> Span:
-    x0, y0, x1, y1 = span["bbox"]
-    covered = any(cover.hides((x0 + x1) / 2, (y0 + y1) / 2) for cover in over)
-    visible = bool(span["char_flags"] & _PAINTED) and span["alpha"] > 0 and not covered
-    return Span(
-        span["text"],
-        _scaled(span["bbox"], zoom),
-        span["size"] * zoom,
-        span["font"],
-        span["color"],
-        visible,
-        bool(span["flags"] & _BOLD),
-        bool(span["flags"] & _SUPERSCRIPT),
-    )
-
-
-def _scaled(box: Rect, zoom: float) -> Rect:
-    x0, y0, x1, y1 = box
-    return (x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom)
+    They are taken only between characters that both layers have: no other character's text is replaced.
+    """
+    at = {tuple(origin): row for row, origin in enumerate(other.chars["origin"].tolist())}
+    texts: dict[int, str] = {}
+    rows, missing = layer.chars, set(unknown)
+    for first in [row for row in unknown if row - 1 not in missing]:
+        last = first
+        while last + 1 in missing:
+            last += 1
+        before = at.get(tuple(rows["origin"][first - 1].tolist())) if first else -1
+        after = at.get(tuple(rows["origin"][last + 1].tolist())) if last + 1 < len(rows) else len(other.chars)
+        if before is None or after is None or not 0 < after - before - 1 <= 8 * (last - first + 1):
+            continue
+        between = other.chars[before + 1 : after]
+        codes = between["code"].tolist()
+        if not any(symbols.unseen(code) for code in codes):
+            texts |= dict.fromkeys(range(first, last + 1), "") | {first: "".join(map(chr, codes))}
+    return texts

@@ -19,10 +19,12 @@ from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 from typing_extensions import override
 
-from datagen.pdf.backends.characters import Characters, Floats, Style, lines
+from datagen.pdf.backends.characters import line_starts, lines
+from datagen.pdf.backends.letters import Characters, Floats, Style
 from datagen.pdf.page import Document, Line, Page, PdfError, Rect, picture_size
 from varyforge.errors import UserError
 
@@ -208,21 +210,32 @@ def _read_characters(text_page: Any, view: _View, texts: dict[int, int]) -> Char
     starts = np.flatnonzero(np.diff(order[index], prepend=-1))  # of text objects
     reader, known = _StyleReader(page, view), dict[Style, int]()
     read = [reader.read(objects[first], first) for first in index[starts].tolist()]
-    of_object = np.array([known.setdefault(style, len(known)) for style in read], dtype=np.int64)
-    return Characters(
-        text=[_printed(codes[row], bool(broken[row])) for row in index.tolist()],
+    lengths = np.diff(np.append(starts, len(index)))
+    of_object = np.array([known.setdefault(style, len(known)) for style, _ in read], dtype=np.int64)
+    printed = np.array(codes, np.int64)[index]
+    printed[np.isin(printed, (0x02, 0xFFFE))] = ord("-")  # PDFium's marks for a hyphen at a line's end
+    printed[(np.array(broken, bool)[index]) | (printed == 0) | (printed > 0x10FFFF)] = 0xFFFD
+    characters = Characters(
+        codes=printed,
         box=box[index],
         origin=origin[index],
-        style=np.repeat(of_object, np.diff(np.append(starts, len(index)))),
+        advance=np.zeros(len(index)),
+        style=np.repeat(of_object, lengths),
+        starts=np.zeros(len(index), bool),
         apart=order[index - 1] < 0,  # characters that PDFium generates have no object
         styles=list(known),
+        texts=_beyond_the_first_plane(printed),
     )
+    return line_starts(characters, np.repeat([height for _, height in read], lengths))
 
 
-def _printed(code: int, broken: bool) -> str:
-    if broken or code == 0 or code > 0x10FFFF:
-        return "\ufffd"
-    return "-" if code in {0x02, 0xFFFE} else chr(code)  # PDFium's marks for a hyphen at a line's end
+def _beyond_the_first_plane(codes: npt.NDArray[np.int64]) -> dict[int, str]:
+    """Return the characters that come in two halves, each in the row of its first half."""
+    texts: dict[int, str] = {}
+    for row in np.flatnonzero((codes[:-1] & ~0x3FF == 0xD800) & (codes[1:] & ~0x3FF == 0xDC00)).tolist():
+        texts[row] = chr(0x10000 + ((int(codes[row]) & 0x3FF) << 10) + (int(codes[row + 1]) & 0x3FF))
+        texts[row + 1] = ""
+    return texts
 
 
 class _StyleReader:
@@ -234,8 +247,8 @@ class _StyleReader:
         self._color = (ctypes.c_uint * 4)()
         self._fonts: dict[int, tuple[str, bool, float]] = {}
 
-    def read(self, text_object: int, character: int) -> Style:
-        """Return the style of a text object whose first character is `character`; all its characters share it."""
+    def read(self, text_object: int, character: int) -> tuple[Style, float]:
+        """Return style and height in pixels of a text object, whose characters share them. `character` is the first."""
         mode = _call("FPDFTextObj_GetTextRenderMode")(text_object)
         _call("FPDFText_GetMatrix")(self._text_page, character, ctypes.addressof(self._matrix))
         p, q, r, s, _, _ = self._matrix
@@ -245,15 +258,16 @@ class _StyleReader:
         size = abs(_call("FPDFText_GetFontSize")(self._text_page, character) * scale)
         color, alpha = self._paint(character, "Stroke" if mode in _STROKE_MODES else "Fill")
         name, bold, height = self._font(_call("FPDFTextObj_GetFont")(text_object) or 0, character)
-        return Style(
+        size = round(size, 3) if math.isfinite(size) else 0.0
+        style = Style(
             font=name,
-            size=round(size, 3) if math.isfinite(size) else 0.0,
+            size=size,
             color=color,
-            visible=mode not in _INVISIBLE_MODES and alpha > 0,
+            visible=mode not in _INVISIBLE_MODES and alpha > 0 and p * s >= q * r,  # else mirrored
             bold=bold,
             direction=(round(x / length, 3) + 0.0, round(y / length, 3) + 0.0) if 0 < length < math.inf else (1.0, 0.0),
-            height=height * size if math.isfinite(size) else 0.0,
         )
+        return style, height * size
 
     def _paint(self, character: int, kind: Literal["Stroke", "Fill"]) -> tuple[int, int]:
         """Return 0xRRGGBB and alpha (0 to 255) of the paint; opaque black where the document names none."""

@@ -22,7 +22,7 @@ from datagen.pdf.page import Line, Page, Rect, Span, inside
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.bidi import is_leftward, mirror, mirror_other_regions
 from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of
-from datagen.pdf.text.glyphs import RTL, Joiner, cleaner
+from datagen.pdf.text.glyphs import RTL, SOFT_HYPHEN, Joiner, cleaner
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines
 from datagen.pdf.text.regions import Region, Run, join_drop_caps, rows_of, rules_of
 from datagen.pdf.text.tables import table_lines
@@ -102,7 +102,7 @@ def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
     if policy.leaders == "drop":
         lines, dropped = _without_leaders(lines)
         notes["leaders"] += dropped
-    text = "\n".join(line for line in lines if line)
+    text = "\n".join(line for line in lines if line).replace(SOFT_HYPHEN, "-")  # printed, at the end of a line
     notes["rtl_letters"] += 0 if text.isascii() else len(RTL.findall(text))
     return PageText(text, {name: count for name, count in notes.items() if count})
 

@@ -46,6 +46,7 @@ print(seen[2], max(seen))
 """
 
 
+@pytest.mark.slow
 def test_memory_of_the_parent_stays_flat_over_ten_thousand_units(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for document in range(100):

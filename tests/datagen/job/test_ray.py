@@ -77,6 +77,7 @@ def killing(pattern: bytes, every_s: float) -> Iterator[list[int]]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_killed_workers_do_not_show_in_the_bytes(tmp_path: Path) -> None:
     source = FaultySource(units_per_input=20, nap_s=0.05)
     run_job(source, tmp_path / "whole", SETTINGS, LocalRunner(2))
@@ -86,6 +87,7 @@ def test_killed_workers_do_not_show_in_the_bytes(tmp_path: Path) -> None:
     assert hashes(tmp_path / "killed") == hashes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_task_that_stands_still_reports_its_stacks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text(f"wait {tmp_path / 'flag'}")
@@ -122,6 +124,7 @@ def stamp(item: Path, tick: Tick) -> float:
     return running
 
 
+@pytest.mark.slow
 def test_errors_come_as_they_were_raised_and_workers_are_not_exceeded(tmp_path: Path) -> None:
     with RayRunner(workers=1) as runner:
         with pytest.raises(OSError) as raised:

@@ -5,38 +5,53 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datagen.pdf.backends.characters import Characters, Style, lines
+from datagen.pdf.backends.characters import line_starts, lines
+from datagen.pdf.backends.letters import Characters, Style
 from datagen.pdf.page import Line
 
 SIZE = 20.0
-PLAIN = Style("Serif", SIZE, 0, True, False, (1.0, 0.0), 16.0)
+HEIGHT = 16.0
+PLAIN = Style("Serif", SIZE, 0, True, False, (1.0, 0.0))
 
 
 class Text:
     """Characters that are written piece by piece."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[str, tuple[float, ...], tuple[float, float], int, bool]] = []
+        self._rows: list[tuple[int, tuple[float, ...], tuple[float, float], int, bool]] = []
         self._styles: list[Style] = []
 
-    def write(self, text: str, x: float, y: float, style: Style = PLAIN, *, apart: bool = False) -> Text:
-        """Writes in the direction of the style, a step of half the font size per character."""
+    def write(
+        self, text: str, x: float, y: float, style: Style = PLAIN, *, apart: bool = False, step: float = 0.5
+    ) -> Text:
+        """Writes in the direction of the style, a step of half the font size per character, which is its width."""
         if style not in self._styles:
             self._styles.append(style)
         for number, char in enumerate(text):
-            along, down = (value * number * style.size / 2 for value in style.direction)
+            along, down = (value * number * style.size * step for value in style.direction)
             left, base = x + along, y + down
             if style.direction[1]:
-                box = (left - style.height / 2, base, left + style.height / 2, base + style.size / 2)
+                box = (left - HEIGHT / 2, base, left + HEIGHT / 2, base + style.size / 2)
             else:
                 box = (left, base - 12, left + style.size / 2, base + 4)
-            self._rows.append((char, box, (left, base), self._styles.index(style), apart and number == 0))
+            self._rows.append((ord(char), box, (left, base), self._styles.index(style), apart and number == 0))
         return self
 
     def lines(self) -> tuple[Line, ...]:
-        text, box, origin, style, apart = zip(*self._rows, strict=True)
-        arrays = np.array(box, float), np.array(origin, float), np.array(style, np.int64), np.array(apart)
-        return lines(Characters(list(text), *arrays, self._styles))
+        codes, box, origin, style, apart = zip(*self._rows, strict=True)
+        count = len(codes)
+        characters = Characters(
+            codes=np.array(codes, np.int64),
+            box=np.array(box, float),
+            origin=np.array(origin, float),
+            advance=np.zeros(count),
+            style=np.array(style, np.int64),
+            starts=np.zeros(count, bool),
+            apart=np.array(apart),
+            styles=self._styles,
+            texts={},
+        )
+        return lines(line_starts(characters, np.full(count, HEIGHT)))
 
 
 def texts(text: Text) -> list[str]:
@@ -87,8 +102,57 @@ def test_text_downwards_is_a_line_in_its_direction() -> None:
     assert len(Text().write("one", 100, 50).write("two", 130, 50, down).lines()) == 2
 
 
-def test_halves_of_a_character_are_joined() -> None:
-    (line,) = Text().write("a\ud83d\ude00", 100, 50).lines()
-    assert line.text == "a\U0001f600"
-    (broken,) = Text().write("a\ud83d", 100, 50).lines()
-    assert broken.text == "a\ufffd"
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # what is infinite has no distance
+def test_characters_of_no_size_or_place_are_left_out() -> None:
+    nowhere = PLAIN._replace(size=0.0)
+    endless = PLAIN._replace(size=float("nan"))
+    text = Text().write("a", 100, 50).write("b", 110, 50, nowhere).write("c", 110, 50, endless)
+    assert texts(text.write("d", float("inf"), 50).write("e", 110, 50)) == ["ae"]
+    assert texts(Text().write("b", 110, 50, nowhere)) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("한국", "어로"), ("dụ", "ng"), ("हम", "लोग"), ("ﬀ", "after"), ("中文", "Latin"), ("Latin", "中文")],
+)
+def test_a_gap_is_a_space_in_every_script(first: str, second: str) -> None:
+    after = 100 + 10 * len(first)
+    assert texts(Text().write(first, 100, 50).write(second, after + 5, 50)) == [f"{first} {second}"]
+    assert texts(Text().write(first, 100, 50).write(second, after, 50)) == [first + second]
+
+
+def test_justified_chinese_gets_no_spaces() -> None:
+    assert texts(Text().write("中文，字距AB", 100, 50, step=0.7)) == ["中文，字距AB"]
+    assert texts(Text().write("日本，", 100, 50).write("2023", 135, 50)) == ["日本，2023"]
+
+
+def test_a_tight_line_without_space_characters_has_words() -> None:
+    assert texts(Text().write("tight", 100, 50).write("words", 152.7, 50)) == ["tight words"]
+    spaced = Text().write("in a ", 100, 50).write("word", 150, 50).write("s", 192.7, 50)
+    assert texts(spaced) == ["in a words"], "kerning, as the line has spaces of its own"
+    text = Text()
+    for number, word in enumerate(("gaps", "of", "a", "tenth", "of", "the", "letters", "height")):
+        text.write(word, 100 + 10 * len("gapsofatenthofthelettersheight"[: [0, 4, 6, 7, 12, 14, 17, 24][number]]) + 2 * number, 50)
+    assert texts(text) == ["gaps of a tenth of the letters height"]
+
+
+def test_letters_set_apart_are_words() -> None:
+    assert texts(Text().write("CONTENTS", 100, 50, step=0.7)) == ["CONTENTS"]
+    assert texts(Text().write("LETTERS", 100, 50, step=0.7).write("APART", 205, 50, step=0.7)) == ["LETTERS APART"]
+    assert texts(Text().write("abcdefgh", 100, 50, step=1.0)) == ["a b c d e f g h"]
+
+
+@pytest.mark.parametrize(
+    ("written", "at", "read"),
+    [
+        ("´e", (100, 100), "é"), ("´E", (101, 100), "É"), ("c¸", (100, 100), "ç"), ("\u0302a", (100, 99), "â"), ("¨ı", (100, 100), "ï"),
+        ("´ˆe", (100, 100, 100), "ế"), ("ˆx", (100, 100), "x\u0302"), ("^o", (100, 100), "ô"), ("~a", (100, 110), "~a"),
+        ("`a", (100, 110), "`a"), ("´1", (100, 100), "´1"),
+    ],
+)  # fmt: skip
+def test_an_accent_is_put_on_its_letter(written: str, at: tuple[float, ...], read: str) -> None:
+    bold = PLAIN._replace(font="Other")
+    text = Text().write("m", 90, 50)
+    for char, x in zip(written, at, strict=True):
+        text.write(char, x, 50, bold if char.isalpha() else PLAIN, apart=True)
+    assert texts(text.write("s", at[-1] + 10, 50))[0].replace(" ", "") == f"m{read}s"

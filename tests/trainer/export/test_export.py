@@ -188,6 +188,7 @@ def test_the_code_in_the_folder_generates(tmp_path: Path) -> None:
     assert plain_python(MORE, tmp_path / "modules", tmp_path / "exported") == "all of it\n"
 
 
+@pytest.mark.slow
 def test_what_does_not_compute_the_same_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = exports.trained(exports.vary_tiny(tmp_path), tmp_path)
     folder, load = tmp_path / "exported", exporter.load_file

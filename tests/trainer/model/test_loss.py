@@ -299,7 +299,10 @@ def agree(family: str, attention: str, way: Way, actual: tuple[StepResult, dict[
     ],
     ids=lambda way: f"{way.batching}-{way.rows}-of-{len(way.only)}",
 )
-@pytest.mark.parametrize(("family", "attention"), CASES)
+@pytest.mark.parametrize(
+    ("family", "attention"),
+    [pytest.param(*case, marks=pytest.mark.slow if case == ("opt", "eager") else ()) for case in CASES],
+)
 def test_loss_and_gradient_do_not_depend_on_how_a_step_is_cut_up(family: str, attention: str, way: Way) -> None:
     start_distributed()
     agree(family, attention, way, step(family, attention, way))

@@ -75,6 +75,7 @@ def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None
             torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=1e-6 * largest, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -102,6 +103,7 @@ def test_text_on_one_rank_and_images_on_the_other_train_like_one_rank(pair: Any,
     assert first["losses"] == second["losses"] == pytest.approx(reference[kind]["losses"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_text_calls_no_encoder(pair: Any, alone: Any) -> None:
     _, results = pair
     for name in ("tied0", "tied2", "tied3"):
@@ -109,6 +111,7 @@ def test_text_calls_no_encoder(pair: Any, alone: Any) -> None:
     assert alone[1]["tied"]["calls"] == {"clip": 21, "vary": 21}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 def test_two_ranks_resume_exactly(pair: Any, stage: int) -> None:
     out, results = pair
@@ -118,6 +121,7 @@ def test_two_ranks_resume_exactly(pair: Any, stage: int) -> None:
         assert after["losses"] == before["losses"][16:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("saved", "stage"), [("tied3.16", 0), ("tied2.16", 3)])
 def test_one_rank_goes_on_from_two(pair: Any, alone: Any, tmp_path: Path, saved: str, stage: int) -> None:
     (out, _), (expected, reference) = pair, alone
@@ -127,6 +131,7 @@ def test_one_rank_goes_on_from_two(pair: Any, alone: Any, tmp_path: Path, saved:
     assert_close(state(tmp_path / "on"), state(expected / "tied"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tied0", "tied2", "tied3", "untied3"])
 def test_weights_are_those_that_were_loaded(pair: Any, name: str) -> None:
     actual = load_file(pair[0] / f"{name}.initial.safetensors")
@@ -135,6 +140,7 @@ def test_weights_are_those_that_were_loaded(pair: Any, name: str) -> None:
     assert all(torch.equal(actual[key], tensor) for key, tensor in source.items())
 
 
+@pytest.mark.slow
 def test_stage_3_exports_whole_tensors(pair: Any) -> None:
     out, _ = pair
     two, three = (load_file(out / f"tied{stage}.safetensors") for stage in (2, 3))
@@ -156,7 +162,10 @@ def test_what_stage_3_keeps_whole() -> None:
     assert all(p.numel() == 0 for p in model.language.parameters())
 
 
-@pytest.mark.parametrize(("stage", "precision", "offload"), [(1, "fp32", True), (2, "bf16", True), (3, "bf16", True)])
+@pytest.mark.parametrize(
+    ("stage", "precision", "offload"),
+    [(1, "fp32", True), (2, "bf16", True), pytest.param(3, "bf16", True, marks=pytest.mark.slow)],
+)
 def test_sixteen_bits_and_offload_resume_exactly(tmp_path: Path, stage: int, precision: str, offload: bool) -> None:
     how = {"precision": precision, "offload": offload}
     straight = train(tmp_path, "straight", "untied", stage, last=4, saves=[2], **how)
@@ -165,7 +174,7 @@ def test_sixteen_bits_and_offload_resume_exactly(tmp_path: Path, stage: int, pre
     assert_equal(state(tmp_path / "resumed"), state(tmp_path / "straight"))
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_fp16_gradient_that_overflows_is_left_out_and_remembered(tmp_path: Path, stage: int) -> None:
     how: dict[str, Any] = {"precision": "fp16", "overflow": 1}
     straight = train(tmp_path, "straight", "untied", stage, last=4, saves=[1, 2, 3], **how)
@@ -178,7 +187,7 @@ def test_an_fp16_gradient_that_overflows_is_left_out_and_remembered(tmp_path: Pa
     assert (tmp_path / "resumed/engine.json").read_bytes() == (tmp_path / "straight/engine.json").read_bytes()
 
 
-@pytest.mark.parametrize("stage", [0, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stage", [0, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (2, 3))])
 def test_forty_steps_are_twenty_and_twenty(tmp_path: Path, stage: int) -> None:
     straight = train(tmp_path, "straight", "tied", stage, last=40, saves=[20])
     resumed = train(tmp_path, "resumed", "tied", stage, first=20, last=40, start="straight.20")
