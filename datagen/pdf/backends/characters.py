@@ -5,16 +5,18 @@ Pure array arithmetic on positions, without a PDF library. Distances are in font
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from datagen.pdf.backends.leftward import in_reading_order
-from datagen.pdf.backends.letters import Characters, Flags, Floats, mended, selected, spaces_before
+from datagen.pdf.backends.letters import Characters, Flags, Floats, Style, mended, selected, spaces_before
 from datagen.pdf.page import Line, Rect, Span
 
 _SAME_BASELINE = 0.6  # of the font size; superscripts rise by less, lines are further apart
+_TRACED = re.compile(r"\*.+-\d{3,}(-Identity-[HV])?$|Fd\d{3,}")  # names that Acrobat's ClearScan gives to its fonts
 _MAX_GAP = 0.8  # of the font size; a wider gap begins another column (MuPDF's number)
 _MAX_OVERLAP = 1.0  # of the font size; letters of a ligature share a glyph, accents lie on a letter
 _RAISED = 0.1  # of the font size; superscripts rise by more
@@ -38,7 +40,7 @@ def lines(characters: Characters) -> tuple[Line, ...]:
     texts = _texts(characters, spaces, span_starts)
     styles = [characters.styles[style] for style in characters.style[span_starts].tolist()]
     spans = [
-        Span(text, box, style.size, style.font, style.color, style.visible, style.bold, superscript)
+        Span(text, box, style.size, style.font, style.color, _is_seen(style), style.bold, superscript)
         for text, box, style, superscript in zip(
             texts, _unions(characters.box, span_starts), styles, raised[span_starts].tolist(), strict=True
         )
@@ -52,6 +54,11 @@ def lines(characters: Characters) -> tuple[Line, ...]:
             for (begin, end), box in zip(pairwise(of_line), boxes, strict=True)
         ]
     )
+
+
+def _is_seen(style: Style) -> bool:
+    """Whether the text is painted, and not OCR of a scan whose glyphs are traced from it: nobody has checked that."""
+    return style.visible and not (style.font[:1] in "*F" and _TRACED.match(style.font))
 
 
 def line_starts(characters: Characters, height: Floats) -> Characters:
