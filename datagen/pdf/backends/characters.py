@@ -5,20 +5,21 @@ Pure array arithmetic on positions, without a PDF library. Distances are in font
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from datagen.pdf.backends.letters import Characters, Flags, Floats, has_leftward, mended, selected, spaces_before
+from datagen.pdf.backends.leftward import in_reading_order
+from datagen.pdf.backends.letters import Characters, Flags, Floats, Style, mended, selected, spaces_before
 from datagen.pdf.page import Line, Rect, Span
-from datagen.pdf.text.bidi import Glyph, reordered
 
 _SAME_BASELINE = 0.6  # of the font size; superscripts rise by less, lines are further apart
+_TRACED = re.compile(r"\*.+-\d{3,}(-Identity-[HV])?$|Fd\d{3,}")  # names that Acrobat's ClearScan gives to its fonts
 _MAX_GAP = 0.8  # of the font size; a wider gap begins another column (MuPDF's number)
 _MAX_OVERLAP = 1.0  # of the font size; letters of a ligature share a glyph, accents lie on a letter
 _RAISED = 0.1  # of the font size; superscripts rise by more
-_LEVEL = 0.97  # cosine; text at a steeper angle is turned
 
 
 def lines(characters: Characters) -> tuple[Line, ...]:
@@ -26,17 +27,20 @@ def lines(characters: Characters) -> tuple[Line, ...]:
     characters = mended(_sane(characters))
     if not len(characters.codes):
         return ()
-    characters, placed = _in_reading_order(characters)
+    characters, has_spaces = in_reading_order(characters)
+    spaces = spaces_before(characters)
+    if has_spaces is not None:
+        spaces &= ~has_spaces
     starts, size, direction = characters.starts, characters.of("size"), characters.of("direction")
     first = np.flatnonzero(starts)[np.cumsum(starts) - 1]
     offset = characters.origin - characters.origin[first]
     rise = offset[:, 0] * direction[:, 1] - offset[:, 1] * direction[:, 0]  # above the first baseline
     raised = rise > _RAISED * size
     span_starts = np.flatnonzero(starts | (np.diff(characters.style, prepend=-1) != 0) | np.diff(raised, prepend=False))
-    texts = _texts(characters, spaces_before(characters) & ~placed, span_starts)
+    texts = _texts(characters, spaces, span_starts)
     styles = [characters.styles[style] for style in characters.style[span_starts].tolist()]
     spans = [
-        Span(text, box, style.size, style.font, style.color, style.visible, style.bold, superscript)
+        Span(text, box, style.size, style.font, style.color, _is_seen(style), style.bold, superscript)
         for text, box, style, superscript in zip(
             texts, _unions(characters.box, span_starts), styles, raised[span_starts].tolist(), strict=True
         )
@@ -52,37 +56,9 @@ def lines(characters: Characters) -> tuple[Line, ...]:
     )
 
 
-def _in_reading_order(characters: Characters) -> tuple[Characters, Flags]:
-    """Return the characters with rows of right-to-left scripts as they are read, and which (N,) stand in such a row.
-
-    The texts of such characters begin with a space between two words.
-    """
-    if not has_leftward(characters.codes):
-        return characters, np.zeros(len(characters.codes), bool)
-    texts = [characters.texts.get(row, chr(code)) for row, code in enumerate(characters.codes.tolist())]
-    sides, baselines = characters.box[:, [0, 2]].tolist(), characters.origin[:, 1].tolist()
-    sizes, numbers = characters.of("size").tolist(), np.cumsum(characters.starts).tolist()
-    glyphs = [
-        Glyph(text, x0, x1, y, size, number)
-        for text, (x0, x1), y, size, number in zip(texts, sides, baselines, sizes, numbers, strict=True)
-    ]
-    usable = (characters.of("visible") > 0) & (characters.of("direction")[:, 0] > _LEVEL)
-    reading = reordered(glyphs, usable.tolist())
-    if reading is None:
-        return characters, np.zeros(len(glyphs), bool)
-    order = np.array(reading.order)
-    read = {row: reading.texts.get(number, characters.texts.get(number)) for row, number in enumerate(reading.order)}
-    moved = characters._replace(
-        codes=characters.codes[order],
-        box=characters.box[order],
-        origin=characters.origin[order],
-        advance=characters.advance[order],
-        style=characters.style[order],
-        starts=np.isin(order, list(reading.starts)),
-        apart=characters.apart[order],
-        texts={row: text for row, text in read.items() if text is not None},
-    )
-    return moved, np.isin(order, list(reading.texts))
+def _is_seen(style: Style) -> bool:
+    """Whether the text is painted, and not OCR of a scan whose glyphs are traced from it: nobody has checked that."""
+    return style.visible and not (style.font[:1] in "*F" and _TRACED.match(style.font))
 
 
 def line_starts(characters: Characters, height: Floats) -> Characters:

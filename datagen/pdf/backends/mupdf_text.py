@@ -48,6 +48,7 @@ class _Font(NamedTuple):
     ascender: float
     descender: float
     texts: dict[int, str]  # glyph → text, as far as known
+    by_drawings: bool  # Type 3, whose glyphs may stand upside down in the font
 
 
 class PageReader:
@@ -71,7 +72,7 @@ class PageReader:
         rasters, drawings = boxes.values()
         if not len(layer.chars):
             return (), rasters, drawings
-        covered = _covered(content, page, layer) if rasters else None
+        covered = _covered(page, layer, content) if rasters else None
         characters = self._characters(page, layer, covered, zoom)
         unknown = np.flatnonzero(layer.chars["code"] == _UNKNOWN).tolist()
         if unknown:
@@ -101,6 +102,7 @@ class PageReader:
         flags = (chars["flags"] & _PAINTED > 0) & (chars["argb"] >> 24 > 0)
         if covered is not None:
             flags &= ~covered
+        flags &= ~(_mirrored(layer) & ~np.array([font.by_drawings for font in known])[of_font])
         starts = np.diff(line, prepend=-1) != 0
         fields = [of_font, chars["size"], chars["argb"], flags]
         changed = starts.copy()
@@ -145,6 +147,7 @@ class PageReader:
                 mupdf.fz_font_ascender(font),
                 mupdf.fz_font_descender(font),
                 {},
+                bool(font.m_internal.t3procs),
             )
         return self._fonts[address]
 
@@ -207,7 +210,16 @@ def _quads(
     return np.where(low[:, None], mended, quad)
 
 
-def _covered(content: pymupdf.DisplayList, page: mupdf.FzStextPage, layer: Layer) -> npt.NDArray[np.bool_] | None:
+def _mirrored(layer: Layer) -> npt.NDArray[np.bool_]:
+    """Return which characters (N,) are printed as in a mirror: they stand below their baseline. Nobody reads them."""
+    across, down = np.array([item[1:3] for item in layer.lines], np.float64)[layer.line].T
+    upright = ~np.array([item[0] for item in layer.lines])[layer.line]
+    quad = layer.chars["quad"].reshape(-1, 4, 2).astype(np.float64)
+    height = (quad[:, 0] + quad[:, 1] - quad[:, 2] - quad[:, 3]) / 2  # from the lower to the upper corners
+    return upright & (height[:, 0] * down - height[:, 1] * across < 0)
+
+
+def _covered(page: mupdf.FzStextPage, layer: Layer, content: pymupdf.DisplayList) -> npt.NDArray[np.bool_] | None:
     """Return which characters (N,) lie under an opaque picture painted later; None for none."""
     if len(layer.chars) > _MOST_TRACED:
         return None

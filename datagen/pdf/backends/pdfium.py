@@ -263,7 +263,7 @@ class _StyleReader:
             font=name,
             size=size,
             color=color,
-            visible=mode not in _INVISIBLE_MODES and alpha > 0,
+            visible=mode not in _INVISIBLE_MODES and alpha > 0 and p * s >= q * r,  # else mirrored
             bold=bold,
             direction=(round(x / length, 3) + 0.0, round(y / length, 3) + 0.0) if 0 < length < math.inf else (1.0, 0.0),
         )

@@ -158,3 +158,9 @@ def test_an_accent_is_put_on_its_letter(written: str, at: tuple[float, ...], rea
     for char, x in zip(written, at, strict=True):
         text.write(char, x, 50, bold if char.isalpha() else PLAIN, apart=True)
     assert texts(text.write("s", at[-1] + 10, 50))[0].replace(" ", "") == f"m{read}s"
+
+
+@pytest.mark.parametrize("font", ["*SimSun-4867-Identity-H", "Fd123456", "Fd4711-Identity-H"])
+def test_letters_traced_from_a_scan_count_as_hidden(font: str) -> None:
+    (line,) = Text().write("traced", 100, 50, PLAIN._replace(font=font)).lines()
+    assert not line.spans[0].visible

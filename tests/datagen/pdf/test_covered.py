@@ -47,3 +47,18 @@ def visible(painting: str, state: str = "<< >>") -> set[str]:
 )
 def test_a_picture_hides_the_text_under_its_own_outline(painting: str, state: str, texts: set[str]) -> None:
     assert visible(painting, state) == texts
+
+
+@pytest.mark.parametrize(
+    ("matrix", "seen"),
+    [
+        ("1 0 0 1 20 100", True),
+        ("0 1 -1 0 90 20", True),
+        ("-1 0 0 -1 180 100", True),
+        ("-1 0 0 1 180 100", False),
+        ("1 0 0 -1 20 100", False),
+    ],
+    ids=["upright", "sideways", "upside_down", "mirrored", "flipped"],
+)
+def test_mirrored_text_counts_as_hidden(matrix: str, seen: bool) -> None:
+    assert ("mirror" in visible(f"BT /helv 10 Tf {matrix} Tm (mirror) Tj ET")) is seen
