@@ -172,11 +172,6 @@ def selected(characters: Characters, keep: Flags) -> Characters:
     )
 
 
-def has_leftward(codes: npt.NDArray[np.int64]) -> bool:
-    """Whether a code point (N,) is a letter of a right-to-left script."""
-    return bool((_kinds_of(codes) & _RTL).any())
-
-
 def spaces_before(characters: Characters) -> Flags:
     """Return where a space is missing before a character (N,), told by the gap to the one before in its line."""
     kinds = _kinds_of(characters.codes)
