@@ -65,7 +65,7 @@ def _runs(process: int) -> bool:
         ("no file '/data/a/it\\'s\\n.pdf'", ["/data/a/it's\n.pdf"], "no file 'it\\'s\\n.pdf'"),
         ("/data/a/labels/classes.txt: line 3", ["/data/a/in.pdf"], "labels/classes.txt: line 3"),
         ("bucket/papers/in.pdf is gone", ["s3://bucket/papers/in.pdf"], "in.pdf is gone"),
-        ("see file:///data/in.pdf", ["file:///data/in.pdf"], "see in.pdf"),
+        ("see memory://data/in.pdf", ["memory://data/in.pdf"], "see in.pdf"),
         (f"{tempfile.gettempdir()}/varyforge-0a1b2c_d/main.typ:3: wrong", [], "main.typ:3: wrong"),
         ("../varyforge-0a1b2c_d/main.typ and tmpabcdefgh", [], "../main.typ and "),
         ("<_io.BytesIO object at 0x7f3c0>", [], "<_io.BytesIO object>"),

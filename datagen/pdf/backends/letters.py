@@ -130,10 +130,10 @@ def _compose(characters: Characters, rows: Sequence[int], texts: dict[int, str])
             marks.setdefault(letter, []).append(_accents().get(ord(accent), accent))
             texts[row] = ""
             characters.apart[min(row, letter) : max(row, letter) + 2] = False  # a backend's spaces beside an accent
-    for letter, found in marks.items():
+    for letter, accents in marks.items():
         base = texts.get(letter) or chr(characters.codes[letter])
-        found.sort(key=lambda mark: mark not in _INNER_MARKS)
-        texts[letter] = unicodedata.normalize("NFC", _DOTLESS.get(base, base) + "".join(found))
+        accents.sort(key=lambda mark: mark not in _INNER_MARKS)
+        texts[letter] = unicodedata.normalize("NFC", _DOTLESS.get(base, base) + "".join(accents))
 
 
 def _letter_of(characters: Characters, row: int, texts: dict[int, str]) -> int | None:

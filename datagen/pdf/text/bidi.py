@@ -48,7 +48,7 @@ class Glyph(NamedTuple):
 
 
 class _Cell(NamedTuple):
-    """What stands at one place of a row: a character with its marks, or the letters of a ligature."""
+    """A place of a row with its text: a character with its marks, or the letters of a ligature."""
 
     parts: list[tuple[int, str]]  # number of the glyph, text; in the order of reading
     kind: str  # L, R, N (number), A (Arabic number), O (other); S is a space
