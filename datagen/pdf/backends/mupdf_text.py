@@ -216,7 +216,8 @@ def _mirrored(layer: Layer) -> npt.NDArray[np.bool_]:
     upright = ~np.array([item[0] for item in layer.lines])[layer.line]
     quad = layer.chars["quad"].reshape(-1, 4, 2).astype(np.float64)
     height = (quad[:, 0] + quad[:, 1] - quad[:, 2] - quad[:, 3]) / 2  # from the lower to the upper corners
-    return upright & (height[:, 0] * down - height[:, 1] * across < 0)
+    mirrored: npt.NDArray[np.bool_] = upright & (height[:, 0] * down - height[:, 1] * across < 0)
+    return mirrored
 
 
 def _covered(page: mupdf.FzStextPage, layer: Layer, content: pymupdf.DisplayList) -> npt.NDArray[np.bool_] | None:
