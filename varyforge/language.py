@@ -62,11 +62,12 @@ _LEAST_CHARACTERS = 25  # of Han or hangul
 _SURELY = 0.12  # bits per letter by which another language must beat English: names and terms look foreign
 
 
-_NOT_PROSE_MARK = re.compile(r"://|www\.|@|\\")
-_NOT_PROSE = re.compile(r"(?:[a-z]+://|www\.)[!-~]+|[\w.+-]+@[\w.-]+|\\[A-Za-z@]{3,}")
-"""Addresses and commands of TeX: letters that make no words of a language."""
-
-
+_NOT_PROSE = {  # mark → letters that make no words of a language: addresses, mail, commands of TeX
+    "://": re.compile(r"(?:https?|ftp)://[!-~]+"),
+    "www.": re.compile(r"www\.[!-~]+"),
+    "@": re.compile(r"[\w.+-]{1,40}@[\w.-]+"),
+    "\\": re.compile(r"\\[A-Za-z@]{3,}"),
+}
 _APART = re.compile(r"(?<!\S)[^\W\d_](?: [^\W\d_](?!\S)){3,}")
 """Four or more letters with single spaces between them."""
 _OFTEN_LONE = 0.25  # share of letters that are a word; ordinary pages have less
@@ -104,8 +105,9 @@ def read(text: str) -> Reading:
 
     Addresses and commands of TeX do not count. A measure is the mean over the scripts, weighted by their letters.
     """
-    if _NOT_PROSE_MARK.search(text):
-        text = _NOT_PROSE.sub(" ", text)
+    for mark, pattern in _NOT_PROSE.items():
+        if mark in text:
+            text = pattern.sub(" ", text)
     symbols, scripts = symbols_of(text)
     count = dict(zip(_SCRIPTS, np.bincount(scripts, minlength=len(_SCRIPTS)).tolist(), strict=True))
     parts = [_common(text, scripts, script) for script in _COMMON_LISTS if count[script] >= _LEAST_CHARACTERS]

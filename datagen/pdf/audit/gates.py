@@ -65,7 +65,7 @@ class PageGates:
 
     min_chars: int = 20  # a blank page, a scan or a picture has fewer
     max_chars: int = 20_000  # more than any model's context holds
-    max_hidden: float = 0.05  # nobody has checked the OCR layer of a scan. 1 keeps layers that lie on ink
+    max_hidden: float = 0.1  # nobody has checked the OCR layer of a scan. 1 keeps layers that lie on ink
     max_outside: float = 0.02
     max_on_images: float = 1.0  # below 1 also rejects slides on a picture
     max_turned: float = 0.5
@@ -84,7 +84,7 @@ class PageGates:
     max_ink_beside: float = 1.2  # a layer shifted by half a line has 1.6; tables in small print reach 0.8
     max_ink_between: float = 0.9  # the layer of another page or of other letters; good pages have under 0.85
     min_ink_in_glyphs: float = 0.05  # pages of drawings or outlined letters with a few words
-    max_text_in_images: float = 0.55  # pictures of text below a title; pages with charts reach 0.3
+    max_text_in_images: float = 0.6  # pictures of text below a title; pages with charts reach 0.3
 
     def __post_init__(self) -> None:
         if self.min_chars < 1:
