@@ -3,9 +3,9 @@
     python -m benchmarks.pdf_audit FOLDER --half held --ocr ocr/
 
 `benchmarks.pdf_labels` says how the documents come into the folder. The verdict of OCR is a comparison of bags of
-character pairs (letters and digits only), so that reading order does not matter. Where it differed from an audit's,
-somebody has looked at the page. As few real layers are wrong, layers that OCR confirmed are also broken on purpose
-(`--broken 0`: none). With `--tiny` all layers count as right.
+character pairs (letters and digits only), so that reading order does not matter.
+Where the table has a verdict by eye, that one counts. As few real layers are wrong, layers that OCR confirmed are also
+broken on purpose (`--broken 0`: none). With `--tiny` all layers count as right.
 """
 
 from __future__ import annotations
