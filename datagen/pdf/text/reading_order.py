@@ -31,7 +31,7 @@ from datagen.pdf.text.table_text import written
 from datagen.pdf.text.tables import grid_cells, region_cells
 from datagen.pdf.text.vertical import stacked
 
-POLICY_VERSION = 1
+POLICY_VERSION = 2
 """Raised when the rules change the text of a page."""
 
 _MONOSPACED = re.compile(r"mono|courier|consol|menlo|inconsolata|cmtt|typewriter|\btt\b|[a-z]tt\d", re.IGNORECASE)
