@@ -151,3 +151,15 @@ def test_leaders_do_not_make_a_column_of_prose() -> None:
 
 def test_a_row_of_one_cell_has_no_tabs() -> None:
     assert written([Cell("a", 0, 0), Cell("b", 0, 2), Cell("alone", 1, 1)], "tabs") == ["a\t\tb", "alone"]
+
+
+def test_a_frame_around_the_page_is_no_table() -> None:
+    rules = [(60, 60, 540, 60), (60, 360, 540, 360), (60, 60, 60, 360), (540, 60, 540, 360)]
+    rules += [(60, 330, 540, 330), (300, 330, 300, 360)]  # the title block of a drawing
+    text = {
+        (80, 100 + 14 * number): f"Line {number} of the text that stands in the frame of a page" for number in range(5)
+    }
+    lines = label({**text, (80, 350): "Drawn by", (310, 350): "Sheet 1"}, rules)
+    assert lines[0].startswith("Line 0 of the text") and lines[0].endswith("in the frame of a page")
+    assert "\n".join(lines).count("Line 3") == 1  # the text is there once, and no cell
+    assert "Drawn by\tSheet 1" in lines
