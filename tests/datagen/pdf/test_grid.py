@@ -156,10 +156,7 @@ def test_a_row_of_one_cell_has_no_tabs() -> None:
 def test_a_frame_around_the_page_is_no_table() -> None:
     rules = [(60, 60, 540, 60), (60, 360, 540, 360), (60, 60, 60, 360), (540, 60, 540, 360)]
     rules += [(60, 330, 540, 330), (300, 330, 300, 360)]  # the title block of a drawing
-    text = {
-        (80, 100 + 14 * number): f"Line {number} of the text that stands in the frame of a page" for number in range(5)
-    }
+    starts = [100 + 14 * number + (40 if number > 2 else 0) for number in range(6)]
+    text = {(80, y): f"Line {number} of the text that stands in the frame of a page" for number, y in enumerate(starts)}
     lines = label({**text, (80, 350): "Drawn by", (310, 350): "Sheet 1"}, rules)
-    assert lines[0].startswith("Line 0 of the text") and lines[0].endswith("in the frame of a page")
-    assert "\n".join(lines).count("Line 3") == 1  # the text is there once, and no cell
-    assert "Drawn by\tSheet 1" in lines
+    assert [line[:6] for line in lines] == ["Line 0", "Line 3", "Drawn "]  # paragraphs, not a cell
