@@ -138,7 +138,7 @@ def test_orientation_of_the_pixels_and_of_the_boxes_agree(tmp_path: Path) -> Non
         source = dataclasses.replace(WRITERS["yolo"](tmp_path, [truth]), boxes_of="stored")
         (path,) = source.inputs()
         (unit,) = filter(None, source.units(path, path))
-        shown = source.picture(unit, unit.files)
+        shown = source.view(unit, unit.files).picture
         made = source.make(unit, unit.files)
         assert isinstance(made, Written) and shown is not None
         ((item,), _) = parse_boxes(made.samples[0].answer)

@@ -213,9 +213,8 @@ def test_sizes(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pdf", prose, size=(200, 600))
     with pdfium.open_document(str(path)) as opened:
         assert opened.page(0, short_side_px=100, long_side_px=300).picture.size == (100, 300)
-        with pytest.raises(PdfError) as refused:
-            opened.page(0, short_side_px=100, long_side_px=299)
-        assert refused.value.reason == "page_size"
+        thin = opened.page(0, short_side_px=100, long_side_px=150).picture
+        assert thin.height == 150 and thin.width in (50, 100)
         with pytest.raises(PdfError) as refused:
             opened.page(1, short_side_px=100, long_side_px=300)
         assert refused.value.reason == "unreadable"
