@@ -24,7 +24,7 @@ from datagen.pdf.text.regions import Region, Row, Run, rows_of
 Boxes = npt.NDArray[np.float64]
 
 
-class Span(NamedTuple):
+class GridCell(NamedTuple):
     """The rows and columns of a grid that a cell covers, from 0; `bottom` and `right` are not part of it."""
 
     top: int
@@ -39,7 +39,7 @@ class Grid:
 
     xs: list[float]
     ys: list[float]
-    cells: list[Span]  # from top to bottom, from left to right
+    cells: list[GridCell]  # from top to bottom, from left to right
     runs: list[list[Run]] = field(default_factory=list)  # of each cell
 
     def cell_at(self, x: float, y: float) -> int:
@@ -271,14 +271,14 @@ def _covered(
     return covered
 
 
-def _cells(beside: npt.NDArray[np.bool_], below: npt.NDArray[np.bool_]) -> list[Span]:
+def _cells(beside: npt.NDArray[np.bool_], below: npt.NDArray[np.bool_]) -> list[GridCell]:
     """Return the cells of a grid of R rows and C columns, merged to rectangles where no rule parts them.
 
     `beside` (R, C - 1) says whether a rule stands at the right of a cell, `below` (R - 1, C) whether one is below it.
     """
     rows, columns = beside.shape[0], below.shape[1]
     owner = np.full((rows, columns), -1)
-    cells: list[Span] = []
+    cells: list[GridCell] = []
     for row in range(rows):
         for column in range(columns):
             if owner[row, column] >= 0:
@@ -293,5 +293,5 @@ def _cells(beside: npt.NDArray[np.bool_], below: npt.NDArray[np.bool_]) -> list[
             ):
                 bottom += 1
             owner[row:bottom, column:right] = len(cells)
-            cells.append(Span(row, column, bottom, right))
+            cells.append(GridCell(row, column, bottom, right))
     return cells

@@ -69,7 +69,7 @@ class PageText:
     """Counts of text that was left out, changed or is doubtful:
 
     document_order: 1 if the document's own order is taken, not that of the layout; line_numbers: in the margin, behind
-    the text; hidden_spans: not painted; header_lines, footer_lines, footnote_lines, figure_lines: dropped by the policy;
+    the text; hidden_spans: not painted; header_lines, footer_lines, footnote_lines, figure_lines: dropped by policy;
     leaders: rows of dots replaced by a tab; doubled_runs: printed twice at one place; joined_hyphens: removed at line
     ends; turned_lines: not in the main direction of the page, they come after the rest; slanted_lines: at an angle,
     they come last; rtl_letters: Arabic, Hebrew and the like, whose order is the backend's and not checked.

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 Style = Literal["tabs", "markdown", "html"]
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """A cell with its first row and column, from 0, and the rows and columns that it spans."""
 
     text: str
@@ -19,7 +19,7 @@ class Cell(NamedTuple):
     columns: int = 1
 
 
-def written(cells: Sequence[Cell], style: Style) -> list[str]:
+def written(cells: Sequence[TableCell], style: Style) -> list[str]:
     """Return the lines of a table.
 
     Tabs and Markdown write a spanning cell once, in its first row and column, and leave the rest of the span empty.
@@ -38,14 +38,14 @@ def written(cells: Sequence[Cell], style: Style) -> list[str]:
     return [lines[0], "|" + " --- |" * width, *lines[1:]]
 
 
-def _html(cells: Sequence[Cell]) -> list[str]:
-    rows: dict[int, list[Cell]] = {number: [] for number in range(max(cell.row + cell.rows for cell in cells))}
+def _html(cells: Sequence[TableCell]) -> list[str]:
+    rows: dict[int, list[TableCell]] = {number: [] for number in range(max(cell.row + cell.rows for cell in cells))}
     for cell in sorted(cells, key=lambda cell: cell.column):
         rows[cell.row].append(cell)
     return ["<table>", *(f"<tr>{''.join(map(_html_cell, row))}</tr>" for row in rows.values()), "</table>"]
 
 
-def _html_cell(cell: Cell) -> str:
+def _html_cell(cell: TableCell) -> str:
     spans = (("rowspan", cell.rows), ("colspan", cell.columns))
     attributes = "".join(f' {name}="{count}"' for name, count in spans if count > 1)
     return f"<td{attributes}>{html.escape(cell.text, quote=False)}</td>"

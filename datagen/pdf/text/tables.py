@@ -16,16 +16,16 @@ from datagen.pdf.text.glyphs import Joiner
 from datagen.pdf.text.grid import Grid
 from datagen.pdf.text.paragraphs import row_text
 from datagen.pdf.text.regions import Region, Row, Run, rows_of, switch_share
-from datagen.pdf.text.table_text import Cell
+from datagen.pdf.text.table_text import TableCell
 
 
-def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[Cell]:
+def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[TableCell]:
     """Return the cells of a table that gutters part.
 
     Several printed rows form one row of the table where rules enclose them. Without rules they do where every cell
     continues the cell above it in the document's order. `edges` are drawings that can be rules or borders of cells.
     """
-    cells: list[Cell] = []
+    cells: list[TableCell] = []
     used = sorted({region.column(run) for row in region.rows for run in row.runs})
     region = Region(region.rows, [region.gutters[column - 1] for column in used[1:]])
     for number, group in enumerate(_table_rows(region, edges)):
@@ -35,11 +35,11 @@ def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[
             column, text = region.column(run), run.text.strip()
             texts[column] = joiner.join(texts[column], text) if column in texts else text
             spans[column] = max(spans.get(column, 1), region.last_column(run) - column + 1)
-        cells += [Cell(texts[column], number, column, columns=spans[column]) for column in sorted(texts)]
+        cells += [TableCell(texts[column], number, column, columns=spans[column]) for column in sorted(texts)]
     return cells
 
 
-def grid_cells(grid: Grid, joiner: Joiner) -> list[Cell]:
+def grid_cells(grid: Grid, joiner: Joiner) -> list[TableCell]:
     """Return the cells of a ruled table. A row of the grid without rules between its lines may hold several rows."""
     printed = [rows_of(map(replace, runs))[0] for runs in grid.runs]
     parts: list[list[list[Row]]] = [[rows] for rows in printed]  # of each cell: the lines of each of its rows
@@ -50,13 +50,13 @@ def grid_cells(grid: Grid, joiner: Joiner) -> list[Cell]:
         for n in {n for row in rows for n in row}:
             parts[n] = [row.get(n, []) for row in rows]
         starts.append(starts[-1] + max(len(rows), 1))
-    cells: list[Cell] = []
+    cells: list[TableCell] = []
     for cell, texts in zip(grid.cells, parts, strict=True):
         begin, columns = starts[cell.top], cell.right - cell.left
         height = starts[cell.bottom] - begin if len(texts) == 1 else 1
         for number, lines in enumerate(texts):
             text = reduce(joiner.join, map(row_text, lines), "")
-            cells.append(Cell(text, begin + number, cell.left, height, columns))
+            cells.append(TableCell(text, begin + number, cell.left, height, columns))
     return cells
 
 

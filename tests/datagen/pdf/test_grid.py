@@ -10,7 +10,7 @@ from datagen.pdf.text.columns import with_columns
 from datagen.pdf.text.glyphs import Joiner
 from datagen.pdf.text.reading_order import TextPolicy, read_text
 from datagen.pdf.text.regions import Region
-from datagen.pdf.text.table_text import Cell, written
+from datagen.pdf.text.table_text import TableCell, written
 from datagen.pdf.text.tables import region_cells
 from tests.datagen.pdf.page_lines import row
 
@@ -150,7 +150,10 @@ def test_leaders_do_not_make_a_column_of_prose() -> None:
 
 
 def test_a_row_of_one_cell_has_no_tabs() -> None:
-    assert written([Cell("a", 0, 0), Cell("b", 0, 2), Cell("alone", 1, 1)], "tabs") == ["a\t\tb", "alone"]
+    assert written([TableCell("a", 0, 0), TableCell("b", 0, 2), TableCell("alone", 1, 1)], "tabs") == [
+        "a\t\tb",
+        "alone",
+    ]
 
 
 def test_a_frame_around_the_page_is_no_table() -> None:
