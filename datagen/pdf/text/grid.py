@@ -215,11 +215,11 @@ def _touching(boxes: Boxes, near: float) -> Iterator[Boxes]:
     for first in range(len(boxes)):
         if not free[first]:
             continue
-        group = np.zeros(len(boxes), dtype=bool)
+        group: npt.NDArray[np.bool_] = np.zeros(len(boxes), dtype=bool)
         edge = group.copy()
         edge[first] = True
         while edge.any():
-            group |= edge
+            group = np.asarray(group | edge)
             edge = np.logical_and(np.any(touch[edge], axis=0), ~group)
         free[group] = False
         if group.sum() >= limits.LEAST_RULES:
