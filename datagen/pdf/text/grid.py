@@ -210,7 +210,7 @@ def _touching(boxes: Boxes, near: float) -> Iterator[Boxes]:
     if len(boxes) < limits.LEAST_RULES:
         return
     low, high = boxes[:, :2] - near / 2, boxes[:, 2:] + near / 2
-    touch = (low[:, None] <= high[None]).all(axis=2) & (low[None] <= high[:, None]).all(axis=2)
+    touch = np.asarray((low[:, None] <= high[None]).all(axis=2) & (low[None] <= high[:, None]).all(axis=2))
     free = np.ones(len(boxes), dtype=bool)
     for first in range(len(boxes)):
         if not free[first]:
