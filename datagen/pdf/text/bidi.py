@@ -112,7 +112,7 @@ def reordered(glyphs: Sequence[Glyph], usable: Sequence[bool]) -> Reading | None
 
 def is_leftward(text: str) -> bool:
     """Whether most letters of a text are of a right-to-left script."""
-    if text.isascii():
+    if text.isascii() or not RTL.search(text):
         return False
     return 2 * len(RTL.findall(text)) > sum(char.isalpha() for char in text)
 

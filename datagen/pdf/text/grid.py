@@ -22,6 +22,7 @@ from datagen.pdf.text.glyphs import IS_UNSPACED
 from datagen.pdf.text.regions import Region, Row, Run, rows_of
 
 Boxes = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 class GridCell(NamedTuple):
@@ -40,16 +41,14 @@ class Grid:
     xs: list[float]
     ys: list[float]
     cells: list[GridCell]  # from top to bottom, from left to right
+    owner: npt.NDArray[np.intp]  # (rows, columns) number of the cell at each place
     runs: list[list[Run]] = field(default_factory=list)  # of each cell
 
     def cell_at(self, x: float, y: float) -> int:
-        """Return the number of the cell that holds a point of the table."""
-        row, column = bisect(self.ys, y) - 1, bisect(self.xs, x) - 1
-        return next(
-            n
-            for n, (top, left, bottom, right) in enumerate(self.cells)
-            if top <= row < bottom and left <= column < right
-        )
+        """Return the number of the cell that holds a point, or of the nearest one for a point beside the table."""
+        rows, columns = self.owner.shape
+        row, column = min(max(bisect(self.ys, y) - 1, 0), rows - 1), min(max(bisect(self.xs, x) - 1, 0), columns - 1)
+        return int(self.owner[row, column])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -180,7 +179,8 @@ def _grids(drawings: Sequence[Rect], body: float, thick: float) -> Iterator[Grid
     long = limits.RULE_PIECE * body
     flat, upright = (size[:, 1] <= thick) & (size[:, 0] >= long), (size[:, 0] <= thick) & (size[:, 1] >= long)
     covered: list[Grid] = []
-    for group in _touching(np.vstack([boxes[flat], boxes[upright]]), near):
+    thin = np.vstack([boxes[flat], boxes[upright]]) if flat.any() and upright.any() else boxes[:0]
+    for group in _touching(thin, near):
         grid = _grid(group, near, thick)
         if grid:
             covered.append(grid)
@@ -211,11 +211,11 @@ def _touching(boxes: Boxes, near: float) -> Iterator[Boxes]:
         return
     low, high = boxes[:, :2] - near / 2, boxes[:, 2:] + near / 2
     touch = np.asarray((low[:, None] <= high[None]).all(axis=2) & (low[None] <= high[:, None]).all(axis=2))
-    free = np.ones(len(boxes), dtype=bool)
-    for first in range(len(boxes)):
+    free = touch.sum(axis=0) > 1  # all but those that touch no other
+    for first in np.flatnonzero(free).tolist():
         if not free[first]:
             continue
-        group: npt.NDArray[np.bool_] = np.zeros(len(boxes), dtype=bool)
+        group: Flags = np.zeros(len(boxes), dtype=bool)
         edge = group.copy()
         edge[first] = True
         while edge.any():
@@ -240,7 +240,7 @@ def _grid(rules: Boxes, near: float, thick: float) -> Grid | None:
         return None
     beside = _covered(upright[:, [0, 2]], upright[:, [1, 3]], xs[1:-1], ys, near)
     below = _covered(flat[:, [1, 3]], flat[:, [0, 2]], ys[1:-1], xs, near)
-    return Grid(xs, ys, _cells(beside.T, below))
+    return Grid(xs, ys, *_cells(beside.T, below))
 
 
 def _positions(values: Iterable[float], near: float) -> list[float]:
@@ -263,21 +263,21 @@ def _covered(
     """
     covered = np.zeros((len(positions), len(cuts) - 1), dtype=bool)
     middle = (across[:, 0] + across[:, 1]) / 2
+    begins, ends = np.array(cuts[:-1]), np.array(cuts[1:])
     for number, position in enumerate(positions):
         pieces = along[np.abs(middle - position) <= near]
-        for interval, (begin, end) in enumerate(pairwise(cuts)):
-            lengths = np.minimum(pieces[:, 1], end) - np.maximum(pieces[:, 0], begin)
-            covered[number, interval] = float(lengths.clip(0).sum()) >= limits.RULED * (end - begin)
+        lengths = np.minimum(pieces[:, 1:], ends) - np.maximum(pieces[:, :1], begins)
+        covered[number] = lengths.clip(0).sum(axis=0) >= limits.RULED * (ends - begins)
     return covered
 
 
-def _cells(beside: npt.NDArray[np.bool_], below: npt.NDArray[np.bool_]) -> list[GridCell]:
-    """Return the cells of a grid of R rows and C columns, merged to rectangles where no rule parts them.
+def _cells(beside: Flags, below: Flags) -> tuple[list[GridCell], npt.NDArray[np.intp]]:
+    """Return the cells of a grid, merged to rectangles where no rule parts them, and the cell (R, C) at each place.
 
     `beside` (R, C - 1) says whether a rule stands at the right of a cell, `below` (R - 1, C) whether one is below it.
     """
     rows, columns = beside.shape[0], below.shape[1]
-    owner = np.full((rows, columns), -1)
+    owner = np.full((rows, columns), -1, dtype=np.intp)
     cells: list[GridCell] = []
     for row in range(rows):
         for column in range(columns):
@@ -294,4 +294,4 @@ def _cells(beside: npt.NDArray[np.bool_], below: npt.NDArray[np.bool_]) -> list[
                 bottom += 1
             owner[row:bottom, column:right] = len(cells)
             cells.append(GridCell(row, column, bottom, right))
-    return cells
+    return cells, owner
