@@ -62,6 +62,10 @@ def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
     return clean
 
 
+_ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)\S+$")
+_CUT_MARKS = "/.?=&#%_~:"
+
+
 class Joiner:
     """A joiner of printed lines. Where a rule cannot decide, the rest of the page does."""
 
@@ -79,7 +83,8 @@ class Joiner:
         A hyphen between a letter and a small letter is removed where the page has the word without hyphen elsewhere.
         Else it stays where the word has an earlier hyphen, where the page has the hyphenated word in one piece, after
         "well" or "self", after a single letter and after capitals ("x-" + "axis", "GPU-" + "based"); in all other words
-        it is removed. Between other characters the hyphen stays ("GPT-" + "4"). No space follows a hyphen. Scripts
+        it is removed. Between other characters the hyphen stays ("GPT-" + "4"). No space follows a hyphen, or the mark
+        at which an address is cut ("https://x.org/" + "page"). Scripts
         without spaces between words are joined without a space, and Korean by word. Between Chinese and Latin letters,
         or digits, the majority on the page decides.
         """
@@ -93,6 +98,8 @@ class Joiner:
             if self._breaks_word(before, after):
                 self.hyphens += 1
                 return before[:-1] + after
+            return before + after
+        if before[-1] in _CUT_MARKS and _ADDRESS.search(before) and (after[0].islower() or after[0].isdigit()):
             return before + after
         if HANGUL[0] <= before[-1] <= HANGUL[-1] and HANGUL[0] <= after[0] <= HANGUL[-1]:
             self._korean = self._korean or KoreanLines(self._page_text())

@@ -193,4 +193,5 @@ def _bold(row: Row) -> bool:
 
 
 def _mono(row: Row) -> bool:
-    return all(run.mono for run in row.runs)
+    """Whether a row is code. A comment behind it may have another font."""
+    return row.runs[0].mono

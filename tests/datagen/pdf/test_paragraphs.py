@@ -51,6 +51,10 @@ def test_bold_text_is_apart_unless_it_goes_on_in_small_letters() -> None:
 
 def test_code_is_not_joined() -> None:
     assert joined(*[styled(FULL, 300 + 24 * number, mono=True) for number in range(3)]) == [FULL] * 3
+    commented = [
+        Row([run("make all", 100, y, mono=True), run("# a comment in another font", 200, y)]) for y in (300, 324, 348)
+    ]
+    assert joined(*commented) == ["make all # a comment in another font"] * 3
 
 
 def test_centred_lines_stay_lines_and_a_centred_heading_is_one() -> None:
