@@ -99,12 +99,11 @@ class Joiner:
                 self.hyphens += 1
                 return before[:-1] + after
             return before + after
-        if before[-1] in _CUT_MARKS and _ADDRESS.search(before) and (after[0].islower() or after[0].isdigit()):
-            return before + after
         if HANGUL[0] <= before[-1] <= HANGUL[-1] and HANGUL[0] <= after[0] <= HANGUL[-1]:
             self._korean = self._korean or KoreanLines(self._page_text())
             return before + self._korean.space(before, after) + after
-        return before + self._space(before[-1], after[0]) + after
+        is_address = before[-1] in _CUT_MARKS and (after[0].islower() or after[0].isdigit()) and _ADDRESS.search(before)
+        return before + ("" if is_address else self._space(before[-1], after[0])) + after
 
     def _breaks_word(self, before: str, after: str) -> bool:
         head, tail = _LAST_WORD.search(before), _FIRST_WORD.match(after)
