@@ -91,7 +91,7 @@ def test_sets_are_looked_at_and_checked_without_any_extra(words: tuple[str, ...]
     [
         (("evaluate", "--help"), "torch", "train"),
         (("train", "recipe.yaml"), "deepspeed", "train"),
-        (("pdf", ".", "--out", "OUT"), "pymupdf", "data"),
+        (("pdf", ".", "--out", "OUT", "--runner", "local"), "pymupdf", "data"),
         (("chat", "CHATS", "--out", "OUT"), "ray", "data"),
         (("chart", "--charts", "1", "--out", "OUT", "--runner", "local"), "matplotlib", "charts"),
         (("markdown", "README.md", "--out", "OUT", "--runner", "local"), "pypandoc_binary", "latex"),

@@ -414,6 +414,7 @@ def test_pixels_are_those_of_training() -> None:
         processor(images=pictures[:1], text=IMAGE_PAD * 2)
 
 
+@pytest.mark.slow
 def test_an_imported_model_keeps_its_type_and_its_bytes(tmp_path: Path) -> None:
     Import(releases.write_tiny(tmp_path / "release", releases.drawn(releases.tiny(), torch.bfloat16))).write(
         tmp_path / "ours"

@@ -20,7 +20,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.trainer.gradients import CASES, IMAGE, ON_TWO_RANKS, SIZES, TASKS, Way, samples, step, tiny_model
+from tests.trainer.gradients import (
+    CASES,
+    CASES_ON_TWO_RANKS,
+    IMAGE,
+    ON_TWO_RANKS,
+    SIZES,
+    TASKS,
+    Way,
+    samples,
+    step,
+    tiny_model,
+)
 from trainer.loader.packing import collate
 from trainer.model.loss import token_losses
 from trainer.model.precision import dtype_of
@@ -331,7 +342,7 @@ def test_loss_and_gradient_of_two_ranks_are_those_of_one(tmp_path: Path) -> None
             process.kill()
     assert [process.returncode for process in ranks] == [0, 0], "".join(message)
     of_rank = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
-    for family, attention in CASES:
+    for family, attention in CASES_ON_TWO_RANKS:
         for name, way in ON_TWO_RANKS.items():
             actual = [each[family, attention, name] for each in of_rank]
             agree(family, attention, way, actual[0])

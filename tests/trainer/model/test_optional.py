@@ -35,6 +35,7 @@ def entry_points() -> list[str]:
     return [".".join(path.with_suffix("").parts) for path in started]
 
 
+@pytest.mark.slow
 def test_every_entry_point_imports_without_what_is_optional() -> None:
     names = entry_points()
     assert {
