@@ -108,6 +108,10 @@ def in_parts(code: int) -> bool:
     return code in _PARTS
 
 
+_DRAWN = re.compile(r"^(?:XY(?:DASH|CIRC|BSQL|[AB]TIP|LINE)|LCIRCLEW?|LINEW?)\d+$", re.IGNORECASE)
+"""Fonts of TeX whose glyphs are pieces of lines and circles, which nobody reads."""
+
+
 def symbol_table(font: str) -> dict[int, str] | None:
     """Return the table of a font of symbols, from the low byte of a code, or None for a font of text."""
     return next((table for name, table in _SYMBOL_FONTS if name.search(font)), None)
@@ -115,7 +119,7 @@ def symbol_table(font: str) -> dict[int, str] | None:
 
 def is_pictures(font: str) -> bool:
     """Whether a font has pictures at the codes of letters, so that an "h" in it is a bullet."""
-    return symbol_table(font) not in (None, _SYMBOL)
+    return symbol_table(font) not in (None, _SYMBOL) or bool(_DRAWN.search(font))
 
 
 def repaired(code: int, font: str, private: int, controls: float) -> str:
@@ -127,8 +131,8 @@ def repaired(code: int, font: str, private: int, controls: float) -> str:
         private: How many different codes from U+F020 to U+F0FF, of the private use area, the page has in this font.
         controls: The share of control codes among the font's characters.
     """
-    if code in _ANYWHERE:
-        return _ANYWHERE[code]
+    if code in _ANYWHERE or _DRAWN.search(font):
+        return _ANYWHERE.get(code, "")
     table, encoding = symbol_table(font), _tex_encoding(font)
     if table is not None and (code < 0x100 or 0xF020 <= code <= 0xF0FF):
         text = table.get(code & 0xFF, UNKNOWN)

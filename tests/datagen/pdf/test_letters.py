@@ -63,6 +63,7 @@ def test_controls_become_the_ligatures_of_tex() -> None:
     assert symbols.repaired(0x1C, "ABC", 0, 0.5) == symbols.UNKNOWN, "a code of its own"
     assert symbols.repaired(0x0F, "CMSY10", 0, 1.0) == "•"
     assert symbols.repaired(0x10, "CMEX10", 0, 1.0) == "("
+    assert symbols.repaired(0xFFFD, "XYDASH10", 0, 0.0) == "" and symbols.is_pictures("LCIRCLE10")  # pieces of lines
 
 
 @pytest.mark.parametrize(
