@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,30 @@ def test_a_dry_run_shows_work_and_costs_and_makes_nothing(
     assert (table["units"], table["inputs that cannot be read"], table["duplicates"]) == ("14", "1", "1")
     assert table["finished"] == "0" and table["shards"] == table["to make"] != "0"
     assert table["units of the shards to make"] == "14" and "bytes on disk" in table
-    assert [path.name for path in out.iterdir()] == ["plan"]
+    assert not out.exists()
+
+
+def test_an_error_leaves_no_folder(lines: dict[str, list[str]], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unreadable"):
+        run({"paths": [str(tmp_path / "in" / "bad.txt")]}, tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_shard_sets_is_no_shard_set(lines: dict[str, list[str]], tmp_path: Path) -> None:
+    assert run(lines, tmp_path / "shards" / "lines") == 0
+    with pytest.raises(UserError, match=r"holds shard sets \(lines\); name a folder of its own"):
+        run(lines, tmp_path / "shards")
+    assert [path.name for path in (tmp_path / "shards").iterdir() if not path.name.startswith(".")] == ["lines"]
+
+
+def test_a_small_job_starts_no_ray(
+    lines: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # its import fails
+    monkeypatch.delitem(sys.modules, "datagen.job.ray_runner", raising=False)
+    assert run(lines, tmp_path / "out", "--runner", "ray") == 0
+    with pytest.raises(ImportError):
+        run(lines, tmp_path / "other", "--runner", "ray", "--address", "auto")
 
 
 def test_a_dry_run_of_a_finished_set_names_the_change(
