@@ -24,7 +24,7 @@ from varyforge.storage import is_url, on_disk, read_piece
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSource(SourceSettings):
-    """A source of external images. Each image is decoded completely and checked before it goes into a shard."""
+    """A source of external images. Each image is decoded to its end and checked before it goes into a shard."""
 
     images: str = ""  # folder of the file names in annotations
     language: str = "en"  # of the prompts; class names and captions keep the data set's
@@ -59,7 +59,7 @@ class ImageSource(SourceSettings):
         if self.images and is_outside(unit.files[number], self.images):
             return Failed(reason="outside", detail="the file name leads out of the folder of the images")
         try:
-            picture = read_picture(read_piece(files[number]), self.image)
+            picture = read_picture(read_piece(files[number]), self.image, whole=bool(self.guard))
         except (FileNotFoundError, NotADirectoryError):
             return Failed(reason="missing_image", detail="no such file")
         except ImageError as error:
@@ -67,7 +67,7 @@ class ImageSource(SourceSettings):
         except OSError as error:
             return Failed(reason="broken_image", detail=error.strerror or str(error))  # the message without the path
         ids = [unit.document, image_id_of(unit.files[number], self.collection) or ""]
-        return guarded(self.guard, ids, picture.pixels) or picture
+        return (guarded(self.guard, ids, picture.pixels) if self.guard else None) or picture
 
     @override
     def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
