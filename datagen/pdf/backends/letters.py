@@ -237,6 +237,12 @@ def _accents() -> dict[int, str]:
     return _SPACING_ACCENTS | {code: chr(code) for code in range(0x300, 0x345)}
 
 
+def rtl_letters(codes: npt.NDArray[np.int64]) -> Flags:
+    """Return which code points (N,) are letters of right-to-left scripts."""
+    letters: Flags = _kinds_of(codes) & _RTL > 0
+    return letters
+
+
 def _kinds_of(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Return the kinds of code points as bits (N,)."""
     kinds = _kinds()[np.minimum(codes, 0xFFFF)]
