@@ -175,7 +175,7 @@ def _text_of(font: _Font, glyph: int) -> str:
     if glyph not in font.texts:
         text = symbols.named(mupdf.fz_get_glyph_name2(font.font, glyph), mupdf.fz_unicode_from_glyph_name_strict)
         text = symbols.numbered(glyph, font.name) if text == symbols.UNKNOWN else text
-        if text == symbols.UNKNOWN and _TABLE not in font.texts and not mupdf.fz_font_t3_procs(font.font):
+        if text == symbols.UNKNOWN and _TABLE not in font.texts and not font.by_drawings:
             font.texts[_TABLE] = ""
             for code in (code for codes in _LOOKED_FOR for code in codes if not symbols.unseen(code)):
                 number = mupdf.fz_encode_character(font.font, code)
