@@ -108,7 +108,7 @@ class _Copy:
         self.data = b"".join(parts)
         self._nodes = np.array(nodes, np.int64)
         self._sorted = sorted(nodes)
-        self._moves = [_STRIDE * number - nodes[number] for number in np.argsort(self._nodes).tolist()]
+        self._moves: list[int] = [_STRIDE * number - nodes[number] for number in np.argsort(self._nodes).tolist()]
 
     def offset(self, address: int) -> int:
         """Return the offset of an address in `data`."""
@@ -132,7 +132,7 @@ class _Copy:
             address = self._nodes[offset // _STRIDE] + offset % _STRIDE
             follows = np.zeros(len(line), np.int64)
             follows[:-1] = np.where(line[1:] == line[:-1], address[1:], 0)
-            wrong = np.unique(line[chars["next"] != follows.astype(np.uint64)]).tolist()
+            wrong = set(line[chars["next"] != follows.astype(np.uint64)].tolist())
             if not wrong:
                 return chars, line
             for number in wrong:
