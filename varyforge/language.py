@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -71,6 +71,28 @@ _NOT_PROSE = {  # mark → letters that make no words of a language: addresses, 
 _APART = re.compile(r"(?<!\S)[^\W\d_](?: [^\W\d_](?!\S)){3,}")
 """Four or more letters with single spaces between them."""
 _OFTEN_LONE = 0.25  # share of letters that are a word; ordinary pages have less
+
+
+class CodeTable:
+    """A table of numbers from 0 to 255 by code point. An entry is computed when a text has the character first.
+
+    All 65536 at once would take a process a tenth of a second. Entry 0xFFFF stands for all later code points.
+    """
+
+    def __init__(self, number_of: Callable[[str], int]) -> None:
+        self._number_of = number_of
+        self._numbers = np.zeros(0x10000, np.uint8)
+        self._known = np.zeros(0x10000, np.bool_)
+
+    def __call__(self, codes: npt.NDArray[Any]) -> Codes:
+        """Return the number of each code point (N,)."""
+        codes = np.minimum(codes, 0xFFFF)
+        known = self._known[codes]
+        if not known.all():
+            for code in set(codes[~known].tolist()):
+                self._numbers[code], self._known[code] = self._number_of(chr(code)), True
+        numbers: Codes = self._numbers[codes]
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from typing import Literal
 
 from typing_extensions import override
 
-from datagen.guard.guard import guard_version, guarded
 from datagen.inputs.listing import list_files, name_of
 from datagen.pdf.audit.gates import MEASURES, PageGates, judge, measure
 from datagen.pdf.page import Document, Page, PdfError
@@ -63,6 +62,8 @@ class PdfSource(SourceSettings):
     def versions(self) -> dict[str, str]:
         from importlib.metadata import version  # noqa: PLC0415  # children import this module and need no versions
 
+        from datagen.guard.guard import guard_version  # noqa: PLC0415  # as in `_guarded`
+
         _, package = BACKENDS[self.backend]
         return {"text policy": str(POLICY_VERSION), package: version(package), **guard_version(self.guard)}
 
@@ -111,7 +112,7 @@ class PdfSource(SourceSettings):
         rejected = self.judge(measures, language)
         if rejected:
             return replace(rejected, language=language, measures=measures)
-        benchmark = guarded(self.guard, (), page.picture)
+        benchmark = self._guarded(page)
         if benchmark:
             return replace(benchmark, language=language, measures=measures)
         key = make_key(self.name, unit.content)
@@ -131,6 +132,13 @@ class PdfSource(SourceSettings):
     def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
         page = self._page(unit, files)
         return UnitView(encode_jpeg(page.picture, self.jpeg_quality), read_text(page, self.text).text)
+
+    def _guarded(self, page: Page) -> Rejected | None:
+        if not self.guard:
+            return None
+        from datagen.guard.guard import guarded  # noqa: PLC0415  # pyarrow with it takes a third of a child's start
+
+        return guarded(self.guard, (), page.picture)
 
     def _page(self, unit: Unit, files: Sequence[str]) -> Page:
         document = _open_once(self.backend, files[0], signature(files[0]))

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.datagen import made_texts as texts
-from varyforge.language import language_of, read
+from varyforge.language import CodeTable, language_of, read
 
 DUTCH = (
     "De haven ligt onder de stad en elke ochtend komen de boten met het tij binnen. De vissers sorteren hun vangst op "
@@ -126,3 +127,17 @@ def test_korean_words_without_spaces() -> None:
     words = "데이터를 사용하는 프로그램은 많은 시간이 필요 없다 "
     assert read(words * 5).word_letters < 12
     assert read(words.replace(" ", "") * 5).word_letters > 20
+
+
+def test_a_code_table_computes_each_number_once_and_has_one_for_all_later_code_points() -> None:
+    computed: list[str] = []
+
+    def number_of(char: str) -> int:
+        computed.append(char)
+        return ord(char) % 256
+
+    table = CodeTable(number_of)
+    codes = np.array([0x41, 0x42, 0x41, 0x1F600, 0x10FFFF])
+    assert table(codes).tolist() == [0x41, 0x42, 0x41, 0xFF, 0xFF]
+    assert table(codes[:2]).tolist() == [0x41, 0x42]
+    assert sorted(computed) == ["A", "B", "\uffff"]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from datagen.pdf.backends import symbols
 from datagen.pdf.text.glyphs import IS_UNSPACED, RTL, SOFT_HYPHEN
+from varyforge.language import CodeTable
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -237,29 +238,34 @@ def _accents() -> dict[int, str]:
     return _SPACING_ACCENTS | {code: chr(code) for code in range(0x300, 0x345)}
 
 
+def rtl_letters(codes: npt.NDArray[np.int64]) -> Flags:
+    """Return which code points (N,) are letters of right-to-left scripts."""
+    letters: Flags = _kinds_of(codes) & _RTL > 0
+    return letters
+
+
 def _kinds_of(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Return the kinds of code points as bits (N,)."""
-    kinds = _kinds()[np.minimum(codes, 0xFFFF)]
+    kinds = _KINDS(codes)
     if len(codes) and codes.max() > 0xFFFF:
+        kinds = np.where(codes > 0xFFFF, np.uint8(0), kinds)
         kinds = np.where(codes >= 0xE0000, np.uint8(_ODD), kinds)
         kinds = np.where((codes >= 0x20000) & (codes < 0x40000), np.uint8(_LETTER | _UNSPACED), kinds)
     return kinds
 
 
-@cache
-def _kinds() -> npt.NDArray[np.uint8]:
-    """Return the kinds of the first 65536 code points. The last one stands for all others."""
-    kinds = np.zeros(0x10000, np.uint8)
-    for code in range(0xFFFF):
-        char = chr(code)
-        kinds[code] = (
-            _BLANK * (char.isspace() and not symbols.unseen(code))
-            | _LETTER * char.isalpha()
-            | _UNSPACED * bool(IS_UNSPACED.match(char))
-            | _WIDE_POINT * bool(_WIDE_POINTS.match(char))
-            | _MARK * (unicodedata.combining(char) > 0 or unicodedata.category(char) == "Mn")
-            | _RTL * bool(RTL.match(char))
-            | _ACCENT * (code in _accents())
-            | _ODD * (symbols.unseen(code) or symbols.in_parts(code) or code in {0x2320, 0x2321})
-        )
-    return kinds
+def _kinds_of_char(char: str) -> int:
+    code = ord(char)
+    return (
+        _BLANK * (char.isspace() and not symbols.unseen(code))
+        | _LETTER * char.isalpha()
+        | _UNSPACED * bool(IS_UNSPACED.match(char))
+        | _WIDE_POINT * bool(_WIDE_POINTS.match(char))
+        | _MARK * (unicodedata.combining(char) > 0 or unicodedata.category(char) == "Mn")
+        | _RTL * bool(RTL.match(char))
+        | _ACCENT * (code in _accents())
+        | _ODD * (symbols.unseen(code) or symbols.in_parts(code) or code in {0x2320, 0x2321})
+    )
+
+
+_KINDS = CodeTable(_kinds_of_char)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 UNKNOWN = "\ufffd"
 
@@ -117,6 +118,7 @@ def symbol_table(font: str) -> dict[int, str] | None:
     return next((table for name, table in _SYMBOL_FONTS if name.search(font)), None)
 
 
+@lru_cache(maxsize=1000)
 def is_pictures(font: str) -> bool:
     """Whether a font has pictures at the codes of letters, so that an "h" in it is a bullet."""
     return symbol_table(font) not in (None, _SYMBOL) or bool(_DRAWN.search(font))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from datagen.pdf.page import Line
+from datagen.pdf.page import Line, around
 from datagen.pdf.text.glyphs import IS_UNSPACED
 
 _LEAST = 30  # characters set alone; a vertical label in a table has fewer
@@ -101,7 +101,6 @@ def _chains(characters: Sequence[Line], *, along: int) -> list[list[Line]]:
 
 
 def _joined(column: Sequence[Line]) -> Line:
-    x0, y0, x1, y1 = zip(*(line.box for line in column), strict=True)
-    box = (min(x0), min(y0), max(x1), max(y1))
+    box = around(line.box for line in column)
     text = "".join(line.text.strip() for line in column)
     return Line((column[0].spans[0]._replace(text=text, box=box),), box, (0.0, 1.0))
