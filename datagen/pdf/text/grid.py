@@ -42,6 +42,7 @@ class Grid:
     ys: list[float]
     cells: list[GridCell]  # from top to bottom, from left to right
     owner: npt.NDArray[np.intp]  # (rows, columns) number of the cell at each place
+    beside: Flags  # (rows, columns - 1) whether a rule stands at the right of each place
     runs: list[list[Run]] = field(default_factory=list)  # of each cell
 
     def cell_at(self, x: float, y: float) -> int:
@@ -128,6 +129,8 @@ def tables_of(row: Row) -> list[Grid]:
 
 def _fill(grid: Grid, runs: Sequence[Run]) -> bool:
     """Put the runs into the cells of `grid`. Return whether it is a table and no frame: cells side by side."""
+    if any(_crosses(run, grid) for run in runs):
+        return False
     pieces = [piece for run in runs for piece in _cut(run, grid)]
     grid.runs = [[] for _ in grid.cells]
     for run in pieces:
@@ -141,6 +144,18 @@ def _fill(grid: Grid, runs: Sequence[Run]) -> bool:
     if max(letters) >= limits.FRAME_SHARE * sum(letters) and lines[letters.index(max(letters))] >= limits.FRAME_LINES:
         return False
     return max(lines) <= (limits.CELL_LINES if len(grid.ys) > 2 else limits.LONE_ROW_LINES)
+
+
+def _crosses(run: Run, grid: Grid) -> bool:
+    """Whether a run goes from one cell to another where no rule parts them, as in a frame with a title on its edge."""
+    row = min(max(bisect(grid.ys, run.middle) - 1, 0), len(grid.ys) - 2)
+    slack = limits.CUT_OVERLAP * run.size
+    begin, end = bisect(grid.xs, run.x0 + slack), bisect(grid.xs, run.x1 - slack)
+    between = range(max(begin, 1), min(end, len(grid.xs) - 1))
+    return any(
+        not grid.beside[row, column - 1] and grid.owner[row, column - 1] != grid.owner[row, column]
+        for column in between
+    )
 
 
 def _cut(run: Run, grid: Grid) -> list[Run]:
@@ -241,7 +256,7 @@ def _grid(rules: Boxes, near: float, thick: float) -> Grid | None:
         return None
     beside = _covered(upright[:, [0, 2]], upright[:, [1, 3]], xs[1:-1], ys, near)
     below = _covered(flat[:, [1, 3]], flat[:, [0, 2]], ys[1:-1], xs, near)
-    return Grid(xs, ys, *_cells(beside.T, below))
+    return Grid(xs, ys, *_cells(beside.T, below), beside.T)
 
 
 def _positions(values: Iterable[float], near: float) -> list[float]:
