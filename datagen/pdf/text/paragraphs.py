@@ -9,7 +9,7 @@ from statistics import median
 
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.glyphs import Joiner
-from datagen.pdf.text.regions import Region, Row
+from datagen.pdf.text.regions import Region, Row, full
 
 _ITEM = re.compile(
     r"(?:[•‣◦▪●○■□–—*·✓\uf0b7\uf0a7\uf0d8]\s|o\s\S|[-−]\s+\S|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|\[\d{1,3}\]\s|[（(]?[一二三四五六七八九十\d]{1,3}[)）、]|第[一二三四五六七八九十\d]+[章节条])"
@@ -19,23 +19,24 @@ _LEADERS = re.compile(r"(?:\. ?){4,}|…{2,}")
 
 def printed_lines(region: Region) -> list[str]:
     """Return each row as printed. A gap as wide as between cells becomes a tab."""
-    return [row_text(row) for row in region.rows]
+    return [row.runs[0].lead + row_text(row) for row in region.rows]
 
 
 def paragraphs(region: Region, joiner: Joiner) -> list[str]:
     """Return the paragraphs of a region of running text, one line each."""
     texts: list[str] = []
-    column = min(row.x0 for row in region.rows), _full(region.rows)
+    column = min(row.x0 for row in region.rows), full(region.rows)
     for rows in _stacks(region.rows):
         stack = _Stack(rows, column)
-        text, first = row_text(rows[0]), rows[0]
+        text, first, lead = row_text(rows[0]), rows[0], rows[0].runs[0].lead
         for above, row in pairwise(rows):
             if stack.begins(above, row, first):
-                texts.append(text)
-                text, first = row_text(row), row
+                texts.append(lead + text)
+                text, first, lead = row_text(row), row, row.runs[0].lead
             else:
                 text = joiner.join(text, row_text(row))
-        texts.append(text)
+                lead = f"{lead.rstrip()}\n{row.runs[0].lead}".lstrip() if row.runs[0].lead else lead
+        texts.append(lead + text)
     return texts
 
 
@@ -76,12 +77,6 @@ def _alike(above: Row, row: Row) -> bool:
     return abs(row.size - above.size) <= limits.ALIKE_SIZE * max(row.size, above.size)
 
 
-def _full(rows: Sequence[Row]) -> float:
-    """Return the x at which full rows end. A quarter of the rows may reach beyond it, into the margin."""
-    edges = sorted(row.x1 for row in rows)
-    return edges[-1 - len(edges) // limits.FULL_ROWS]
-
-
 class _Stack:
     """A stack of rows of one distance and type, and how they are set, which tells where paragraphs begin."""
 
@@ -89,7 +84,7 @@ class _Stack:
         """Measure `rows`, which stand in the column between two x coordinates."""
         size, edges = rows[0].size, sorted(row.x1 for row in rows)
         self.left = min(row.x0 for row in rows)
-        self.right, self.column = _full(rows), column[1]
+        self.right, self.column = full(rows), column[1]
         # A few rows cannot tell a margin from the end of a paragraph.
         if len(rows) <= limits.FEW_ROWS and self.left - column[0] < size:
             self.right = max(self.right, column[1])
@@ -131,7 +126,12 @@ class _Stack:
         """Whether `row` begins a paragraph. `above` is the row before, `first` the first row of its paragraph."""
         if _is_heading_line(above, row):
             return False
-        if _gapped(above) or _gapped(row) or _LEADERS.search(above.runs[-1].text):
+        if (
+            row.runs[0].lead.endswith((" ", "\t"))
+            or _gapped(above)
+            or _gapped(row)
+            or _LEADERS.search(above.runs[-1].text)
+        ):
             return True
         if self.single:
             return not (self.wraps and self._wraps(above, row, first))

@@ -41,6 +41,7 @@ class Run:
     joints: tuple[
         tuple[int, float, float], ...
     ] = ()  # of its pieces: characters before, end of the left, start of the right
+    lead: str = ""  # names in the margin, with what separates them from the text
 
     @property
     def middle(self) -> float:
@@ -384,6 +385,12 @@ def _has_leaders(row: Row) -> bool:
     """Whether dots lead from the text of a row to a number at its right."""
     text = row.runs[-1].text
     return "...." in text or ". . . ." in text or "……" in text
+
+
+def full(rows: Sequence[Row]) -> float:
+    """Return the x at which full rows end. A quarter of the rows may reach beyond it, into the margin."""
+    edges = sorted(row.x1 for row in rows)
+    return edges[-1 - len(edges) // limits.FULL_ROWS]
 
 
 def rules_of(drawings: Iterable[Rect], *, longest_side: float) -> list[Rect]:

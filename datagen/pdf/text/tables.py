@@ -28,7 +28,11 @@ def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[
     cells: list[TableCell] = []
     used = sorted({region.column(run) for row in region.rows for run in row.runs})
     region = Region(region.rows, [region.gutters[column - 1] for column in used[1:]])
-    for number, group in enumerate(_table_rows(region, edges)):
+    number = -1
+    for group in _table_rows(region, edges):
+        leads = "".join([row.runs[0].lead for row in group]).split()
+        cells += [TableCell(" ".join(leads), number := number + 1, 0)] if leads else []
+        number += 1
         texts: dict[int, str] = {}
         spans: dict[int, int] = {}
         for run in sorted((run for row in group for run in row.runs), key=attrgetter("index")):

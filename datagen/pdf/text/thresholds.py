@@ -31,6 +31,16 @@ LINE_NUMBER_SIZE = 0.9  # of the text; beside scripts without capitals, line num
 LINE_NUMBERS_FILL = 0.7  # of the longest line beside them; the median line is longer | -
 LINE_NUMBERS_IN_TEXT = 0.4  # of line numbers; beside so many a sentence goes on | -
 
+# --- names in the margin
+TERM_LINES = 4  # the least lines that begin where the text does | -
+TERM_EDGE = 0.33  # of the wide lines; so many begin where the text does | -
+TERM_NEAR = 0.3  # em; lines begin at one x within it | -
+TERM_OUT = 1.0  # em; a name begins further left of the text | -
+TERM_SENTENCES = 2  # of the text; so many go on from line to line, at least | -
+TERM_LETTERS = 2  # of a name, at least | -
+TERM_LINE = 0.2  # em; a name whose bottom is nearer to that of a text is on its line | -
+TERM_SHARE = 0.34  # names per row of text; more are the first column of a table | -
+
 # --- furniture
 HEADER_ZONE = 0.1  # page heights; a header or footer ends within it | form_on_later_pages#6 (21)
 WIDE_HEADER_ZONE = 0.14  # page heights; the same with a rule, page number or side parts | bws_book_ch2#41 (125)

@@ -18,10 +18,23 @@ from datagen.pdf.text import (
     regions,
     sentences,
     tables,
+    terms,
     thresholds,
 )
 
-PHASES = (reading_order, margins, furniture, grid, regions, columns, sentences, document_order, paragraphs, tables)
+PHASES = (
+    reading_order,
+    margins,
+    furniture,
+    grid,
+    regions,
+    columns,
+    sentences,
+    document_order,
+    paragraphs,
+    tables,
+    terms,
+)
 ROW = re.compile(r"([A-Z_]+) = \S.*  # [^|]+ \| (?:[\w.-]+#\d+ \(\d+\)|-)")
 
 
