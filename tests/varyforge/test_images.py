@@ -4,12 +4,13 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import PIL.Image
 import pytest
 
 from varyforge import images
 from varyforge.boxes import Box
-from varyforge.images import ImageError, ImagePolicy, Picture, read_picture
+from varyforge.images import ImageError, ImagePolicy, MemoryPicture, Picture, encode_jpeg, read_picture
 from varyforge.sample import Image
 
 
@@ -179,3 +180,11 @@ def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="larger than"):
         read_image(encoded("PNG", size=(20, 10)))
     assert images.MAX_PIXELS == 100_000_000
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 17), (17, 16), (33, 31), (5, 1), (1, 5), (1, 1)])
+def test_a_grey_picture_in_one_byte_a_pixel_has_the_jpeg_of_the_same_picture_in_rgb(size: tuple[int, int]) -> None:
+    grey = PIL.Image.effect_noise(size, 50)
+    picture = MemoryPicture(np.broadcast_to(np.asarray(grey)[..., None], (size[1], size[0], 3)))
+    assert picture.mode == "RGB" and picture.convert("RGB").tobytes() == grey.convert("RGB").tobytes()
+    assert encode_jpeg(picture, 90) == encode_jpeg(grey.convert("RGB"), 90)
