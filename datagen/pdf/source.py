@@ -26,6 +26,9 @@ from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Sample, Turn, make_key
 from varyforge.storage import signature
 
+PICTURE_VERSION = 2
+"""Raised when a page's picture has other pixels. Since 2, a page without colours is drawn in grey."""
+
 BACKENDS = {"pymupdf": ("mupdf", "pymupdf"), "pdfium": ("pdfium", "pypdfium2")}
 """Setting → module in `backends` with an `open_document`, and its package. docs/sources/pdf.md compares the two."""
 
@@ -65,7 +68,8 @@ class PdfSource(SourceSettings):
         from datagen.guard.guard import guard_version  # noqa: PLC0415  # as in `_guarded`
 
         _, package = BACKENDS[self.backend]
-        return {"text policy": str(POLICY_VERSION), package: version(package), **guard_version(self.guard)}
+        policies = {"text policy": str(POLICY_VERSION), "pictures": str(PICTURE_VERSION)}
+        return {**policies, package: version(package), **guard_version(self.guard)}
 
     @override
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:

@@ -5,6 +5,7 @@ import random
 import struct
 import zlib
 
+import numpy as np
 import PIL.Image
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from varyforge import images
 from varyforge.boxes import Box
-from varyforge.images import ImageError, ImagePolicy, Picture, read_picture
+from varyforge.images import ImageError, ImagePolicy, MemoryPicture, Picture, encode_jpeg, read_picture
 from varyforge.sample import Image
 
 
@@ -213,3 +214,11 @@ def verdict_on(data: bytes, whole: bool) -> object:
         return error.reason, str(error)
     seen = (picture.image, picture.seen, picture.stored, picture.orientation, picture.changes)
     return *seen, picture.pixels.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 17), (17, 16), (33, 31), (5, 1), (1, 5), (1, 1)])
+def test_a_grey_picture_in_one_byte_a_pixel_has_the_jpeg_of_the_same_picture_in_rgb(size: tuple[int, int]) -> None:
+    grey = PIL.Image.effect_noise(size, 50)
+    picture = MemoryPicture(np.broadcast_to(np.asarray(grey)[..., None], (size[1], size[0], 3)))
+    assert picture.mode == "RGB" and picture.convert("RGB").tobytes() == grey.convert("RGB").tobytes()
+    assert encode_jpeg(picture, 90) == encode_jpeg(grey.convert("RGB"), 90)
