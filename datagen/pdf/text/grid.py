@@ -84,16 +84,18 @@ def cut_out(runs: list[Run], drawings: Sequence[Rect], body: float, thick: float
     `body` is the font size of the text and `thick` the most thickness of a rule, in pixels. A run that crosses a
     vertical rule is cut at the space next to it.
     """
-    outside = list(runs)
+    taken: set[int] = set()
     tables: list[Grid] = []
+    levels: list[tuple[float, int]] = []
     for parting in _partings(drawings, body, thick) if body else ():
         x0, x1, y0, y1 = parting.xs[0], parting.xs[-1], parting.ys[0], parting.ys[-1]
-        inner = [run for run in outside if y0 < run.middle < y1 and x0 < (run.x0 + run.x1) / 2 < x1]
-        if len(inner) > 1 and _fill(grid := parting.grid(), inner):
-            members = set(map(id, inner))
-            outside = [run for run in outside if id(run) not in members]
+        levels = levels or sorted((run.middle, number) for number, run in enumerate(runs))
+        near = levels[bisect(levels, (y0, len(runs))) : bisect_left(levels, (y1, -1))]
+        inner = sorted(n for _, n in near if x0 < (runs[n].x0 + runs[n].x1) / 2 < x1 and n not in taken)
+        if len(inner) > 1 and _fill(grid := parting.grid(), [runs[n] for n in inner]):
+            taken.update(inner)
             tables.append(grid)
-    return outside, tables
+    return [run for n, run in enumerate(runs) if n not in taken] if taken else runs, tables
 
 
 def rows_with(rows: Sequence[Row], tables: Sequence[Grid]) -> list[Row]:
@@ -237,11 +239,13 @@ def _touching(boxes: Boxes, near: float) -> Iterator[list[Rect]]:
     boxes = boxes[: limits.MOST_RULES]
     if len(boxes) < limits.LEAST_RULES:
         return
-    low, high = boxes[:, :2] - near / 2, boxes[:, 2:] + near / 2
-    begins = (low[:, None, 0] <= high[:, 0]) & (low[:, None, 1] <= high[:, 1])  # before the other ends
-    packed = np.packbits(begins & begins.T, axis=1, bitorder="little")
-    touch = [int.from_bytes(row, "little") for row in packed]  # the bits of an integer are a set of boxes
-    rects: list[Rect] = [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist()]
+    (x0, y0), (x1, y1) = (boxes[:, :2] - near / 2).T.copy(), (boxes[:, 2:] + near / 2).T.copy()
+    touch = x0[:, None] <= x1  # begins before the other ends
+    touch &= y0[:, None] <= y1
+    touch &= touch.T.copy()
+    packed = np.packbits(touch, axis=1, bitorder="little")
+    beside = [int.from_bytes(row, "little") for row in packed]  # the bits of an integer are a set of boxes
+    rects: list[Rect] = [(a, b, c, d) for a, b, c, d in boxes.tolist()]
     free = (1 << len(rects)) - 1
     while free:
         group, edge, members = 0, free & -free, []
@@ -249,7 +253,7 @@ def _touching(boxes: Boxes, near: float) -> Iterator[list[Rect]]:
             bit = edge & -edge
             members.append(bit.bit_length() - 1)
             group |= bit
-            edge = (edge | touch[members[-1]]) & ~group
+            edge = (edge | beside[members[-1]]) & ~group
         free &= ~group
         if len(members) >= limits.LEAST_RULES:
             yield [rects[number] for number in sorted(members)]
