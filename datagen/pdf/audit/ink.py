@@ -19,6 +19,7 @@ CELL_PX = 4
 
 Levels = npt.NDArray[np.uint8]
 
+_STRIP = 32  # rows of cells that are read at a time; copied in one go, they come from memory in two thirds of the time
 _BLOCK = 16  # cells; so wide that paper, not ink, fills most of it
 _FAINT = 12  # levels (of 255) from the paper's; less is grain of the paper or noise of JPEG
 _INK = 40  # levels from the paper's that an eye takes for ink
@@ -132,17 +133,23 @@ def cells(picture: PIL.Image.Image) -> Levels:
     Of colours, green is near the brightness of most and costs half the time. The four lie in different rows and
     columns, so that no thin rule is missed. Pixels beyond the last whole cell are left out.
     """
-    pixels = np.asarray(picture) if picture.mode == "L" else pixels_of(picture)[..., 1]
-    height, width = (max(side // CELL_PX, 1) for side in pixels.shape)
-    if min(pixels.shape) < CELL_PX:
-        beyond = [(0, max(CELL_PX - side, 0)) for side in pixels.shape]
-        pixels = np.pad(pixels, beyond, mode="edge")
-    x = pixels[: height * CELL_PX, : width * CELL_PX]
-    total = x[0::4, 0::4].astype(np.uint16)
-    for part in (x[1::4, 2::4], x[2::4, 1::4], x[3::4, 3::4]):
-        total += part.copy()  # in one piece, numpy adds four times as fast
-    total >>= 2
-    return total.astype(np.uint8)
+    pixels = np.asarray(picture)[..., None] if picture.mode == "L" else pixels_of(picture)
+    height, width, channels = pixels.shape
+    if min(height, width) < CELL_PX:
+        beyond = [(0, max(CELL_PX - side, 0)) for side in (height, width)]
+        pixels = np.pad(pixels, [*beyond, (0, 0)], mode="edge")
+    height, width = pixels.shape[0] // CELL_PX, pixels.shape[1] // CELL_PX
+    corners = np.empty((CELL_PX, height, width), np.uint8)
+    for top in range(0, height, _STRIP):
+        strip = pixels[top * CELL_PX : min(top + _STRIP, height) * CELL_PX].copy()
+        strip = strip[:, : width * CELL_PX, channels // 2]
+        for row, column in enumerate((0, 2, 1, 3)):
+            corners[row, top : top + _STRIP] = strip[row::CELL_PX, column::CELL_PX]
+    total = corners[0].astype(np.uint16)
+    for corner in corners[1:]:
+        total += corner
+    mean: Levels = (total >> 2).astype(np.uint8)
+    return mean
 
 
 def _darkness(cells: Levels) -> Levels:
