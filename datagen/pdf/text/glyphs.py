@@ -54,9 +54,12 @@ def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
     table: dict[int, str] = _SPACES | _UNSEEN | _RADICALS
     table |= _LIGATURES if ligatures == "letters" else {}
     table |= _FULLWIDTH if fullwidth == "ascii" else {}
+    is_changed = re.compile(f"[{''.join(map(chr, table))}]").search  # in a third of the time of `translate`
 
     def clean(text: str) -> str:
-        return text if text.isascii() and text.isprintable() else text.translate(table)
+        if (text.isascii() and text.isprintable()) or not is_changed(text):
+            return text
+        return text.translate(table)
 
     return clean
 
@@ -105,7 +108,7 @@ class Joiner:
         return before + ("" if is_address else self._space(before[-1], after[0])) + after
 
     def _breaks_word(self, before: str, after: str) -> bool:
-        head, tail = _LAST_WORD.search(before), _FIRST_WORD.match(after)
+        head, tail = _LAST_WORD.search(before.rsplit(maxsplit=1)[-1]), _FIRST_WORD.match(after)
         if not head or not tail or not after[0].islower():
             return False
         if self._words is None:
