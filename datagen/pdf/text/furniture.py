@@ -62,9 +62,12 @@ def furniture_of(rows: Sequence[Row], frame: Frame) -> Furniture:
 
 def body_size(runs: Iterable[Run]) -> float:
     """Return the font size of most characters, to half a pixel."""
-    sizes: Counter[float] = Counter()
+    exact: dict[float, int] = {}
     for run in runs:
-        sizes[round(run.size * 2) / 2] += len(run.text)
+        exact[run.size] = exact.get(run.size, 0) + len(run.text)
+    sizes: Counter[float] = Counter()
+    for size, count in exact.items():
+        sizes[round(size * 2) / 2] += count
     return sizes.most_common(1)[0][0] if sizes else 0.0
 
 

@@ -23,7 +23,7 @@ from datagen.pdf.text.regions import Region, Row, Run, beside_each_other, rows_o
 
 Boxes = npt.NDArray[np.float64]
 Flags = Sequence[Sequence[bool]]
-Piece = tuple[float, float, float]
+Rule = tuple[float, float, float]
 """A rule: its middle across its direction, its beginning and its end, in pixels."""
 
 
@@ -65,17 +65,15 @@ class _Parting(NamedTuple):
 
     xs: list[float]
     ys: list[float]
-    flat: list[Rect]
-    upright: list[Rect]
+    flat: list[Rule]
+    upright: list[Rule]
     near: float  # the most distance of two rules at one position
 
     def grid(self) -> Grid:
         """Return the cells that the rules part."""
         xs, ys = self.xs, self.ys
-        upright = [((x0 + x1) / 2, y0, y1) for x0, y0, x1, y1 in self.upright]
-        flat = [((y0 + y1) / 2, x0, x1) for x0, y0, x1, y1 in self.flat]
-        beside = list(zip(*_covered(upright, xs[1:-1], ys, self.near), strict=True))
-        return Grid(xs, ys, *_cells(beside, _covered(flat, ys[1:-1], xs, self.near)), beside)
+        beside = list(zip(*_covered(self.upright, xs[1:-1], ys, self.near), strict=True))
+        return Grid(xs, ys, *_cells(beside, _covered(self.flat, ys[1:-1], xs, self.near)), beside)
 
 
 def cut_out(runs: list[Run], drawings: Sequence[Rect], body: float, thick: float) -> tuple[list[Run], list[Grid]]:
@@ -84,16 +82,18 @@ def cut_out(runs: list[Run], drawings: Sequence[Rect], body: float, thick: float
     `body` is the font size of the text and `thick` the most thickness of a rule, in pixels. A run that crosses a
     vertical rule is cut at the space next to it.
     """
-    outside = list(runs)
+    taken: set[int] = set()
     tables: list[Grid] = []
+    levels: list[tuple[float, int]] = []
     for parting in _partings(drawings, body, thick) if body else ():
         x0, x1, y0, y1 = parting.xs[0], parting.xs[-1], parting.ys[0], parting.ys[-1]
-        inner = [run for run in outside if y0 < run.middle < y1 and x0 < (run.x0 + run.x1) / 2 < x1]
-        if len(inner) > 1 and _fill(grid := parting.grid(), inner):
-            members = set(map(id, inner))
-            outside = [run for run in outside if id(run) not in members]
+        levels = levels or sorted((run.middle, number) for number, run in enumerate(runs))
+        near = levels[bisect(levels, (y0, len(runs))) : bisect_left(levels, (y1, -1))]
+        inner = sorted(n for _, n in near if x0 < (runs[n].x0 + runs[n].x1) / 2 < x1 and n not in taken)
+        if len(inner) > 1 and _fill(grid := parting.grid(), [runs[n] for n in inner]):
+            taken.update(inner)
             tables.append(grid)
-    return outside, tables
+    return [run for n, run in enumerate(runs) if n not in taken] if taken else runs, tables
 
 
 def rows_with(rows: Sequence[Row], tables: Sequence[Grid]) -> list[Row]:
@@ -214,22 +214,20 @@ def _partings(drawings: Sequence[Rect], body: float, thick: float) -> Iterator[_
     least = np.minimum(width, height)
     rest = boxes[(least > thick) & (least >= long)]
     for group in _touching(thin, near):
-        parting = _parting(group, near, thick)
+        lying = [((y0 + y1) / 2, x0, x1) for x0, y0, x1, y1 in group if y1 - y0 <= thick and x1 - x0 > y1 - y0]
+        standing = [((x0 + x1) / 2, y0, y1) for x0, y0, x1, y1 in group if x1 - x0 <= thick and y1 - y0 > x1 - x0]
+        parting = _parting(lying, standing, group, near)
         if parting:
             x, y = ((rest[:, :2] + rest[:, 2:]) / 2).T
             x0, x1, y0, y1 = parting.xs[0], parting.xs[-1], parting.ys[0], parting.ys[-1]
             rest = rest[~((x > x0) & (x < x1) & (y > y0) & (y < y1))]
             yield parting
     for group in _touching(rest, near):
-        parting = _parting([side for box in group for side in _sides(box)], near, thick)
+        lying = [(y, x0, x1) for x0, y0, x1, y1 in group for y in (y0, y1)]
+        standing = [(x, y0, y1) for x0, y0, x1, y1 in group for x in (x0, x1)]
+        parting = _parting(lying, standing, group, near)
         if parting and len(parting.ys) > 2:  # shading of one row says nothing about the others
             yield parting
-
-
-def _sides(box: Rect) -> tuple[Rect, Rect, Rect, Rect]:
-    """Return the four sides of a box as boxes without width or height."""
-    x0, y0, x1, y1 = box
-    return (x0, y0, x1, y0), (x0, y1, x1, y1), (x0, y0, x0, y1), (x1, y0, x1, y1)
 
 
 def _touching(boxes: Boxes, near: float) -> Iterator[list[Rect]]:
@@ -237,11 +235,13 @@ def _touching(boxes: Boxes, near: float) -> Iterator[list[Rect]]:
     boxes = boxes[: limits.MOST_RULES]
     if len(boxes) < limits.LEAST_RULES:
         return
-    low, high = boxes[:, :2] - near / 2, boxes[:, 2:] + near / 2
-    begins = (low[:, None, 0] <= high[:, 0]) & (low[:, None, 1] <= high[:, 1])  # before the other ends
-    packed = np.packbits(begins & begins.T, axis=1, bitorder="little")
-    touch = [int.from_bytes(row, "little") for row in packed]  # the bits of an integer are a set of boxes
-    rects: list[Rect] = [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist()]
+    (x0, y0), (x1, y1) = (boxes[:, :2] - near / 2).T.copy(), (boxes[:, 2:] + near / 2).T.copy()
+    touch = x0[:, None] <= x1  # begins before the other ends
+    touch &= y0[:, None] <= y1
+    touch &= touch.T.copy()
+    packed = np.packbits(touch, axis=1, bitorder="little")
+    beside = [int.from_bytes(row, "little") for row in packed]  # the bits of an integer are a set of boxes
+    rects: list[Rect] = [(a, b, c, d) for a, b, c, d in boxes.tolist()]
     free = (1 << len(rects)) - 1
     while free:
         group, edge, members = 0, free & -free, []
@@ -249,27 +249,19 @@ def _touching(boxes: Boxes, near: float) -> Iterator[list[Rect]]:
             bit = edge & -edge
             members.append(bit.bit_length() - 1)
             group |= bit
-            edge = (edge | touch[members[-1]]) & ~group
+            edge = (edge | beside[members[-1]]) & ~group
         free &= ~group
         if len(members) >= limits.LEAST_RULES:
             yield [rects[number] for number in sorted(members)]
 
 
-def _parting(rules: Sequence[Rect], near: float, thick: float) -> _Parting | None:
-    """Return the positions of rules that touch one another; None for less than two columns."""
-    flat: list[Rect] = []
-    upright: list[Rect] = []
-    for rule in rules:
-        width, height = rule[2] - rule[0], rule[3] - rule[1]
-        if height <= thick and width > height:
-            flat.append(rule)
-        if width <= thick and height > width:
-            upright.append(rule)
+def _parting(flat: list[Rule], upright: list[Rule], boxes: Sequence[Rect], near: float) -> _Parting | None:
+    """Return the positions of rules, the middles or sides of `boxes` that touch; None for less than two columns."""
     if not flat or not upright:
         return None
-    x0, y0, x1, y1 = zip(*rules, strict=True)
-    xs = _positions([*((rule[0] + rule[2]) / 2 for rule in upright), min(x0), max(x1)], near)
-    ys = _positions([*((rule[1] + rule[3]) / 2 for rule in flat), min(y0), max(y1)], near) if len(xs) > 2 else []
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    xs = _positions([*(middle for middle, _, _ in upright), min(x0), max(x1)], near)
+    ys = _positions([*(middle for middle, _, _ in flat), min(y0), max(y1)], near) if len(xs) > 2 else []
     if len(ys) < 2 or len(xs) * len(ys) > limits.MOST_CELLS:
         return None
     return _Parting(xs, ys, flat, upright, near)
@@ -286,10 +278,10 @@ def _positions(values: Iterable[float], near: float) -> list[float]:
     return [(group[0] + group[-1]) / 2 for group in groups]
 
 
-def _covered(pieces: Iterable[Piece], positions: Sequence[float], cuts: Sequence[float], near: float) -> Flags:
+def _covered(rules: Iterable[Rule], positions: Sequence[float], cuts: Sequence[float], near: float) -> Flags:
     """Return, for each position and each interval between two cuts, whether rules cover most of the interval."""
     lengths = [[0.0] * (len(cuts) - 1) for _ in positions]
-    for middle, begin, end in pieces:
+    for middle, begin, end in rules:
         number = bisect(cuts, begin, 1) - 1
         overlaps: list[tuple[int, float]] = []
         while number < len(cuts) - 1 and cuts[number] < end:
