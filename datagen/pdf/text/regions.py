@@ -151,16 +151,27 @@ def _merged(row: list[Run]) -> tuple[list[Run], int]:
         last = merged[-1]
         gap, size = run.x0 - last.x1, max(run.size, last.size)
         widest = limits.ONE_RUN if run.index == last.last + 1 else limits.ONE_RUN_APART
+        widest = limits.ONE_RUN_OF_CODE if run.mono and last.mono else widest
         if run.text == last.text and abs(run.x0 - last.x0) < limits.DOUBLED * size:
             doubled += 1  # bold or a shadow made by printing twice
         elif gap < widest * size or gap < _marker_gap(last.text, run.text) * size:
             _append(last, run, gap)
         else:
             merged.append(run)
+    if len(merged) > 1 and _is_numbered_code(*merged):
+        _append(merged[0], merged.pop(1), math.inf)
+        merged[0].mono = True
     for run, after in zip_longest(merged, merged[1:]):
         if run.text.endswith(" ") and (after is None or after.index != run.last + 1):  # else the space is between words
             run.x1 -= limits.TRAILING_SPACE * run.size
     return merged, doubled
+
+
+def _is_numbered_code(number: Run, *code: Run) -> bool:
+    """Whether a row is the number of a line and code. The first cell of a table of code has its size and font."""
+    near = code[0].x0 - number.x1 < limits.CODE_NUMBER_GAP * code[0].size
+    other = len(code) == 1 or not number.mono or number.size < limits.LINE_NUMBER_SIZE * code[0].size
+    return near and other and all(run.mono for run in code) and number.text.strip().isdecimal()
 
 
 def _append(last: Run, run: Run, gap: float) -> None:
@@ -228,7 +239,7 @@ def _table(band: list[Row], gutters: list[Interval]) -> list[Region]:
     """Split a band into text, table, text. A table begins and ends with a row that has cells beside a gutter."""
     enough = max(limits.TABLE_ROWS, len(band) / limits.ROWS_PER_TABLE_ROW)
     gutters = [(a, b) for a, b in gutters if sum(row.x0 < a and row.x1 > b for row in band) >= enough]
-    if not gutters:
+    if not gutters or _is_listing(band):
         return [Region(band)]
     wide = [number for number, row in enumerate(band) if len(row.runs) > 1]
     begin, end = wide[0], wide[-1] + 1
@@ -236,6 +247,11 @@ def _table(band: list[Row], gutters: list[Interval]) -> list[Region]:
         end += 1  # further lines of the last cells
     parts = [Region(band[:begin]), Region(band[begin:end], gutters), Region(band[end:])]
     return [part for part in parts if part.rows]
+
+
+def _is_listing(band: list[Row]) -> bool:
+    """Whether rows are code that aligns a few of its signs."""
+    return all(row.runs[0].mono for row in band) and 2 * sum(len(row.runs) > 1 for row in band) < len(band)
 
 
 def _lead(band: list[Row], parting: float) -> int:
@@ -342,9 +358,9 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     aligned = sum(bool(a and b) for a, b in zip(left, right, strict=True)) / fewer
     switches = switch_share(lefts, rights)
     prose = is_prose(lefts) + is_prose(rights)
-    if prose == 2:
-        return True
     in_turn = switches <= limits.HALF_PROSE_SWITCHES
+    if prose == 2 and (in_turn or not all(row.runs[0].mono for row in lefts + rights)):
+        return True
     if prose == 1:
         uneven = aligned < limits.HALF_PROSE_ALIGNED and switches < limits.TABLE_SWITCHES
         return (in_turn or uneven) and (fewer > 1 or len(left) > limits.HALF_PROSE_ROWS)

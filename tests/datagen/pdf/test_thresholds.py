@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from datagen.pdf.text import (
+    code,
     columns,
     document_order,
     furniture,
@@ -23,6 +24,7 @@ from datagen.pdf.text import (
 )
 
 PHASES = (
+    code,
     reading_order,
     margins,
     furniture,
