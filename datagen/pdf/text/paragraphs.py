@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from statistics import median
 
 from datagen.pdf.text import thresholds as limits
@@ -21,8 +21,9 @@ _LEADERS = re.compile(r"(?:\. ?){4,}|…{2,}")
 def printed_lines(region: Region) -> list[str]:
     """Return each row as printed. A gap as wide as between cells becomes a tab."""
     lines: list[str] = []
-    for code, rows in groupby(region.rows, is_code):
-        lines += _code(list(rows)) if code else [row.runs[0].lead + row_text(row) for row in rows]
+    for code, group in groupby(region.rows, is_code):
+        rows = list(group)
+        lines += _code(rows) if code else [row.runs[0].lead + row_text(row) for row in rows]
     return lines
 
 
@@ -32,9 +33,9 @@ def paragraphs(region: Region, joiner: Joiner) -> list[str]:
     column = min(row.x0 for row in region.rows), full(region.rows)
     for code, stacks in groupby(_stacks(region.rows), lambda rows: is_code(rows[0])):
         if code:
-            texts += _code([row for rows in stacks for row in rows])
+            texts += _code(list(chain.from_iterable(stacks)))
         else:
-            texts += [text for rows in stacks for text in _joined(rows, column, joiner)]
+            texts += chain.from_iterable(_joined(rows, column, joiner) for rows in stacks)
     return texts
 
 

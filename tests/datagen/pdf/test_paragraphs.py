@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from datagen.pdf.text.glyphs import Joiner
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines
-from datagen.pdf.text.regions import Region, Row, rows_of
+from datagen.pdf.text.regions import Region, Row
+from datagen.pdf.text.rows import rows_of
 from tests.datagen.pdf.page_lines import row, rows, run
 
 FULL = "a line that goes as far as the margin"
