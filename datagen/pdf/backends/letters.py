@@ -84,9 +84,10 @@ def mended(characters: Characters) -> Characters:
     kinds = _kinds_of(characters.codes)
     present = int(np.bitwise_or.reduce(kinds)) if len(kinds) else 0
     texts = dict(characters.texts)
-    pictures = [symbols.is_pictures(style.font) for style in characters.styles]
-    if present & _ODD or any(pictures):
-        odd = (kinds & _ODD > 0) | (np.array(pictures)[characters.style] & (characters.codes < 0x100))
+    recoded = [symbols.recoded_from(style.font) for style in characters.styles]
+    if present & _ODD or min(recoded, default=0x100) < 0x100:
+        codes = characters.codes
+        odd = (kinds & _ODD > 0) | ((codes < 0x100) & (codes >= np.array(recoded)[characters.style]))
         _replace(characters, np.flatnonzero(odd), texts)
     if not texts and not present & _ACCENT:
         return characters
@@ -106,6 +107,7 @@ def _replace(characters: Characters, rows: npt.NDArray[np.int64], texts: dict[in
     private = Counter({(font, code) for font, code in zip(fonts, codes, strict=True) if 0xF020 <= code <= 0xF0FF})
     privates = Counter(font for font, _ in private)
     controls = Counter(font for font, code in zip(fonts, codes, strict=True) if code < 0x20)
+    quotes = Counter(font for font, code in zip(fonts, codes, strict=True) if symbols.is_quote(code))
     letters: Counter[str] = Counter()
     for style, count in enumerate(np.bincount(characters.style, minlength=len(characters.styles)).tolist()):
         letters[characters.styles[style].font] += count
@@ -118,7 +120,8 @@ def _replace(characters: Characters, rows: npt.NDArray[np.int64], texts: dict[in
             if not last:
                 texts[row] = "-" if characters.advance[row] > _PRINTED_HYPHEN * size[row] else ""
         else:
-            texts[row] = symbols.repaired(code, font, privates[font], controls[font] / letters[font])
+            share = controls[font] / letters[font] if quotes[font] < letters[font] else 0.0
+            texts[row] = symbols.repaired(code, font, privates[font], share)
 
 
 def _compose(characters: Characters, rows: Sequence[int], texts: dict[int, str]) -> None:

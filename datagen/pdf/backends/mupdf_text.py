@@ -178,6 +178,8 @@ def _char_at(page: mupdf.FzStextPage, layer: Layer, row: int) -> Any:
 
 def _text_of(font: _Font, glyph: int) -> str:
     """Return the text of a glyph without a Unicode value: by its name, or by the font's own table of characters."""
+    if symbols.is_drawn(font.name):
+        return ""
     if glyph not in font.texts:
         text = symbols.named(mupdf.fz_get_glyph_name2(font.font, glyph), mupdf.fz_unicode_from_glyph_name_strict)
         text = symbols.numbered(glyph, font.name) if text == symbols.UNKNOWN else text

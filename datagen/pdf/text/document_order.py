@@ -11,7 +11,8 @@ from itertools import pairwise
 from operator import attrgetter
 
 from datagen.pdf.text import thresholds as limits
-from datagen.pdf.text.regions import Region, Row, Run, beside_each_other, in_order
+from datagen.pdf.text.regions import Region, Row, Run, in_order
+from datagen.pdf.text.rows import beside_each_other
 from datagen.pdf.text.sentences import Pair, sentences
 
 

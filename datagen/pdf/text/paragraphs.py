@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, groupby, pairwise
 from statistics import median
 
 from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.code import code_lines, is_code
 from datagen.pdf.text.glyphs import Joiner
 from datagen.pdf.text.regions import Region, Row, full
 
@@ -19,25 +20,42 @@ _LEADERS = re.compile(r"(?:\. ?){4,}|…{2,}")
 
 def printed_lines(region: Region) -> list[str]:
     """Return each row as printed. A gap as wide as between cells becomes a tab."""
-    return [row.runs[0].lead + row_text(row) for row in region.rows]
+    lines: list[str] = []
+    for code, group in groupby(region.rows, is_code):
+        rows = list(group)
+        lines += _code(rows) if code else [row.runs[0].lead + row_text(row) for row in rows]
+    return lines
 
 
 def paragraphs(region: Region, joiner: Joiner) -> list[str]:
     """Return the paragraphs of a region of running text, one line each."""
     texts: list[str] = []
     column = min(row.x0 for row in region.rows), full(region.rows)
-    for rows in _stacks(region.rows):
-        stack = _Stack(rows, column)
-        text, first, lead = row_text(rows[0]), rows[0], rows[0].runs[0].lead
-        for above, row in pairwise(rows):
-            if stack.begins(above, row, first):
-                texts.append(lead + text)
-                text, first, lead = row_text(row), row, row.runs[0].lead
-            else:
-                text = joiner.join(text, row_text(row))
-                lead = f"{lead.rstrip()}\n{row.runs[0].lead}".lstrip() if row.runs[0].lead else lead
-        texts.append(lead + text)
+    for code, stacks in groupby(_stacks(region.rows), lambda rows: is_code(rows[0])):
+        if code:
+            texts += _code(list(chain.from_iterable(stacks)))
+        else:
+            texts += chain.from_iterable(_joined(rows, column, joiner) for rows in stacks)
     return texts
+
+
+def _code(rows: Sequence[Row]) -> list[str]:
+    return [row.runs[0].lead + line for row, line in zip(rows, code_lines(rows), strict=True)]
+
+
+def _joined(rows: Sequence[Row], column: tuple[float, float], joiner: Joiner) -> list[str]:
+    """Return the paragraphs of a stack of rows."""
+    texts: list[str] = []
+    stack = _Stack(rows, column)
+    text, first, lead = row_text(rows[0]), rows[0], rows[0].runs[0].lead
+    for above, row in pairwise(rows):
+        if stack.begins(above, row, first):
+            texts.append(lead + text)
+            text, first, lead = row_text(row), row, row.runs[0].lead
+        else:
+            text = joiner.join(text, row_text(row))
+            lead = f"{lead.rstrip()}\n{row.runs[0].lead}".lstrip() if row.runs[0].lead else lead
+    return [*texts, lead + text]
 
 
 def row_text(row: Row, table: Region | None = None) -> str:
@@ -58,7 +76,7 @@ def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
     for above, row in pairwise(rows):
         alike = _alike(above, row) and (_bold(row) == _bold(above) or _start(row)[:1].islower())  # bold first words
         near = row.middle - above.middle <= limits.LEADING * usual * row.size
-        if alike and near and not (_mono(row) or _mono(above)):
+        if alike and near and not (is_code(row) or is_code(above)):
             stacks[-1].append(row)
         else:
             stacks.append([row])
@@ -67,7 +85,7 @@ def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
 
 def _usual_distance(rows: Sequence[Row]) -> float:
     """Return the distance of rows in a paragraph, in font sizes: an eighth are closer, as many rows may be headings."""
-    pairs = [(above, row) for above, row in pairwise(rows) if _alike(above, row) and not _mono(row)]
+    pairs = [(above, row) for above, row in pairwise(rows) if _alike(above, row) and not is_code(row)]
     distances = [(row.middle - above.middle) / row.size for above, row in pairs]
     within = sorted(distance for distance in distances if distance >= limits.LEAST_LEADING)
     return within[len(within) // limits.USUAL_LEADING] if within else 0.0
@@ -190,8 +208,3 @@ def _gapped(row: Row) -> bool:
 
 def _bold(row: Row) -> bool:
     return all(run.bold for run in row.runs)
-
-
-def _mono(row: Row) -> bool:
-    """Whether a row is code. A comment behind it may have another font."""
-    return row.runs[0].mono

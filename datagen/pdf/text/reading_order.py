@@ -26,7 +26,8 @@ from datagen.pdf.text.glyphs import RTL, SOFT_HYPHEN, Joiner, cleaner
 from datagen.pdf.text.grid import Grid, cut_out, parts_of, rows_with
 from datagen.pdf.text.margins import without_line_numbers
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines
-from datagen.pdf.text.regions import Region, Run, join_drop_caps, rows_of, rules_of
+from datagen.pdf.text.regions import Region, Run, join_drop_caps, rules_of
+from datagen.pdf.text.rows import rows_of
 from datagen.pdf.text.table_text import written
 from datagen.pdf.text.tables import grid_cells, region_cells
 from datagen.pdf.text.vertical import stacked

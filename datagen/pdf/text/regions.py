@@ -20,8 +20,6 @@ from datagen.pdf.text.sentences import sentences
 
 Interval = tuple[float, float]
 
-_MARKERS = frozenset("•‣◦▪●○■□✓–—-*·∗†‡§o\uf0b7\uf0a7\uf0d8")  # the last ones are bullets of symbol fonts
-
 
 @dataclass(slots=True)
 class Run:
@@ -124,71 +122,6 @@ def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
     return rest
 
 
-def rows_of(runs: Iterable[Run]) -> tuple[list[Row], int]:
-    """Return rows from top to bottom, and the number of runs left out because they are printed twice."""
-    merged = [_merged(row) for row in beside_each_other(runs)]
-    return [Row(runs) for runs, _ in merged], sum(doubled for _, doubled in merged)
-
-
-def beside_each_other(runs: Iterable[Run]) -> list[list[Run]]:
-    """Return the runs of each row, from left to right; rows from top to bottom."""
-    rows: list[list[Run]] = []
-    runs = list(runs)
-    middles = [run.middle for run in runs]
-    first, size = 0.0, 0.0
-    for number in sorted(range(len(runs)), key=middles.__getitem__):
-        run, middle = runs[number], middles[number]
-        if rows and middle - first <= limits.SAME_ROW * min(run.size, size):
-            rows[-1].append(run)
-        else:
-            rows.append([run])
-            first, size = middle, run.size
-    for row in rows:
-        row.sort(key=attrgetter("x0"))
-    return rows
-
-
-def _merged(row: list[Run]) -> tuple[list[Run], int]:
-    merged, doubled = row[:1], 0
-    for run in row[1:]:
-        last = merged[-1]
-        gap, size = run.x0 - last.x1, max(run.size, last.size)
-        widest = limits.ONE_RUN if run.index == last.last + 1 else limits.ONE_RUN_APART
-        if run.text == last.text and abs(run.x0 - last.x0) < limits.DOUBLED * size:
-            doubled += 1  # bold or a shadow made by printing twice
-        elif gap < widest * size or gap < _marker_gap(last.text, run.text) * size:
-            _append(last, run, gap)
-        else:
-            merged.append(run)
-    for run, after in zip_longest(merged, merged[1:]):
-        if run.text.endswith(" ") and (after is None or after.index != run.last + 1):  # else the space is between words
-            run.x1 -= limits.TRAILING_SPACE * run.size
-    return merged, doubled
-
-
-def _append(last: Run, run: Run, gap: float) -> None:
-    spaced = gap > limits.SPACE * run.size and not last.text.endswith(" ") and not run.text.startswith(" ")
-    if len(run.text) > len(last.text):
-        last.size, last.bold, last.mono, last.y0, last.y1 = run.size, run.bold, run.mono, run.y0, run.y1
-    last.joints += ((len(last.text), last.x1, run.x0),)
-    last.text += (" " if spaced else "") + run.text
-    last.x1 = max(last.x1, run.x1)
-    last.index, last.last = min(last.index, run.index), max(last.last, run.last)
-
-
-def _marker_gap(text: str, after: str) -> float:
-    """Return the widest gap, in font sizes, between a bullet or item number and its text; 0 for any other text."""
-    text = text.strip()
-    if text in _MARKERS:
-        return limits.MARKER_GAP
-    number = text.strip("().")
-    if len(text) > limits.MARKER_CHARS or not number.replace(".", "").isalnum() or not after.lstrip()[:1].isalpha():
-        return 0
-    if text[-1] in ").":
-        return limits.MARKER_GAP
-    return limits.NUMBER_GAP if number[0].isdigit() else 0
-
-
 def in_order(rows: Sequence[Row]) -> list[Region]:
     """Return regions in reading order. Neighbouring bands without columns form one region."""
     if not rows:
@@ -239,7 +172,7 @@ def _table(band: list[Row], gutters: list[Interval]) -> list[Region]:
     """Split a band into text, table, text. A table begins and ends with a row that has cells beside a gutter."""
     enough = max(limits.TABLE_ROWS, len(band) / limits.ROWS_PER_TABLE_ROW)
     gutters = [(a, b) for a, b in gutters if sum(row.x0 < a and row.x1 > b for row in band) >= enough]
-    if not gutters:
+    if not gutters or _is_listing(band):
         return [Region(band)]
     wide = [number for number, row in enumerate(band) if len(row.runs) > 1]
     begin, end = wide[0], wide[-1] + 1
@@ -247,6 +180,11 @@ def _table(band: list[Row], gutters: list[Interval]) -> list[Region]:
         end += 1  # further lines of the last cells
     parts = [Region(band[:begin]), Region(band[begin:end], gutters), Region(band[end:])]
     return [part for part in parts if part.rows]
+
+
+def _is_listing(band: list[Row]) -> bool:
+    """Whether rows are code that aligns a few of its signs."""
+    return all(row.runs[0].mono for row in band) and 2 * sum(len(row.runs) > 1 for row in band) < len(band)
 
 
 def _lead(band: list[Row], parting: float) -> int:
@@ -352,11 +290,13 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
         return False
     lefts, rights = [row for row in left if row], [row for row in right if row]
     prose = is_prose(lefts) + is_prose(rights)
-    if prose == 2:
+    if prose == 2 and not all(row.runs[0].mono for row in lefts + rights):
         return True
     fewer, switches = min(len(lefts), len(rights)), switch_share(lefts, rights)
     aligned = sum([a is not None and b is not None for a, b in zip(left, right, strict=True)]) / fewer
     in_turn = switches <= limits.HALF_PROSE_SWITCHES
+    if prose == 2 and in_turn:
+        return True
     if prose == 1:
         uneven = aligned < limits.HALF_PROSE_ALIGNED and switches < limits.TABLE_SWITCHES
         return (in_turn or uneven) and (fewer > 1 or len(left) > limits.HALF_PROSE_ROWS)

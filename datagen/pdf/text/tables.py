@@ -15,7 +15,8 @@ from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.glyphs import Joiner
 from datagen.pdf.text.grid import Grid
 from datagen.pdf.text.paragraphs import row_text
-from datagen.pdf.text.regions import Region, Row, Run, rows_of, switch_share
+from datagen.pdf.text.regions import Region, Row, Run, switch_share
+from datagen.pdf.text.rows import rows_of
 from datagen.pdf.text.table_text import TableCell
 
 

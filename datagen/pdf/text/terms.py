@@ -35,7 +35,7 @@ def terms_apart(rows: Sequence[Row]) -> list[Row]:
     left = _text_edge(rows)
     if left is None:
         return list(rows)
-    largest = limits.HEADER_SIZE * median(row.size for row in rows)
+    largest = (1 + limits.ALIKE_SIZE) * median(row.size for row in rows)
     parts = [_parted(row, left, largest) for row in rows]
     names = sum(bool(term) for term, _ in parts)
     most = limits.TERM_SHARE * sum(bool(text) for _, text in parts)

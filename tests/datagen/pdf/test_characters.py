@@ -164,3 +164,9 @@ def test_an_accent_is_put_on_its_letter(written: str, at: tuple[float, ...], rea
 def test_letters_traced_from_a_scan_count_as_hidden(font: str) -> None:
     (line,) = Text().write("traced", 100, 50, PLAIN._replace(font=font)).lines()
     assert not line.spans[0].visible
+
+
+def test_a_font_of_nothing_but_quotes_is_in_t1() -> None:
+    font = PLAIN._replace(font="Type3 (29 0 R)")
+    assert texts(Text().write("\x13", 0, 100, font).write("mot", 20, 100).write("\x14", 60, 100, font)) == ["« mot »"]
+    assert "\ufffd" in texts(Text().write("\x13mot\x14", 0, 100, font))[0], "an accent may stand on its letter"

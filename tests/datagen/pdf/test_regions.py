@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from datagen.pdf.text.regions import Row, Run, in_order, is_prose, join_drop_caps, rows_of, rules_of, switch_share
+from datagen.pdf.text.regions import Row, Run, in_order, is_prose, join_drop_caps, rules_of, switch_share
+from datagen.pdf.text.rows import rows_of
 from tests.datagen.pdf.page_lines import SIZE, row, rows, run, texts_of_rows
 
 PROSE = "a full line of one column of the text"

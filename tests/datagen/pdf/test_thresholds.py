@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from datagen.pdf.text import (
+    code,
     columns,
     document_order,
     furniture,
@@ -16,6 +17,7 @@ from datagen.pdf.text import (
     paragraphs,
     reading_order,
     regions,
+    rows,
     sentences,
     tables,
     terms,
@@ -23,11 +25,13 @@ from datagen.pdf.text import (
 )
 
 PHASES = (
+    code,
     reading_order,
     margins,
     furniture,
     grid,
     regions,
+    rows,
     columns,
     sentences,
     document_order,
