@@ -23,6 +23,7 @@ Flags = npt.NDArray[np.bool_]
 _LIKELY = (0.8, 1.15)  # least and most width of a span by typical advances, of its width; else its letters are anywhere
 _NARROW, _FAR = 0.12, 6.0  # of the font size; the least and the widest space between spans
 _TALL = 4.0  # font sizes; no box from descender to ascender is higher
+_LEADER = 4  # the most characters of a word that are no letters; rows of dots have more
 _SAME_PLACE = 0.35  # of the font size; the most between two prints of a word
 
 # Advances of printable ASCII in hundredths of the font size: the mean of Helvetica and Times.
@@ -81,8 +82,11 @@ def words_of(page: Page) -> Words | None:
     row, end = rows[span], np.cumsum(lengths)
     run = np.concatenate([[0.0], np.cumsum(np.where(rows[of_char, 9] > 0, 0.6, advances[codes]))])
     begin, whole = run[end - lengths][span], (run[end] - run[end - lengths])[span]
+    dotted = np.zeros(len(rows), np.bool_)
+    dotted[span[lasts - firsts + 1 - letters > _LEADER]] = True
     boxes, level = _placed(row, (run[firsts] - begin) / whole, (run[lasts + 1] - begin) / whole)
     sizes = _sizes(row)
+    natural = whole * sizes / np.maximum(row[:, 2] - row[:, 0], 1)
     return Words(
         boxes=boxes,
         letters=letters,
@@ -91,7 +95,7 @@ def words_of(page: Page) -> Words | None:
         visible=row[:, 7] > 0,
         turned=(row[:, 4] < 0.7) & ~((row[:, 5] > 0.7) & (advances[codes[firsts]] == 1)),
         hashes=_hashes(codes, firsts),
-        gaps=_gaps(boxes, sizes, span, row[:, 10], whole * sizes / np.maximum(row[:, 2] - row[:, 0], 1), letters),
+        gaps=_gaps(boxes, sizes, span, row[:, 10], np.where(dotted[span], 0, natural), letters),
     )
 
 
@@ -140,6 +144,7 @@ def _letter_tables() -> tuple[Floats, Floats]:
         advances[low:high] = 1
     solid = np.fromiter((chr(code).isalnum() for code in range(65536)), np.float64, 65536)
     solid[0xFFFD] = solid[0xE000:0xF900] = 1  # letters without a known value
+    solid[0xA78F] = 0  # a letter by Unicode's tables; rows of it are leaders
     return advances, solid
 
 
@@ -157,7 +162,7 @@ def _gaps(boxes: Floats, sizes: Floats, span: Ints, line: Floats, natural: Float
     """Return the indices of words behind which a space lies for sure.
 
     `natural` is the width of a word's span by typical advances, in widths of the span. Where the two differ, as in the
-    row of a table that is one span, positions inside the span are unknown.
+    row of a table that is one span, or where it is 0, as with leaders, positions inside the span are unknown.
     """
     space = np.maximum(boxes[1:, 0], boxes[:-1, 0]) - np.minimum(boxes[1:, 2], boxes[:-1, 2])
     inside = (span[1:] == span[:-1]) & (natural[:-1] > _LIKELY[0]) & (natural[:-1] < _LIKELY[1])
