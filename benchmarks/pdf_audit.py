@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import string
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from benchmarks.bench import Table, main_of, work_folder
@@ -26,12 +26,15 @@ from datagen.pdf.audit.gates import measure as measure_page
 from datagen.pdf.backends.mupdf import open_document
 from datagen.pdf.page import Page, PdfError
 from datagen.pdf.text.reading_order import read_text
+from datagen.pdf.upright import upright, widened
 from varyforge.console import say
 from varyforge.errors import UserError
 from varyforge.language import read
 from varyforge.outcome import Rejected
 
 GATES = PageGates()
+ROTATED = ("az", "AZ", "ая", "АЯ", "αω", "ΑΩ", "את", "ءي", "अह", "กฮ", "ぁん", "ァヺ", "一鿿", "가힣")
+"""First and last letters of alphabets."""
 TINY = {"broken": 2}
 
 
@@ -53,7 +56,8 @@ class Judged:
 def render(path: Path, number: int, short_side_px: int = 1024) -> Page:
     """Render a page as the data job does."""
     with open_document(str(path)) as opened:
-        return opened.page(number, short_side_px=short_side_px, long_side_px=4 * short_side_px)
+        page = opened.page(number, short_side_px=short_side_px, long_side_px=4 * short_side_px)
+    return widened(upright(page), short_side_px)
 
 
 def verdict(page: Page) -> Rejected | None:
@@ -155,11 +159,19 @@ def line_height_px(page: Page) -> float:
     return heights[len(heights) // 2]
 
 
+@cache
+def _rotation(by: int) -> dict[int, int]:
+    """Return for the letters of `ROTATED` those that stand `by` places on, as for `str.translate`."""
+    table: dict[int, int] = {}
+    for low, high in ROTATED:
+        letters = [code for code in range(ord(low), ord(high) + 1) if chr(code).isalpha() and chr(code) != "\u0640"]
+        table.update(zip(letters, letters[by:] + letters[:by], strict=True))
+    return table
+
+
 def caesar(text: str, by: int) -> str:
-    """Shift each letter by `by` in the alphabet, and Chinese characters in code points."""
-    lower, upper = string.ascii_lowercase, string.ascii_uppercase
-    table = str.maketrans(lower + upper, lower[by:] + lower[:by] + upper[by:] + upper[:by])
-    return "".join(chr(ord(char) + by) if "\u4e00" <= char < "\u9f00" else char for char in text.translate(table))
+    """Replace each letter by the one that stands `by` places on in its alphabet, or in Unicode's order."""
+    return text.translate(_rotation(by))
 
 
 DEFECTS: dict[str, Callable[[Page, Page], Page]] = {  # defect → function of the page and of another page

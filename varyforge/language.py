@@ -20,12 +20,14 @@ import numpy.typing as npt
 
 ALPHABETS = {
     "Latn": "abcdefghijklmnopqrstuvwxyz",
-    "Cyrl": "абвгдежзиклмнопрстуфхцчшщъыьэюяієґђјљњћџ",
+    "Cyrl": "абвгдежзиклмнопрстуфхцчшщъыьэюяієґђјљњћџөүғқңһәұ",
     "Grek": "αβγδεζηθικλμνξοπρστυφχψω",
     "Hebr": "אבגדהוזחטיךכלםמןנסעףפץצקרשת",
-    "Arab": "ءابةتثجحخدذرزسشصضطظعغفقكلمنهويىپچژگکی",
+    "Arab": "ءابةتثجحخدذرزسشصضطظعغفقكلمنهويىپچژگکیەڕڵڤێ",
+    "Kana": "ーぁあぃいぅうぇえぉおかきくけこさしすせそたちっつてとなにぬねのはひふへほまみむめも"
+    "ゃやゅゆょよらりるれろゎわゐゑをん",
 }
-"""Letters of the scripts with statistics of pairs, without accents and capitals."""
+"""Letters of the scripts with statistics of pairs, without accents, capitals and katakana."""
 
 STEPS_PER_BIT = 4  # resolution of the file; its characters count from "0"
 
@@ -33,16 +35,25 @@ Codes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 _ALIASES = {"ß": "s", "æ": "a", "œ": "o", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "t", "ı": "i", "ς": "σ"}
-_RANGES = ((0xAA, 0x250), (0x300, 0x530), (0x590, 0x700), (0x1E00, 0x2000), (0xFB00, 0xFE00), (0xFE70, 0xFF00))
+_RANGES = (
+    (0xAA, 0x250),
+    (0x300, 0x530),
+    (0x590, 0x700),
+    (0x1E00, 0x2000),
+    (0xFB00, 0xFE00),
+    (0xFE70, 0xFF00),
+    (0x3041, 0x30FF),
+    (0xFF66, 0xFF9E),
+)
 _OTHER = {  # scripts without statistics of pairs, and their code points
     "Hani": ((0x3400, 0x9FFF), (0xF900, 0xFAFF)),
-    "Kana": ((0x3041, 0x30FE), (0xFF66, 0xFF9D)),
     "Hang": ((0xAC00, 0xD7AF), (0x1100, 0x11FF)),
     "Thai": ((0x0E01, 0x0E3A), (0x0E40, 0x0E4E)),
     "Deva": ((0x0900, 0x0963),),
 }
 _SCRIPTS = ("", *ALPHABETS, *_OTHER, "else", "digit")
 _MARK = 255  # "script" of combining marks and invisible characters: skipped
+_KATAKANA = 0x60  # from a letter of hiragana to the same one of katakana
 _COMMON_LISTS = {"Hani": ("zh", "ja"), "Hang": ("ko",)}  # script → lists of common characters in the file
 
 _LANGUAGE_OF_SCRIPT = {  # before pairs of letters are counted
@@ -56,6 +67,7 @@ _LANGUAGE_OF_SCRIPT = {  # before pairs of letters are counted
 }
 
 _WORD_BITS = -5.0  # mean log2 P(letter | letter before) of a word; below it, a word is of no language. English: -3.7
+_KANA_BITS = -6.5  # the same for kana, which stand for syllables; Japanese: -5.3
 _LETTERS_OF_SYLLABLE = 2.5  # hangul; words have three syllables, lines without spaces thirty
 _LEAST_LETTERS = 60  # of an alphabet; fewer tell nothing
 _LEAST_CHARACTERS = 25  # of Han or hangul
@@ -70,7 +82,13 @@ _NOT_PROSE = {  # mark → letters that make no words of a language: addresses, 
 }
 _APART = re.compile(r"(?<!\S)[^\W\d_](?: [^\W\d_](?!\S)){3,}")
 """Four or more letters with single spaces between them."""
+_ARABIC = re.compile("[\u0621-\u064a\u066e-\u06d3\u06d5\u06fa-\u06fc]+")
+_UNJOINED = re.compile("[\u0640\u064b-\u065f\u0670]+")
+"""Vowel signs, and the lines that lengthen a word."""
+_AND = "\u0648"  # the one Arabic letter that is a word
+_LEAST_JOINED = 40  # Arabic letters; fewer tell nothing
 _OFTEN_LONE = 0.25  # share of letters that are a word; ordinary pages have less
+_SPELLS = 0.5  # least plausible share of letters set apart that spell words
 
 
 class CodeTable:
@@ -104,6 +122,7 @@ class Reading:
     forward: float = 1.0  # bits per letter by which the text reads better than backwards
     word_letters: float = 5.0  # length of the word that a letter stands in, mean
     lone: float = 0.0  # share of letters that are a word
+    torn: float = 0.0  # share of Arabic letters that stand alone, where most should be joined
 
 
 def language_of(text: str) -> str:
@@ -138,12 +157,21 @@ def read(text: str) -> Reading:
     language = _by_script(count)
     reading = replace(
         _mean(parts + fits, _letters(count)),
-        language=main.language if main.language and language in ("en", "ru") else language,
+        language=main.language if main.language and language in ("en", "ru", "ar") else language,
     )
+    if count["Arab"] >= _LEAST_JOINED:
+        reading = replace(reading, torn=_torn(text))
     if reading.lone > _OFTEN_LONE:  # letters of formulas and drawings are not set apart by single spaces
-        apart = sum(len(run) // 2 + 1 for run in _APART.findall(text))
-        reading = replace(reading, lone=min(reading.lone, apart / _letters(count)))
+        runs = [run.replace(" ", "") for run in _APART.findall(text)]
+        words = read(" ".join(runs)).plausible > _SPELLS  # else a table of letters
+        reading = replace(reading, lone=min(reading.lone, words * sum(map(len, runs)) / _letters(count)))
     return reading
+
+
+def _torn(text: str) -> float:
+    """Return the share of Arabic letters between spaces or non-joiners, without the word "and"."""
+    words: list[str] = _ARABIC.findall(_UNJOINED.sub("", text))
+    return sum(len(word) == 1 and word != _AND for word in words) / max(sum(map(len, words)), 1)
 
 
 def _mean(parts: Sequence[tuple[int, Reading]], letters: int) -> Reading:
@@ -201,17 +229,27 @@ def _fit(symbols: Codes, scripts: Codes, script: str) -> tuple[int, Reading]:
     starts, stops = np.flatnonzero(~inside[:-1] & inside[1:]), np.flatnonzero(inside[:-1] & ~inside[1:])
     lengths = stops - starts
     run = np.concatenate([[0.0], np.cumsum(np.where(pairs == 0, 0, bits[best][pairs]))])
-    likely = (run[stops + 1] - run[starts]) / (lengths + 1) > _WORD_BITS
-    long = np.where(lengths > 2, lengths, 0)  # two letters can be anything
+    spaced = script != "Kana"
+    likely = (run[stops + 1] - run[starts]) / (lengths + 1) > (_WORD_BITS if spaced else _KANA_BITS)
+    distinct = _first_prints(line, starts, stops)  # a table may print one odd word a hundred times
+    long = np.where(lengths > 2, lengths, 0)[distinct]  # two letters can be anything
     letters = int(lengths.sum())
     reading = Reading(
         language=languages[best],
-        plausible=float((long * likely).sum() / long.sum()) if long.sum() >= _LEAST_LETTERS else 1.0,
+        plausible=float((long * likely[distinct]).sum() / long.sum()) if long.sum() >= _LEAST_LETTERS else 1.0,
         forward=float(fits.max() - backwards.max()),
-        word_letters=float((lengths**2).sum() / letters),
-        lone=float((lengths == 1).sum() / letters),
+        word_letters=float((lengths**2).sum() / letters) if spaced else Reading().word_letters,
+        lone=float((lengths == 1).sum() / letters) if spaced else 0.0,
     )
     return letters, reading
+
+
+def _first_prints(line: npt.NDArray[np.intp], starts: npt.NDArray[np.intp], stops: npt.NDArray[np.intp]) -> Any:
+    """Return the indices of the words that `line` does not hold before, as far as two sums over the letters tell."""
+    position = np.arange(len(line))
+    sums, weighted = np.cumsum(line), np.cumsum(line * position)
+    letters = sums[stops] - sums[starts]
+    return np.unique((weighted[stops] - weighted[starts] - starts * letters) * 65536 + letters, return_index=True)[1]
 
 
 def _common(text: str, scripts: Codes, script: str) -> tuple[int, Reading]:
@@ -260,6 +298,8 @@ def _character_tables() -> tuple[Codes, Codes]:
             scripts[code] = _MARK
             continue
         folded = unicodedata.normalize("NFKD", char.casefold())[:1]
+        if "\u30a1" <= folded <= "\u30f6":
+            folded = chr(ord(folded) - _KATAKANA)
         letter = known.get(char) or known.get(folded) or known.get(_ALIASES.get(char.lower(), ""))
         if char.isalpha():
             symbols[code], scripts[code] = letter or (0, _SCRIPTS.index("else"))

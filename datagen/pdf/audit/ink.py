@@ -31,6 +31,9 @@ _SMALL_IMAGES = 0.03  # of the page; smaller ones are logos
 _LINE = 0.3  # share of ink in a block's row that may be a row of letters
 _PEAKS = 2.0  # least strokes in such a row of a block, mean; text has 3 to 5, shapes and rules 1 or 2
 _NEARLY_ALL = 0.98  # of the glyphs
+_STROKES = 3  # least in a strip of a line of print, `_BLOCK` cells wide
+_PRINT = (0.2, 0.8)  # least and most share of ink in such a strip
+_PRINT_ROWS = (2, 8)  # least and most height of a line, rows of cells; dashes are lower, hatching is higher
 
 
 def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
@@ -42,7 +45,10 @@ def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
         dark = _darkness(cells(page.picture.convert("L")))
         measures = _compared(dark, words, images) if words else {}
     measures["ink"] = float(np.count_nonzero(dark > _INK) / dark.size)
-    return measures | (_image_measures(dark, images, words) if images is not None and words else {})
+    if words:
+        worded = _covered(dark.shape, words.boxes)
+        measures["unread"] = _unread(dark, worded, worded if images is None else worded | images)
+    return measures | (_image_measures(dark, images, worded, words) if images is not None and words else {})
 
 
 def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, float]:
@@ -71,10 +77,33 @@ def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, flo
     }
 
 
-def _image_measures(dark: Levels, images: Flags, words: Words) -> dict[str, float]:
+def _unread(dark: Levels, worded: Flags, taken: Flags) -> float:
+    """Estimate the share of the lines of print that lie beyond the `taken` cells, of these and the `worded` ones.
+
+    A strip of a line has many strokes and is low. Words on the page are counted in the same way.
+    """
+    height, across = dark.shape[0], dark.shape[1] // _BLOCK
+    part, strips = np.s_[:, : across * _BLOCK], (height, across, _BLOCK)
+    ink = np.count_nonzero((dark > _INK / 2)[part].reshape(strips), axis=2)
+    strokes = np.count_nonzero(_peaks(dark)[part].reshape(strips), axis=2)
+    print_ = (ink > _PRINT[0] * _BLOCK) & (ink < _PRINT[1] * _BLOCK) & (strokes >= _STROKES)
+    unread = _low_rows(print_ & (np.count_nonzero(taken[part].reshape(strips), axis=2) < 2))
+    read = _low_rows(print_ & (np.count_nonzero(worded[part].reshape(strips), axis=2) > _BLOCK - 2))
+    return unread / max(unread + read, 1)
+
+
+def _low_rows(strips: Flags) -> int:
+    """Count the strips (height, across) in runs downwards that are as high as a line of print."""
+    columns = np.zeros((strips.shape[1], strips.shape[0] + 2), np.bool_)
+    columns[:, 1:-1] = strips.T
+    edges = np.flatnonzero(columns.ravel()[1:] != columns.ravel()[:-1])
+    runs = edges[1::2] - edges[::2]
+    return int(runs[(runs >= _PRINT_ROWS[0]) & (runs <= _PRINT_ROWS[1])].sum())
+
+
+def _image_measures(dark: Levels, images: Flags, worded: Flags, words: Words) -> dict[str, float]:
     measures = {"on_images": share_of(words, _at_middle(images, words))}
     if images.mean() >= _SMALL_IMAGES:
-        worded = _covered(dark.shape, words.boxes)
         unread = _letters_in(dark, images & ~worded)
         measures["text_in_images"] = unread / (unread + float(words.letters.sum()))
     return measures

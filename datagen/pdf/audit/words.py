@@ -23,6 +23,7 @@ Columns = tuple[Floats, ...]
 _LIKELY = (0.8, 1.15)  # least and most width of a span by typical advances, of its width; else its letters are anywhere
 _NARROW, _FAR = 0.12, 6.0  # of the font size; the least and the widest space between spans
 _TALL = 4.0  # font sizes; no box from descender to ascender is higher
+_LEADER = 4  # the most characters of a word that are no letters; rows of dots have more
 _SAME_PLACE = 0.35  # of the font size; the most between two prints of a word
 
 # Advances of printable ASCII in hundredths of the font size: the mean of Helvetica and Times.
@@ -77,6 +78,9 @@ def words_of(page: Page) -> Words | None:
     start, stop = (run[firsts] - begin) / whole, (run[lasts + 1] - begin) / whole
     boxes, level = _placed((x0, y0, x1, y1), (across, down), leftward > 0, start, stop)
     sizes = _sizes((x0, y0, x1, y1), (across, down), size)
+    dotted = np.zeros(len(spans), np.bool_)
+    dotted[span[lasts - firsts + 1 - letters > _LEADER]] = True
+    natural = whole * sizes / np.maximum(x1 - x0, 1)
     return Words(
         boxes=boxes,
         letters=letters,
@@ -85,7 +89,7 @@ def words_of(page: Page) -> Words | None:
         visible=visible > 0,
         turned=(across < 0.7) & ~((down > 0.7) & (advances[codes[firsts]] == 1)),
         hashes=_hashes(codes, firsts),
-        gaps=_gaps(boxes, sizes, span, number, whole * sizes / np.maximum(x1 - x0, 1), letters),
+        gaps=_gaps(boxes, sizes, span, number, np.where(dotted[span], 0, natural), letters),
     )
 
 
@@ -153,6 +157,7 @@ def _letter_tables() -> tuple[Floats, Floats, Flags]:
         advances[low:high] = 1
     solid = np.fromiter((chr(code).isalnum() for code in range(65536)), np.float64, 65536)
     solid[0xFFFD] = solid[0xE000:0xF900] = 1  # letters without a known value
+    solid[0xA78F] = 0  # a letter by Unicode's tables; rows of it are leaders
     spaces = np.zeros(65536, np.bool_)
     spaces[[0x09, 0x0A, 0x20, 0xA0, 0x3000]] = True
     return advances, solid, spaces
@@ -172,7 +177,7 @@ def _gaps(boxes: Floats, sizes: Floats, span: Ints, line: Floats, natural: Float
     """Return the indices of words behind which a space lies for sure.
 
     `natural` is the width of a word's span by typical advances, in widths of the span. Where the two differ, as in the
-    row of a table that is one span, positions inside the span are unknown.
+    row of a table that is one span, or where it is 0, as with leaders, positions inside the span are unknown.
     """
     space = np.maximum(boxes[1:, 0], boxes[:-1, 0]) - np.minimum(boxes[1:, 2], boxes[:-1, 2])
     inside = (span[1:] == span[:-1]) & (natural[:-1] > _LIKELY[0]) & (natural[:-1] < _LIKELY[1])

@@ -20,7 +20,7 @@ from datagen.pdf.page import Rect
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.glyphs import IS_UNSPACED
 from datagen.pdf.text.regions import Region, Row, Run
-from datagen.pdf.text.rows import rows_of
+from datagen.pdf.text.rows import beside_each_other, rows_of
 
 Boxes = npt.NDArray[np.float64]
 Flags = Sequence[Sequence[bool]]

@@ -295,12 +295,10 @@ def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     fewer, switches = min(len(lefts), len(rights)), switch_share(lefts, rights)
     aligned = sum([a is not None and b is not None for a, b in zip(left, right, strict=True)]) / fewer
     in_turn = switches <= limits.HALF_PROSE_SWITCHES
-    if prose == 2 and in_turn:
-        return True
     if prose == 1:
         uneven = aligned < limits.HALF_PROSE_ALIGNED and switches < limits.TABLE_SWITCHES
         return (in_turn or uneven) and (fewer > 1 or len(left) > limits.HALF_PROSE_ROWS)
-    if fewer > 1 and in_turn and (sentences(lefts) or sentences(rights)):
+    if in_turn and (prose == 2 or (fewer > 1 and (sentences(lefts) or sentences(rights)))):
         return True
     if aligned < limits.LISTS_ALIGNED and switches <= limits.LISTS_SWITCHES:
         return True
