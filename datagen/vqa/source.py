@@ -12,9 +12,10 @@ from typing import Any, Literal
 from typing_extensions import override
 
 from datagen.image_source import ImageSource
-from datagen.inputs.image_ids import document_of_image
-from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
-from datagen.inputs.listing import list_files, name_of, within
+from datagen.inputs.embedded import block_of, images_in
+from datagen.inputs.listing import name_of, within
+from datagen.inputs.record import ImageRef, Record, document_of, failed_record, image_key, image_name
+from datagen.inputs.record_files import check_splits, list_record_files, records
 from datagen.source import Unit
 from datagen.vqa.questions import FIELDS, QUESTION_FILES, QuestionFile, image_question, images_of, question_of, usable
 from varyforge.errors import UserError, WrongFormat
@@ -28,7 +29,6 @@ from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Image, Sample, Scalar, Turn, make_key
 from varyforge.storage import folder_at
 
-SPLITS = ("train", "val", "test")
 _REMEDY = "write <image> and name the file under 'image' or 'images'"
 
 
@@ -41,8 +41,8 @@ class VqaSource(ImageSource):
     """
 
     form: Literal["records", "docvqa", "chartqa"] = "records"  # docvqa, chartqa: `images` is the data set's folder
-    records: list[str] = field(default_factory=list)  # JSON or JSON Lines files, or folders of them
-    splits: list[str] = field(default_factory=lambda: ["train"])  # splits of DocVQA and ChartQA to read
+    records: list[str] = field(default_factory=list)  # files of JSON, JSON Lines or Parquet, or folders of them
+    splits: list[str] = field(default_factory=lambda: ["train"])  # of DocVQA and ChartQA, and of Parquet files
     turns: Literal["one", "all"] = "one"  # one: a sample per question; all: one conversation per image
 
     name = "vqa"
@@ -51,8 +51,7 @@ class VqaSource(ImageSource):
 
     def __post_init__(self) -> None:
         ImageSource.__post_init__(self)
-        if not self.splits or not set(self.splits) <= set(SPLITS):
-            raise ValueError(f"needs splits of {', '.join(SPLITS)}")
+        check_splits(self.splits)
 
     @property
     @override
@@ -62,8 +61,9 @@ class VqaSource(ImageSource):
     @override
     def inputs(self) -> Iterator[str]:
         if self.form == "records":
-            self.check_folder()
-            return list_files(self.records, *SUFFIXES)
+            if self.images:
+                self.check_folder()
+            return list_record_files(self.records, self.splits)
         folder = folder_at(self.images)
         names = [name for name in self._question_files() if folder.size(name) is not None]
         if not names:
@@ -86,22 +86,25 @@ class VqaSource(ImageSource):
         """Return one unit per record or, for DocVQA and ChartQA, per image with all its questions."""
         name = self.document(path)
         if self.form == "records":
-            return (self._record_unit(f"{name}#{record.number:06d}", record) for record in records(Path(file)))
+            return (self._record_unit(path, f"{name}#{record.number:06d}", record) for record in records(Path(file)))
         return self._image_units(name, Path(file))
 
-    def _record_unit(self, name: str, record: Record) -> Unit:
+    def _record_unit(self, path: str, name: str, record: Record) -> Unit:
         try:
-            images = images_of(record.fields)
+            images = images_of(record)
             payload, verdict = _content(record.fields, images)
+            located = self.locate(path, images)
         except WrongFormat as error:
-            return failed_record(name, error)
+            return failed_record(name, error, record.nulls)
+        texts = payload["turns"] if "turns" in payload else _texts(payload["questions"])
         return Unit(
             id=name,
-            document=document_of_image(images[0]) if images else name,
-            content=digest(images, payload["turns"] if "turns" in payload else _texts(payload["questions"])),
-            files=tuple(map(self.location_of, images)),
-            payload={**payload, "image": images[0] if images else ""},
+            document=document_of(images[0]) if images else name,
+            content=digest([image_key(image) for image in images], texts),
+            files=located.files,
+            payload={**payload, "image": image_name(images[0]) if images else "", **located.payload},
             verdict=verdict,
+            block=block_of(self.document(path), images),
         )
 
     def _image_units(self, name: str, file: Path) -> Iterator[Unit]:
@@ -133,7 +136,7 @@ class VqaSource(ImageSource):
         dialogue = tidy(unit.payload["turns"])
         if isinstance(dialogue, Rejected):
             return dialogue
-        pictures = self._pictures(unit, files[: dialogue.images])
+        pictures = self._pictures(unit, files, dialogue.images)
         if not isinstance(pictures, list):
             return pictures
         sample = Sample(
@@ -145,7 +148,7 @@ class VqaSource(ImageSource):
             origin=_origin(unit, dialogue.language, form=unit.payload["form"]),
         )
         notes = dialogue.notes + _changes(pictures)
-        notes["images_of_dropped_turns"] = len(files) - dialogue.images
+        notes["images_of_dropped_turns"] = images_in(unit) - dialogue.images
         notes[f"{unit.payload['form']}_records"] = 1
         return Written(samples=(sample,), notes=+notes, language=dialogue.language)
 
@@ -153,7 +156,7 @@ class VqaSource(ImageSource):
         questions, notes = usable(unit.payload["questions"])
         if not questions:
             return Rejected(gate="questions", value=0, threshold=1)
-        pictures = self._pictures(unit, files)
+        pictures = self._pictures(unit, files, images_in(unit))
         if not isinstance(pictures, list):
             return pictures
         images = tuple(picture.image for picture in pictures)
@@ -179,30 +182,42 @@ class VqaSource(ImageSource):
                 origin["question"] = questions[0]["id"]
         return Sample(key=key, task="vqa", turns=tuple(turns), images=images, source=self.name, origin=origin)
 
-    def _pictures(self, unit: Unit, files: Sequence[str]) -> list[Picture] | Rejected | Failed:
-        """Return the images in `files`, each decoded once, or the outcome of the first unusable image."""
+    def _pictures(self, unit: Unit, files: Sequence[str], count: int) -> list[Picture] | Rejected | Failed:
+        """Return the first `count` images, each decoded once, or the outcome of the first unusable image."""
+        embedded = unit.payload.get("embedded", [None] * count)
+        keys = [address["sha256"] if address else files[number] for number, address in enumerate(embedded[:count])]
         pictures: dict[str, Picture] = {}
-        for number, file in enumerate(files):
-            if file not in pictures:
+        for number, key in enumerate(keys):
+            if key not in pictures:
                 picture = self.read(unit, files, number)
                 if not isinstance(picture, Picture):
                     return picture
-                pictures[file] = picture
-        return [pictures[file] for file in files]
+                pictures[key] = picture
+        return [pictures[key] for key in keys]
 
 
-def _content(record: Mapping[str, Any], images: Sequence[str]) -> tuple[dict[str, Any], Rejected | None]:
+def _content(record: Mapping[str, Any], images: Sequence[ImageRef]) -> tuple[dict[str, Any], Rejected | None]:
     """Return the payload of a record, and a rejection if its images do not match its text."""
-    if "question" in record and (key := next((key for key in ("answer", "answers") if key in record), "")):
+    has_question = "question" in record or "query" in record
+    if has_question and (key := next((key for key in ("answer", "answers", "label") if key in record), "")):
         question = question_of(record, FIELDS[key])
         return {"questions": [question]}, _reject_question(record, question["question"], images)
     format, turns = read_turns(record, marked=True)
+    turns = _led_by_images(turns, len(images)) if format == "texts" else turns
     questions = [piece for role, pieces in turns if role == "user" for piece in pieces]
     media = unread_media(record, questions, remedy=_REMEDY)
     return {"form": format, "turns": turns}, media or _reject_markers(turns, len(images))
 
 
-def _reject_question(record: Mapping[str, Any], question: str, images: Sequence[str]) -> Rejected | None:
+def _led_by_images(turns: list[RawTurn], images: int) -> list[RawTurn]:
+    """Return turns with the images before the first question, unless a question marks where they stand."""
+    if not turns or any(len(pieces) > 1 for role, pieces in turns if role == "user"):
+        return turns
+    (role, pieces), *rest = turns
+    return [(role, [""] * images + pieces), *rest]
+
+
+def _reject_question(record: Mapping[str, Any], question: str, images: Sequence[ImageRef]) -> Rejected | None:
     if media := unread_media(record, [question], remedy=_REMEDY):
         return media
     if not images:
