@@ -24,7 +24,7 @@ from datagen.job.track import Tracker
 from datagen.source import Source
 from varyforge.commands import program
 from varyforge.config import load
-from varyforge.console import say, show_table, warn
+from varyforge.console import say, show_table
 from varyforge.errors import UserError, command
 from varyforge.lengths import LIMIT
 
@@ -56,6 +56,8 @@ def job_parser(module: str, description: str, source: type, examples: str) -> ar
     add("--limit", type=_positive, help="make only the first N units (pages, images, conversations)", metavar="N")
     add("--units-per-shard", type=_positive, default=defaults.units_per_shard, help="at most (%(default)s)")
     share = "share of the documents held out from training (%(default)s)"
+    number = "number of samples held out from training, in whole documents, in place of the share"
+    add("--validation", type=_positive, default=defaults.validation, metavar="N", help=number)
     add("--validation-share", type=float, default=defaults.validation_share, help=share)
     add("--deadline", type=float, default=limits.deadline_s, metavar="S", help="seconds per unit (%(default)s)")
     add("--memory", type=_positive, default=limits.memory_mb, metavar="MB", help="MiB per unit (%(default)s)")
@@ -102,7 +104,7 @@ def run_source(
         Exit status: 0, or 1 where no sample was written.
     """
     limits = Limits(deadline_s=arguments.deadline, memory_mb=arguments.memory)
-    names = ("units_per_shard", "validation_share", "limit", "update", "retry", "stall_minutes")
+    names = ("units_per_shard", "validation_share", "validation", "limit", "update", "retry", "stall_minutes")
     settings = JobSettings(limits=limits, **{name: getattr(arguments, name) for name in names})
     source = cast(Source, load(source_type, None, overrides, inputs=inputs))
     workers = arguments.workers or (None if arguments.address else len(os.sched_getaffinity(0)))
@@ -119,8 +121,6 @@ def run_source(
         summary = run_job(source, arguments.out, settings, runner, tracker)
     contents = write_card(arguments.out).contents
     show_summary(arguments.out, summary, contents)
-    if summary.samples and settings.validation_share and "validation" not in contents.splits:
-        warn("no document is held out for validation: too few documents; raise --validation-share and add --update")
     return 0 if summary.samples else 1
 
 

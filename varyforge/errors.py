@@ -108,4 +108,4 @@ if re.search(r" -m (datagen|trainer|pipelines)\b", " ".join(sys.orig_argv)):  # 
 
 def kind_of(value: object) -> str:
     """Name the type of a JSON value in a word or two, for messages."""
-    return _KINDS.get(type(value), "null")
+    return _KINDS.get(type(value), "null" if value is None else "binary data")

@@ -99,7 +99,8 @@ def plan_job(
     job = {
         "source": source.name,
         "config": config,
-        "job": {name: getattr(settings, name) for name in ("units_per_shard", "validation_share", "limit")},
+        "job": {name: getattr(settings, name) for name in ("units_per_shard", "validation_share", "limit")}
+        | ({"validation": settings.validation} if settings.validation else {}),
         "plan": {
             "units": sum(shard.units for shard in shards),
             "shards": len(shards),
@@ -217,7 +218,7 @@ def _make(
             monitor.shard_done(record)
         monitor.end()
     records = [finished[name] for name in sorted(finished)]
-    records = assign_splits(workspace, records, source.measures, settings.validation_share, monitor.alive)
+    records = assign_splits(workspace, records, source.measures, settings.held_out, monitor.alive)
     ended = sum(record.written + record.rejected + record.failed for record in records)
     if ended != plan.units:
         raise AssertionError(f"{plan.units} units planned, {ended} in the ledger: a defect of ours")

@@ -57,14 +57,14 @@ def test_the_summary_counts_outcomes_causes_languages_and_splits(
     assert (tmp_path / "out" / "card.html").exists()
 
 
-def test_nothing_held_out_is_a_warning(
+def test_a_held_out_document_that_the_share_does_not_give_is_named(
     lines: dict[str, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    warning = "no document is held out for validation"
+    message = "documents are few: "
     assert run(lines, tmp_path / "few", "--validation-share", "0.0001") == 0
-    assert warning in capfd.readouterr().err
+    assert message in capfd.readouterr().err
     assert run(lines, tmp_path / "none", "--validation-share", "0") == 0  # as the user wants it
-    assert warning not in capfd.readouterr().err
+    assert message not in capfd.readouterr().err
 
 
 def test_no_sample_is_exit_status_1(
