@@ -21,7 +21,7 @@ from datagen.job.preview import JobPreview, preview_job
 from datagen.job.runner import LocalRunner, Runner
 from datagen.job.settings import JobSettings
 from datagen.job.track import Tracker
-from datagen.source import Source
+from datagen.source import OCR_LABELS, Source
 from varyforge.commands import program
 from varyforge.config import load
 from varyforge.console import say, show_table, warn
@@ -122,6 +122,8 @@ def run_source(
         summary = run_job(source, arguments.out, settings, runner, tracker)
     contents = write_card(arguments.out).contents
     show_summary(arguments.out, summary, contents)
+    if engine := source.versions.get(OCR_LABELS):
+        warn(f"labels by OCR ({engine}): no person has checked them; look at some before you train on them")
     if summary.samples and settings.validation_share and "validation" not in contents.splits:
         warn("no document is held out for validation: too few documents; raise --validation-share and add --update")
     return 0 if summary.samples else 1

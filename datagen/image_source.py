@@ -59,7 +59,7 @@ class ImageSource(SourceSettings):
         if self.images and is_outside(unit.files[number], self.images):
             return Failed(reason="outside", detail="the file name leads out of the folder of the images")
         try:
-            picture = read_picture(read_piece(files[number]), self.image)
+            picture = read_picture(self.encoded(unit, files[number]), self.image)
         except (FileNotFoundError, NotADirectoryError):
             return Failed(reason="missing_image", detail="no such file")
         except ImageError as error:
@@ -68,6 +68,10 @@ class ImageSource(SourceSettings):
             return Failed(reason="broken_image", detail=error.strerror or str(error))  # the message without the path
         ids = [unit.document, image_id_of(unit.files[number], self.collection) or ""]
         return guarded(self.guard, ids, picture.pixels) or picture
+
+    def encoded(self, unit: Unit, file: str) -> bytes:
+        """Return the encoded image of a unit."""
+        return read_piece(file)
 
     @override
     def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
