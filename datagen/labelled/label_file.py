@@ -26,7 +26,7 @@ def decoded(data: bytes) -> str:
         WrongFormat: it is too large or not UTF-8.
     """
     if len(data) > MAX_BYTES:
-        raise WrongFormat(f"a label of {len(data)} bytes; {MAX_BYTES} are read at most")
+        raise WrongFormat(f"a label of more than {MAX_BYTES >> 20} MiB")
     try:
         text = data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from datagen.guard.guard import guard_version
 from datagen.image_source import exchange
 from datagen.inputs.listing import list_files
-from datagen.labelled.label_file import ENDINGS, canonical, decoded, fields_of, pages_of
+from datagen.labelled.label_file import ENDINGS, MAX_BYTES, canonical, decoded, fields_of, pages_of
 from datagen.scan.pages import ENDINGS as PAGES
 from datagen.scan.pages import PageSource
 from datagen.source import Unit
@@ -107,9 +107,10 @@ class LabelledSource(PageSource):
             names = ", ".join(map(posixpath.basename, labels))
             return Failed(reason="wrong_form", detail=f"more than one label: {names}; keep one")
         folder, name = posixpath.split(labels[0])
-        ending, text = posixpath.splitext(name)[1].lower(), decoded(folder_at(folder).read(name))
+        with folder_at(folder).open(name) as label:
+            text = decoded(label.read(MAX_BYTES + 1))
         pages = self.pages(path, file)
-        return pages if isinstance(pages, Failed) else self._labelled(pages, ending, text)
+        return pages if isinstance(pages, Failed) else self._labelled(pages, posixpath.splitext(name)[1].lower(), text)
 
     def _labelled(self, pages: Sequence[Unit], ending: str, text: str) -> Iterator[Unit]:
         """Yield each page with its part of the label, or one rejected unit where these cannot be matched."""

@@ -48,12 +48,14 @@ def shown(page: Page) -> Page:
 
 
 def ocr_label(engine: Engine, picture: PIL.Image.Image, read_px: int, policy: TextPolicy) -> PageLabel:
-    """Return the text that the engine reads in a picture of which the short side is made about `read_px` long.
+    """Return the text that the engine reads in a picture whose short side is made `read_px` long, where it can be.
+
+    The long side gets four times as much at most, and small pictures are not enlarged much.
 
     Raises:
         OcrError: the engine failed.
     """
-    large = _resized(picture, min(read_px / min(picture.size), _MOST_ENLARGED))
+    large = _resized(picture, min(read_px / min(picture.size), 4 * read_px / max(picture.size), _MOST_ENLARGED))
     lines, quarters = read_upright(engine, large)
     turn = TURNS[quarters]
     small = _resized(picture if turn is None else picture.transpose(turn), min(_AUDIT_PX / min(picture.size), 1.0))

@@ -106,7 +106,7 @@ class ScanSource(PageSource):
         if refused := self.judge(measures, label.language):
             return replace(refused, language=label.language, measures=measures)
         key = make_key(self.name, unit.content)
-        prompt = choose("ocr", label.language, key)
+        prompt = choose("ocr", label.language or self.language, key)
         sample = exchange(
             key=key,
             task="ocr",

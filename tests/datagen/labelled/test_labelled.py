@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,16 @@ def test_files_without_a_partner_and_broken_labels_have_a_row(tmp_path: Path) ->
         "broken.png": "wrong_form: not JSON: NaN is no number of JSON",
         "doubled.png": "wrong_form: the key 'a' stands there twice",
         "list.png": "wrong_form: expected an object with a question per key, found a list",
-        "large.png": f"wrong_form: a label of {MAX_BYTES + 1} bytes; {MAX_BYTES} are read at most",
+        "large.png": "wrong_form: a label of more than 1 MiB",
     }
+
+
+def test_a_name_that_is_not_utf8_finds_its_label(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "a.png").rename(os.fsdecode(os.fsencode(tmp_path / "in") + b"/a\xba.png"))
+    Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/a\xba.txt")).write_text("with a label")
+    assert rows(tmp_path / "in") == {"a\\xba.png": "written"}
+    assert answers(tmp_path / "out") == {"with a label"}
 
 
 def test_a_changed_label_makes_its_page_again(tmp_path: Path) -> None:
