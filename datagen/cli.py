@@ -21,10 +21,10 @@ from datagen.job.preview import JobPreview, preview_job
 from datagen.job.runner import LARGE, LocalRunner, SizedRunner
 from datagen.job.settings import JobSettings
 from datagen.job.track import Tracker
-from datagen.source import Source
+from datagen.source import OCR_LABELS, Source
 from varyforge.commands import program
 from varyforge.config import load
-from varyforge.console import say, show_table
+from varyforge.console import say, show_table, warn
 from varyforge.errors import UserError, command
 from varyforge.lengths import LIMIT
 
@@ -121,6 +121,8 @@ def run_source(
         summary = run_job(source, arguments.out, settings, runner, tracker)
     contents = write_card(arguments.out).contents
     show_summary(arguments.out, summary, contents)
+    if engine := source.versions.get(OCR_LABELS):
+        warn(f"labels by OCR ({engine}): no person has checked them; look at some before you train on them")
     return 0 if summary.samples else 1
 
 

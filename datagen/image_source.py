@@ -74,7 +74,7 @@ class ImageSource(SourceSettings):
             return Failed(reason="outside", detail="the file name leads out of the folder of the images")
         where = f"{place(tuple(address['path']))}: " if address else ""
         try:
-            data = read_embedded(address, files[number], files[-1]) if address else read_piece(files[number])
+            data = read_embedded(address, files[number], files[-1]) if address else self.encoded(unit, files[number])
             picture = read_picture(data, self.image, whole=bool(self.guard))
         except (FileNotFoundError, NotADirectoryError):
             return Failed(reason="missing_image", detail="no such file")
@@ -86,6 +86,10 @@ class ImageSource(SourceSettings):
             return Failed(reason="wrong_form", detail=str(error))
         ids = [unit.document, "" if address else image_id_of(unit.files[number], self.collection) or ""]
         return (guarded(self.guard, ids, picture.pixels) if self.guard else None) or picture
+
+    def encoded(self, unit: Unit, file: str) -> bytes:
+        """Return the encoded image of a unit."""
+        return read_piece(file)
 
     @override
     def view(self, unit: Unit, files: Sequence[str]) -> UnitView:

@@ -11,6 +11,9 @@ from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.sample import Image
 from varyforge.storage import absolute
 
+OCR_LABELS = "labels by OCR"
+"""The entry of `Source.versions` that names the engine where labels are by OCR. Summary and data card state it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:

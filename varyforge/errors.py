@@ -14,6 +14,7 @@ _EXTRAS = {
     **dict.fromkeys(("ray", "pymupdf", "simplejpeg", "wandb"), "data"),
     **dict.fromkeys(("pypandoc", "pypandoc_binary", "typst", "fontTools"), "latex"),
     "matplotlib": "charts",
+    **dict.fromkeys(("rapidocr", "onnxruntime"), "ocr"),
     "pypdfium2": "pdfium",
     **dict.fromkeys(("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "huggingface_hub"), "train"),
     **dict.fromkeys(("rapidfuzz", "webdataset"), "train"),

@@ -107,7 +107,7 @@ class PdfSource(SourceSettings):
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """Render one page, read its text, and write both if the audit finds that they agree."""
         try:
-            page = self._page(unit, files)
+            page = self.page(unit, files)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
         label = read_text(page, self.text)
@@ -134,7 +134,7 @@ class PdfSource(SourceSettings):
 
     @override
     def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
-        page = self._page(unit, files)
+        page = self.page(unit, files)
         return UnitView(encode_jpeg(page.picture, self.jpeg_quality), read_text(page, self.text).text)
 
     def _guarded(self, page: Page) -> Rejected | None:
@@ -144,7 +144,12 @@ class PdfSource(SourceSettings):
 
         return guarded(self.guard, (), page.picture)
 
-    def _page(self, unit: Unit, files: Sequence[str]) -> Page:
+    def page(self, unit: Unit, files: Sequence[str]) -> Page:
+        """Return a rendered page with its text layer, upright and as wide as the settings ask for.
+
+        Raises:
+            PdfError: it cannot be read or rendered.
+        """
         document = _open_once(self.backend, files[0], signature(files[0]))
         page = document.page(unit.payload["page"], short_side_px=self.short_side_px, long_side_px=self.long_side_px)
         return widened(upright(page) if self.upright else page, self.short_side_px)
