@@ -82,12 +82,12 @@ class Picture:
     stored: tuple[int, int]  # width and height before it
     orientation: int  # EXIF, 1 to 8; 1 is upright
     changes: Counter[str]  # counts by kind, for the notes of the unit
-    _whole: PIL.Image.Image | None = None  # upright, in full size; None: `image` is the same
+    whole: PIL.Image.Image | None = None  # upright, in full size; None: `image` is the same
 
     @property
     def pixels(self) -> PIL.Image.Image:
         """The upright image in full size."""
-        return self._whole or PIL.Image.open(io.BytesIO(self.image.data))
+        return self.whole or PIL.Image.open(io.BytesIO(self.image.data))
 
 
 def read_picture(data: bytes, policy: ImagePolicy, *, whole: bool = True) -> Picture:
@@ -133,7 +133,7 @@ def read_picture(data: bytes, policy: ImagePolicy, *, whole: bool = True) -> Pic
             raise ImageError("large_image", f"a side of {max(smaller.size)} pixels; a JPEG has {MAX_SIDE} at most")
         image = encode_jpeg(smaller, policy.jpeg_quality)
     return Picture(
-        image=image, seen=pixels.size, stored=stored, orientation=orientation, changes=+changes, _whole=pixels
+        image=image, seen=pixels.size, stored=stored, orientation=orientation, changes=+changes, whole=pixels
     )
 
 

@@ -96,7 +96,8 @@ class PageSource(ImageSource):
 
     def _drawn(self, pixels: PIL.Image.Image) -> Picture:
         image = encode_jpeg(pixels, self.image.jpeg_quality)
-        return Picture(image=image, pixels=pixels, stored=pixels.size, orientation=1, changes=Counter())
+        size = pixels.size
+        return Picture(image=image, seen=size, stored=size, orientation=1, changes=Counter(), whole=pixels)
 
 
 def is_pdf(path: str) -> bool:
