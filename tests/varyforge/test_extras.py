@@ -92,7 +92,7 @@ def test_sets_are_looked_at_and_checked_without_any_extra(words: tuple[str, ...]
         (("evaluate", "--help"), "torch", "train"),
         (("train", "recipe.yaml"), "deepspeed", "train"),
         (("pdf", ".", "--out", "OUT", "--runner", "local"), "pymupdf", "data"),
-        (("chat", "CHATS", "--out", "OUT"), "ray", "data"),
+        (("chat", "CHATS", "--out", "OUT", "--address", "auto"), "ray", "data"),
         (("chart", "--charts", "1", "--out", "OUT", "--runner", "local"), "matplotlib", "charts"),
         (("scan", ".", "--out", "OUT", "--runner", "local", "engine=rapidocr"), "rapidocr", "ocr"),
         (("markdown", "README.md", "--out", "OUT", "--runner", "local"), "pypandoc_binary", "latex"),
