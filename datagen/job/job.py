@@ -212,8 +212,9 @@ def _make(
         validation_share=settings.validation_share,
         config_sha256=digest_of(plan.job["config"]),
     )
+    largest_first = sorted(plan.todo, key=lambda work: -work.plan.units)  # so that workers end together
     with monitor.watch(Path(str(workspace.folder)).name, plan.units_todo, "unit"):
-        for record in runner.for_units(plan.units_todo).run(task, plan.todo, monitor.tick):
+        for record in runner.for_units(plan.units_todo).run(task, largest_first, monitor.tick):
             finished[record.name] = record
             monitor.shard_done(record)
         monitor.end()

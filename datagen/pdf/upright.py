@@ -18,6 +18,8 @@ _STRAIGHT = 0.99  # cosine between a direction and an axis
 
 def upright(page: Page) -> Page:
     """Return the page turned by quarters so that most of its visible letters run to the right."""
+    if all(line.direction[0] >= _STRAIGHT for line in page.lines):
+        return page
     letters: Counter[int] = Counter()
     for line in page.lines:
         letters[_quarters(line)] += sum(len(span.text.strip()) for span in line.spans if span.visible)

@@ -36,7 +36,12 @@ _PAINTED = int(mupdf.FZ_STEXT_FILLED | mupdf.FZ_STEXT_STROKED)
 _IS_GLYPH = int(mupdf.FZ_STEXT_UNICODE_IS_GID)
 _UNKNOWN = ord(symbols.UNKNOWN)
 _TABLE = -1  # no glyph; says that the font's own table of characters was read
-_LOOKED_FOR = (range(0x20, 0x530), range(0x1E00, 0x1F00), range(0x2010, 0x27C0), range(0xFB00, 0xFB07))
+_LOOKED_FOR = tuple(
+    code
+    for codes in (range(0x20, 0x530), range(0x1E00, 0x1F00), range(0x2010, 0x27C0), range(0xFB00, 0xFB07))
+    for code in codes
+    if not symbols.unseen(code)
+)
 
 
 class _Font(NamedTuple):
@@ -185,7 +190,7 @@ def _text_of(font: _Font, glyph: int) -> str:
         text = symbols.numbered(glyph, font.name) if text == symbols.UNKNOWN else text
         if text == symbols.UNKNOWN and _TABLE not in font.texts and not font.by_drawings:
             font.texts[_TABLE] = ""
-            for code in (code for codes in _LOOKED_FOR for code in codes if not symbols.unseen(code)):
+            for code in _LOOKED_FOR:
                 number = mupdf.fz_encode_character(font.font, code)
                 if number:
                     font.texts.setdefault(number, chr(code))
