@@ -55,9 +55,9 @@ def estimate_tokens(text: str) -> int:
         return 0
     codes = np.frombuffer(text.encode("utf-32-le", "replace"), dtype="<u4")
     kind = _kinds_of(codes)
-    starts = np.flatnonzero(np.diff(kind, prepend=len(_KINDS)))
-    run, length = kind[starts], np.diff(np.append(starts, len(kind)))
-    tokens = (_FIRST[run] + _MORE[run] * np.maximum(length - _FREE[run], 0)).sum()
+    edges = np.concatenate([[True], kind[1:] != kind[:-1], [True]]).nonzero()[0]
+    run, length = kind[edges[:-1]], edges[1:] - edges[:-1]
+    tokens = (_FIRST.take(run) + _MORE.take(run) * np.maximum(length - _FREE.take(run), 0)).sum()
     space, lower, upper, digit = (run == _KINDS.index(name) for name in ("space", "lower", "upper", "digit"))
     initials = np.count_nonzero(upper[:-1] & lower[1:] & (length[:-1] == 1))
     tokens -= initials * (_COSTS["upper"].first - _INITIAL)
