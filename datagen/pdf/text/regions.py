@@ -324,17 +324,21 @@ def switch_share(lefts: Sequence[Row], rights: Sequence[Row]) -> float:
 
 def is_prose(rows: Sequence[Row]) -> bool:
     """Whether most rows are about as wide as the stack, and at least ten letters wide."""
-    if len(rows) < limits.PROSE_ROWS or 2 * sum(map(_has_leaders, rows)) > len(rows):
+    if len(rows) < limits.PROSE_ROWS or 2 * sum(map(has_leaders, rows)) > len(rows):
         return False
     width = max(row.x1 for row in rows) - min(row.x0 for row in rows)
     typical = median(row.x1 - row.x0 for row in rows)
     return typical >= limits.PROSE_FILL * width and typical >= limits.PROSE_WIDTH * median(row.size for row in rows)
 
 
-def _has_leaders(row: Row) -> bool:
+def has_leaders(row: Row) -> bool:
     """Whether dots lead from the text of a row to a number at its right."""
-    text = row.runs[-1].text
-    return "...." in text or ". . . ." in text or "……" in text
+    return any(map(leads, row.runs[-2:]))
+
+
+def leads(run: Run) -> bool:
+    """Whether a run has a row of dots."""
+    return "...." in run.text or ". . . ." in run.text or "……" in run.text
 
 
 def full(rows: Sequence[Row]) -> float:

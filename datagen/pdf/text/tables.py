@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,9 +16,11 @@ from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.glyphs import Joiner
 from datagen.pdf.text.grid import Grid
 from datagen.pdf.text.paragraphs import row_text
-from datagen.pdf.text.regions import Region, Row, Run, switch_share
+from datagen.pdf.text.regions import Region, Row, Run, leads, switch_share
 from datagen.pdf.text.rows import rows_of
 from datagen.pdf.text.table_text import TableCell
+
+_PAGE = re.compile(r"(?:^|[.·…\s])(?:(?:[A-Z]-?)?\d{1,4}|[ivxlcIVXLC]{1,7})$")
 
 
 def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[TableCell]:
@@ -26,6 +29,8 @@ def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[
     Several printed rows form one row of the table where rules enclose them. Without rules they do where every cell
     continues the cell above it in the document's order. `edges` are drawings that can be rules or borders of cells.
     """
+    if _is_contents(region.rows):
+        return _contents_cells(region)
     cells: list[TableCell] = []
     used = sorted({region.column(run) for row in region.rows for run in row.runs})
     region = Region(region.rows, [region.gutters[column - 1] for column in used[1:]])
@@ -41,6 +46,30 @@ def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[
             texts[column] = joiner.join(texts[column], text) if column in texts else text
             spans[column] = max(spans.get(column, 1), region.last_column(run) - column + 1)
         cells += [TableCell(texts[column], number, column, columns=spans[column]) for column in sorted(texts)]
+    return cells
+
+
+def _is_contents(rows: Sequence[Row]) -> bool:
+    """Whether rows are a table of contents: dots lead from each entry to its page, and to no other cell."""
+    led = [row for row in rows if any(map(leads, row.runs))]
+    return bool(led) and all(map(_leads_to_page, led))
+
+
+def _leads_to_page(row: Row) -> bool:
+    begin = next(number for number, run in enumerate(row.runs) if leads(run))
+    *dots, last = row.runs[begin:]
+    return bool(_PAGE.search(last.text.strip())) and not any(run.text.strip(" .·…") for run in dots[1:])
+
+
+def _contents_cells(region: Region) -> list[TableCell]:
+    """Return the cells of a table of contents: an entry with its number, and its page."""
+    cells: list[TableCell] = []
+    for number, row in enumerate(region.rows):
+        runs = row.runs
+        has_page = len(runs) > 1 and bool(_PAGE.search(runs[-1].text.strip()))
+        entry = Row(runs[:-1]) if has_page else row
+        text = row.runs[0].lead.replace("\n", " ") + " ".join(run.text.strip() for run in entry.runs)
+        cells += [TableCell(text, number, 0), *([TableCell(runs[-1].text.strip(), number, 1)] if has_page else [])]
     return cells
 
 
