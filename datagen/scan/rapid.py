@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 from typing_extensions import override
 
+from datagen.pdf.text.glyphs import IS_UNSPACED
 from datagen.scan.engine import Engine, OcrLine, OcrWord
 from varyforge.files import sha256_file
 
 _SIZE, _DESCENT = 0.8, 0.15  # of a box's height: the font size, and the room below the baseline
 _DOUBT = 2.0  # scores are nearer to 1 than tesseract's confidence where as many letters are wrong; this evens them out
+_NARROW = 0.45  # font sizes; the width of a letter that is not Chinese
+_FILLED = 0.4  # share of the box that a text fills at least, also with wide spaces
 _SIDEWAYS = 1.5  # height / width; the engine turns a higher box before it reads it
 
 
@@ -43,17 +47,24 @@ class RapidOcr(Engine):
         result = _reader(self.side_px)(np.asarray(picture.convert("RGB"))[:, :, ::-1])  # it expects BGR
         if result.boxes is None:
             return []
-        return [_line(*each) for each in zip(result.txts, result.boxes, result.scores, strict=True)]
+        return [line_of(*each) for each in zip(result.txts, result.boxes, result.scores, strict=True)]
 
 
-def _line(text: str, corners: Any, confidence: float) -> OcrLine:
-    """Return the line of a box, whose corners go round from the upper left one."""
+def line_of(text: str, corners: npt.NDArray[np.float32], score: float) -> OcrLine:
+    """Return the line of a box, whose corners (4, 2) go round from the upper left one.
+
+    The models leave out letters of a script that they do not know, and are sure of the rest. So the confidence of a
+    text that fills too little of its box is lowered.
+    """
     x0, y0, x1, y1 = (float(edge) for edge in (*np.min(corners, axis=0), *np.max(corners, axis=0)))
-    word = OcrWord(text.strip(), (x0, y0, x1, y1), max(1 - _DOUBT * (1 - float(confidence)), 0.0))
-    if y1 - y0 > _SIDEWAYS * (x1 - x0):
-        return OcrLine((word,), y1, max(_SIZE * (x1 - x0), 1.0), level=False)
-    height = float(np.hypot(*(corners[3] - corners[0])))
-    return OcrLine((word,), (y0 + y1) / 2 + (0.5 - _DESCENT) * height, max(_SIZE * height, 1.0))
+    level = len(text.strip()) == 1 or y1 - y0 <= _SIDEWAYS * (x1 - x0)
+    length, height = (float(np.hypot(*(corners[n] - corners[0]))) for n in ((1, 3) if level else (3, 1)))
+    size = max(_SIZE * height, 1.0)
+    natural = sum(1.0 if IS_UNSPACED.match(char) else _NARROW for char in text) * size
+    filled = min(natural / (_FILLED * max(length, 1.0)), 1.0)
+    confidence = max(1 - _DOUBT * (1 - float(score)), 0.0) * filled
+    word = OcrWord(text.strip(), (x0, y0, x1, y1), confidence)
+    return OcrLine((word,), (y0 + y1) / 2 + (0.5 - _DESCENT) * height if level else y1, size, level)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -12,6 +13,7 @@ from datagen.pdf.text.reading_order import read_text
 from datagen.scan.engine import Engine, OcrLine, OcrWord
 from datagen.scan.gates import MEASURES, ScanGates, agreement, confidences, judge_scan
 from datagen.scan.layout import is_drawing, page_of, read_upright
+from datagen.scan.rapid import line_of
 from datagen.scan.tesseract import lines_of
 from tests.datagen.scan.made_scans import HEADER, STEP, drawn, table
 
@@ -102,6 +104,24 @@ def test_a_page_that_reads_badly_is_turned(good: int, poor: float, calls: int) -
     assert quarters == (good if good < 4 else 0)  # as it is, where it reads badly in every direction
     assert engine.calls == calls
     assert lines[0].confidence == pytest.approx(0.95 if good < 4 else 0.7)
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "sure"),
+    [
+        ("The quick brown fox jumps over", 400, True),
+        (". 33:", 500, False),
+        ("这是一行完整的中文文字", 300, True),
+        ("3", 12, True),
+    ],
+)
+def test_rapidocrs_text_that_does_not_fill_its_box_is_in_doubt(text: str, width: int, sure: bool) -> None:
+    box = np.array([[50, 100], [50 + width, 103], [50 + width, 135], [50, 132]], np.float32)
+    one = line_of(text, box, 0.98)
+    assert one.level and 22 < one.size < 30 and 120 < one.baseline < 130
+    assert (one.confidence > 0.9) == sure and (one.confidence < 0.5) != sure
+    upright = line_of(text, box[:, ::-1][[0, 3, 2, 1]], 0.98)
+    assert upright.level == (len(text) == 1) and (upright.confidence > 0.9 or len(text) == 1) == sure
 
 
 def test_what_is_a_drawing() -> None:
