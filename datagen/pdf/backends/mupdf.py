@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import numpy as np
 import PIL.Image
 import pymupdf
@@ -85,11 +83,10 @@ def _is_grey(content: pymupdf.DisplayList) -> bool:
     """Whether all that the page draws is grey, judged by its operations and the kinds of its pictures."""
     result = mupdf.ll_fz_new_test_device_outparams()
     device = mupdf.FzDevice(mupdf.ll_fz_new_test_device_outparams_fn(0.0, 0, None, result))
-    whole = mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE)
-    with suppress(mupdf.FzErrorAbort):  # at the first colour
-        mupdf.fz_run_display_list(content.this, device, mupdf.FzMatrix(), whole, mupdf.FzCookie())
+    whole, cookie = mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE), mupdf.FzCookie()
+    mupdf.fz_run_display_list(content.this, device, mupdf.FzMatrix(), whole, cookie)  # ends at the first colour
     mupdf.fz_close_device(device)
-    return int(result.is_color) == 0
+    return int(result.is_color) == 0 and cookie.errors() == 0  # an operation that fails may have a colour
 
 
 def cjk_font() -> bytes:

@@ -115,21 +115,21 @@ class PageReader:
         changed = starts | _changes(of_font, chars["size"], chars["argb"], visible)
         rows = np.flatnonzero(changed)
         columns = (of_font, chars["size"], chars["argb"], visible, *direction)
-        styles: dict[tuple[Any, ...], int] = {}
-        keys = zip(*[column[rows].tolist() for column in columns], strict=True)
-        of_run = np.array([styles.setdefault(key, len(styles)) for key in keys])
+        looks = list(zip(*[column[rows].tolist() for column in columns], strict=True))
+        styles = {
+            look: Style(fonts[font].name, size * zoom, argb & 0xFFFFFF, seen, fonts[font].bold, (x, y))
+            for look in set(looks)
+            for font, size, argb, seen, x, y in [look]
+        }
         return Characters(
             codes=chars["code"].astype(np.int64),
             box=np.concatenate([quad.min(axis=0), quad.max(axis=0)]).T.copy() * zoom,
             origin=chars["origin"].astype(np.float64) * zoom,
             advance=(along.max(axis=0) - along.min(axis=0)) * zoom,
-            style=of_run[np.cumsum(changed) - 1],
+            style=np.cumsum(changed) - 1,
             starts=starts,
             apart=np.zeros(len(chars), bool),
-            styles=[
-                Style(fonts[font].name, size * zoom, argb & 0xFFFFFF, seen, fonts[font].bold, (x, y))
-                for font, size, argb, seen, x, y in styles
-            ],
+            styles=[styles[look] for look in looks],  # one per run: runs that become neighbours later stay apart
             texts={},
         )
 
