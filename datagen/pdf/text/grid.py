@@ -6,6 +6,7 @@ reading order `TableRun`s stand for its printed rows, each as wide as the table.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect, bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,12 +86,12 @@ def cut_out(runs: list[Run], drawings: Sequence[Rect], body: float, thick: float
     """
     taken: set[int] = set()
     tables: list[Grid] = []
-    levels: list[tuple[float, int]] = []
+    middles: list[tuple[float, float, int]] = []
     for parting in _partings(drawings, body, thick) if body else ():
         x0, x1, y0, y1 = parting.xs[0], parting.xs[-1], parting.ys[0], parting.ys[-1]
-        levels = levels or sorted((run.middle, number) for number, run in enumerate(runs))
-        near = levels[bisect(levels, (y0, len(runs))) : bisect_left(levels, (y1, -1))]
-        inner = sorted(n for _, n in near if x0 < (runs[n].x0 + runs[n].x1) / 2 < x1 and n not in taken)
+        middles = middles or sorted([(run.middle, (run.x0 + run.x1) / 2, n) for n, run in enumerate(runs)])
+        level = middles[bisect(middles, (y0, math.inf, 0)) : bisect_left(middles, (y1, -math.inf, 0))]
+        inner = sorted([n for _, x, n in level if x0 < x < x1 and n not in taken])
         if len(inner) > 1 and _fill(grid := parting.grid(), [runs[n] for n in inner]):
             taken.update(inner)
             tables.append(grid)
@@ -158,7 +159,7 @@ def _fill(grid: Grid, runs: Sequence[Run]) -> bool:
     if not beside or len(filled) < limits.FILLED_CELLS * len(grid.cells):
         return False
     letters = [sum(len(run.text) for run in inside) for inside in grid.runs]
-    lines = [len(beside_each_other(inside)) for inside in grid.runs]
+    lines = [len(beside_each_other(inside)) if len(inside) > 1 else len(inside) for inside in grid.runs]
     if max(letters) >= limits.FRAME_SHARE * sum(letters) and lines[letters.index(max(letters))] >= limits.FRAME_LINES:
         return False
     return max(lines) <= (limits.CELL_LINES if len(grid.ys) > 2 else limits.LONE_ROW_LINES)
@@ -169,11 +170,11 @@ def _crosses(run: Run, grid: Grid) -> bool:
     row = min(max(bisect(grid.ys, run.middle) - 1, 0), len(grid.ys) - 2)
     slack = limits.CUT_OVERLAP * run.size
     begin, end = bisect(grid.xs, run.x0 + slack), bisect(grid.xs, run.x1 - slack)
-    between = range(max(begin, 1), min(end, len(grid.xs) - 1))
-    return any(
-        not grid.beside[row][column - 1] and grid.owner[row][column - 1] != grid.owner[row][column]
-        for column in between
-    )
+    owner, beside = grid.owner[row], grid.beside[row]
+    for column in range(max(begin, 1), min(end, len(grid.xs) - 1)):
+        if not beside[column - 1] and owner[column - 1] != owner[column]:
+            return True
+    return False
 
 
 def _cut(run: Run, grid: Grid) -> list[Run]:

@@ -124,8 +124,8 @@ def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
 
 def in_order(rows: Sequence[Row]) -> list[Region]:
     """Return regions in reading order. Neighbouring bands without columns form one region."""
-    if not rows:
-        return []
+    if len(rows) < 2:
+        return [Region(list(rows))] if rows else []
     ordered: list[Region] = []
     flowing = False  # whether the next band may continue the last region
     least = limits.GUTTER * median(row.size for row in rows)
