@@ -25,6 +25,7 @@ Number = TypeVar("Number", bound=np.generic)
 
 _SPACE_GAP = 0.15  # a wider gap is a space
 _ONLY_SPACE_GAP = 0.12  # the same in a line without a space character; a paper has 0.136
+_EVEN_SPACE_GAP = 0.3  # the same between characters of a monospaced font, which listings set apart unevenly
 _LEAST_SPACE_GAP = 0.05  # a gap is at least so wide, and …
 _SPACE_JUMP = 0.04  # … so much wider than those within words, in a line without any other space
 _JUMP_CHARS = 25  # the least characters of such a line; words are shorter
@@ -33,6 +34,8 @@ _TRACKING = 0.08  # letters of a word are closer; in more than half of a line th
 _MOST_TRACKING = 0.25  # a wider usual gap separates words of one letter, as in tables
 _TRACKED_PAIRS = 6  # the least pairs of letters that tell
 _TRACKED_SPACE = (1.6, 0.1)  # of the usual gap, and more; the least gap between words set apart
+_EVEN_WIDTH = 0.02  # the widths of a monospaced font's characters differ by less
+_NARROW = np.array([ord(char) for char in "il.,:;'!|"])
 _ACCENT_REACH = 0.1  # of the letter's width; the middle of its accent is not further out
 _PRINTED_HYPHEN = 0.1  # of the font size; a soft hyphen that is as wide is seen
 
@@ -192,7 +195,9 @@ def spaces_before(characters: Characters) -> Flags:
         least = least + stretch / np.maximum(np.bincount(line[unspaced], minlength=len(least)), 1)
     letters = open_pair & (kinds & before & _LETTER > 0) & ((kinds | before) & _UNSPACED == 0)
     least = _least_of_odd_lines(least, spaced, line, gap, open_pair, letters)
-    wide: Flags = open_pair & ((gap > least[line]) | characters.apart)
+    even = _are_even(characters)
+    least = np.where(even & np.roll(even, 1), _EVEN_SPACE_GAP, least[line])
+    wide: Flags = open_pair & ((gap > least) | characters.apart)
     wide &= ~unspaced & (kinds & _MARK == 0) & ((kinds | before) & _WIDE_POINT == 0)
     return wide
 
@@ -218,6 +223,20 @@ def _least_of_odd_lines(
         if jumps[widest] >= _SPACE_JUMP and len(jumps) - widest >= max(2, _JUMP_SHARE * len(jumps)):
             least[number] = (ordered[widest] + ordered[widest + 1]) / 2
     return least
+
+
+def _are_even(characters: Characters) -> Flags:
+    """Return which characters (N,) are of a monospaced font: its i is as wide as its letters."""
+    count, size = len(characters.styles), characters.of("size")
+    width = characters.advance / size
+    letters = (characters.codes > 0x20) & (characters.codes < 0x7F)
+    least, most = np.full(count, np.inf), np.zeros(count)
+    np.minimum.at(least, characters.style[letters], width[letters])
+    np.maximum.at(most, characters.style[letters], width[letters])
+    narrow = letters & np.isin(characters.codes, _NARROW)
+    slim, wide = (np.bincount(characters.style[some], minlength=count) > 0 for some in (narrow, letters & ~narrow))
+    even: Flags = (slim & wide & (most - least < _EVEN_WIDTH) & (least > 0))[characters.style]
+    return even
 
 
 def _gaps(characters: Characters, kinds: npt.NDArray[np.uint8], before: npt.NDArray[np.uint8]) -> Floats:

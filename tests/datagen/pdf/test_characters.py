@@ -1,4 +1,4 @@
-"""Lines and spans from single characters: ten pixels wide, 12 above their baseline and 4 below."""
+"""Lines and spans from single characters: ten pixels wide, "i" and "l" less, 12 above their baseline and 4 below."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from datagen.pdf.page import Line
 SIZE = 20.0
 HEIGHT = 16.0
 PLAIN = Style("Serif", SIZE, 0, True, False, (1.0, 0.0))
+
+MONOSPACED = PLAIN._replace(font="Mono")
 
 
 class Text:
@@ -33,7 +35,8 @@ class Text:
             if style.direction[1]:
                 box = (left - HEIGHT / 2, base, left + HEIGHT / 2, base + style.size / 2)
             else:
-                box = (left, base - 12, left + style.size / 2, base + 4)
+                narrow = 0.5 if char in "il" and style.font != MONOSPACED.font else 0.0
+                box = (left, base - 12, left + style.size / 2 - narrow, base + 4)
             self._rows.append((ord(char), box, (left, base), self._styles.index(style), apart and number == 0))
         return self
 
@@ -135,6 +138,12 @@ def test_a_tight_line_without_space_characters_has_words() -> None:
         text.write(word, x, 50)
         x += 10 * len(word) + 2
     assert texts(text) == ["gaps of a tenth of the letters height"]
+
+
+def test_a_space_of_a_monospaced_font_is_a_character_wide() -> None:
+    listing = Text().write("install", 100, 50, MONOSPACED).write("-it", 173.2, 50, MONOSPACED)
+    assert texts(listing.write("now", 212.5, 50, MONOSPACED)) == ["install-it now"]
+    assert texts(Text().write("install", 100, 50).write("-it", 173.2, 50)) == ["install -it"]
 
 
 def test_letters_set_apart_are_words() -> None:
