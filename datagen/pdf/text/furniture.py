@@ -18,7 +18,7 @@ from datagen.pdf.text.regions import Region, Row, Run
 from datagen.pdf.text.terms import terms_apart
 
 _PAGE_NUMBER = re.compile(
-    r"^\W*(?:page|p\.|第)?\s*(?:\d{1,4}|[ivxlcIVXLC]{1,7}|[A-Z]?\d{0,2}[-–.]\d{1,4})\s*页?(?:\s*(?:of|/|共)\s*\d+\s*页?)?\W*$",
+    r"^\W*(?:page|p\.|seite|n[o°º]\.?|№|стр\.|σελ\.|第)?\s*(?:\d{1,4}|[ivxlcIVXLC]{1,7}|[A-Z]?\d{0,2}[-–.]\d{1,4})\s*页?(?:\s*(?:of|/|共)\s*\d+\s*页?)?\W*$",
     re.I,
 )
 _RUNNING = re.compile(
