@@ -155,7 +155,8 @@ class VqaSource(ImageSource):
             located = self.locate(path, images)
         except WrongFormat as error:
             return failed_record(name, error, record.nulls)
-        texts = payload.get("turns") or payload.get("page") or _texts(payload["questions"])
+        texts = next((payload[part] for part in ("turns", "page") if part in payload), None)
+        texts = _texts(payload["questions"]) if texts is None else texts
         return Unit(
             id=name,
             document=document_of(images[0]) if images else name,

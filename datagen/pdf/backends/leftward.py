@@ -26,19 +26,16 @@ def in_reading_order(characters: Characters) -> tuple[Characters, Flags | None]:
     if reading is None:
         return characters, None
     order = np.array(reading.order)
-    # Each run stays a span of its own, with a place: letters of a span are looked for from left to right.
-    begins = characters.starts | (np.diff(characters.style, prepend=-1) != 0)
-    run = np.cumsum(begins) - 1
     known = characters.texts | reading.texts
     ordered = Characters(
         codes=characters.codes[order],
         box=characters.box[order],
         origin=characters.origin[order],
         advance=characters.advance[order],
-        style=run[order],
+        style=characters.style[order],
         starts=np.isin(order, list(reading.starts)),
         apart=characters.apart[order],
-        styles=[characters.styles[style] for style in characters.style[begins].tolist()],
+        styles=characters.styles,
         texts={place: known[row] for place, row in enumerate(reading.order) if row in known},
     )
     return ordered, np.isin(order, list(reading.texts))
