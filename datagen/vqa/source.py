@@ -155,7 +155,7 @@ class VqaSource(ImageSource):
             located = self.locate(path, images)
         except WrongFormat as error:
             return failed_record(name, error, record.nulls)
-        texts = payload.get("turns") or payload.get("page") or _texts(payload["questions"])
+        texts = _texts(payload["questions"]) if "questions" in payload else payload.get("turns", payload.get("page"))
         return Unit(
             id=name,
             document=document_of(images[0]) if images else name,
