@@ -171,13 +171,17 @@ class _Parts(io.RawIOBase):
         return self._at
 
     @override
-    def readinto(self, buffer: Any) -> int:
-        size = max(0, min(len(buffer), self._size - self._at))
-        buffer[:size] = bytes(size)
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._at + size, self._size)
+        at, self._at = self._at, max(end, self._at)
+        stretches = []
         for start, file in self._parts:
-            skip = max(0, start - self._at)
-            if skip < size:
-                data = read_piece(file, max(0, self._at - start), size - skip)
-                buffer[skip : skip + len(data)] = data
-        self._at += size
-        return size
+            if at < start < end:
+                stretches.append(bytes(start - at))
+                at = start
+            if start <= at < end:
+                stretches.append(read_piece(file, at - start, end - at))
+                at += len(stretches[-1])
+        stretches.append(bytes(max(0, end - at)))
+        whole = [stretch for stretch in stretches if stretch]
+        return whole[0] if len(whole) == 1 else b"".join(whole)  # a page may have hundreds of megabytes: no copy

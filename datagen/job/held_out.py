@@ -12,7 +12,7 @@ from datagen.job.duplicates import group_documents
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """The size of what is held out: a share of the documents, or about a number of samples if that is not 0."""
+    """The amount that is held out: a share of the documents, or about a number of samples if that is not 0."""
 
     share: float
     samples: int = 0
@@ -36,7 +36,7 @@ class Division:
         return len(np.unique(self.groups))
 
 
-def hold_out(names: np.ndarray, positions: np.ndarray, clusters: np.ndarray, amount: Amount) -> Division:
+def divide_samples(names: np.ndarray, positions: np.ndarray, clusters: np.ndarray, amount: Amount) -> Division:
     """Group documents with near duplicates, and hold out the groups with the lowest positions.
 
     At least one group is held out, and at least one is not. With another document, samples move from training to

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from datagen.job.duplicates import SIZE, cluster, stack
-from datagen.job.held_out import Amount, Division, hold_out
+from datagen.job.held_out import Amount, Division, divide_samples
 from datagen.job.workspace import Workspace
 from datagen.source import split_position
 from varyforge.console import say, warn
@@ -91,10 +91,10 @@ def _relations(out: Folder, records: Sequence[ShardRecord], amount: Amount) -> _
         number += len(fingerprints)
     first = cluster(prints)
     del prints
-    division = hold_out(*_hashed(out, records, "document"), first, amount)
+    division = divide_samples(*_hashed(out, records, "document"), first, amount)
     held_out = division.held_out
     if total and amount and division.count == 1:
-        held_out = hold_out(*_hashed(out, records, "unit"), first, amount).held_out  # pages in place of documents
+        held_out = divide_samples(*_hashed(out, records, "unit"), first, amount).held_out  # pages in place of documents
     _report(out, division, held_out, amount)
     return _named(out, records, first, division, held_out)
 

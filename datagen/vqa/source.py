@@ -46,7 +46,7 @@ class VqaSource(ImageSource):
         "records"  # others: `images` is its folder
     )
     records: list[str] = field(default_factory=list)  # files of JSON, JSON Lines or Parquet, or folders of them
-    splits: list[str] = field(default_factory=lambda: ["train"])  # of DocVQA and ChartQA, and of Parquet files
+    splits: list[str] = field(default_factory=lambda: ["train"])  # of published sets, and of Parquet files
     turns: Literal["one", "all"] = "one"  # one: a sample per question; all: one conversation per image
     leave_out: list[str] = field(default_factory=list)  # beginnings of image names: such records are left out
 
@@ -155,8 +155,12 @@ class VqaSource(ImageSource):
             located = self.locate(path, images)
         except WrongFormat as error:
             return failed_record(name, error, record.nulls)
+<<<<<<< HEAD
         texts = next((payload[part] for part in ("turns", "page") if part in payload), None)
         texts = _texts(payload["questions"]) if texts is None else texts
+=======
+        texts = _texts(payload["questions"]) if "questions" in payload else payload.get("turns", payload.get("page"))
+>>>>>>> parquet
         return Unit(
             id=name,
             document=document_of(images[0]) if images else name,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datagen.job.held_out import Amount, hold_out
+from datagen.job.held_out import Amount, divide_samples
 from datagen.source import split_of, split_position
 from tests.datagen.job.test_incremental import bytes_of, run
 from tests.datagen.job.test_split import edited, page, rows, write
@@ -26,7 +26,7 @@ def held_out(sizes: list[int], amount: Amount) -> set[int]:
     """The documents that are held out, of documents with these numbers of samples and no duplicates."""
     document = np.repeat(np.arange(len(sizes)), sizes)
     positions = np.array([split_position(f"{number}.pdf") for number in document], np.uint64)
-    division = hold_out(document.astype(np.uint64), positions, np.full(len(document), -1), amount)
+    division = divide_samples(document.astype(np.uint64), positions, np.full(len(document), -1), amount)
     sides = {number: set(division.held_out[document == number].tolist()) for number in range(len(sizes))}
     assert all(len(side) == 1 for side in sides.values())
     return {number for number, side in sides.items() if side == {True}}
