@@ -155,12 +155,7 @@ class VqaSource(ImageSource):
             located = self.locate(path, images)
         except WrongFormat as error:
             return failed_record(name, error, record.nulls)
-<<<<<<< HEAD
-        texts = next((payload[part] for part in ("turns", "page") if part in payload), None)
-        texts = _texts(payload["questions"]) if texts is None else texts
-=======
         texts = _texts(payload["questions"]) if "questions" in payload else payload.get("turns", payload.get("page"))
->>>>>>> parquet
         return Unit(
             id=name,
             document=document_of(images[0]) if images else name,

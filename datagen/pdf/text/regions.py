@@ -69,15 +69,6 @@ class Row:
             self.y0, self.y1 = min([run.y0 for run in runs]), max([run.y1 for run in runs])
         self.size, self.middle = longest.size, longest.middle
 
-    def within(self, left: float, right: float) -> Row | None:
-        """Return the part of the row between two x coordinates; None where it has none."""
-        if left <= self.x0 and self.x1 < right:  # the usual case
-            return self
-        runs = [run for run in self.runs if left <= run.x0 < right]
-        if len(runs) == len(self.runs):
-            return self
-        return Row(runs) if runs else None
-
 
 @dataclass(slots=True)
 class Region:
@@ -145,17 +136,17 @@ def _columns(band: list[Row], gutters: list[Interval]) -> list[Region]:
     cut = _table_apart(band, gutters[0]) if gutters else 0
     if cut:
         return in_order(band[:cut]) + in_order(band[cut:])
-    parts = _split(band, gutters)
+    parts = parted(band, gutters)
     partings = [gutter for gutter, sides in zip(gutters, pairwise(parts), strict=True) if _are_columns(*sides)]
     if not partings:
         return []
     cut = _lead(band, partings[0][0]) or _rest(band, partings[0][0])
     if cut:
         return in_order(band[:cut]) + in_order(band[cut:])
-    return [region for part in _split(band, partings) for region in in_order([row for row in part if row])]
+    return [region for part in parted(band, partings) for region in in_order([row for row in part if row])]
 
 
-def _split(rows: Sequence[Row], gutters: Sequence[Interval]) -> list[list[Row | None]]:
+def parted(rows: Sequence[Row], gutters: Sequence[Interval]) -> list[list[Row | None]]:
     """Return, for each part between gutters, the part of each row; None where it has none."""
     rights = [right for _, right in gutters]
     parts: list[list[Row | None]] = [[None] * len(rows) for _ in range(len(gutters) + 1)]
@@ -213,7 +204,7 @@ def _table_apart(band: list[Row], parting: Interval) -> int:
         piece = band[begin:end]
         if len(piece) in (1, len(band)) or any(len(row.runs) == 1 for row in piece):
             continue
-        sides = sides or _split(band, [parting])
+        sides = sides or parted(band, [parting])
         widths = widths or [median(row.x1 - row.x0 for row in side if row) for side in sides]
         lefts, rights = ([row for row in side[begin:end] if row] for side in sides)
         short = _are_short(lefts, widths[0]) and _are_short(rights, widths[1])

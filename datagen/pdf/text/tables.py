@@ -194,8 +194,8 @@ def _cells(row: Row, region: Region) -> dict[int, Run]:
 
 def _written_by_columns(region: Region) -> bool:
     left, right = region.gutters[0]
-    lefts = [part for row in region.rows if (part := row.within(float("-inf"), left))]
-    rights = [part for row in region.rows if (part := row.within(right, float("inf")))]
+    lefts = [Row(runs) for row in region.rows if (runs := [run for run in row.runs if run.x0 < left])]
+    rights = [Row(runs) for row in region.rows if (runs := [run for run in row.runs if run.x0 >= right])]
     return bool(lefts and rights) and switch_share(lefts, rights) <= limits.BY_COLUMNS_SWITCHES
 
 
