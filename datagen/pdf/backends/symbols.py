@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 UNKNOWN = "\ufffd"
 
@@ -136,6 +137,7 @@ def symbol_table(font: str) -> dict[int, str] | None:
     return next((table for name, table in _SYMBOL_FONTS if name.search(font)), None)
 
 
+@lru_cache(maxsize=1000)
 def recoded_from(font: str) -> int:
     """Return the code from which on, up to 0xFF, a font has other characters than the document says; 0x100 for none.
 

@@ -144,12 +144,8 @@ class _Stack:
         """Whether `row` begins a paragraph. `above` is the row before, `first` the first row of its paragraph."""
         if _is_heading_line(above, row):
             return False
-        if (
-            row.runs[0].lead.endswith((" ", "\t"))
-            or _gapped(above)
-            or _gapped(row)
-            or _LEADERS.search(above.runs[-1].text)
-        ):
+        gapped = _gapped(above) or _gapped(row)
+        if gapped or row.runs[0].lead.endswith((" ", "\t")) or _has_leaders(above.runs[-1].text):
             return True
         if self.single:
             return not (self.wraps and self._wraps(above, row, first))
@@ -202,8 +198,12 @@ def _first_word_width(row: Row, text: str) -> float:
     return (run.x1 - run.x0) * len(word) / max(len(run.text), 1)
 
 
+def _has_leaders(text: str) -> bool:
+    return (text.count(".") > 3 or "……" in text) and bool(_LEADERS.search(text))
+
+
 def _gapped(row: Row) -> bool:
-    return any(b.x0 - a.x1 >= limits.CELL_GAP * row.size for a, b in pairwise(row.runs))
+    return len(row.runs) > 1 and any(b.x0 - a.x1 >= limits.CELL_GAP * row.size for a, b in pairwise(row.runs))
 
 
 def _bold(row: Row) -> bool:

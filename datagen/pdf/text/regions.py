@@ -7,7 +7,6 @@ read row by row. The shape of the parts and the order in which the document writ
 
 from __future__ import annotations
 
-import math
 from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -125,8 +124,8 @@ def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
 
 def in_order(rows: Sequence[Row]) -> list[Region]:
     """Return regions in reading order. Neighbouring bands without columns form one region."""
-    if not rows:
-        return []
+    if len(rows) < 2:
+        return [Region(list(rows))] if rows else []
     ordered: list[Region] = []
     flowing = False  # whether the next band may continue the last region
     least = limits.GUTTER * median(row.size for row in rows)
@@ -146,19 +145,27 @@ def _columns(band: list[Row], gutters: list[Interval]) -> list[Region]:
     cut = _table_apart(band, gutters[0]) if gutters else 0
     if cut:
         return in_order(band[:cut]) + in_order(band[cut:])
-    edges = [-math.inf, *(right for _, right in gutters), math.inf]
-    parts = [[row.within(left, right) for row in band] for left, right in pairwise(edges)]
+    parts = _split(band, gutters)
     partings = [gutter for gutter, sides in zip(gutters, pairwise(parts), strict=True) if _are_columns(*sides)]
     if not partings:
         return []
     cut = _lead(band, partings[0][0]) or _rest(band, partings[0][0])
     if cut:
         return in_order(band[:cut]) + in_order(band[cut:])
-    regions: list[Region] = []
-    edges = [-math.inf, *(right for _, right in partings), math.inf]
-    for left, right in pairwise(edges):
-        regions += in_order([part for row in band if (part := row.within(left, right))])
-    return regions
+    return [region for part in _split(band, partings) for region in in_order([row for row in part if row])]
+
+
+def _split(rows: Sequence[Row], gutters: Sequence[Interval]) -> list[list[Row | None]]:
+    """Return, for each part between gutters, the part of each row; None where it has none."""
+    rights = [right for _, right in gutters]
+    parts: list[list[Row | None]] = [[None] * len(rows) for _ in range(len(gutters) + 1)]
+    for number, row in enumerate(rows):
+        columns: dict[int, list[Run]] = {}
+        for run in row.runs:
+            columns.setdefault(bisect(rights, run.x0), []).append(run)
+        for column, runs in columns.items():
+            parts[column][number] = Row(runs) if len(columns) > 1 else row
+    return parts
 
 
 def _table(band: list[Row], gutters: list[Interval]) -> list[Region]:
@@ -198,25 +205,27 @@ def _rest(band: list[Row], parting: float) -> int:
 
 def _table_apart(band: list[Row], parting: Interval) -> int:
     """Return the row where a table that shares the gutter of the columns around it begins or ends; 0 for none."""
+    sides: list[list[Row | None]] = []
+    widths: list[float] = []
     pairs = enumerate(pairwise(band), 1)
     cuts = [number for number, (above, row) in pairs if row.y0 - above.y1 > limits.TABLE_APART * row.size]
     for begin, end in pairwise([0, *cuts, len(band)]):
         piece = band[begin:end]
         if len(piece) in (1, len(band)) or any(len(row.runs) == 1 for row in piece):
             continue
-        sides = [_side(band, piece, -math.inf, parting[1]), _side(band, piece, parting[1], math.inf)]
-        if all(short for _, short in sides) and switch_share(sides[0][0], sides[1][0]) >= limits.TABLE_SWITCHES:
+        sides = sides or _split(band, [parting])
+        widths = widths or [median(row.x1 - row.x0 for row in side if row) for side in sides]
+        lefts, rights = ([row for row in side[begin:end] if row] for side in sides)
+        short = _are_short(lefts, widths[0]) and _are_short(rights, widths[1])
+        if short and switch_share(lefts, rights) >= limits.TABLE_SWITCHES:
             return begin or end
     return 0
 
 
-def _side(band: list[Row], piece: list[Row], left: float, right: float) -> tuple[list[Row], bool]:
-    """Return the part of `piece` between two x, and whether its rows are short compared with the band's."""
-    of_band = [part for row in band if (part := row.within(left, right))]
-    of_piece = [part for row in piece if (part := row.within(left, right))]
-    width = median(part.x1 - part.x0 for part in of_band)
-    filled = [sum(run.x1 - run.x0 for run in part.runs) for part in of_piece]
-    return of_piece, bool(filled) and median(filled) < limits.TABLE_CELL_WIDTH * width
+def _are_short(rows: list[Row], width: float) -> bool:
+    """Whether the texts of rows are short compared with `width`; false for no row."""
+    filled = [sum(run.x1 - run.x0 for run in row.runs) for row in rows]
+    return bool(filled) and median(filled) < limits.TABLE_CELL_WIDTH * width
 
 
 def _bands(rows: Sequence[Row], least: float) -> list[tuple[list[Row], list[Interval]]]:
@@ -277,20 +286,19 @@ def _inner(free: list[Interval], x0: float, x1: float) -> list[Interval]:
 
 def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     """Whether two stacks of rows are columns of text and not of a table."""
-    lefts, rights = [row for row in left if row], [row for row in right if row]
-    fewer = min(len(lefts), len(rights))
     if len(left) < limits.COLUMN_ROWS:
         return False
-    aligned = sum(bool(a and b) for a, b in zip(left, right, strict=True)) / fewer
-    switches = switch_share(lefts, rights)
+    lefts, rights = [row for row in left if row], [row for row in right if row]
     prose = is_prose(lefts) + is_prose(rights)
-    in_turn = switches <= limits.HALF_PROSE_SWITCHES
-    if prose == 2 and (in_turn or not all(row.runs[0].mono for row in lefts + rights)):
+    if prose == 2 and not all(row.runs[0].mono for row in lefts + rights):
         return True
+    fewer, switches = min(len(lefts), len(rights)), switch_share(lefts, rights)
+    aligned = sum([a is not None and b is not None for a, b in zip(left, right, strict=True)]) / fewer
+    in_turn = switches <= limits.HALF_PROSE_SWITCHES
     if prose == 1:
         uneven = aligned < limits.HALF_PROSE_ALIGNED and switches < limits.TABLE_SWITCHES
         return (in_turn or uneven) and (fewer > 1 or len(left) > limits.HALF_PROSE_ROWS)
-    if fewer > 1 and in_turn and (sentences(lefts) or sentences(rights)):
+    if in_turn and (prose == 2 or (fewer > 1 and (sentences(lefts) or sentences(rights)))):
         return True
     if aligned < limits.LISTS_ALIGNED and switches <= limits.LISTS_SWITCHES:
         return True

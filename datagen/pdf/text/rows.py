@@ -22,12 +22,16 @@ def rows_of(runs: Iterable[Run]) -> tuple[list[Row], int]:
 def beside_each_other(runs: Iterable[Run]) -> list[list[Run]]:
     """Return the runs of each row, from left to right; rows from top to bottom."""
     rows: list[list[Run]] = []
-    for run in sorted(runs, key=attrgetter("middle")):
-        first = rows[-1][0] if rows else None
-        if first and run.middle - first.middle <= limits.SAME_ROW * min(run.size, first.size):
+    runs = list(runs)
+    middles = [run.middle for run in runs]
+    first, size = 0.0, 0.0
+    for number in sorted(range(len(runs)), key=middles.__getitem__):
+        run, middle = runs[number], middles[number]
+        if rows and middle - first <= limits.SAME_ROW * min(run.size, size):
             rows[-1].append(run)
         else:
             rows.append([run])
+            first, size = middle, run.size
     for row in rows:
         row.sort(key=attrgetter("x0"))
     return rows

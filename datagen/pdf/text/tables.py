@@ -106,7 +106,7 @@ def _rows_between_rules(cells: dict[int, list[Row]]) -> list[dict[int, list[Row]
     if len(full) < limits.TABLE_ROWS:
         return []
     order = [n for _, n in sorted((run.index, n) for row, n in lines for run in row.runs)]
-    by_cells = sum(a != b for a, b in pairwise(order)) == len(set(order)) - 1
+    by_cells = _in_one_piece(order)
     key = min(cells)
     most, numbers = 2 * len(full) >= len(cells), any(_numbers(cells[n]) for n in full)
     if not (key in full and most and numbers if by_cells else key in full or most):
@@ -159,8 +159,12 @@ def _table_rows(region: Region, edges: Sequence[Rect]) -> list[list[Row]]:
 def _written_by_cells(rows: Sequence[Row], region: Region) -> bool:
     """Whether the document finishes each cell before it begins the next."""
     order = sorted((run.index, region.column(run)) for row in rows for run in row.runs)
-    columns = [column for _, column in order]
-    return sum(a != b for a, b in pairwise(columns)) == len(set(columns)) - 1
+    return _in_one_piece([column for _, column in order])
+
+
+def _in_one_piece(cells: Sequence[int]) -> bool:
+    """Whether each number stands in one piece: the document finishes each cell before it begins the next."""
+    return sum(a != b for a, b in pairwise(cells)) == len(set(cells)) - 1
 
 
 def _rows_by_order(region: Region) -> list[list[Row]]:
@@ -202,10 +206,12 @@ def _separators(region: Region, edges: Sequence[Rect]) -> list[float]:
     top, bottom = rows[0].y0 - limits.BORDER_MARGIN * rows[0].size, rows[-1].y1 + limits.BORDER_MARGIN * rows[-1].size
     near = limits.BORDER_NEAR * rows[0].size
     widths: list[tuple[float, float]] = []
-    for box in edges:
-        width = min(box[2], x1) - max(box[0], x0)
+    for left, above, right, below in edges:
+        if above >= bottom or below <= top:
+            continue
+        width = min(right, x1) - max(left, x0)
         if width > 0:
-            heights = (box[1], box[3]) if box[3] - box[1] > near else ((box[1] + box[3]) / 2,)
+            heights = (above, below) if below - above > near else ((above + below) / 2,)
             widths += [(y, width) for y in heights if top < y < bottom]
     cuts: list[float] = []
     covered, begin = 0.0, float("-inf")
