@@ -25,7 +25,8 @@ Number = TypeVar("Number", bound=np.generic)
 
 _SPACE_GAP = 0.15  # a wider gap is a space
 _ONLY_SPACE_GAP = 0.12  # the same in a line without a space character; a paper has 0.136
-_EVEN_SPACE_GAP = 0.3  # the same between characters of a monospaced font, which listings set apart unevenly
+_LISTING_GAP = 0.04  # characters of a monospaced font that are further apart, on average, are those of a listing
+_EVEN_SPACE_GAP = 0.3  # the least gap of a space there, as listings set their characters apart unevenly
 _LEAST_SPACE_GAP = 0.05  # a gap is at least so wide, and …
 _SPACE_JUMP = 0.04  # … so much wider than those within words, in a line without any other space
 _JUMP_CHARS = 25  # the least characters of such a line; words are shorter
@@ -196,8 +197,12 @@ def spaces_before(characters: Characters) -> Flags:
     letters = open_pair & (kinds & before & _LETTER > 0) & ((kinds | before) & _UNSPACED == 0)
     least = _least_of_odd_lines(least, spaced, line, gap, open_pair, letters)
     even = _are_even(characters)
-    least = np.where(even & np.roll(even, 1), _EVEN_SPACE_GAP, least[line])
-    wide: Flags = open_pair & ((gap > least) | characters.apart)
+    near = open_pair & even & np.roll(even, 1) & (gap < _SPACE_GAP)
+    apart = np.bincount(line[near], gap[near], len(least)) > _LISTING_GAP * np.bincount(
+        line[near], minlength=len(least)
+    )
+    listed = even & np.roll(even, 1) & apart[line]
+    wide: Flags = open_pair & ((gap > np.where(listed, _EVEN_SPACE_GAP, least[line])) | characters.apart)
     wide &= ~unspaced & (kinds & _MARK == 0) & ((kinds | before) & _WIDE_POINT == 0)
     return wide
 

@@ -140,10 +140,10 @@ def test_a_tight_line_without_space_characters_has_words() -> None:
     assert texts(text) == ["gaps of a tenth of the letters height"]
 
 
-def test_a_space_of_a_monospaced_font_is_a_character_wide() -> None:
-    listing = Text().write("install", 100, 50, MONOSPACED).write("-it", 173.2, 50, MONOSPACED)
-    assert texts(listing.write("now", 212.5, 50, MONOSPACED)) == ["install-it now"]
-    assert texts(Text().write("install", 100, 50).write("-it", 173.2, 50)) == ["install -it"]
+def test_a_listing_sets_characters_apart_unevenly() -> None:
+    listing = Text().write("install", 100, 50, MONOSPACED, step=0.56).write("-it", 181, 50, MONOSPACED, step=0.56)
+    assert texts(listing.write("now", 226, 50, MONOSPACED, step=0.56)) == ["install-it now"]
+    assert texts(Text().write("install", 100, 50, MONOSPACED).write("-it", 173.6, 50, MONOSPACED)) == ["install -it"]
 
 
 def test_letters_set_apart_are_words() -> None:
