@@ -26,7 +26,7 @@ MEASURES = (
     "chars_per_mpx",  # printed characters per million pixels of the picture
     "garbled",  # share of printed characters that cannot be print
     "unreadable",  # characters that nobody can see in a label: U+FFFD, controls, private use
-    "mojibake",  # share of printed characters in UTF-8 read as Latin-1 ("Ã©")
+    "mojibake",  # share of printed characters in UTF-8 or Cyrillic code pages read as Latin-1 ("Ã©", "Òåêñò")
     "plausible",  # share of letters in words that look like a known language; the worst script
     "forward",  # bits per letter by which the text reads better than backwards
     "word_letters",  # mean over letters: length of the letter's word
@@ -52,6 +52,8 @@ MEASURES = (
 _UNREADABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u2028\u2029\ud800-\uf8ff\ufdd0-\ufdef\ufffd-\uffff\U000e0000-\U0010ffff]"
 )
+_ACCENTED_WORDS = re.compile("[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff]{5,}")  # no language has them
+_LEAST_ACCENTED = 5  # such words; a table of characters may have a few
 _MOJIBAKE = re.compile(
     "[\u00c2-\u00df]{c}|[\u00e0-\u00ef]{c}{{2}}|\u00f0{c}{{3}}".format(
         c="[\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d\u2018\u2019\u201c"
@@ -134,6 +136,12 @@ _GATES = {  # threshold → measure, and the meaning of a rejected value
 }
 
 
+def _mojibake(text: str) -> int:
+    """Return the number of characters of an encoding that was read as Latin-1."""
+    words = [] if text.isascii() else _ACCENTED_WORDS.findall(text)
+    return sum(map(len, _MOJIBAKE.findall(text))) + (sum(map(len, words)) if len(words) >= _LEAST_ACCENTED else 0)
+
+
 def measure(page: Page, text: str, reading: Reading) -> dict[str, float]:
     """Return the measures of a page whose answer is `text`, by the names in `MEASURES`. `reading` is that of `text`."""
     printed = _printed(text)
@@ -145,7 +153,7 @@ def measure(page: Page, text: str, reading: Reading) -> dict[str, float]:
             "chars_per_mpx": len(printed) * 1e6 / (page.picture.width * page.picture.height),
             "garbled": _garbled(printed),
             "unreadable": float(len(_UNREADABLE.findall(text))),
-            "mojibake": sum(map(len, _MOJIBAKE.findall(text))) / max(len(printed), 1),
+            "mojibake": _mojibake(text) / max(len(printed), 1),
             "plausible": reading.plausible,
             "forward": reading.forward,
             "word_letters": reading.word_letters,

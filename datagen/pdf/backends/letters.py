@@ -88,7 +88,7 @@ def mended(characters: Characters) -> Characters:
     """Return the characters with unseen ones replaced and accents on their letters."""
     kinds = _kinds_of(characters.codes)
     present = int(np.bitwise_or.reduce(kinds)) if len(kinds) else 0
-    texts = dict(characters.texts)
+    texts = characters.texts | _czech_quotes(characters)
     recoded = [symbols.recoded_from(style.font) for style in characters.styles]
     if present & _ODD or min(recoded, default=0x100) < 0x100:
         codes = characters.codes
@@ -103,6 +103,14 @@ def mended(characters: Characters) -> Characters:
     keep = np.ones(len(characters.codes), bool)
     keep[[row for row, text in texts.items() if not text]] = False
     return selected(characters._replace(texts=texts), keep)
+
+
+def _czech_quotes(characters: Characters) -> dict[int, str]:
+    """Return the closing quotes that a page has as ÿ: TeX's Czech fonts, by a glyph's name or without the font's."""
+    rows = np.flatnonzero(characters.codes == 0xFF).tolist()
+    rows += [row for row, text in characters.texts.items() if text == "ÿ"]
+    quoted = rows and (characters.codes == ord("„")).any() and not (characters.codes == ord("“")).any()
+    return dict.fromkeys(rows, "“") if quoted else {}
 
 
 def _replace(characters: Characters, rows: npt.NDArray[np.int64], texts: dict[int, str]) -> None:

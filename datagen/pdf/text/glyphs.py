@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 
 from datagen.pdf.text.korean import HANGUL, KoreanLines
+from datagen.pdf.text.own_script import IS_CANDIDATE, own_script
 
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
 _FULLWIDTH = {
@@ -47,7 +48,8 @@ _WHOLE_PREFIXES = {"well", "self"}  # hardly ever the first syllables of a longe
 def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
     """Return the function that turns the text of a span into text of a label.
 
-    Every kind of space becomes a space, zero-width characters are removed, and radicals become ideographs. NFKC as a
+    Every kind of space becomes a space, zero-width characters are removed, radicals become ideographs, and letters are
+    those of their word's script. NFKC as a
     whole is not applied, because it changes visible characters: ², ½, ① and Chinese punctuation. Ligatures may become
     "letters", and letters and digits of full width "ascii"; "keep" leaves either.
     """
@@ -57,9 +59,11 @@ def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
     is_changed = re.compile(f"[{''.join(map(chr, table))}]").search  # in a third of the time of `translate`
 
     def clean(text: str) -> str:
-        if (text.isascii() and text.isprintable()) or not is_changed(text):
+        if text.isascii() and text.isprintable():
             return text
-        return text.translate(table)
+        if IS_CANDIDATE.search(text):
+            text = own_script(text)
+        return text.translate(table) if is_changed(text) else text
 
     return clean
 

@@ -87,6 +87,7 @@ def test_symbols(code: int, font: str, text: str) -> None:
 def test_a_font_has_other_characters_than_its_codes_say() -> None:
     assert helvetica(b"(a word\\377) Tj", name="csr10") == "a word“"
     assert helvetica(b"(a word\\377) Tj") == "a wordÿ"
+    assert helvetica(b"(\\204a word\\377) Tj") == "„a word“", "quotes as in Czech"
     assert symbols.recoded_from("csr10") == 0xFE
     assert symbols.recoded_from("CSRoman") == 0x100
 
