@@ -1,0 +1,535 @@
+r"""Formulas: LaTeX → Typst. Each command is in a table here; a formula with another command is refused."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+from datagen.markdown.formulas import arrays
+from datagen.markdown.formulas.alphabets import bolder
+from datagen.markdown.formulas.arrays import fenced
+from datagen.markdown.formulas.reader import Reader, em
+from datagen.markdown.formulas.setting import FormulaError, Setting, call, char, joined, letter, space, upright
+from datagen.markdown.formulas.symbols import ACCENTS, BRACES, CHARS, delimiters, symbols, with_limits
+from datagen.markdown.formulas.text import text
+
+_DEEPEST = 40  # groups in groups
+_FONTS = {
+    "mathbf": "bf",
+    "mathrm": "rm",
+    "mathit": "it",
+    "mathnormal": "it",
+    "mathcal": "cal",
+    "mathscr": "cal",
+    "mathfrak": "frak",
+    "mathbb": "bb",
+    "mathds": "bb",
+    "mathbbm": "bb",
+    "mathsf": "sf",
+    "mathtt": "tt",
+    "Bbb": "bb",
+    "frak": "frak",
+    "mathup": "rm",
+    "mathbfit": "bi",
+}
+_SWITCHES = {"rm": "rm", "bf": "bf", "it": "it", "cal": "cal", "sf": "sf", "tt": "tt", "mit": "it", "frak": "frak"}
+_STYLES = {
+    "displaystyle": "display",
+    "textstyle": "inline",
+    "scriptstyle": "script",
+    "scriptscriptstyle": "sscript",
+}
+_CLASSES = {
+    "mathbin": "binary",
+    "mathrel": "relation",
+    "mathord": "normal",
+    "mathopen": "opening",
+    "mathclose": "closing",
+    "mathpunct": "punctuation",
+    "mathinner": "normal",
+}
+_SIZES = {"big": 1.2, "Big": 1.8, "bigg": 2.4, "Bigg": 3.0}
+_SIDES = {"": "normal", "l": "opening", "r": "closing", "m": "relation"}
+_SPACES = {
+    ",": 1 / 6,
+    ":": 2 / 9,
+    ">": 2 / 9,
+    ";": 5 / 18,
+    "!": -1 / 6,
+    " ": 1 / 3,
+    "~": 1 / 3,
+    "thinspace": 1 / 6,
+    "medspace": 2 / 9,
+    "thickspace": 5 / 18,
+    "negthinspace": -1 / 6,
+    "negmedspace": -2 / 9,
+    "negthickspace": -5 / 18,
+    "enspace": 0.5,
+    "enskip": 0.5,
+    "quad": 1.0,
+    "qquad": 2.0,
+    "nobreakspace": 1 / 3,
+    "space": 1 / 3,
+}
+_LENGTHS = ("hspace", "hskip", "mskip", "kern", "mkern", "mspace")
+_WORDS = (
+    "arccos arcsin arctan arg cos cosh cot coth csc deg dim exp hom ker lg ln log sec sin sinh tan tanh arccot sgn"
+).split()
+_WORDS_WITH_LIMITS = {
+    **{name: name for name in "det gcd inf lim max min Pr sup".split()},
+    "limsup": "lim sup",
+    "liminf": "lim inf",
+    "injlim": "inj lim",
+    "projlim": "proj lim",
+}
+_UNSEEN = (
+    "relax displaylimits allowbreak nobreak noindent protect mathstrut strut limits nolimits null "
+    "break goodbreak nolinebreak hfill boldmath"
+).split()
+_FRACTIONS = {"frac": "{}", "dfrac": "display({})", "tfrac": "inline({})", "cfrac": "display({})"}
+_BINOMIALS = {"binom": "{}", "dbinom": "display({})", "tbinom": "inline({})"}
+_INFIX = {"over": None, "atop": ("", ""), "choose": ("(", ")"), "brack": ("[", "]"), "brace": ("{", "}")}
+_ARROWS = {
+    "xrightarrow": "→",
+    "xleftarrow": "←",
+    "xleftrightarrow": "↔",
+    "xRightarrow": "⇒",
+    "xLeftarrow": "⇐",
+    "xLeftrightarrow": "⇔",
+    "xmapsto": "↦",
+    "xhookrightarrow": "↪",
+    "xhookleftarrow": "↩",
+}
+_TEXTS = {
+    **dict.fromkeys(("text", "mbox", "hbox", "textrm", "textnormal", "textup", "textmd"), "rm"),
+    **dict.fromkeys(("textbf",), "bf"),
+    **dict.fromkeys(("textit", "emph", "textsl"), "it"),
+    "textsf": "sf",
+    "texttt": "tt",
+}
+_ENDS = ("}", "&", "\\\\", "\\cr", "\\end", "\\right", "\\middle")
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A formula in Typst with its glyphs and rules, or the reason why there is none."""
+
+    typst: str = ""
+    glyphs: str = ""
+    rules: int = 0
+    fault: str = ""
+
+
+@cache
+def translate(tex: str, *, display: bool) -> Formula:
+    """Return a formula, which is LaTeX as it stands between dollars, for Typst."""
+    try:
+        parser = _Parser(tex)
+        whole = parser.whole()
+        if not whole.glyphs and not whole.rules:
+            raise FormulaError("not_read")
+    except FormulaError as error:
+        return Formula(fault=error.reason)
+    typst = f"$ {whole.typst} $" if display else f"${whole.typst}$"
+    return Formula(typst=typst, glyphs=whole.glyphs, rules=whole.rules)
+
+
+class _Parser:
+    """A walk over the tokens of a formula."""
+
+    def __init__(self, tex: str, alphabet: str = "it", depth: int = 0) -> None:
+        self._reader = Reader(tex)
+        self._alphabet = alphabet
+        self._depth = depth
+
+    def whole(self) -> Setting:
+        """Return the whole formula. Line breaks and marks outside of environments mean `aligned`."""
+        lines = self._rows("")
+        if len(lines.rows) == 1 and len(lines.rows[0]) == 1 and not lines.lines:
+            return lines.rows[0][0]
+        is_aligned = any(len(row) > 1 for row in lines.rows)
+        return arrays.aligned("aligned", lines) if is_aligned else arrays.array("gathered", lines)
+
+    def _row(self) -> Setting:
+        """Return the parts up to the end of the group, cell or formula."""
+        parts: list[Setting] = []
+        while (token := self._reader.peek()) and token not in _ENDS:
+            name = token[1:]
+            if name in _INFIX and token[0] == "\\":
+                self._reader.take()
+                return self._infix(name, joined(parts), self._row())
+            if name in _STYLES and token[0] == "\\":
+                self._reader.take()
+                return joined([*parts, self._row().within(_STYLES[name] + "({})")])
+            if name in _SWITCHES and token[0] == "\\":
+                self._reader.take()
+                self._alphabet = _SWITCHES[name]
+                continue
+            parts.append(self._scripted())
+        return joined(parts)
+
+    def _group(self) -> Setting:
+        """Return an argument: a group in braces, or one symbol or command."""
+        if not self._reader.take_if("{"):
+            return self._nucleus()
+        alphabet, self._alphabet = self._alphabet, self._alphabet
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise FormulaError("not_read")
+        inside = self._row()
+        self._reader.expect("}")
+        self._depth -= 1
+        self._alphabet = alphabet
+        return inside
+
+    def _inner(self, tex: str, alphabet: str = "") -> Setting:
+        """Return a formula inside this one, such as an optional argument."""
+        if self._depth >= _DEEPEST:
+            raise FormulaError("not_read")
+        return _Parser(tex, alphabet or self._alphabet, self._depth + 1).whole()
+
+    def _in_alphabet(self, alphabet: str) -> Setting:
+        before, self._alphabet = self._alphabet, alphabet
+        inside = self._group()
+        self._alphabet = before
+        return inside
+
+    def _scripted(self) -> Setting:
+        base = Setting() if self._reader.peek() in ("^", "_", "'") else self._nucleus()
+        primes, up, down = "", None, None
+        while token := self._reader.take_if("^", "_", "'", "\\limits", "\\nolimits", "\\displaylimits"):
+            match token:
+                case "'":
+                    primes += CHARS["'"]
+                case "^" if up is None:
+                    up = self._group()
+                case "_" if down is None:
+                    down = self._group()
+                case "\\limits":
+                    base = replace(base.within("limits({})"), has_limits=True)
+                case "\\nolimits":
+                    base = replace(base.within("scripts({})"), has_limits=False)
+                case "\\displaylimits":
+                    pass
+                case _:
+                    raise FormulaError("not_read")
+        return _attached(base, joined([char(primes), up or Setting()]), down or Setting())
+
+    def _nucleus(self) -> Setting:  # a case per kind of token
+        token = self._reader.peek()
+        if token == "{":
+            inside = self._group()
+            # A group is a symbol of its own: {=} has no gaps, and {p_1}^k no common place of scripts.
+            return replace(inside.within('class("normal", {})') if inside.glyphs else inside, has_limits=False)
+        if not token or token in _ENDS:
+            raise FormulaError("not_read")
+        self._reader.take()
+        if token[0] == "\\":
+            return self._command(token[1:])
+        if token == "~":
+            return space(1 / 3)
+        if token in '#$%&^_"`':
+            raise FormulaError("not_read")
+        if token == "/":
+            return char(token).within('class("normal", {})')
+        token = CHARS.get(token, token)
+        return letter(unicodedata.normalize("NFC", token), self._alphabet)
+
+    def _command(self, name: str) -> Setting:  # noqa: PLR0911  # a case per kind of command
+        handler = _HANDLERS.get(name)
+        if handler:
+            return handler(self, name)
+        if name in symbols():
+            return self._symbol(symbols()[name], name)
+        if name in "#$%&_{}":
+            return char(name)
+        if name == "|":
+            return char("‖")
+        if name in _SPACES:
+            return space(_SPACES[name])
+        if name in _LENGTHS:
+            self._reader.take_if("*")
+            return space(self._reader.length())
+        if name in _UNSEEN:
+            return Setting()
+        if name in _WORDS:
+            return Setting(f'op("{name}")', name)
+        if name in _WORDS_WITH_LIMITS:
+            words = _WORDS_WITH_LIMITS[name].replace(" ", "\u2009")
+            return Setting(f'op("{words}", limits: #true)', words.replace("\u2009", ""), has_limits=True)
+        raise FormulaError("with_unknown_commands")
+
+    def _symbol(self, symbol: str, name: str) -> Setting:
+        if name == "colon":
+            return char(symbol).within('class("punctuation", {})')
+        if symbol in with_limits():
+            return replace(char(symbol), has_limits=True)
+        alphabet = "it" if self._alphabet == "rm" else self._alphabet  # \mathrm{\alpha} is no upright alpha
+        return letter(symbol, alphabet) if symbol.isalpha() or symbol in "∂∇" else char(symbol)
+
+    def _infix(self, name: str, above: Setting, below: Setting) -> Setting:
+        sides = _INFIX[name]
+        return call("frac", above, below, rules=1) if sides is None else _stack(sides, above, below)
+
+    def _fraction(self, name: str) -> Setting:
+        if name == "cfrac":
+            self._reader.option()
+        above, below = self._group(), self._group()
+        if name == "cfrac":
+            above, below = above.within("display({})"), below.within("display({})")
+        return call("frac", above, below, rules=1).within(_FRACTIONS[name])
+
+    def _binomial(self, name: str) -> Setting:
+        above, below = self._group(), self._group()
+        return _stack(("(", ")"), above, below).within(_BINOMIALS[name])
+
+    def _genfrac(self, _: str) -> Setting:
+        left, right, thickness, style = (self._reader.raw().strip() for _ in range(4))
+        above, below = self._group(), self._group()
+        if {left, right} - set(delimiters()) - {""} or style not in ("", "0", "1", "2", "3"):
+            raise FormulaError("not_read")
+        sides = delimiters().get(left, ""), delimiters().get(right, "")
+        if thickness and em(thickness) == 0:
+            made = _stack(sides, above, below)
+        elif thickness:
+            raise FormulaError("with_unknown_commands")
+        else:
+            made = fenced(sides[0], call("frac", above, below, rules=1), sides[1])
+        return made.within(("display({})", "inline({})", "script({})", "sscript({})")[int(style)] if style else "{}")
+
+    def _root(self, _: str) -> Setting:
+        index = self._reader.option()
+        sign = Setting("", "√")
+        if index is None:
+            inside = self._group()
+            return replace(call("sqrt", inside, rules=1), glyphs=sign.glyphs + inside.glyphs)
+        power, inside = self._inner(index), self._group()
+        return replace(call("root", power, inside, rules=1), glyphs=power.glyphs + sign.glyphs + inside.glyphs)
+
+    def _accent(self, name: str) -> Setting:
+        inside = self._group()
+        mark = char(ACCENTS[name])
+        grows = "" if name.startswith(("wide", "over")) or len(inside.glyphs) == 1 else ", size: #0%"
+        return call("accent", inside, mark, options=f"{grows}, dotless: #false")
+
+    def _line(self, name: str) -> Setting:
+        return call("underline" if name.startswith("under") else "overline", self._group(), rules=1)
+
+    def _brace(self, name: str) -> Setting:
+        inside = self._group()
+        note = self._group() if self._reader.take_if("^" if name.startswith("over") else "_") else None
+        brace = Setting("", BRACES[name])
+        parts = [inside] if note is None else [inside, note]
+        glyphs = "".join(part.glyphs for part in (inside, brace, note or Setting()))
+        return replace(call(name, *parts), glyphs=glyphs, has_limits=True)
+
+    def _over(self, name: str) -> Setting:
+        mark = self._group()
+        base = self._group()
+        made = _attached(replace(base.within("limits({})"), has_limits=True), *_sides(name, mark))
+        return made.within('class("relation", {})') if name == "stackrel" else made
+
+    def _arrow(self, name: str) -> Setting:
+        below = self._reader.option()
+        above = self._group()
+        arrow = char(_ARROWS[name]).within("limits(stretch({}))")
+        return _attached(replace(arrow, has_limits=True), above, self._inner(below) if below else Setting())
+
+    def _font(self, name: str) -> Setting:
+        if _FONTS[name] == "rm":
+            word = self._reader.word()
+            if word:
+                return upright(word)
+        return self._in_alphabet(_FONTS[name])
+
+    def _bold(self, _: str) -> Setting:
+        return self._in_alphabet(bolder(self._alphabet))
+
+    def _operator(self, _: str) -> Setting:
+        starred = bool(self._reader.take_if("*"))
+        word = self._reader.word()
+        inside = Setting(f'"{word}"', word) if word else self._in_alphabet("rm")
+        return replace(call("op", inside, options=", limits: #true" if starred else ""), has_limits=starred)
+
+    def _mathop(self, _: str) -> Setting:
+        return replace(call("op", self._group(), options=", limits: #true"), has_limits=True)
+
+    def _class(self, name: str) -> Setting:
+        return self._group().within(f'class("{_CLASSES[name]}", {{}})')
+
+    def _text(self, name: str) -> Setting:
+        return text(self._reader.raw(), _TEXTS[name], self._inner)
+
+    def _delimiter(self) -> str:
+        token = self._reader.take()
+        if token not in delimiters():
+            raise FormulaError("with_unknown_commands" if token[0] == "\\" else "not_read")
+        return delimiters()[token]
+
+    def _left(self, _: str) -> Setting:
+        before = self._delimiter()
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise FormulaError("not_read")
+        alphabet = self._alphabet
+        parts = [self._row()]
+        while self._reader.take_if("\\middle"):
+            bar = self._delimiter()
+            parts += [char(bar).within("mid({})") if bar else Setting(), self._row()]
+        self._reader.expect("\\right")
+        self._depth -= 1
+        self._alphabet = alphabet
+        return fenced(before, joined(parts), self._delimiter())
+
+    def _sized(self, name: str) -> Setting:
+        size = name if name in _SIZES else name[:-1]
+        side = _SIDES[name[len(size) :]]
+        symbol = self._delimiter()
+        if not symbol:
+            return Setting()
+        return char(symbol).within(f'class("{side}", lr(size: #{_SIZES[size]}em, {{}}))')
+
+    def _not(self, _: str) -> Setting:
+        symbol = self._nucleus()
+        negated = unicodedata.normalize("NFC", symbol.glyphs + "\u0338")
+        if len(symbol.glyphs) != 1 or len(negated) != 1:
+            raise FormulaError("with_unknown_commands")
+        return char(negated)
+
+    def _modulo(self, name: str) -> Setting:
+        if name == "bmod":
+            return upright("mod").within('class("binary", {})')
+        if name == "mod":
+            return joined([space(2 / 3), upright("mod"), space(1 / 3), self._group()])
+        word = [upright("mod"), space(1 / 3)] if name == "pmod" else []
+        return joined([space(0.444), char("("), *word, self._group(), char(")")])
+
+    def _phantom(self, name: str) -> Setting:
+        around = {"phantom": "#hide(${}$)", "hphantom": "#box(height: 0pt, hide(${}$))"}
+        code = around.get(name, "#box(width: 0pt, hide(${}$))")
+        return Setting(self._group().within(code).typst)
+
+    def _boxed(self, _: str) -> Setting:
+        return self._group().within("#box(stroke: 0.5pt, inset: 3pt, baseline: 3pt, $inline({})$)", rules=1)
+
+    def _cancel(self, _: str) -> Setting:
+        return self._group().within("cancel({})", rules=1)
+
+    def _substack(self, _: str) -> Setting:
+        return arrays.array("subarray", self._nested_rows())
+
+    def _nested_rows(self) -> arrays.Rows:
+        self._reader.expect("{")
+        rows = self._rows("}")
+        return rows
+
+    def _environment(self, _: str) -> Setting:
+        name = self._reader.raw().removesuffix("*")
+        if name not in arrays.ARRAYS and name not in arrays.ALIGNED:
+            raise FormulaError("with_unknown_commands")
+        about = None
+        if name in ("array", "aligned", "gathered", "split"):
+            self._reader.option()
+        if name == "alignedat":
+            self._reader.raw()
+        if name in ("array", "subarray"):
+            about = arrays.columns(self._reader.raw())
+        alphabet = self._alphabet
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise FormulaError("not_read")
+        body = self._rows("\\end")
+        self._depth -= 1
+        self._alphabet = alphabet
+        if self._reader.raw().removesuffix("*") != name:
+            raise FormulaError("not_read")
+        return arrays.aligned(name, body) if name in arrays.ALIGNED else arrays.array(name, body, about)
+
+    def _rows(self, end: str) -> arrays.Rows:
+        """Return the rows of an environment, and go on behind the token that ends it ("": the end of the formula)."""
+        rows: list[list[Setting]] = [[]]
+        lines: list[int] = []
+        while True:
+            while self._reader.take_if("\\hline"):
+                lines.append(len(rows) - 1)
+            rows[-1].append(self._row())
+            token = self._reader.take() if self._reader.peek() else ""
+            if token == end:
+                break
+            if token in ("\\\\", "\\cr"):
+                self._reader.take_if("*")
+                self._reader.option()
+                rows.append([])
+            elif token != "&":
+                raise FormulaError("not_read")
+        if len(rows) > 1 and len(rows[-1]) == 1 and not rows[-1][0].typst:
+            rows.pop()
+        if len(set(lines)) < len(lines):
+            raise FormulaError("with_unknown_commands")
+        return arrays.Rows(rows, lines)
+
+    def _ensured(self, _: str) -> Setting:
+        return self._group()
+
+    def _ket(self, name: str) -> Setting:
+        sides = ("⟨", "|") if name == "bra" else ("|", "⟩")
+        return joined([_sided(sides[0], "opening"), self._group(), _sided(sides[1], "closing")])
+
+
+def _sided(symbol: str, side: str) -> Setting:
+    return char(symbol).within(f'class("{side}", {{}})')
+
+
+def _sides(name: str, mark: Setting) -> tuple[Setting, Setting]:
+    return (Setting(), mark) if name.startswith("under") else (mark, Setting())
+
+
+def _attached(base: Setting, up: Setting, down: Setting) -> Setting:
+    """Return a base with its scripts, which Typst draws behind it: the upper one first."""
+    if not up.typst and not down.typst:
+        return base
+    names = ("t", "b") if base.has_limits else ("tr", "br")
+    options = "".join(f", {name}: {part.typst}" for name, part in zip(names, (up, down), strict=True) if part.typst)
+    drawn = joined([base, up, down])
+    return Setting(f"attach({base.typst or chr(34) * 2}{options})", drawn.glyphs, drawn.rules)
+
+
+def _stack(sides: tuple[str, str], above: Setting, below: Setting) -> Setting:
+    """Return two parts one above the other, between delimiters."""
+    drawn = above + below
+    stack = replace(drawn, typst=f"mat(delim: #none, row-gap: #0.3em, {above.typst or chr(34) * 2}; {below.typst})")
+    return fenced(sides[0], stack, sides[1]) if any(sides) else stack
+
+
+_Handler = Callable[[_Parser, str], Setting]
+_HANDLERS: dict[str, _Handler] = {
+    **dict.fromkeys(_FRACTIONS, _Parser._fraction),
+    **dict.fromkeys(_BINOMIALS, _Parser._binomial),
+    "genfrac": _Parser._genfrac,
+    "sqrt": _Parser._root,
+    **dict.fromkeys(ACCENTS, _Parser._accent),
+    **dict.fromkeys(("overline", "underline", "underbar"), _Parser._line),
+    **dict.fromkeys(BRACES, _Parser._brace),
+    **dict.fromkeys(("overset", "underset", "stackrel"), _Parser._over),
+    **dict.fromkeys(_ARROWS, _Parser._arrow),
+    **dict.fromkeys(_FONTS, _Parser._font),
+    **dict.fromkeys(("boldsymbol", "bm", "pmb"), _Parser._bold),
+    **dict.fromkeys(("operatorname", "operatornamewithlimits"), _Parser._operator),
+    "mathop": _Parser._mathop,
+    **dict.fromkeys(_CLASSES, _Parser._class),
+    **dict.fromkeys(_TEXTS, _Parser._text),
+    "left": _Parser._left,
+    **{size + side: _Parser._sized for size in _SIZES for side in _SIDES},
+    "not": _Parser._not,
+    **dict.fromkeys(("bmod", "mod", "pmod", "pod"), _Parser._modulo),
+    **dict.fromkeys(("phantom", "hphantom", "vphantom"), _Parser._phantom),
+    "boxed": _Parser._boxed,
+    "cancel": _Parser._cancel,
+    "substack": _Parser._substack,
+    "begin": _Parser._environment,
+    "ensuremath": _Parser._ensured,
+    "ket": _Parser._ket,
+    "bra": _Parser._ket,
+}
