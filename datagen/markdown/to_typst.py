@@ -57,7 +57,7 @@ class TypstWriter:
             case Heading(level=level, pieces=pieces):
                 return f"#heading(level: {level})[{self._pieces(pieces, bold=True)}]"
             case Display(formula=formula):
-                return f"#display({formula.id}, {self._name(formula)})"
+                return f"#displayed({formula.id}, {self._name(formula)})"
             case Code(lines=lines):
                 inside = ", ".join(f"({line.id}, {quoted(line.text)})" for line in lines)
                 return f"#code({code_size(block, self._template):.3f}, {inside})"

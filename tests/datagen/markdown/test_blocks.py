@@ -187,7 +187,7 @@ def test_typst_has_text_in_strings_alone() -> None:
     assert formulas == {"$x$": "f0"}
     line = TypstWriter(TEMPLATE, formulas).line(blocks[0])
     assert line == '#"#let \\"x\\""#m(0)#box(f0)#m(1)#h(0pt)#parbreak()'
-    assert TypstWriter(TEMPLATE, formulas).line(blocks[1]) == "#display(2, f0)"
+    assert TypstWriter(TEMPLATE, formulas).line(blocks[1]) == "#displayed(2, f0)"
 
 
 def test_running_headers_have_the_title_without_placeholders() -> None:

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datagen.markdown import typeset
+from datagen.markdown.blocks import Display, Piece
+from datagen.markdown.formulas.translate import translate
+from datagen.markdown.page_templates import Running, all_templates
+
+USUAL = Path(__file__).with_name("formulas.txt").read_text(encoding="utf-8").splitlines()
+
+
+def displays(formulas: list[str]) -> list[Display]:
+    return [
+        Display(formula=Piece(id=number, kind="math", text=tex, formula=translate(tex, display=True)))
+        for number, tex in enumerate(formulas)
+    ]
+
+
+def test_usual_constructs_are_drawn_as_they_say() -> None:
+    assert len(USUAL) > 200
+    made = typeset.typeset(displays(USUAL), all_templates()[0], Running())
+    assert made.notes == {} and len(made.blocks) == len(USUAL)
+
+
+@pytest.mark.parametrize(
+    ("tex", "glyphs", "rules"),
+    [
+        (r"\bigl\Vert x\bigr\|", "‖𝑥‖", 0),
+        (r"\bigl.x\bigr|_0", "𝑥|0", 0),
+        (r"\frac{a}{\frac bc}", "𝑎𝑏𝑐", 2),
+        (r"\begin{array}{l|r}a&10\\\hline b&2\end{array}", "𝑎𝑏102", 2),
+        (r"\begin{vmatrix}a\end{vmatrix}", "|𝑎|", 0),
+        (r"\mathbf x\mathrm d\mathbb R", "𝐱dℝ", 0),
+    ],
+)
+def test_glyphs(tex: str, glyphs: str, rules: int) -> None:
+    formula = translate(tex, display=False)
+    assert (formula.glyphs, formula.rules, formula.fault) == (glyphs, rules, "")
+
+
+@pytest.mark.parametrize("tex", [r"\color{red}x", r"\rlap{x}y", r"\sideset{_a}{}\sum", r"\raisebox{1pt}{x}", r"\gone"])
+def test_unknown_commands_are_refused(tex: str) -> None:
+    assert translate(tex, display=False).fault == "with_unknown_commands"
+
+
+def test_a_formula_drawn_otherwise_is_left_out() -> None:
+    """The sheet's glyphs are compared: a word for a bar, a lost letter, a letter over another one."""
+    (good, word, lost, over) = displays(["x+y", r"\Vert x", "abc", "a b"])
+    word = change(word, typst='$ "bar.v.double" x $')
+    lost = change(lost, typst="$ a c $", glyphs="𝑎𝑐")
+    over = change(over, typst="$ a#box(width: -0.6em)b $")
+    made = typeset.typeset([good, word, lost, over], all_templates()[0], Running())
+    assert made.blocks == (good,)
+    assert made.notes == {"formulas_with_other_symbols": 2, "formulas_with_letters_over_letters": 1}
+
+
+def change(display: Display, **changes: str) -> Display:
+    assert display.formula.formula is not None
+    return Display(formula=replace(display.formula, formula=replace(display.formula.formula, **changes)))
