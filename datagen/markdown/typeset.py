@@ -19,7 +19,7 @@ from pathlib import Path
 import typst
 
 from datagen.markdown.blocks import Block, Front, Piece, drop_blocks, pieces_of
-from datagen.markdown.formulas.check import Drawn, fault
+from datagen.markdown.formulas.check import DrawnFormula, fault
 from datagen.markdown.formulas.translate import Formula
 from datagen.markdown.page_templates import CODE_EM, Running, Template
 from datagen.markdown.project import DocumentError
@@ -101,7 +101,7 @@ class _Attempt:
         left = tuple(blocks)
         for reason in sorted({*faults.values()} - {""}):
             bad = {key for key, why in faults.items() if why == reason}
-            left = self.without(left, lambda piece, bad=bad: (piece.text, piece.formula) in bad, f"formulas_{reason}")
+            left = self.without(left, lambda piece: (piece.text, piece.formula) in bad, f"formulas_{reason}")  # noqa: B023  # used at once
         return left
 
     def _drawn_faults(self, keys: Sequence[tuple[str, Formula]]) -> list[str]:
@@ -110,7 +110,7 @@ class _Attempt:
             return []
         compiler = self._compiler([_SHEET, *(f"#page[{formula.typst}]" for _, formula in keys)])
         try:
-            pages = [Drawn(*page) for page in drawn_glyphs(compiler.compile(format="pdf", pdf_tags=False))]
+            pages = [DrawnFormula(*page) for page in drawn_glyphs(_sheet_pdf(compiler))]
         except typst.TypstError:
             half = len(keys) // 2
             return [*self._drawn_faults(keys[:half]), *self._drawn_faults(keys[half:])] if half else ["not_typeset"]
@@ -205,6 +205,13 @@ def _unescaped(text: str) -> str:
 def _pdf(compiler: typst.Compiler) -> bytes:
     """Return a PDF/A, because this form refuses characters that no font has, where a plain PDF prints a box."""
     pdf = compiler.compile(format="pdf", pdf_standards="a-2b", pdf_tags=False)
+    assert isinstance(pdf, bytes)
+    return pdf
+
+
+def _sheet_pdf(compiler: typst.Compiler) -> bytes:
+    """Return a plain PDF, which shows a missing glyph as a box."""
+    pdf = compiler.compile(format="pdf", pdf_tags=False)
     assert isinstance(pdf, bytes)
     return pdf
 

@@ -42,14 +42,14 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ArrayPreamble:
     """The preamble of an array: a letter per column, and the numbers of columns that a line lies before."""
 
     aligns: str
     lines: Sequence[int]
 
 
-def columns(preamble: str) -> Columns:
+def array_preamble(preamble: str) -> ArrayPreamble:
     r"""Read the preamble of an array, such as "l|cr".
 
     Raises:
@@ -67,10 +67,10 @@ def columns(preamble: str) -> Columns:
             aligns += match[1] or "l"
     if len(set(lines)) < len(lines):
         raise FormulaError("unknown_command")
-    return Columns(aligns, lines)
+    return ArrayPreamble(aligns, lines)
 
 
-def array(name: str, body: Rows, about: Columns | None = None) -> Setting:
+def array(name: str, body: Rows, about: ArrayPreamble | None = None) -> Setting:
     """Return an environment with cells in columns. Typst draws it column by column."""
     count = max(map(len, body.rows), default=0)
     if about and count > len(about.aligns):

@@ -20,7 +20,7 @@ _STRETCHED = frozenset("√⏞⏟⎴⎵⏜⏝")
 _SLANTED = frozenset("∫∬∭⨌∮∯∰∱∲∳⨏⨖")
 
 
-class Drawn(NamedTuple):
+class DrawnFormula(NamedTuple):
     """A page of the sheet."""
 
     glyphs: str  # without spaces, in the order in which they were drawn; "\ufffd" for one that no font has
@@ -28,7 +28,7 @@ class Drawn(NamedTuple):
     rules: int
 
 
-def fault(tex: str, formula: Formula, drawn: Drawn) -> str:
+def fault(tex: str, formula: Formula, drawn: DrawnFormula) -> str:
     """Return the reason why a formula is not what its LaTeX says; "" if it is."""
     glyphs = _plain(drawn.glyphs)
     if glyphs != _plain(formula.glyphs) or drawn.rules != formula.rules:

@@ -12,7 +12,7 @@ _EM = {"em": 1, "ex": 0.43, "mu": 1 / 18, "pt": 0.1, "bp": 0.1, "mm": 0.285, "cm
 _MOST_EM = 10  # of a gap; a wider one is a layout of its own
 
 
-class Reader:
+class FormulaReader:
     """The tokens of a formula and the place that was read up to."""
 
     def __init__(self, tex: str) -> None:
@@ -55,7 +55,8 @@ class Reader:
         if self.peek() != opening:
             return self.take()
         self.take()
-        depth, parts = 1, []
+        depth = 1
+        parts: list[str] = []
         while self._next < len(self._tokens):
             token = self._tokens[self._next]
             self._next += 1

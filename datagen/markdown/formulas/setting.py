@@ -57,10 +57,10 @@ def char(text: str) -> Setting:
 def letter(text: str, alphabet: str) -> Setting:
     """Return a letter or digit in an alphabet."""
     styled = in_alphabet(text, alphabet)
-    return upright(styled) if styled == text and text.isalpha() else char(styled)
+    return upright_words(styled) if styled == text and text.isalpha() else char(styled)
 
 
-def upright(text: str) -> Setting:
+def upright_words(text: str) -> Setting:
     """Return text as it is, with spaces, in upright letters."""
     code = text.replace("\\", "\\\\").replace('"', '\\"')
     return Setting(f'upright("{code}")', "".join(text.split()))

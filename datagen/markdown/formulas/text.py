@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from datagen.markdown.formulas.alphabets import in_alphabet
-from datagen.markdown.formulas.setting import FormulaError, Setting, joined, upright
+from datagen.markdown.formulas.setting import FormulaError, Setting, joined
 
 _TOKEN = re.compile(
     r"\$(?P<math>[^$]*)\$|\\\((?P<paren>.*?)\\\)|\\(?P<name>[A-Za-z]+|.)|(?P<brace>[{}])|[^\\${}]+", re.S
@@ -57,4 +57,4 @@ def _words(words: str, alphabet: str) -> Setting:
     for ascii_form, printed in _LIGATURES:
         words = words.replace(ascii_form, printed)
     words = words.replace(" ", "\u00a0")  # Typst keeps no blank at an edge
-    return upright("".join(in_alphabet(one, alphabet) for one in words) if alphabet != "it" else words)
+    return upright_words("".join(in_alphabet(one, alphabet) for one in words) if alphabet != "it" else words)

@@ -7,108 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
-from datagen.markdown.formulas import arrays
+from datagen.markdown.formulas import arrays, commands
 from datagen.markdown.formulas.alphabets import bolder
 from datagen.markdown.formulas.arrays import fenced
-from datagen.markdown.formulas.reader import Reader, em
-from datagen.markdown.formulas.setting import FormulaError, Setting, call, char, joined, letter, space, upright
+from datagen.markdown.formulas.parts import attached, sided, sides, stack
+from datagen.markdown.formulas.reader import FormulaReader, em
+from datagen.markdown.formulas.setting import FormulaError, Setting, call, char, joined, letter, space, upright_words
 from datagen.markdown.formulas.symbols import ACCENTS, BRACES, CHARS, delimiters, symbols, with_limits
 from datagen.markdown.formulas.text import text
 
 _DEEPEST = 40  # groups in groups
-_FONTS = {
-    "mathbf": "bf",
-    "mathrm": "rm",
-    "mathit": "it",
-    "mathnormal": "it",
-    "mathcal": "cal",
-    "mathscr": "cal",
-    "mathfrak": "frak",
-    "mathbb": "bb",
-    "mathds": "bb",
-    "mathbbm": "bb",
-    "mathsf": "sf",
-    "mathtt": "tt",
-    "Bbb": "bb",
-    "frak": "frak",
-    "mathup": "rm",
-    "mathbfit": "bi",
-}
-_SWITCHES = {"rm": "rm", "bf": "bf", "it": "it", "cal": "cal", "sf": "sf", "tt": "tt", "mit": "it", "frak": "frak"}
-_STYLES = {
-    "displaystyle": "display",
-    "textstyle": "inline",
-    "scriptstyle": "script",
-    "scriptscriptstyle": "sscript",
-}
-_CLASSES = {
-    "mathbin": "binary",
-    "mathrel": "relation",
-    "mathord": "normal",
-    "mathopen": "opening",
-    "mathclose": "closing",
-    "mathpunct": "punctuation",
-    "mathinner": "normal",
-}
-_SIZES = {"big": 1.2, "Big": 1.8, "bigg": 2.4, "Bigg": 3.0}
-_SIDES = {"": "normal", "l": "opening", "r": "closing", "m": "relation"}
-_SPACES = {
-    ",": 1 / 6,
-    ":": 2 / 9,
-    ">": 2 / 9,
-    ";": 5 / 18,
-    "!": -1 / 6,
-    " ": 1 / 3,
-    "~": 1 / 3,
-    "thinspace": 1 / 6,
-    "medspace": 2 / 9,
-    "thickspace": 5 / 18,
-    "negthinspace": -1 / 6,
-    "negmedspace": -2 / 9,
-    "negthickspace": -5 / 18,
-    "enspace": 0.5,
-    "enskip": 0.5,
-    "quad": 1.0,
-    "qquad": 2.0,
-    "nobreakspace": 1 / 3,
-    "space": 1 / 3,
-}
-_LENGTHS = ("hspace", "hskip", "mskip", "kern", "mkern", "mspace")
-_WORDS = (
-    "arccos arcsin arctan arg cos cosh cot coth csc deg dim exp hom ker lg ln log sec sin sinh tan tanh arccot sgn"
-).split()
-_WORDS_WITH_LIMITS = {
-    **{name: name for name in "det gcd inf lim max min Pr sup".split()},
-    "limsup": "lim sup",
-    "liminf": "lim inf",
-    "injlim": "inj lim",
-    "projlim": "proj lim",
-}
-_UNSEEN = (
-    "relax displaylimits allowbreak nobreak noindent protect mathstrut strut limits nolimits null "
-    "break goodbreak nolinebreak hfill boldmath"
-).split()
-_FRACTIONS = {"frac": "{}", "dfrac": "display({})", "tfrac": "inline({})", "cfrac": "display({})"}
-_BINOMIALS = {"binom": "{}", "dbinom": "display({})", "tbinom": "inline({})"}
-_INFIX = {"over": None, "atop": ("", ""), "choose": ("(", ")"), "brack": ("[", "]"), "brace": ("{", "}")}
-_ARROWS = {
-    "xrightarrow": "→",
-    "xleftarrow": "←",
-    "xleftrightarrow": "↔",
-    "xRightarrow": "⇒",
-    "xLeftarrow": "⇐",
-    "xLeftrightarrow": "⇔",
-    "xmapsto": "↦",
-    "xhookrightarrow": "↪",
-    "xhookleftarrow": "↩",
-}
-_TEXTS = {
-    **dict.fromkeys(("text", "mbox", "hbox", "textrm", "textnormal", "textup", "textmd"), "rm"),
-    **dict.fromkeys(("textbf",), "bf"),
-    **dict.fromkeys(("textit", "emph", "textsl"), "it"),
-    "textsf": "sf",
-    "texttt": "tt",
-}
 _ENDS = ("}", "&", "\\\\", "\\cr", "\\end", "\\right", "\\middle")
 
 
@@ -140,7 +48,7 @@ class _Parser:
     """A walk over the tokens of a formula."""
 
     def __init__(self, tex: str, alphabet: str = "it", depth: int = 0) -> None:
-        self._reader = Reader(tex)
+        self._reader = FormulaReader(tex)
         self._alphabet = alphabet
         self._depth = depth
 
@@ -157,15 +65,15 @@ class _Parser:
         parts: list[Setting] = []
         while (token := self._reader.peek()) and token not in _ENDS:
             name = token[1:]
-            if name in _INFIX and token[0] == "\\":
+            if name in commands.INFIX and token[0] == "\\":
                 self._reader.take()
                 return self._infix(name, joined(parts), self._row())
-            if name in _STYLES and token[0] == "\\":
+            if name in commands.STYLES and token[0] == "\\":
                 self._reader.take()
-                return joined([*parts, self._row().within(_STYLES[name] + "({})")])
-            if name in _SWITCHES and token[0] == "\\":
+                return joined([*parts, self._row().within(commands.STYLES[name] + "({})")])
+            if name in commands.SWITCHES and token[0] == "\\":
                 self._reader.take()
-                self._alphabet = _SWITCHES[name]
+                self._alphabet = commands.SWITCHES[name]
                 continue
             parts.append(self._scripted())
         return joined(parts)
@@ -215,7 +123,7 @@ class _Parser:
                     pass
                 case _:
                     raise FormulaError("not_read")
-        return _attached(base, joined([char(primes), up or Setting()]), down or Setting())
+        return attached(base, joined([char(primes), up or Setting()]), down or Setting())
 
     def _nucleus(self) -> Setting:  # a case per kind of token
         token = self._reader.peek()
@@ -247,17 +155,17 @@ class _Parser:
             return char(name)
         if name == "|":
             return char("‖")
-        if name in _SPACES:
-            return space(_SPACES[name])
-        if name in _LENGTHS:
+        if name in commands.SPACES:
+            return space(commands.SPACES[name])
+        if name in commands.LENGTHS:
             self._reader.take_if("*")
             return space(self._reader.length())
-        if name in _UNSEEN:
+        if name in commands.UNSEEN:
             return Setting()
-        if name in _WORDS:
+        if name in commands.WORDS:
             return Setting(f'op("{name}")', name)
-        if name in _WORDS_WITH_LIMITS:
-            words = _WORDS_WITH_LIMITS[name].replace(" ", "\u2009")
+        if name in commands.WORDS_WITH_LIMITS:
+            words = commands.WORDS_WITH_LIMITS[name].replace(" ", "\u2009")
             return Setting(f'op("{words}", limits: #true)', words.replace("\u2009", ""), has_limits=True)
         raise FormulaError("with_unknown_commands")
 
@@ -270,8 +178,8 @@ class _Parser:
         return letter(symbol, alphabet) if symbol.isalpha() or symbol in "∂∇" else char(symbol)
 
     def _infix(self, name: str, above: Setting, below: Setting) -> Setting:
-        sides = _INFIX[name]
-        return call("frac", above, below, rules=1) if sides is None else _stack(sides, above, below)
+        pair = commands.INFIX[name]
+        return call("frac", above, below, rules=1) if pair is None else stack(pair, above, below)
 
     def _fraction(self, name: str) -> Setting:
         if name == "cfrac":
@@ -279,25 +187,25 @@ class _Parser:
         above, below = self._group(), self._group()
         if name == "cfrac":
             above, below = above.within("display({})"), below.within("display({})")
-        return call("frac", above, below, rules=1).within(_FRACTIONS[name])
+        return call("frac", above, below, rules=1).within(commands.FRACTIONS[name])
 
     def _binomial(self, name: str) -> Setting:
         above, below = self._group(), self._group()
-        return _stack(("(", ")"), above, below).within(_BINOMIALS[name])
+        return stack(("(", ")"), above, below).within(commands.BINOMIALS[name])
 
     def _genfrac(self, _: str) -> Setting:
         left, right, thickness, style = (self._reader.raw().strip() for _ in range(4))
         above, below = self._group(), self._group()
         if {left, right} - set(delimiters()) - {""} or style not in ("", "0", "1", "2", "3"):
             raise FormulaError("not_read")
-        sides = delimiters().get(left, ""), delimiters().get(right, "")
+        pair = delimiters().get(left, ""), delimiters().get(right, "")
         if thickness and em(thickness) == 0:
-            made = _stack(sides, above, below)
+            built = stack(pair, above, below)
         elif thickness:
             raise FormulaError("with_unknown_commands")
         else:
-            made = fenced(sides[0], call("frac", above, below, rules=1), sides[1])
-        return made.within(("display({})", "inline({})", "script({})", "sscript({})")[int(style)] if style else "{}")
+            built = fenced(pair[0], call("frac", above, below, rules=1), pair[1])
+        return built.within(("display({})", "inline({})", "script({})", "sscript({})")[int(style)] if style else "{}")
 
     def _root(self, _: str) -> Setting:
         index = self._reader.option()
@@ -328,21 +236,21 @@ class _Parser:
     def _over(self, name: str) -> Setting:
         mark = self._group()
         base = self._group()
-        made = _attached(replace(base.within("limits({})"), has_limits=True), *_sides(name, mark))
-        return made.within('class("relation", {})') if name == "stackrel" else made
+        built = attached(replace(base.within("limits({})"), has_limits=True), *sides(name, mark))
+        return built.within('class("relation", {})') if name == "stackrel" else built
 
     def _arrow(self, name: str) -> Setting:
         below = self._reader.option()
         above = self._group()
-        arrow = char(_ARROWS[name]).within("limits(stretch({}))")
-        return _attached(replace(arrow, has_limits=True), above, self._inner(below) if below else Setting())
+        arrow = char(commands.ARROWS[name]).within("limits(stretch({}))")
+        return attached(replace(arrow, has_limits=True), above, self._inner(below) if below else Setting())
 
     def _font(self, name: str) -> Setting:
-        if _FONTS[name] == "rm":
+        if commands.FONTS[name] == "rm":
             word = self._reader.word()
             if word:
-                return upright(word)
-        return self._in_alphabet(_FONTS[name])
+                return upright_words(word)
+        return self._in_alphabet(commands.FONTS[name])
 
     def _bold(self, _: str) -> Setting:
         return self._in_alphabet(bolder(self._alphabet))
@@ -357,10 +265,10 @@ class _Parser:
         return replace(call("op", self._group(), options=", limits: #true"), has_limits=True)
 
     def _class(self, name: str) -> Setting:
-        return self._group().within(f'class("{_CLASSES[name]}", {{}})')
+        return self._group().within(f'class("{commands.CLASSES[name]}", {{}})')
 
     def _text(self, name: str) -> Setting:
-        return text(self._reader.raw(), _TEXTS[name], self._inner)
+        return text(self._reader.raw(), commands.TEXTS[name], self._inner)
 
     def _delimiter(self) -> str:
         token = self._reader.take()
@@ -384,12 +292,12 @@ class _Parser:
         return fenced(before, joined(parts), self._delimiter())
 
     def _sized(self, name: str) -> Setting:
-        size = name if name in _SIZES else name[:-1]
-        side = _SIDES[name[len(size) :]]
+        size = name if name in commands.SIZES else name[:-1]
+        side = commands.SIDES[name[len(size) :]]
         symbol = self._delimiter()
         if not symbol:
             return Setting()
-        return char(symbol).within(f'class("{side}", lr(size: #{_SIZES[size]}em, {{}}))')
+        return char(symbol).within(f'class("{side}", lr(size: #{commands.SIZES[size]}em, {{}}))')
 
     def _not(self, _: str) -> Setting:
         symbol = self._nucleus()
@@ -400,10 +308,10 @@ class _Parser:
 
     def _modulo(self, name: str) -> Setting:
         if name == "bmod":
-            return upright("mod").within('class("binary", {})')
+            return upright_words("mod").within('class("binary", {})')
         if name == "mod":
-            return joined([space(2 / 3), upright("mod"), space(1 / 3), self._group()])
-        word = [upright("mod"), space(1 / 3)] if name == "pmod" else []
+            return joined([space(2 / 3), upright_words("mod"), space(1 / 3), self._group()])
+        word = [upright_words("mod"), space(1 / 3)] if name == "pmod" else []
         return joined([space(0.444), char("("), *word, self._group(), char(")")])
 
     def _phantom(self, name: str) -> Setting:
@@ -435,7 +343,7 @@ class _Parser:
         if name == "alignedat":
             self._reader.raw()
         if name in ("array", "subarray"):
-            about = arrays.columns(self._reader.raw())
+            about = arrays.array_preamble(self._reader.raw())
         alphabet = self._alphabet
         self._depth += 1
         if self._depth > _DEEPEST:
@@ -474,54 +382,29 @@ class _Parser:
         return self._group()
 
     def _ket(self, name: str) -> Setting:
-        sides = ("⟨", "|") if name == "bra" else ("|", "⟩")
-        return joined([_sided(sides[0], "opening"), self._group(), _sided(sides[1], "closing")])
-
-
-def _sided(symbol: str, side: str) -> Setting:
-    return char(symbol).within(f'class("{side}", {{}})')
-
-
-def _sides(name: str, mark: Setting) -> tuple[Setting, Setting]:
-    return (Setting(), mark) if name.startswith("under") else (mark, Setting())
-
-
-def _attached(base: Setting, up: Setting, down: Setting) -> Setting:
-    """Return a base with its scripts, which Typst draws behind it: the upper one first."""
-    if not up.typst and not down.typst:
-        return base
-    names = ("t", "b") if base.has_limits else ("tr", "br")
-    options = "".join(f", {name}: {part.typst}" for name, part in zip(names, (up, down), strict=True) if part.typst)
-    drawn = joined([base, up, down])
-    return Setting(f"attach({base.typst or chr(34) * 2}{options})", drawn.glyphs, drawn.rules)
-
-
-def _stack(sides: tuple[str, str], above: Setting, below: Setting) -> Setting:
-    """Return two parts one above the other, between delimiters."""
-    drawn = above + below
-    stack = replace(drawn, typst=f"mat(delim: #none, row-gap: #0.3em, {above.typst or chr(34) * 2}; {below.typst})")
-    return fenced(sides[0], stack, sides[1]) if any(sides) else stack
+        pair = ("⟨", "|") if name == "bra" else ("|", "⟩")
+        return joined([sided(pair[0], "opening"), self._group(), sided(pair[1], "closing")])
 
 
 _Handler = Callable[[_Parser, str], Setting]
 _HANDLERS: dict[str, _Handler] = {
-    **dict.fromkeys(_FRACTIONS, _Parser._fraction),
-    **dict.fromkeys(_BINOMIALS, _Parser._binomial),
+    **dict.fromkeys(commands.FRACTIONS, _Parser._fraction),
+    **dict.fromkeys(commands.BINOMIALS, _Parser._binomial),
     "genfrac": _Parser._genfrac,
     "sqrt": _Parser._root,
     **dict.fromkeys(ACCENTS, _Parser._accent),
     **dict.fromkeys(("overline", "underline", "underbar"), _Parser._line),
     **dict.fromkeys(BRACES, _Parser._brace),
     **dict.fromkeys(("overset", "underset", "stackrel"), _Parser._over),
-    **dict.fromkeys(_ARROWS, _Parser._arrow),
-    **dict.fromkeys(_FONTS, _Parser._font),
+    **dict.fromkeys(commands.ARROWS, _Parser._arrow),
+    **dict.fromkeys(commands.FONTS, _Parser._font),
     **dict.fromkeys(("boldsymbol", "bm", "pmb"), _Parser._bold),
     **dict.fromkeys(("operatorname", "operatornamewithlimits"), _Parser._operator),
     "mathop": _Parser._mathop,
-    **dict.fromkeys(_CLASSES, _Parser._class),
-    **dict.fromkeys(_TEXTS, _Parser._text),
+    **dict.fromkeys(commands.CLASSES, _Parser._class),
+    **dict.fromkeys(commands.TEXTS, _Parser._text),
     "left": _Parser._left,
-    **{size + side: _Parser._sized for size in _SIZES for side in _SIDES},
+    **{size + side: _Parser._sized for size in commands.SIZES for side in commands.SIDES},
     "not": _Parser._not,
     **dict.fromkeys(("bmod", "mod", "pmod", "pod"), _Parser._modulo),
     **dict.fromkeys(("phantom", "hphantom", "vphantom"), _Parser._phantom),
