@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from datagen.markdown.formulas.alphabets import in_alphabet
-from datagen.markdown.formulas.setting import FormulaError, Setting, joined
+from datagen.markdown.formulas.setting import FormulaError, Setting, joined, upright_words
 
 _TOKEN = re.compile(
     r"\$(?P<math>[^$]*)\$|\\\((?P<paren>.*?)\\\)|\\(?P<name>[A-Za-z]+|.)|(?P<brace>[{}])|[^\\${}]+", re.S
