@@ -73,7 +73,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
         for part in ("scan and plan", "plan again from plan files"):
             started, runner = time.monotonic(), LocalRunner(1)
             with Monitor(runner) as monitor:
-                plan = plan_job(source, Workspace(folder_at(folder / "out")), settings, runner, monitor)
+                out = folder_at(folder / "out")
+                plan = plan_job(source, Workspace(out), out, settings, runner, monitor)
             seconds = time.monotonic() - started
             runner.close()
             peaks = (f"{peak_mib(who):.0f}" for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -25,17 +25,18 @@ from varyforge.language import ALPHABETS, STEPS_PER_BIT, symbols_of
 
 LANGUAGES = {
     "Latn": ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "cs", "sv", "da", "fi", "hu", "ro", "tr", "vi", "id"],
-    "Cyrl": ["ru", "uk", "bg"],
+    "Cyrl": ["ru", "uk", "bg", "be", "sr", "mk", "mn", "kk"],
     "Grek": ["el"],
     "Hebr": ["he"],
-    "Arab": ["ar"],
+    "Arab": ["ar", "fa", "ckb"],
+    "Kana": ["ja"],
 }
 COMMON = {"zh": ("zh_CN", "zh_TW"), "ja": ("ja",), "ko": ("ko",)}  # language → catalogues
 COMMON_CHARACTERS = 1600  # per catalogue: over nine tenths of running text, under half of wrongly mapped text
 FLOOR_BITS = 12  # -log2 P of the rarest pair
 
 _MARKUP = re.compile(r"<[^>]*>|%[-#0-9.$ ]*[a-z]|\$?\{[^}]*\}|\\\w|[_&](?=\w)|--\S+|\S*[/@\\]\S*|\w*[_0-9]\w*")
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[\u3041-\u30ff]+|[^\W\d_\u3041-\u30ff]+")
 _CJK = re.compile(r"[\u3400-\u9fff\uac00-\ud7af]")
 
 

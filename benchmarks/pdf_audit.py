@@ -2,21 +2,22 @@
 
     python -m benchmarks.pdf_audit FOLDER --half held --ocr ocr/
 
-`benchmarks.pdf_labels` says how the documents come into the folder. The verdict of OCR is a comparison of bags of
-character pairs (letters and digits only), so that reading order does not matter.
-Where the table has a verdict by eye, that one counts. As few real layers are wrong, layers that OCR confirmed are also
-broken on purpose (`--broken 0`: none). With `--tiny` all layers count as right.
+`benchmarks.pdf_labels` says how the documents come into the folder, and when a label is wrong. The verdict of OCR is a
+comparison of bags of character pairs (letters and digits only), so that reading order does not matter. A label that
+holds unreadable characters is wrong whatever OCR says; else the verdict by eye counts where the table has one. As few
+real labels are wrong, layers of right pages are also broken on purpose (`--broken 0`: none). With `--tiny` all labels
+count as right.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import string
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from benchmarks.bench import Table, main_of, work_folder
@@ -26,12 +27,15 @@ from datagen.pdf.audit.gates import measure as measure_page
 from datagen.pdf.backends.mupdf import open_document
 from datagen.pdf.page import Page, PdfError
 from datagen.pdf.text.reading_order import read_text
+from datagen.pdf.upright import upright, widened
 from varyforge.console import say
 from varyforge.errors import UserError
 from varyforge.language import read
 from varyforge.outcome import Rejected
 
 GATES = PageGates()
+ROTATED = ("az", "AZ", "ая", "АЯ", "αω", "ΑΩ", "את", "ءي", "अह", "กฮ", "ぁん", "ァヺ", "一鿿", "가힣")
+"""First and last letters of alphabets."""
 TINY = {"broken": 2}
 
 
@@ -47,26 +51,34 @@ class Judged:
 
     label: Labelled
     refused: Rejected | None
+    wrong: bool  # the label, whatever the audit says
     seconds: float
 
 
 def render(path: Path, number: int, short_side_px: int = 1024) -> Page:
     """Render a page as the data job does."""
     with open_document(str(path)) as opened:
-        return opened.page(number, short_side_px=short_side_px, long_side_px=4 * short_side_px)
+        page = opened.page(number, short_side_px=short_side_px, long_side_px=4 * short_side_px)
+    return widened(upright(page), short_side_px)
+
+
+def audit(page: Page) -> tuple[Rejected | None, bool]:
+    """Return the data job's verdict on a page, and whether the label holds characters that nobody can read."""
+    text = read_text(page).text
+    reading = read(text)
+    measures = measure_page(page, text, reading)
+    return judge(measures, reading.language, GATES), measures["unreadable"] > 0
 
 
 def verdict(page: Page) -> Rejected | None:
     """Return the data job's verdict on a page."""
-    text = read_text(page).text
-    reading = read(text)
-    return judge(measure_page(page, text, reading), reading.language, GATES)
+    return audit(page)[0]
 
 
 def judged_pages(labels: Sequence[Labelled]) -> Iterator[Judged]:
     """Yield the pages that OCR or a reader could judge, and the CPU seconds of text and audit."""
     for label in labels:
-        if label.similarity is None and not label.eye:
+        if label.similarity is None and not label.reason:
             continue
         try:
             page = render(label.path, label.page - 1)
@@ -74,8 +86,8 @@ def judged_pages(labels: Sequence[Labelled]) -> Iterator[Judged]:
             say(f"{label.name}: {error}")
             continue
         before = time.process_time()
-        refused = verdict(page)
-        yield Judged(label, refused, time.process_time() - before)
+        refused, unreadable = audit(page)
+        yield Judged(label, refused, label.is_wrong(unreadable), time.process_time() - before)
 
 
 def interval(part: int, whole: int) -> str:
@@ -89,15 +101,17 @@ def interval(part: int, whole: int) -> str:
 
 
 def report_real(pages: Sequence[Judged], half: str) -> Table:
-    """Compute precision and recall of "refused" as a prediction of "layer wrong"."""
+    """Compute precision and recall of "refused" as a prediction of "label wrong"."""
     for page in pages:
-        if bool(page.refused) != page.label.wrong:
+        if bool(page.refused) != page.wrong:
             gate = f"{page.refused.gate} {page.refused.value:.2f}" if page.refused else "accepted"
-            label = f"similarity {page.label.similarity}, {page.label.eye or 'not looked at'}"
+            label = f"similarity {page.label.similarity}, {page.label.reason or 'not looked at'}"
             say(f"  disagree: {page.label.name}: {gate}; {label}")
     kinds: dict[str, list[Judged]] = defaultdict(list)
     for page in pages:
         kinds["all"].append(page)
+        if page.label.reason != "unreadable":
+            kinds["all but labels with unreadable characters"].append(page)
         kinds[f"sampled as {page.label.kind}"].append(page)
     rows = []
     for kind, some in kinds.items():
@@ -105,17 +119,17 @@ def report_real(pages: Sequence[Judged], half: str) -> Table:
         both = sum(_is_wrong(page) and _is_refused(page) for page in some)
         counts = map(str, (len(some), wrong, refused, both))
         rows.append([kind, *counts, interval(both, refused), interval(both, wrong)])
-    looked = sum(bool(page.label.eye) for page in pages)
+    looked = sum(page.label.reason not in ("", "unreadable") for page in pages)
     return Table(
         title=f"Half `{half}`: {len(pages)} pages of {len({page.label.package for page in pages})} packages, "
         f"{looked} of them judged by eye.",
-        head=("pages", "count", "layer wrong", "refused", "both", "precision", "recall"),
+        head=("pages", "count", "label wrong", "refused", "both", "precision", "recall"),
         rows=rows,
     )
 
 
 def _is_wrong(page: Judged) -> bool:
-    return page.label.wrong
+    return page.wrong
 
 
 def _is_refused(page: Judged) -> bool:
@@ -126,9 +140,9 @@ def report_gates(pages: Sequence[Judged]) -> Table:
     """Count refusals by gate."""
     gates: dict[str, Counter[bool]] = defaultdict(Counter)
     for page in pages:
-        gates[page.refused.gate if page.refused else "accepted"][page.label.wrong] += 1
+        gates[page.refused.gate if page.refused else "accepted"][page.wrong] += 1
     rows = [(gate, str(counts[True]), str(counts[False])) for gate, counts in sorted(gates.items())]
-    return Table(head=("first gate", "layer wrong", "layer right"), rows=rows)
+    return Table(head=("first gate", "label wrong", "label right"), rows=rows)
 
 
 def moved(page: Page, down_px: float) -> Page:
@@ -155,11 +169,19 @@ def line_height_px(page: Page) -> float:
     return heights[len(heights) // 2]
 
 
+@cache
+def _rotation(by: int) -> dict[int, int]:
+    """Return for the letters of `ROTATED` those that stand `by` places on, as for `str.translate`."""
+    table: dict[int, int] = {}
+    for low, high in ROTATED:
+        letters = [code for code in range(ord(low), ord(high) + 1) if chr(code).isalpha() and chr(code) != "\u0640"]
+        table.update(zip(letters, letters[by:] + letters[:by], strict=True))
+    return table
+
+
 def caesar(text: str, by: int) -> str:
-    """Shift each letter by `by` in the alphabet, and Chinese characters in code points."""
-    lower, upper = string.ascii_lowercase, string.ascii_uppercase
-    table = str.maketrans(lower + upper, lower[by:] + lower[:by] + upper[by:] + upper[:by])
-    return "".join(chr(ord(char) + by) if "\u4e00" <= char < "\u9f00" else char for char in text.translate(table))
+    """Replace each letter by the one that stands `by` places on in its alphabet, or in Unicode's order."""
+    return text.translate(_rotation(by))
 
 
 DEFECTS: dict[str, Callable[[Page, Page], Page]] = {  # defect → function of the page and of another page
@@ -175,7 +197,7 @@ DEFECTS: dict[str, Callable[[Page, Page], Page]] = {  # defect → function of t
 
 def report_broken(pages: Sequence[Judged], most: int) -> Table:
     """Compute the share of broken layers that are refused, by defect."""
-    good = [page.label for page in pages if not page.refused and not page.label.wrong]
+    good = [page.label for page in pages if not page.refused and not page.wrong]
     good = [good[i * len(good) // most] for i in range(most)] if len(good) > most else good
     rendered = [render(label.path, label.page - 1) for label in good]
     rows = []

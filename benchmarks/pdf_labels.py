@@ -1,4 +1,4 @@
-"""Pages of PDFs that Debian ships, with the verdict of OCR and of a reader on their text layers.
+"""Pages of PDFs that Debian ships, with the verdict of OCR and of a reader on their labels.
 
 The table `data/pdf_labels.tsv` names packages of Debian 12 with their versions. To have the documents:
 
@@ -35,6 +35,14 @@ OCR_CONFIDENCE = 30  # of 100; below it tesseract mostly reads drawings
 WRONG = 0.6  # similarity; tesseract reads about 0.9 of a clean page at this size, and tables worse
 UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Thai, kana, Han
 SYLLABLES = UNSPACED + "\uac00-\ud7a3"  # tesseract splits words of these scripts, Korean too
+REASONS = {
+    "ok": "the label says what the page shows; a line in the wrong order and formulas in pieces are allowed",
+    "unreadable": "the label holds characters that nobody can read, such as U+FFFD",
+    "shifted": "letters or symbols are others than those printed",
+    "missing": "more than half of the letters on the page are not in the label, such as those of a screenshot",
+    "torn": "words come apart",
+    "order": "lines or characters are mixed up",
+}
 TOKENS = re.compile(rf"[{UNSPACED}]+|[^\W_{UNSPACED}]+")
 
 
@@ -48,7 +56,7 @@ class Labelled:
         languages: tesseract's names.
         kind: "accepted", "refused" by the audit of the time of sampling (oversampled), or "other" (few letters, thin).
         similarity: of text layer and OCR when the table was written; None where OCR reads fewer than 20 letter pairs.
-        eye: "right" or "wrong" where a reader looked at picture and layer, else "".
+        reason: one of `REASONS` where a reader looked at the picture and the label, else "".
     """
 
     folder: Path
@@ -60,8 +68,8 @@ class Labelled:
     languages: str
     kind: str = "accepted"
     similarity: float | None = 1.0
-    eye: str = ""
-    COLUMNS: ClassVar = ("package", "version", "file", "page", "half", "languages", "kind", "similarity", "eye")
+    reason: str = ""
+    COLUMNS: ClassVar = ("package", "version", "file", "page", "half", "languages", "kind", "similarity", "reason")
 
     @property
     def path(self) -> Path:
@@ -73,10 +81,11 @@ class Labelled:
         """The page's name in a report."""
         return f"{self.package}/{self.path.name}#{self.page}"
 
-    @property
-    def wrong(self) -> bool:
-        """Whether the layer is wrong: by eye where somebody looked, else by OCR."""
-        return self.eye == "wrong" if self.eye else (self.similarity or 0) < WRONG
+    def is_wrong(self, unreadable: bool) -> bool:
+        """Whether the label is wrong: if it is `unreadable`, by eye where somebody looked, else by OCR."""
+        if unreadable or self.reason in ("", "unreadable"):
+            return unreadable or (self.similarity or 0) < WRONG
+        return self.reason != "ok"
 
     def row(self) -> list[str]:
         """Return the page as a row of the table."""

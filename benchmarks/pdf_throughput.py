@@ -5,7 +5,8 @@
 All rows are about the same pages:
 
 - bare: one process opens each document once and, page by page, renders at the job's size, encodes JPEG at its quality
-  and extracts the text with the same library; nothing else. It is the program that one would write in ten lines
+  and extracts the text with the same library; nothing else. It is the program that one would write in ten lines. Two
+  such processes at once, each with every page, show how much faster the machine is with two
 - job: `datagen.pdf` as it is (audit, reading order, isolation, tars, hashes, index, ledger), with one worker and with
   two, from its start to its manifest. Ray's own start is not counted
 - parts: one process calls the job's functions one after the other and times each
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import multiprocessing
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -90,6 +92,16 @@ def bare(pages: list[tuple[str, int]], source: PdfSource) -> None:
         page.get_text("text")
 
 
+def bare_twice(pages: list[tuple[str, int]], source: PdfSource) -> None:
+    """Run the ten lines in two processes at once, each over all pages."""
+    fork = multiprocessing.get_context("fork")  # as quick as it gets: nothing is imported again
+    processes = [fork.Process(target=bare, args=(pages, source)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+
 def part_times(pages: list[tuple[str, int]], source: PdfSource) -> Table:
     """Return CPU ms a page of each part of the job."""
     times = PartTimes()
@@ -142,12 +154,14 @@ def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
         loop = best(lambda: bare(pages, source), arguments.repeats)
         loop_rate = len(pages) / loop.wall
         rows = [("bare loop, 1 process", f"{loop_rate:.1f}", f"{1000 * loop.cpu / len(pages):.1f}", "1")]
+        loops = best(lambda: bare_twice(pages, source), arguments.repeats)
+        rate, cpu_ms = 2 * len(pages) / loops.wall, f"{500 * loops.cpu / len(pages):.1f}"
+        rows.append(("bare loop, 2 processes", f"{rate:.1f}", cpu_ms, _ratio(rate, 2, loop_rate)))
         units = local_job(source, out, 1, shard_size)
         for workers in (1, 2):
             run = best(lambda workers=workers: local_job(source, out, workers, shard_size), arguments.repeats)  # type: ignore[misc]
             rate, cpu_ms = units / run.wall, f"{1000 * run.cpu / units:.1f}"
-            ratio = f"{rate / loop_rate:.2f}{f' ({rate / workers / loop_rate:.2f} a worker)' if workers > 1 else ''}"
-            rows.append((f"job, {workers} worker(s)", f"{rate:.1f}", cpu_ms, ratio))
+            rows.append((f"job, {workers} worker(s)", f"{rate:.1f}", cpu_ms, _ratio(rate, workers, loop_rate)))
         if arguments.ray:
             from datagen.job.ray_runner import RayRunner  # noqa: PLC0415  # Ray takes a second to import
 
@@ -160,6 +174,11 @@ def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
         head = ("way", "pages/s", "CPU ms/page", "of the bare loop")
         yield Table(title=f"{len(pages)} pages, {megabytes:.0f} MB of tars.", head=head, rows=rows)
         yield part_times(pages, source)
+
+
+def _ratio(rate: float, workers: int, loop_rate: float) -> str:
+    each = f" ({rate / workers / loop_rate:.2f} a worker)" if workers > 1 else ""
+    return f"{rate / loop_rate:.2f}{each}"
 
 
 if __name__ == "__main__":

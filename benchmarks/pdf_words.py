@@ -161,7 +161,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
             written += 1
             faults.update(name for name, pattern in FAULTS.items() if re.search(pattern, text))
             ocr = reader.text(label)
-            if ocr is None or label.wrong or not (words := tokens(ocr)):
+            if ocr is None or label.is_wrong(unreadable=False) or not (words := tokens(ocr)):
                 continue
             texts = {"ours": text, **{name: tool(label) for name, tool in others.items()}}
             figures = {name: compare(text, words) for name, text in texts.items()}

@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from benchmarks.bench import Table, main_of, work_folder
 from benchmarks.clocks import peak_mib
+from datagen.job.held_out import Amount
 from datagen.job.isolate import Limits
 from datagen.job.job import plan_job
 from datagen.job.ledger import LedgerRow, summarise
@@ -134,16 +135,16 @@ def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
         folder, source = folder_at(path), Imaginary(documents=arguments.pages // PAGES)
         workspace = Workspace(folder)
         with parts.measured("scan and plan"), Monitor(runner) as monitor:
-            plan = plan_job(source, workspace, settings, runner, monitor)
+            plan = plan_job(source, workspace, workspace.folder, settings, runner, monitor)
         yield f"{plan.units:,} pages in {len(plan.shards):,} shards of at most {arguments.units_per_shard:,}."
         with parts.measured("plan again from plan files"), Monitor(runner) as monitor:
-            assert plan_job(source, workspace, settings, runner, monitor).job == plan.job
+            assert plan_job(source, workspace, workspace.folder, settings, runner, monitor).job == plan.job
         dice = np.random.default_rng(0)
         with parts.measured("(index and ledger files, not a part of a job)"):
             records = [write_shard(folder, shard, dice) for shard in plan.shards]
         del plan
         with parts.measured("groups, near duplicates and split"):
-            split = assign_splits(workspace, records, (), 0.05)
+            split = assign_splits(workspace, records, (), Amount(share=0.05))
         tables: Iterator[pa.Table] = (read_table(folder, f"ledger/{record.name}.parquet") for record in split)
         with parts.measured("summary of the ledger"):
             assert summarise(tables).units == sum(record.units for record in records)

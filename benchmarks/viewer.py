@@ -126,7 +126,7 @@ def write_plan(folder: Folder, shards: int) -> None:
     """Write the plan files of such a job, in which the viewer looks up a rejected page's input."""
     settings, runner = JobSettings(units_per_shard=1000, limits=Limits()), LocalRunner(2)
     with Monitor(runner) as monitor:
-        plan_job(Imaginary(documents=shards * DOCUMENTS), Workspace(folder), settings, runner, monitor)
+        plan_job(Imaginary(documents=shards * DOCUMENTS), Workspace(folder), folder, settings, runner, monitor)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from datagen.card.card import CARD_HTML, write_card
 from datagen.card.contents import Contents
@@ -18,15 +18,18 @@ from datagen.job.isolate import Limits
 from datagen.job.job import run_job
 from datagen.job.ledger import LedgerSummary
 from datagen.job.preview import JobPreview, preview_job
-from datagen.job.runner import LocalRunner, Runner
+from datagen.job.runner import LARGE, LocalRunner, SizedRunner
 from datagen.job.settings import JobSettings
 from datagen.job.track import Tracker
-from datagen.source import Source
+from datagen.source import OCR_LABELS, Source
 from varyforge.commands import program
 from varyforge.config import load
 from varyforge.console import say, show_table, warn
 from varyforge.errors import UserError, command
 from varyforge.lengths import LIMIT
+
+if TYPE_CHECKING:
+    from datagen.job.ray_runner import RayRunner
 
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)  # does not match s3://bucket/date=2024
 
@@ -44,7 +47,8 @@ def job_parser(module: str, description: str, source: type, examples: str) -> ar
     add = parser.add_argument
     add("--out", required=True, help="folder or URL of the shard set; an interrupted run goes on there")
     add("--workers", type=_positive, help="shards made at a time (default: one per CPU)")
-    add("--runner", choices=("ray", "local"), default="ray", help="local: threads of this process, without Ray")
+    ray = f"ray: jobs of {LARGE} units and more run on Ray; local: threads of this process only (%(default)s)"
+    add("--runner", choices=("ray", "local"), default="ray", help=ray)
     add("--address", help="of a running Ray cluster (default: RAY_ADDRESS, else start Ray here)")
     add("--update", action="store_true", help="make shards again that changed inputs or settings concern")
     add("--retry", metavar="failed[:REASON]", help="make failed units again, e.g. failed:timeout with more --deadline")
@@ -52,6 +56,8 @@ def job_parser(module: str, description: str, source: type, examples: str) -> ar
     add("--limit", type=_positive, help="make only the first N units (pages, images, conversations)", metavar="N")
     add("--units-per-shard", type=_positive, default=defaults.units_per_shard, help="at most (%(default)s)")
     share = "share of the documents held out from training (%(default)s)"
+    number = "number of samples held out from training, in whole documents, in place of the share"
+    add("--validation", type=_positive, default=defaults.validation, metavar="N", help=number)
     add("--validation-share", type=float, default=defaults.validation_share, help=share)
     add("--deadline", type=float, default=limits.deadline_s, metavar="S", help="seconds per unit (%(default)s)")
     add("--memory", type=_positive, default=limits.memory_mb, metavar="MB", help="MiB per unit (%(default)s)")
@@ -98,21 +104,14 @@ def run_source(
         Exit status: 0, or 1 where no sample was written.
     """
     limits = Limits(deadline_s=arguments.deadline, memory_mb=arguments.memory)
-    names = ("units_per_shard", "validation_share", "limit", "update", "retry", "stall_minutes")
+    names = ("units_per_shard", "validation_share", "validation", "limit", "update", "retry", "stall_minutes")
     settings = JobSettings(limits=limits, **{name: getattr(arguments, name) for name in names})
     source = cast(Source, load(source_type, None, overrides, inputs=inputs))
     workers = arguments.workers or (None if arguments.address else len(os.sched_getaffinity(0)))
     if arguments.address and arguments.runner == "local":
         raise UserError("--address is for Ray; leave out --runner local")
     with ExitStack() as stack:
-        runner: Runner
-        if arguments.runner == "local" or arguments.dry_run:
-            runner = stack.enter_context(LocalRunner(workers or 1))
-        else:
-            from datagen.job.ray_runner import RayRunner  # noqa: PLC0415  # seconds to import
-
-            ray = RayRunner(workers=workers, address=arguments.address, stall_minutes=arguments.stall_minutes)
-            runner = stack.enter_context(ray)
+        runner = stack.enter_context(_runner(arguments, workers))
         if arguments.dry_run:
             show_preview(preview_job(source, arguments.out, settings, runner, workers or 1))
             return 0
@@ -122,9 +121,23 @@ def run_source(
         summary = run_job(source, arguments.out, settings, runner, tracker)
     contents = write_card(arguments.out).contents
     show_summary(arguments.out, summary, contents)
-    if summary.samples and settings.validation_share and "validation" not in contents.splits:
-        warn("no document is held out for validation: too few documents; raise --validation-share and add --update")
+    if engine := source.versions.get(OCR_LABELS):
+        warn(f"labels by OCR ({engine}): no person has checked them; look at some before you train on them")
     return 0 if summary.samples else 1
+
+
+def _runner(arguments: argparse.Namespace, workers: int | None) -> LocalRunner | SizedRunner | RayRunner:
+    """Return the runner that the options ask for; a cluster that runs already is used for any work."""
+    small = LocalRunner(workers or len(os.sched_getaffinity(0)))
+    if arguments.runner == "local" or arguments.dry_run:
+        return small
+
+    def ray_runner() -> RayRunner:
+        from datagen.job.ray_runner import RayRunner  # noqa: PLC0415  # seconds to import
+
+        return RayRunner(workers=workers, address=arguments.address, stall_minutes=arguments.stall_minutes)
+
+    return ray_runner() if arguments.address or os.environ.get("RAY_ADDRESS") else SizedRunner(small, ray_runner)
 
 
 def show_preview(preview: JobPreview) -> None:

@@ -10,10 +10,12 @@ from typing import Literal
 from typing_extensions import override
 
 from datagen.guard.guard import guard_version, guarded
+from datagen.inputs.embedded import Located, locate, read_embedded
 from datagen.inputs.image_ids import image_id_of
 from datagen.inputs.listing import is_outside, within
+from datagen.inputs.record import ImageRef, place
 from datagen.source import SourceSettings, Unit, UnitView
-from varyforge.errors import UserError
+from varyforge.errors import UserError, WrongFormat
 from varyforge.escape import escape
 from varyforge.images import ImageError, ImagePolicy, Picture, read_picture
 from varyforge.outcome import Failed, Rejected
@@ -24,7 +26,7 @@ from varyforge.storage import is_url, on_disk, read_piece
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSource(SourceSettings):
-    """A source of external images. Each image is decoded completely and checked before it goes into a shard."""
+    """A source of external images. Each image is decoded to its end and checked before it goes into a shard."""
 
     images: str = ""  # folder of the file names in annotations
     language: str = "en"  # of the prompts; class names and captions keep the data set's
@@ -54,20 +56,40 @@ class ImageSource(SourceSettings):
         """Return the path or URL of an image from its file name in the annotations."""
         return within(self.images, name)
 
+    def locate(self, path: str, images: Sequence[ImageRef]) -> Located:
+        """Return the files of a record's images, which are files below `images` or inside the record of `path`.
+
+        Raises:
+            WrongFormat: an image is a file, and the folder of the images is not set.
+        """
+        files = [image for image in images if isinstance(image, str)]
+        if files and not self.images:
+            raise WrongFormat(f"the image is the file {files[0]!r:.80}; give its folder with --images")
+        return locate(path, images, {name: self.location_of(name) for name in files})
+
     def read(self, unit: Unit, files: Sequence[str], number: int = 0) -> Picture | Rejected | Failed:
         """Return the image in `files[number]`, or why it cannot be used."""
-        if self.images and is_outside(unit.files[number], self.images):
+        address = unit.payload.get("embedded", {number: None})[number]
+        if address is None and self.images and is_outside(unit.files[number], self.images):
             return Failed(reason="outside", detail="the file name leads out of the folder of the images")
+        where = f"{place(tuple(address['path']))}: " if address else ""
         try:
-            picture = read_picture(read_piece(files[number]), self.image)
+            data = read_embedded(address, files[number], files[-1]) if address else self.encoded(unit, files[number])
+            picture = read_picture(data, self.image, whole=bool(self.guard))
         except (FileNotFoundError, NotADirectoryError):
             return Failed(reason="missing_image", detail="no such file")
         except ImageError as error:
-            return Failed(reason=error.reason, detail=str(error))
+            return Failed(reason=error.reason, detail=f"{where}{error}")
         except OSError as error:
-            return Failed(reason="broken_image", detail=error.strerror or str(error))  # the message without the path
-        ids = [unit.document, image_id_of(unit.files[number], self.collection) or ""]
-        return guarded(self.guard, ids, picture.pixels) or picture
+            return Failed(reason="broken_image", detail=where + (error.strerror or str(error)))  # without the path
+        except WrongFormat as error:
+            return Failed(reason="wrong_form", detail=str(error))
+        ids = [unit.document, "" if address else image_id_of(unit.files[number], self.collection) or ""]
+        return (guarded(self.guard, ids, picture.pixels) if self.guard else None) or picture
+
+    def encoded(self, unit: Unit, file: str) -> bytes:
+        """Return the encoded image of a unit."""
+        return read_piece(file)
 
     @override
     def view(self, unit: Unit, files: Sequence[str]) -> UnitView:

@@ -16,6 +16,8 @@ from varyforge.storage import Fetcher, folder_at
 
 SOURCES = {
     "pdf": "datagen.pdf.source.PdfSource",
+    "scan": "datagen.scan.source.ScanSource",
+    "labelled": "datagen.labelled.source.LabelledSource",
     "markdown": "datagen.markdown.source.MarkdownSource",
     "detection": "datagen.detection.source.DetectionSource",
     "referring": "datagen.referring.source.ReferringSource",

@@ -11,6 +11,9 @@ from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.sample import Image
 from varyforge.storage import absolute
 
+OCR_LABELS = "labels by OCR"
+"""The entry of `Source.versions` that names the engine where labels are by OCR. Summary and data card state it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
@@ -22,9 +25,10 @@ class Unit:
     files: tuple[str, ...] = ()  # paths or URLs that `Source.make` reads
     payload: Mapping[str, Any] = field(default_factory=dict)  # for `Source.make`; JSON types only
     verdict: Rejected | Failed | None = None  # an outcome known before `make` (unreadable file, duplicate)
+    block: str = ""  # units of a block are made one after the other, as those of a document; "": the document's
 
     def __post_init__(self) -> None:
-        for name in ("id", "document", "content"):  # a file name may be invalid Unicode, a ledger not
+        for name in ("id", "document", "content", "block"):  # a file name may be invalid Unicode, a ledger not
             text = getattr(self, name).encode(errors="backslashreplace").decode()
             object.__setattr__(self, name, text)
 

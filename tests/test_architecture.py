@@ -37,6 +37,7 @@ FENCES = {
         "datagen/examples/documents.py",
     },
     "pypdfium2": {"datagen/pdf/backends/pdfium.py"},
+    "rapidocr": {"datagen/scan/rapid.py"},
     "pypandoc": {"datagen/markdown/pandoc.py"},
     "typst": {"datagen/markdown/typeset.py"},
     "fontTools": {"datagen/markdown/typeset.py"},

@@ -53,6 +53,8 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
     "words",
     [
         ("-m", "datagen.pdf"),
+        ("-m", "datagen.scan"),
+        ("-m", "datagen.labelled"),
         ("-m", "datagen.markdown"),
         ("-m", "datagen.detection"),
         ("-m", "datagen.referring"),

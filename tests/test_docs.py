@@ -26,7 +26,8 @@ from varyforge.config import load
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "recipes" / "README.md", *sorted(DOCS.rglob("*.md"))]
-DATA = ("pdf", "markdown", "detection", "referring", "caption", "chat", "vqa", "chart", "guard", "examples")
+DATA = ("pdf", "scan", "labelled", "markdown", "detection", "referring", "caption", "chat", "vqa", "chart")
+DATA += ("guard", "examples")
 COMMANDS = {
     **{name: f"datagen.{name}" for name in DATA},
     **{name: f"trainer.{name}" for name in ("evaluate", "convert", "export", "tokenizer")},

@@ -26,6 +26,8 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("data", "pdf", "datagen.pdf", "pages of PDFs and their text"),
+    Command("data", "scan", "datagen.scan", "scanned pages, read by OCR on this machine"),
+    Command("data", "labelled", "datagen.labelled", "pages with a text or JSON file of the same name"),
     Command("data", "markdown", "datagen.markdown", "LaTeX and Markdown, typeset, and their Markdown"),
     Command("data", "detection", "datagen.detection", "images and their boxes: COCO, VOC, YOLO, Open Images"),
     Command("data", "referring", "datagen.referring", "objects that a phrase names: RefCOCO, JSON Lines"),

@@ -14,6 +14,7 @@ _EXTRAS = {
     **dict.fromkeys(("ray", "pymupdf", "simplejpeg", "wandb"), "data"),
     **dict.fromkeys(("pypandoc", "pypandoc_binary", "typst", "fontTools"), "latex"),
     "matplotlib": "charts",
+    **dict.fromkeys(("rapidocr", "onnxruntime"), "ocr"),
     "pypdfium2": "pdfium",
     **dict.fromkeys(("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "huggingface_hub"), "train"),
     **dict.fromkeys(("rapidfuzz", "webdataset"), "train"),
@@ -108,4 +109,4 @@ if re.search(r" -m (datagen|trainer|pipelines)\b", " ".join(sys.orig_argv)):  # 
 
 def kind_of(value: object) -> str:
     """Name the type of a JSON value in a word or two, for messages."""
-    return _KINDS.get(type(value), "null")
+    return _KINDS.get(type(value), "null" if value is None else "binary data")

@@ -133,11 +133,13 @@ def sync_folder(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[int]:
     """Lock `folder`, made if need be, for one writer; yield the lock's file descriptor.
 
-    The kernel releases the lock when the last process that holds the descriptor has ended.
+    The kernel releases the lock when the last process that holds the descriptor has ended. If the block raises, folders
+    that were made for it and hold no file are removed.
 
     Raises:
         UserError: another process holds the lock, or the folder cannot be written to.
     """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / _LOCK, "w")
@@ -148,7 +150,15 @@ def locked(folder: Path) -> Iterator[int]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{folder}: another process is writing there; wait for it or choose another out") from error
-        yield lock.fileno()
+        try:
+            yield lock.fileno()
+        except BaseException:
+            if missing and [path.name for path in folder.iterdir()] == [_LOCK]:
+                (folder / _LOCK).unlink()
+                for path in missing:
+                    with suppress(OSError):  # another process uses it by now
+                        path.rmdir()
+            raise
 
 
 def remove_temporaries(folder: Path) -> None:

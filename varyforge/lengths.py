@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from varyforge.language import CodeTable
+
 IMAGE_TOKENS = 258  # of one picture in Vary: 256 and two marks (arXiv 2312.06109)
 LIMIT = 4096  # tokens of a training sequence
 EDGES = (0, 256, 512, 1024, 2048, 4096, 8192)  # least tokens of each row of a histogram; the last has no upper edge
@@ -52,21 +54,15 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     codes = np.frombuffer(text.encode("utf-32-le", "replace"), dtype="<u4")
-    kind = _kind_of_code()[np.minimum(codes, 0xFFFF)]
-    starts = np.flatnonzero(np.diff(kind, prepend=len(_KINDS)))
-    run, length = kind[starts], np.diff(np.append(starts, len(kind)))
-    tokens = (_FIRST[run] + _MORE[run] * np.maximum(length - _FREE[run], 0)).sum()
+    kind = _kinds_of(codes)
+    edges = np.concatenate([[True], kind[1:] != kind[:-1], [True]]).nonzero()[0]
+    run, length = kind[edges[:-1]], edges[1:] - edges[:-1]
+    tokens = (_FIRST.take(run) + _MORE.take(run) * np.maximum(length - _FREE.take(run), 0)).sum()
     space, lower, upper, digit = (run == _KINDS.index(name) for name in ("space", "lower", "upper", "digit"))
     initials = np.count_nonzero(upper[:-1] & lower[1:] & (length[:-1] == 1))
     tokens -= initials * (_COSTS["upper"].first - _INITIAL)
     tokens += np.count_nonzero(space[:-1] & digit[1:]) * _SPACE_BEFORE_DIGIT
     return max(1, round(float(tokens)))
-
-
-@functools.cache
-def _kind_of_code() -> npt.NDArray[np.uint8]:
-    """Return a (65536,) index into `_KINDS` by code point. The last entry stands for all later code points."""
-    return np.array([_KINDS.index(_kind(chr(code))) for code in range(0x10000)], dtype=np.uint8)
 
 
 def _kind(char: str) -> str:
@@ -84,6 +80,7 @@ def _kind(char: str) -> str:
 
 
 _ASCII = {"lower": str.islower, "upper": str.isupper, "digit": str.isdigit}
+_kinds_of = CodeTable(lambda char: _KINDS.index(_kind(char)))
 
 
 class LengthRow(NamedTuple):

@@ -3,7 +3,8 @@
 The wordings are in `data/prompts.toml`. Vary-toy gives each task at least ten (arXiv 2401.12503, section 3.2.2). The
 first wording of a list is the paper's own, with which models are evaluated. Three lists serve the task "referring":
 "referring" names classes, "referring_phrase" describes one object, "referring_box" has a box and asks for words. The
-tasks "text" and "instruct" have their own user turns.
+tasks "text" and "instruct" have their own user turns,
+except those of datagen.labelled: "fields" asks for a document's data as JSON, "field" for the value of one key.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def choose(task: str, language: str, key: str, **fields: str) -> Prompt:
     """Choose the prompt of the sample `key`. The wording depends on task, language (as for `wordings`) and key alone.
 
     `fields` fill the task's placeholders: `classes` (see `join_names`) for "referring", `phrase` for
-    "referring_phrase", `box` for "referring_box", `question` for "vqa", none for other lists. The text is escaped.
+    "referring_phrase", `box` for "referring_box", `question` for "vqa", `field` for "field", none for other
+    lists. The text is escaped.
 
     Raises:
         ValueError: no such list, not a language tag, or `fields` are not exactly the task's placeholders.

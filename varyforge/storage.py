@@ -117,18 +117,21 @@ def piece_of(path: str, offset: int, size: int) -> str:
     return f"{path}#{offset}+{size}"
 
 
-def read_piece(file: str) -> bytes:
-    """Read a local file, or the part of one that `piece_of` names.
+def read_piece(file: str, start: int = 0, size: int | None = None) -> bytes:
+    """Read a local file, or the part of one that `piece_of` names: all, or up to `size` bytes from `start`.
 
     Raises:
         OSError: the file is missing or cannot be read.
     """
     piece = None if os.path.exists(file) else _PIECE.fullmatch(file)
-    if piece is None:
-        with open(file, "rb", buffering=0) as opened:
-            return opened.read()
-    with open(piece[1], "rb", buffering=0) as opened:
-        return os.pread(opened.fileno(), int(piece[3]), int(piece[2]))
+    if piece is not None:
+        file, left = piece[1], max(0, int(piece[3]) - start)
+        size, start = left if size is None else min(size, left), start + int(piece[2])
+    with open(file, "rb", buffering=0) as opened:
+        if size is not None:
+            return os.pread(opened.fileno(), size, start)
+        opened.seek(start)
+        return opened.read()
 
 
 class Fetcher:

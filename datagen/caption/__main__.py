@@ -17,14 +17,16 @@ parser = job_parser(
   python -m datagen.caption laion-coco/ --out shards/caption caption_key=top_caption
   python -m datagen.caption --llava blip_laion_cc_sbu_558k.json --images images/ --out shards/blip
   python -m datagen.caption --coco captions_train2017.json --images train2017/ --out shards/coco
-  python -m datagen.caption --table captions.parquet --images photos/ --out shards/own image_column=path""",
+  python -m datagen.caption --table captions.parquet --images photos/ --out shards/own image_column=path
+  python -m datagen.caption --parquet pixparse-cc3m/data/ --out shards/cc3m caption_column=txt image_column=jpg""",
 )
 parser.add_argument(
     "paths", nargs="*", help=f"{FORMATS['tars'].help} or folders or URLs of them, then key=value settings"
 )
 formats = parser.add_mutually_exclusive_group()
 for name in FORMAT_OPTIONS:
-    formats.add_argument(f"--{name}", metavar="FILE", help=FORMATS[name].help)
+    also = ["--parquet"] if name == "table" else []
+    formats.add_argument(f"--{name}", *also, metavar="FILE", help=FORMATS[name].help)
 parser.add_argument("--images", default="", help="folder of the images (not for tars)")
 
 

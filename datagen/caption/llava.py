@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datagen.caption.record import CaptionRecord, wrong_format
-from datagen.inputs.image_ids import document_of_image
-from datagen.inputs.json_records import json_id, records
+from datagen.inputs.json_records import json_id
+from datagen.inputs.record import EmbeddedImage, document_of
+from datagen.inputs.record_files import records
+from varyforge.errors import WrongFormat
 
 
 def read_llava(file: str) -> Iterator[CaptionRecord]:
@@ -22,17 +24,25 @@ def read_llava(file: str) -> Iterator[CaptionRecord]:
     """
     for record in records(Path(file)):
         name = f"{record.number:08d}"
+        if record.wrong:
+            yield wrong_format(name, record.wrong)
+            continue
         match record.value:
             case {
                 "id": str() | int() | float() as about,
-                "image": str(image),
+                "image": (str() | EmbeddedImage()) as value,
                 "conversations": [{"from": "human", "value": str()}, {"from": "gpt", "value": str(caption)}],
             }:
+                try:
+                    image = record.image(value, ("image",))
+                except WrongFormat as error:
+                    yield wrong_format(name, str(error))
+                    continue
                 yield CaptionRecord(
                     name=name,
                     image=image,
                     captions=(caption,),
-                    document=document_of_image(image),
+                    document=document_of(image),
                     origin={"image_id": json_id(about) or str(about)},
                 )
             case _:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from datagen.inputs.record import ImageRef
 from varyforge.outcome import Failed
 from varyforge.sample import Scalar
 
@@ -16,7 +17,7 @@ class CaptionRecord:
     """An image and its captions, or the failure of a record."""
 
     name: str  # of the record, unique in its file
-    image: str = ""  # file name in the folder of the images
+    image: ImageRef = ""  # file name in the folder of the images, or an image in the record of the file
     piece: tuple[int, int] | None = None  # or the image's offset and size in the file itself, bytes
     captions: tuple[str, ...] = ()  # as in the file
     document: str = ""  # group that a split keeps together; "": the record alone

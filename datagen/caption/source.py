@@ -15,9 +15,12 @@ from datagen.caption.tables import ENDINGS, Columns, read_table
 from datagen.caption.tars import read_tar
 from datagen.guard.guard import guard_version
 from datagen.image_source import ImageSource, exchange
-from datagen.inputs.listing import list_files, name_of
+from datagen.inputs.embedded import Located, block_of
+from datagen.inputs.listing import name_of
+from datagen.inputs.record import failed_record, image_key
+from datagen.inputs.record_files import check_splits, list_record_files
 from datagen.source import Unit
-from varyforge.errors import UserError
+from varyforge.errors import UserError, WrongFormat
 from varyforge.external.captions import POLICY_VERSION, clean
 from varyforge.external.conversations import digest
 from varyforge.images import Picture
@@ -58,7 +61,8 @@ class CaptionSource(ImageSource):
     form: Literal["tars", "llava", "coco", "table"] = "tars"
     caption_key: str = ""  # tars: caption's key in KEY.json, such as top_caption; "": caption in KEY.txt
     image_column: str = "image"  # table
-    caption_column: str = "caption"  # table
+    caption_column: str = ""  # table; "": caption, or else text
+    splits: list[str] = field(default_factory=lambda: ["train"])  # of Parquet files that name one
     captions_per_image: int = 0  # take the first so many; 0: all
     gates: CaptionGates = field(default_factory=CaptionGates)
 
@@ -71,6 +75,7 @@ class CaptionSource(ImageSource):
         ImageSource.__post_init__(self)
         if self.form not in FORMATS:
             raise ValueError(f"form is {self.form!r}, expected one of {', '.join(FORMATS)}")
+        check_splits(self.splits)
         if self.captions_per_image < 0:
             raise ValueError("needs captions_per_image of 0 (all) or more")
 
@@ -89,13 +94,13 @@ class CaptionSource(ImageSource):
 
     @override
     def inputs(self) -> Iterator[str]:
-        if self.form != "tars":
-            if not self.images:
-                raise UserError(f"--{self.form} needs the folder of the images; give --images FOLDER")
-            self.check_folder()
-        elif self.images:
+        if self.form == "tars" and self.images:
             raise UserError("tars contain their images; leave out --images")
-        return list_files(self.paths, *FORMATS[self.form].endings)
+        if self.form == "coco" and not self.images:
+            raise UserError("--coco needs the folder of the images; give --images FOLDER")
+        if self.images:
+            self.check_folder()
+        return list_record_files(self.paths, self.splits, FORMATS[self.form].endings)
 
     @override
     def document(self, path: str) -> str:
@@ -115,15 +120,21 @@ class CaptionSource(ImageSource):
         if record.failure:
             return Unit(id=name, document=document, content=name, verdict=record.failure)
         if record.piece:
-            file, image = piece_of(path, *record.piece), record.content or f"{name}#{record.piece[1]}"
+            image = record.content or f"{name}#{record.piece[1]}"
+            located = Located((piece_of(path, *record.piece),), {})
         else:
-            file, image = self.location_of(record.image), record.image
+            image = image_key(record.image)
+            try:
+                located = self.locate(path, [record.image])
+            except WrongFormat as error:
+                return failed_record(name, error)
         return Unit(
             id=name,
             document=document,
             content=f"{image}#{digest(*record.captions)[:24]}",
-            files=(file,),
-            payload={"captions": record.captions, "origin": record.origin, "notes": record.notes},
+            files=located.files,
+            payload={"captions": record.captions, "origin": record.origin, "notes": record.notes, **located.payload},
+            block=block_of(self.document(path), [record.image]),
         )
 
     @override
@@ -187,12 +198,14 @@ class _Format(NamedTuple):
 
 FORMATS = {  # by the value of `CaptionSource.form`
     "tars": _Format((".tar",), lambda source, file: read_tar(file, source.caption_key), "img2dataset's tars"),
-    "llava": _Format((".json",), lambda source, file: read_llava(file), "LLaVA's blip_laion_cc_sbu_558k.json"),
+    "llava": _Format(
+        (".json", ".parquet"), lambda source, file: read_llava(file), "LLaVA's blip_laion_cc_sbu_558k.json"
+    ),
     "coco": _Format((".json",), lambda source, file: read_coco(file), "COCO's captions_train2017.json"),
     "table": _Format(
         ENDINGS,
         lambda source, file: read_table(file, Columns(source.image_column, source.caption_column)),
-        f"tables of image files and captions ({', '.join(ENDINGS)}) or folders of them",
+        f"tables of images, or their file names, and captions ({', '.join(ENDINGS)}) or folders of them",
     ),
 }
 FORMAT_OPTIONS = ("llava", "coco", "table")  # tars are positional arguments

@@ -1,32 +1,50 @@
-"""The reader of tables with a column of image files and a column of captions: parquet, CSV, TSV, JSON Lines.
+"""The reader of tables with a column of images and a column of captions: Parquet, CSV, TSV, JSON Lines.
 
-CSV and TSV have a header and quotes as in RFC 4180. In parquet and JSON Lines a field may hold a list of captions.
+CSV and TSV have a header and quotes as in RFC 4180. In Parquet and JSON Lines a field may hold a list of captions, and
+the image itself in place of its file name.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from datagen.caption.record import CaptionRecord, captions_in, wrong_format
-from datagen.inputs.image_ids import document_of_image
-from datagen.inputs.json_records import records
-from varyforge.errors import WrongFormat
+from datagen.inputs.parquet_records import column_names
+from datagen.inputs.record import Record, document_of
+from datagen.inputs.record_files import records
+from varyforge.errors import WrongFormat, kind_of
 from varyforge.external.text_encoding import not_utf8
 
-_ROWS = 1024  # parquet rows in memory at a time
+CAPTIONS = ("caption", "text")
+"""Usual names of the column of captions; the first that a table has is read."""
 
-Row = dict[str, Any] | str  # image and caption by column name, or the fault of the row
+Row = tuple[Any, Any] | str  # image and caption, or the fault of the row
 
 
 class Columns(NamedTuple):
     """Names of the columns to read."""
 
     image: str
-    caption: str
+    caption: str  # "": the first of `CAPTIONS` that is there
+
+    def among(self, header: Sequence[str]) -> Columns:
+        """Return the names of the columns in a table with this header.
+
+        Raises:
+            WrongFormat: one of them is not there, or there twice.
+        """
+        columns = self._replace(
+            caption=self.caption or next((name for name in CAPTIONS if name in header), CAPTIONS[0])
+        )
+        for name in columns:
+            if header.count(name) != 1:
+                names = ", ".join(map(repr, header[:20]))
+                settings = "settings image_column and caption_column"
+                raise WrongFormat(f"not one column {name!r}; there are {names} ({settings})")
+        return columns
 
 
 def read_table(file: str, columns: Columns) -> Iterator[CaptionRecord]:
@@ -45,35 +63,31 @@ def read_table(file: str, columns: Columns) -> Iterator[CaptionRecord]:
 def _captioned(name: str, row: Row, columns: Columns) -> CaptionRecord:
     if isinstance(row, str):
         return wrong_format(name, row)
-    image, captions = row[columns.image], captions_in(row[columns.caption])
-    if not isinstance(image, str) or not image:
-        return wrong_format(
-            name,
-            f"{columns.image!r} is a {type(image).__name__}, expected a file name"
-            if image
-            else f"{columns.image!r} is empty",
-        )
+    image, captions = row[0], captions_in(row[1])
+    if not image:
+        return wrong_format(name, f"{columns.image!r} is empty")
     if captions is None:
-        return wrong_format(name, f"{columns.caption!r} is a {type(row[columns.caption]).__name__}, expected text")
-    return CaptionRecord(name=name, image=image, captions=captions, document=document_of_image(image))
+        return wrong_format(name, f"the caption is {kind_of(row[1])}, expected text")
+    return CaptionRecord(name=name, image=image, captions=captions, document=document_of(image))
 
 
 def _parquet(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
-    import pyarrow.parquet as pq  # noqa: PLC0415  # half a second, and few captions are in parquet
+    columns = columns.among(column_names(Path(file)))
+    return _records(file, lambda record: columns)
 
-    table = pq.ParquetFile(file)
-    _check(table.schema_arrow.names, columns)
 
-    def rows() -> Iterator[tuple[int, Row]]:
-        number = count(1)
-        for batch in table.iter_batches(_ROWS, columns=list(columns)):
-            for index in range(batch.num_rows):
-                try:
-                    yield next(number), {name: batch.column(name)[index].as_py() for name in columns}
-                except UnicodeDecodeError as error:
-                    yield next(number), not_utf8(error)
+def _json_lines(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
+    return _records(file, lambda record: columns.among(list(record.fields)))
 
-    return rows()
+
+def _records(file: str, columns_of: Callable[[Record], Columns]) -> Iterator[tuple[int, Row]]:
+    for record in records(Path(file)):
+        try:
+            image, caption = (record.fields.get(name) for name in columns_of(record))
+            image = image and record.image(image, (columns_of(record).image,))
+            yield record.number + 1, (image, caption)
+        except WrongFormat as error:
+            yield record.number + 1, str(error)
 
 
 def _separated(separator: str) -> Callable[[str, Columns], Iterator[tuple[int, Row]]]:
@@ -83,11 +97,10 @@ def _separated(separator: str) -> Callable[[str, Columns], Iterator[tuple[int, R
                 header = next(csv.reader(lines, delimiter=separator, strict=True), [])
             except csv.Error as error:
                 raise ValueError(f"no header: {error}") from error
-        _check(header, columns)
-        return rows(file, columns, header)
+        columns = columns.among(header)
+        return rows(file, [header.index(name) for name in columns], len(header))
 
-    def rows(file: str, columns: Columns, header: list[str]) -> Iterator[tuple[int, Row]]:
-        positions = [header.index(name) for name in columns]
+    def rows(file: str, positions: Sequence[int], width: int) -> Iterator[tuple[int, Row]]:
         with _open(file, newline="") as lines:
             reader = csv.reader(lines, delimiter=separator, strict=True)
             next(reader)
@@ -102,25 +115,12 @@ def _separated(separator: str) -> Callable[[str, Columns], Iterator[tuple[int, R
                     return
                 if not_text := next(filter(None, map(_encoding_fault, fields)), ""):
                     yield line, not_text
-                elif len(fields) == len(header):
-                    yield line, {name: fields[position] for name, position in zip(columns, positions, strict=True)}
+                elif len(fields) == width:
+                    yield line, (fields[positions[0]], fields[positions[1]])
                 elif fields:
-                    yield line, f"{len(fields)} fields, the header has {len(header)}"
+                    yield line, f"{len(fields)} fields, the header has {width}"
 
     return read
-
-
-def _json_lines(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
-    for record in records(Path(file)):
-        try:
-            yield record.number + 1, _object(record.fields, columns)
-        except WrongFormat as error:
-            yield record.number + 1, str(error)
-
-
-def _object(record: Mapping[str, Any], columns: Columns) -> Row:
-    missing = next((name for name in columns if name not in record), None)
-    return _no_column(missing, list(record)) if missing else dict(record)
 
 
 def _encoding_fault(field: str) -> str:
@@ -134,17 +134,6 @@ def _encoding_fault(field: str) -> str:
 
 def _open(file: str, newline: str | None = None) -> TextIO:
     return open(file, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
-
-
-def _check(header: list[str], columns: Columns) -> None:
-    for name in columns:
-        if header.count(name) != 1:
-            raise ValueError(_no_column(name, header))
-
-
-def _no_column(name: str, header: list[str]) -> str:
-    names = ", ".join(map(repr, header[:20]))
-    return f"not one column {name!r}; there are {names} (settings image_column and caption_column)"
 
 
 _READERS = {".parquet": _parquet, ".csv": _separated(","), ".tsv": _separated("\t"), ".jsonl": _json_lines}

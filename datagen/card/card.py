@@ -21,6 +21,7 @@ from datagen.card.html import render_page
 from datagen.card.pictures import LegendEntry, draw_answer, thumbnail
 from datagen.card.spread import spread
 from datagen.job.ledger import LedgerSummary, summarise
+from datagen.source import OCR_LABELS
 from varyforge.errors import UserError
 from varyforge.sample import Sample, Turn
 from varyforge.shards import ShardSet
@@ -93,7 +94,7 @@ def write_card(folder: str | Path) -> DataCard:
     """
     card, out = read_data_card(folder), folder_at(folder)
     write(out, CARD_JSON, (json.dumps(card_to_json(card), indent=2, ensure_ascii=False) + "\n").encode())
-    write(out, CARD_HTML, render_page(_TEMPLATE, card=card, shown=TEXT_CHARS).encode())
+    write(out, CARD_HTML, render_page(_TEMPLATE, card=card, ocr=OCR_LABELS, shown=TEXT_CHARS).encode())
     return card
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
-from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
-from datagen.inputs.listing import list_files, name_of
+from datagen.inputs.listing import name_of
+from datagen.inputs.record import Record, failed_record
+from datagen.inputs.record_files import check_splits, list_record_files, records
 from datagen.source import SourceSettings, Unit
 from varyforge.errors import WrongFormat
 from varyforge.external.conversations import RawTurn, digest, read_turns, tidy
@@ -29,13 +30,18 @@ class ChatSource(SourceSettings):
     A unit is a record. `varyforge.external.conversations` recognises its format by its keys and cleans its turns.
     """
 
-    paths: list[str]  # JSON or JSON Lines files, or folders of them
+    paths: list[str]  # files of JSON, JSON Lines or Parquet, or folders of them
+    splits: list[str] = field(default_factory=lambda: ["train"])  # of Parquet files that name one
 
     name = "chat"
 
+    def __post_init__(self) -> None:
+        SourceSettings.__post_init__(self)
+        check_splits(self.splits)
+
     @override
     def inputs(self) -> Iterator[str]:
-        return list_files(self.paths, *SUFFIXES)
+        return list_record_files(self.paths, self.splits)
 
     @override
     def document(self, path: str) -> str:
@@ -68,7 +74,7 @@ def _unit(file: str, record: Record) -> Unit:
     try:
         format, turns = read_turns(record.fields)
     except WrongFormat as error:
-        return failed_record(name, error)
+        return failed_record(name, error, record.nulls)
     part = _PART.fullmatch(str(record.fields.get("id"))) if format == "sharegpt" else None
     return Unit(
         id=name,

@@ -26,15 +26,18 @@ parser = job_parser(
   python -m datagen.detection --openimages train-annotations-bbox.csv --classes class-descriptions-boxable.csv \\
       --image-ids train-images-boxable-with-rotation.csv --images train/ --out shards/openimages
   python -m datagen.detection --voc VOCdevkit/VOC2012/ --out shards/voc image_set=trainval
-  python -m datagen.detection --yolo dataset/ --map-classes names.yaml --out shards/own""",
+  python -m datagen.detection --yolo dataset/ --map-classes names.yaml --out shards/own
+  python -m datagen.detection --parquet cppe-5/data/ --out shards/cppe5""",
 )
 add = parser.add_mutually_exclusive_group(required=True).add_argument
 add("--coco", metavar="JSON", help="COCO format, also of Objects365: a file or a folder of them")
+objects = "image and objects (bbox, category), as on the Hugging Face hub: a file or a folder of Parquet or JSON Lines"
+add("--objects", "--parquet", metavar="FILE", help=objects)
 add("--openimages", metavar="CSV", help="boxes in OpenImages format: a file or a folder of them")
 add("--voc", metavar="FOLDER", help="Pascal VOC format: Annotations/*.xml and JPEGImages/, or XML at any depth")
 add("--yolo", metavar="FOLDER", help="YOLO format: data.yaml, images/ and labels/, or text files beside the images")
 parser.add_argument("--images", default="", help="folder of the images (VOC, YOLO: if it is another folder)")
-names = "class descriptions of OpenImages, class names of YOLO"
+names = "class descriptions of OpenImages, class names of YOLO and of class numbers in records"
 parser.add_argument("--classes", default="", dest="class_names", metavar="FILE", help=names)
 parser.add_argument("--image-ids", default="", metavar="CSV", help="image ids of OpenImages, with the licences")
 parser.add_argument("--map-classes", metavar="FILE", help="YAML or JSON: new names of classes; null drops a class")

@@ -11,17 +11,20 @@ from typing import Literal
 from typing_extensions import override
 
 from datagen.detection.annotations.coco import CocoReader
+from datagen.detection.annotations.objects import ObjectsReader
 from datagen.detection.annotations.openimages import OpenImagesReader
 from datagen.detection.annotations.raw_boxes import RawBox, to_boxes
 from datagen.detection.annotations.reader import FLAGS, AnnotatedImage, Reader
 from datagen.detection.annotations.voc import VocReader
 from datagen.detection.annotations.yolo import YoloReader
 from datagen.image_source import BoxedImageSource, exchange
-from datagen.inputs.image_ids import document_of_image
+from datagen.inputs.embedded import Located, block_of
 from datagen.inputs.listing import name_of
+from datagen.inputs.record import document_of, image_key
+from datagen.inputs.record_files import check_splits
 from datagen.source import Unit
 from varyforge.boxes import Convention, LabelledBox, clean_label, format_boxes
-from varyforge.errors import UserError
+from varyforge.errors import UserError, WrongFormat
 from varyforge.external.conversations import digest
 from varyforge.images import Picture
 from varyforge.outcome import Failed, Outcome, Rejected, Written
@@ -30,11 +33,13 @@ from varyforge.sample import Image, Sample, Task, make_key
 
 READERS: Mapping[str, type[Reader]] = {
     "coco": CocoReader,
+    "objects": ObjectsReader,
     "openimages": OpenImagesReader,
     "voc": VocReader,
     "yolo": YoloReader,
 }
 _PIXELS = ("", "xywh_px", "xyxy_px", "xyxy_voc")
+_CONVENTIONS = {"coco": _PIXELS, "voc": _PIXELS, "objects": (*_PIXELS, "xyxy", "cxcywh", "xyxy_1000")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,8 @@ class DetectionSource(BoxedImageSource):
     class_names: str = ""  # file of class names: OpenImages' descriptions, YOLO's data.yaml or list
     image_ids: str = ""  # OpenImages' CSV of image ids, with licences
     image_set: str = ""  # VOC: only images listed in ImageSets/Main/NAME.txt
-    convention: Literal[Convention, ""] = ""  # of pixel boxes that deviate from their format
+    splits: list[str] = field(default_factory=lambda: ["train"])  # of Parquet files that name one
+    convention: Literal[Convention, ""] = ""  # of boxes that deviate from their format
     strip_folders: int = 0  # leading folders of image names to remove
     leave_out: list[str] = field(
         default_factory=lambda: ["crowd", "group", "difficult"]
@@ -84,14 +90,15 @@ class DetectionSource(BoxedImageSource):
         BoxedImageSource.__post_init__(self)
         for setting, value, known in (
             ("format", self.format, tuple(READERS)),
-            ("convention", self.convention, _PIXELS if self.format in ("coco", "voc") else ("",)),
+            ("convention", self.convention, _CONVENTIONS.get(self.format, ("",))),
             *(("leave_out", flag, FLAGS) for flag in self.leave_out),
         ):
             if value not in known:
                 raise ValueError(f"{setting} is {value!r}, expected one of {', '.join(map(repr, known))}")
+        check_splits(self.splits)
         if self.max_boxes < 1 or self.strip_folders < 0:
             raise ValueError("needs max_boxes of 1 or more and strip_folders of 0 or more")
-        if not self.images:  # VOC and YOLO have both in one folder
+        if not self.images and self.format != "objects":  # VOC and YOLO have both in one folder
             object.__setattr__(self, "images", self.annotations)
         names = {clean_label(old): new and clean_label(new) for old, new in self.map_classes.items()}
         object.__setattr__(self, "map_classes", names)
@@ -105,6 +112,7 @@ class DetectionSource(BoxedImageSource):
             class_names=self.class_names,
             image_ids=self.image_ids,
             image_set=self.image_set,
+            splits=self.splits,
             leave_out=frozenset(self.leave_out),
             stated=self.convention,
         )
@@ -116,11 +124,12 @@ class DetectionSource(BoxedImageSource):
 
     @override
     def inputs(self) -> Iterator[str]:
-        if self.format in ("coco", "openimages") and self.reader.in_one_folder:
+        if self.format in ("coco", "openimages") and (not self.images or self.reader.in_one_folder):
             raise UserError(
                 f"--{self.format} needs the folder of the images; give --images FOLDER, not that of the annotations"
             )
-        self.check_folder()
+        if self.images:
+            self.check_folder()
         return self.reader.inputs()
 
     @override
@@ -141,11 +150,19 @@ class DetectionSource(BoxedImageSource):
         boxes = [[label, *(float(f"{number:.7g}") for number in numbers)] for label, numbers, _ in record.boxes]
         unread = {"unread": list(record.unread)} if record.unread else {}
         image = f"{record.name}#{record.id}" if record.id != "" else record.name
+        ref = record.image or "/".join(record.name.split("/")[self.strip_folders :])
+        failed, located = record.failed, Located((), {})
+        if not failed:
+            try:
+                located = self.locate(path, [ref])
+            except WrongFormat as error:
+                failed = Failed(reason="wrong_form", detail=str(error))
+        identity = image_key(record.image or image)
         return Unit(
             id=image if path == self.annotations else f"{self.document(path)}#{image}",  # several files may list it
-            document=document_of_image(record.name),
-            content=f"{image}#{digest(record.size, boxes, *unread.values())[:24]}",
-            files=() if record.failed else (self.location_of("/".join(record.name.split("/")[self.strip_folders :])),),
+            document=document_of(record.image or record.name),
+            content=f"{identity}#{digest(record.size, boxes, *unread.values())[:24]}",
+            files=located.files,
             payload={
                 "image_id": record.id,
                 "size": record.size,
@@ -153,8 +170,10 @@ class DetectionSource(BoxedImageSource):
                 "left_out": dict(record.notes),
                 "licence": record.licence,
                 **unread,
+                **located.payload,
             },
-            verdict=record.failed,
+            verdict=failed,
+            block=block_of(self.document(path), [ref]),
         )
 
     @override

@@ -6,16 +6,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import PIL.Image
 import pyarrow as pa
 
-from datagen.guard.benchmark_sets import BenchmarkImage
 from datagen.guard.image_similarity import (
     ALIKE,
     DIMENSIONS,
@@ -33,6 +32,9 @@ from varyforge.files import atomic_file
 from varyforge.images import ImagePolicy, read_picture
 from varyforge.outcome import Rejected
 from varyforge.storage import folder_at, is_url, signature
+
+if TYPE_CHECKING:
+    from datagen.guard.benchmark_sets import BenchmarkImage
 
 _VERSION = b"1"  # of the file format and of fingerprints
 _CANDIDATES = 5  # most candidates compared in detail; the right one is nearly always among the first two
@@ -216,7 +218,7 @@ def _merged(images: Sequence[BenchmarkImage]) -> Iterator[BenchmarkImage]:
     for group in groups.values():
         benchmarks = ", ".join(dict.fromkeys(image.benchmark for image in group))
         path = next((image.path for image in group if image.path and image.path.is_file()), group[0].path)
-        yield BenchmarkImage(benchmark=benchmarks, name=group[0].name, id=group[0].id, path=path)
+        yield replace(group[0], benchmark=benchmarks, path=path)
 
 
 def _fingerprint(path: Path | None) -> Fingerprint | str:

@@ -10,17 +10,15 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from datagen.source import Unit
+from datagen.inputs.record import Home, Record, Span
 from varyforge.errors import WrongFormat, kind_of
 from varyforge.external.text_encoding import not_utf8
-from varyforge.outcome import Failed
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 """File name endings of JSON files."""
@@ -35,27 +33,7 @@ _LIST = re.compile(rb"\[\s*(\{|$)")  # the beginning of a list of records
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A record of a file, or the fault of its line."""
-
-    number: int  # from 0; of the line, in a file of lines
-    value: Any = None  # the parsed JSON
-    wrong: str = ""  # the fault; "" for valid JSON
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """The record as an object.
-
-        Raises:
-            WrongFormat: the record is no object.
-        """
-        if self.wrong or not isinstance(self.value, dict):
-            raise WrongFormat(self.wrong or f"expected an object, found {kind_of(self.value)}")
-        return self.value
-
-
-def records(path: Path, key: str = "") -> Iterator[Record]:
+def read_json_records(path: Path, key: str = "") -> Iterator[Record]:
     """Yield the records of a file, in order. A broken line in a file of lines is a record with its fault.
 
     `key` is that of the list where the file is an object that holds the list.
@@ -68,8 +46,9 @@ def records(path: Path, key: str = "") -> Iterator[Record]:
         if not key and _is_lines(file, path.suffix.lower() in _LINES):
             yield from _lines(file)
         else:
-            for number, value in enumerate(_under(_Text(file), key) if key else _Text(file).items()):
-                yield Record(number=number, value=value)
+            text = _Text(file)
+            for number, value in enumerate(_under(text, key) if key else text.items()):
+                yield Record(number=number, value=value, home=_home(text.span))
 
 
 def arrays(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
@@ -91,11 +70,6 @@ def json_id(value: object) -> int | str | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int | str) and not isinstance(value, bool) else None
-
-
-def failed_record(name: str, error: WrongFormat) -> Unit:
-    """Return the failed unit of a record that is not in its format."""
-    return Unit(id=name, document=name, content=name, verdict=Failed(reason="wrong_form", detail=str(error)))
 
 
 def _under(text: _Text, key: str) -> Iterator[Any]:
@@ -125,21 +99,28 @@ def _is_lines(file: BinaryIO, called_so: bool) -> bool:
     return first.startswith(b"{") and first.endswith(b"}") and second.startswith(b"{")
 
 
+def _home(span: Span) -> Home:
+    return Home(spans={"": span})
+
+
 def _lines(file: BinaryIO) -> Iterator[Record]:
+    end = 0
     for number in count():
         line = file.readline(MAX_RECORD)
+        home, end = _home((end, len(line))), end + len(line)
         if not line:
             return
         try:
             if len(line) == MAX_RECORD and not line.endswith(b"\n"):
                 while (rest := file.readline(_CHUNK)) and not rest.endswith(b"\n"):
                     pass
+                end = file.tell()
                 raise WrongFormat(f"longer than {MAX_RECORD >> 20} MiB")
             text = line.decode("utf-8-sig").strip()  # where files are joined, a mark stands in the middle
             if text:
-                yield Record(number=number, value=json.loads(text))
+                yield Record(number=number, value=json.loads(text), home=home)
         except (ValueError, RecursionError) as error:
-            yield Record(number=number, wrong=f"line {number + 1}: {_fault(error)}")
+            yield Record(number=number, wrong=f"line {number + 1}: {_fault(error)}", home=home)
 
 
 class _Text:
@@ -152,6 +133,9 @@ class _Text:
         self._window = ""
         self._at = 0  # the next character, in the window
         self._ended = False
+        self.span: Span = (0, 0)  # of the last value
+        self._counted = (0, 3 if file.read(3) == codecs.BOM_UTF8 else 0)  # a character of the window, and its byte
+        file.seek(0)
 
     def items(self) -> Iterator[Any]:
         """Yield the items of the text, which is a list."""
@@ -219,11 +203,13 @@ class _Text:
     def _value(self) -> Any:
         """Parse the next value. A window that ends within the value is doubled."""
         self._peek()
+        start = self._byte()
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._window, self._at)
                 if end + len("e+5") <= len(self._window) or self._ended:  # else a number may go on
                     self._at = end
+                    self.span = (start, self._byte() - start)
                     return value
             except json.JSONDecodeError as error:
                 if self._ended or len(self._window) - self._at > MAX_RECORD:
@@ -233,14 +219,20 @@ class _Text:
             self._more()
 
     def _more(self) -> None:
-        left = self._window[self._at :]
+        left, byte = self._window[self._at :], self._byte()
         try:
             data = self._file.read(max(_CHUNK, len(left)))
             text = self._decode.decode(data, final=not data)
         except UnicodeDecodeError as error:
             raise WrongFormat(f"after character {self._before + len(self._window)}: {_fault(error)}") from error
         self._before += self._at
-        self._window, self._at, self._ended = left + text, 0, not data
+        self._window, self._at, self._ended, self._counted = left + text, 0, not data, (0, byte)
+
+    def _byte(self) -> int:
+        """Return the position of the next character in the file, in bytes."""
+        at, byte = self._counted
+        self._counted = (self._at, byte + len(self._window[at : self._at].encode()))
+        return self._counted[1]
 
     def _position(self) -> str:
         return f"character {self._before + self._at}"

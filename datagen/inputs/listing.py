@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from varyforge.errors import UserError
-from varyforge.shards import JOB
 from varyforge.storage import filesystem_of, folder_at, is_url, legible, on_disk
 
 _real = lru_cache(maxsize=1024)(os.path.realpath)  # a data set has few folders and many files
@@ -74,6 +73,8 @@ def _find(url: str, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
+    from varyforge.shards import JOB  # noqa: PLC0415  # brings pyarrow, and child processes only name files
+
     seen: set[tuple[int, int]] = set()
     for here, below, names in os.walk(folder, followlinks=True):
         about = os.stat(here)

@@ -36,7 +36,8 @@ def fingerprint(text: str) -> bytes:
     Shingles are four characters of the lower-cased text without white space, in compatibility form, so that ligatures
     and full-width letters do not matter. The result is b"" for a text of fewer than 200 printed characters.
     """
-    printed = unicodedata.normalize("NFKC", "".join(text.split())).lower()
+    printed = "".join(text.split())
+    printed = (printed if printed.isascii() else unicodedata.normalize("NFKC", printed)).lower()
     if len(printed) < MIN_CHARS:
         return b""
     codes = np.frombuffer(printed.encode("utf-32-le", "replace"), dtype="<u4").astype(np.uint64)
@@ -53,9 +54,12 @@ def _shingles(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Mix the bits of each value (the finaliser of MurmurHash3): each input bit changes every output bit."""
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))
+    mixed = values ^ (values >> np.uint64(33))
+    mixed *= np.uint64(0xFF51AFD7ED558CCD)
+    mixed ^= mixed >> np.uint64(33)
+    mixed *= np.uint64(0xC4CEB9FE1A85EC53)
+    mixed ^= mixed >> np.uint64(33)
+    return mixed
 
 
 def stack(fingerprints: Iterable[bytes]) -> Rows:

@@ -177,7 +177,7 @@ class Child:
         try:
             self._pipe.send((method, calls))
         except OSError:
-            raise _Broken("crash", self._kill()) from None
+            raise _Broken("crash", self._end_of_crash()) from None
 
     def _receive(self, deadline_s: float) -> Any:
         assert self._pipe is not None
@@ -190,7 +190,7 @@ class Child:
         except BlockingIOError:
             pass
         except Exception:  # closed, or bytes that are no answer: nothing from this child can be trusted
-            raise _Broken("crash", self._kill()) from None
+            raise _Broken("crash", self._end_of_crash()) from None
         from varyforge.console import say  # noqa: PLC0415  # the child imports this module too and starts faster
 
         say(f"{self._source.name}: no result after {deadline_s:g} s{self._stack()}")
@@ -235,15 +235,20 @@ class Child:
                     return
             except (EOFError, OSError):
                 pass
-            ended = self._kill()
+            ended = self._end_of_crash()
             if attempt == _STARTS - 1:
                 raise UserError(f"the process that makes units of {self._source.name!r} does not start: {ended}")
+
+    def _end_of_crash(self) -> str:
+        """Return how a child ended that may be dying of a signal, which the ledger should name."""
+        if self._process is not None:
+            select.select([self._end], [], [], 0.2)
+        return self._kill()
 
     def _kill(self) -> str:
         """Kill the child and its own children. Return how it ended and its last line on stderr."""
         if self._process is None or self._pipe is None:
             return "no process"
-        select.select([self._end], [], [], 0.2)  # it may be dying of another signal, which the ledger should name
         for descriptor in (self._pipe, self._end):
             self._ready.unregister(descriptor)
         self._pipe.close()

@@ -70,7 +70,7 @@ def run_job(
             `update` is not set; another job is writing to `out`.
     """
     with open_workspace(out) as workspace, Monitor(runner, tracker, settings.stall_minutes) as monitor:
-        plan = plan_job(source, workspace, settings, runner, monitor)
+        plan = plan_job(source, workspace, workspace.folder, settings, runner, monitor)
         if plan.changes and not settings.update:
             raise UserError(
                 f"{out} was made otherwise: {'; '.join(plan.changes)}. {len(plan.todo)} of {len(plan.shards)} shards "
@@ -89,15 +89,18 @@ def run_job(
     return summarise(ShardSet(out).ledgers())
 
 
-def plan_job(source: Source, workspace: Workspace, settings: JobSettings, runner: Runner, monitor: Monitor) -> JobPlan:
-    """Scan the inputs and work out what there is to do. Writes only plan files, which later runs use too."""
+def plan_job(
+    source: Source, workspace: Workspace, plans: Folder, settings: JobSettings, runner: Runner, monitor: Monitor
+) -> JobPlan:
+    """Scan the inputs and work out what there is to do. Writes only plan files, to `plans`; later runs use them too."""
     folder, earlier = workspace.folder, workspace.job(source.name)
     config = config_of(source)
-    shards, plan_files = _scan(source, folder, settings, runner, monitor, digest_of(config))
+    shards, plan_files = _scan(source, plans, settings, runner, monitor, digest_of(config))
     job = {
         "source": source.name,
         "config": config,
-        "job": {name: getattr(settings, name) for name in ("units_per_shard", "validation_share", "limit")},
+        "job": {name: getattr(settings, name) for name in ("units_per_shard", "validation_share", "limit")}
+        | ({"validation": settings.validation} if settings.validation else {}),
         "plan": {
             "units": sum(shard.units for shard in shards),
             "shards": len(shards),
@@ -151,8 +154,9 @@ def _scan(
         for batch in planned
         if batch.name not in present or (settings.retry and any(failed_inputs(folder, batch.name, reason)))
     ]
-    with monitor.watch("planning", sum(len(batch.inputs) for batch in todo), "file"):
-        for _ in runner.run(Scan(source, folder, settings.limits), todo, monitor.tick):
+    inputs = sum(len(batch.inputs) for batch in todo)
+    with monitor.watch("planning", inputs, "file"):
+        for _ in runner.for_units(inputs).run(Scan(source, folder, settings.limits), todo, monitor.tick):
             pass
     scans = [read_runs(folder, batch.name) for batch in planned]
     runs = join([each for each, _, _ in scans])
@@ -208,13 +212,14 @@ def _make(
         validation_share=settings.validation_share,
         config_sha256=digest_of(plan.job["config"]),
     )
+    largest_first = sorted(plan.todo, key=lambda work: -work.plan.units)  # so that workers end together
     with monitor.watch(Path(str(workspace.folder)).name, plan.units_todo, "unit"):
-        for record in runner.run(task, plan.todo, monitor.tick):
+        for record in runner.for_units(plan.units_todo).run(task, largest_first, monitor.tick):
             finished[record.name] = record
             monitor.shard_done(record)
         monitor.end()
     records = [finished[name] for name in sorted(finished)]
-    records = assign_splits(workspace, records, source.measures, settings.validation_share, monitor.alive)
+    records = assign_splits(workspace, records, source.measures, settings.held_out, monitor.alive)
     ended = sum(record.written + record.rejected + record.failed for record in records)
     if ended != plan.units:
         raise AssertionError(f"{plan.units} units planned, {ended} in the ledger: a defect of ours")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from datagen.job.isolate import Limits, child_of
 from datagen.job.job import JobPlan, plan_job
 from datagen.job.monitor import Monitor
+from datagen.job.plan import PLAN
 from datagen.job.runner import Runner
 from datagen.job.scan import read_runs, read_units
 from datagen.job.settings import JobSettings
@@ -16,7 +18,7 @@ from datagen.job.workspace import Workspace
 from datagen.source import Source, Unit
 from varyforge.outcome import Written
 from varyforge.shards import ShardWriter
-from varyforge.storage import Fetcher, Folder, folder_at
+from varyforge.storage import Fetcher, Folder, LocalFolder, folder_at, write
 
 _TRIED = 12
 
@@ -46,22 +48,27 @@ class JobPreview:
 
 
 def preview_job(source: Source, out: str | Path, settings: JobSettings, runner: Runner, workers: int) -> JobPreview:
-    """Plan a job and try a few of its units. Writes only plan files, so that the run need not scan again.
+    """Plan a job and try a few of its units. Writes nothing to `out`, whose plan files are used where they fit.
 
     Raises:
         UserError: as for `run_job`, except that a set made with other settings is no error.
     """
     folder = folder_at(out)
-    with Monitor(runner, stall_minutes=settings.stall_minutes) as monitor:
-        no_retry = replace(settings, retry=None)  # a retry would write plan files again
-        plan = plan_job(source, Workspace(folder), no_retry, runner, monitor)
-    units = [unit for unit in _some(folder, plan) if unit.verdict is None]
+    with tempfile.TemporaryDirectory(prefix="varyforge-") as temp:
+        plans = LocalFolder(Path(temp))
+        for name in folder.names(".parquet", PLAN):
+            write(plans, name, folder.read(name))
+        with Monitor(runner, stall_minutes=settings.stall_minutes) as monitor:
+            no_retry = replace(settings, retry=None)  # a retry would scan again
+            plan = plan_job(source, Workspace(folder), plans, no_retry, runner, monitor)
+        units = [unit for unit in _some(plans, plan) if unit.verdict is None]
+        failed_inputs = sum(read_runs(plans, name)[1] for name in plan.plan_files)
     seconds, size = _try(source, settings.limits, units)
     return JobPreview(
         out=str(out),
         plan=plan,
         workers=workers,
-        failed_inputs=sum(read_runs(folder, name)[1] for name in plan.plan_files),
+        failed_inputs=failed_inputs,
         duplicates=sum(len(shard.duplicates) for shard in plan.shards),
         tried=len(units),
         unit_seconds=seconds / max(len(units), 1),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, Protocol, TypeVar
 
 from typing_extensions import override
+
+LARGE = 2000
+"""Units from which a job is worth the seconds that a cluster takes to start."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,6 +32,10 @@ class Runner(Protocol):
     def state(self) -> str:
         """Return a line on where tasks run and what is free there, for the report of a standstill."""
         ...
+
+    def for_units(self, units: int) -> Runner:
+        """Return the runner of a step with so many units in all."""
+        return self
 
 
 class LocalRunner(Runner):
@@ -112,6 +119,42 @@ class LocalRunner(Runner):
     @override
     def state(self) -> str:
         return f"{self._workers} threads of this process"
+
+
+class SizedRunner(Runner):
+    """A runner that starts another one, e.g. Ray, for the first large step, and runs small steps in threads.
+
+    A context manager that closes both.
+    """
+
+    def __init__(self, small: LocalRunner, large: Callable[[], AbstractContextManager[Runner]]) -> None:
+        self._small = small
+        self._start = large
+        self._large: Runner | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> SizedRunner:
+        self._stack.enter_context(self._small)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    @override
+    def for_units(self, units: int) -> Runner:
+        if units < LARGE:
+            return self._small
+        if self._large is None:
+            self._large = self._stack.enter_context(self._start())
+        return self._large
+
+    @override
+    def run(self, task: Task[Item, Result], items: Sequence[Item], tick: Tick) -> Iterator[Result]:
+        return self.for_units(len(items)).run(task, items, tick)
+
+    @override
+    def state(self) -> str:
+        return (self._large or self._small).state()
 
 
 def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:

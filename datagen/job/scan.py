@@ -12,6 +12,7 @@ import pickle
 import tempfile
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -193,13 +194,14 @@ def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
-    for document, members in groupby(units, key=lambda unit: unit.document):
-        number = 0
+    runs: Counter[str] = Counter()  # of each block, since other units may stand between those of a block
+    for name, members in groupby(units, key=lambda unit: unit.block or unit.document):
+        number = runs[name]
         while run := list(islice(members, run_units)):
             identity = json.dumps([[u.id, u.document, u.content, _verdict(u)] for u in run])
             yield {
-                "place": position_of(document, number),
-                "side": split_position(document),
+                "place": position_of(name, number),
+                "side": split_position(run[0].document),
                 "units": len(run),
                 "failed": sum(isinstance(unit.verdict, Failed) for unit in run),
                 "digest": hashlib.sha256(identity.encode()).digest()[:16],
@@ -207,6 +209,8 @@ def _rows(units: Iterable[Unit], run_units: int) -> Iterator[dict[str, Any]]:
                 "data": json.dumps([_to_json(unit) for unit in run]),  # ASCII: a file name may be invalid Unicode
             }
             number += 1
+            if run[0].block:
+                runs[name] = number
 
 
 def read_runs(folder: Folder, name: str) -> tuple[Runs, int, str]:

@@ -38,13 +38,15 @@ class Workspace:
         """Return the job.json of the folder, or None where there is none yet.
 
         Raises:
-            UserError: the folder holds something else, or a set of another source than `source`.
+            UserError: the folder holds something else, other shard sets, or a set of another source than `source`.
         """
         if self.folder.size(JOB) is not None:
             job = read_job(self.folder)
             if job["source"] != source:
                 raise UserError(f"{self.folder}: holds a set made by {job['source']!r}; choose another --out")
             return job
+        if sets := _sets_below(self.folder):
+            raise UserError(f"{self.folder}: holds shard sets ({', '.join(sets)}); name a folder of its own for --out")
         if self.folder.names(".tar") or self.folder.names(below="index") or self.folder.names(below="ledger"):
             raise UserError(f"{self.folder}: holds files that no job of ours wrote; choose an empty folder for --out")
         return None
@@ -145,8 +147,20 @@ def open_workspace(out: str | Path) -> Iterator[Workspace]:
     with locked(folder.path) if isinstance(folder, LocalFolder) else nullcontext():
         workspace = Workspace(folder)
         folder.tidy()
-        yield workspace
+        try:
+            yield workspace
+        except UserError:
+            if folder.size(JOB) is None:  # nothing was begun
+                workspace.remove(lambda name: name.startswith(f"{PLAN}/"))
+            raise
         workspace.tidy()
+
+
+def _sets_below(folder: Folder) -> list[str]:
+    """Return the names of subfolders that are shard sets. Behind a URL they are not looked for."""
+    if not isinstance(folder, LocalFolder):
+        return []
+    return sorted(path.parent.name for path in folder.path.glob(f"*/{JOB}"))
 
 
 def _lines(records: Iterable[ShardRecord]) -> bytes:

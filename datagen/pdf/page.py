@@ -114,8 +114,7 @@ def _harmless_line(line: Line) -> Line | None:
     x, y = line.direction
     length = math.hypot(x, y)
     direction = (x / length, y / length) if 0 < length < math.inf else (1.0, 0.0)
-    x0, y0, x1, y1 = zip(*(span.box for span in spans), strict=True)
-    return Line(spans, _clipped(line.box) or (min(x0), min(y0), max(x1), max(y1)), direction)
+    return Line(spans, _clipped(line.box) or around(span.box for span in spans), direction)
 
 
 def _harmless_span(span: Span) -> Span | None:
@@ -125,6 +124,24 @@ def _harmless_span(span: Span) -> Span | None:
         return box and span._replace(box=box)
     height = box[3] - box[1]
     return span._replace(box=box, size=max(height, 1.0), visible=span.visible and height > _LEAST_SIZE_PX)
+
+
+def around(boxes: Iterable[Rect]) -> Rect:
+    """Return the box around at least one box."""
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+def turned_box(box: Rect, quarters: int, size: tuple[int, int]) -> Rect:
+    """Return a box after the picture (width, height in pixels) is turned to the left by 0 to 3 quarters."""
+    (x0, y0, x1, y1), (width, height) = box, size
+    if quarters == 0:
+        return box
+    if quarters == 1:
+        return y0, width - x1, y1, width - x0
+    if quarters == 2:
+        return width - x1, height - y1, width - x0, height - y0
+    return height - y1, x0, height - y0, x1
 
 
 def inside(box: Rect, areas: Iterable[Rect]) -> bool:

@@ -11,7 +11,6 @@ from typing import Literal
 
 from typing_extensions import override
 
-from datagen.guard.guard import guard_version, guarded
 from datagen.inputs.listing import list_files, name_of
 from datagen.pdf.audit.gates import MEASURES, PageGates, judge, measure
 from datagen.pdf.page import Document, Page, PdfError
@@ -26,6 +25,9 @@ from varyforge.outcome import Failed, Outcome, Rejected, Written
 from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Sample, Turn, make_key
 from varyforge.storage import signature
+
+PICTURE_VERSION = 2
+"""Raised when a page's picture has other pixels. Since 2, a page without colours is drawn in grey."""
 
 BACKENDS = {"pymupdf": ("mupdf", "pymupdf"), "pdfium": ("pdfium", "pypdfium2")}
 """Setting → module in `backends` with an `open_document`, and its package. docs/sources/pdf.md compares the two."""
@@ -63,8 +65,11 @@ class PdfSource(SourceSettings):
     def versions(self) -> dict[str, str]:
         from importlib.metadata import version  # noqa: PLC0415  # children import this module and need no versions
 
+        from datagen.guard.guard import guard_version  # noqa: PLC0415  # as in `_guarded`
+
         _, package = BACKENDS[self.backend]
-        return {"text policy": str(POLICY_VERSION), package: version(package), **guard_version(self.guard)}
+        policies = {"text policy": str(POLICY_VERSION), "pictures": str(PICTURE_VERSION)}
+        return {**policies, package: version(package), **guard_version(self.guard)}
 
     @override
     def judge(self, measures: Mapping[str, float], language: str) -> Rejected | None:
@@ -102,7 +107,7 @@ class PdfSource(SourceSettings):
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
         """Render one page, read its text, and write both if the audit finds that they agree."""
         try:
-            page = self._page(unit, files)
+            page = self.page(unit, files)
         except PdfError as error:
             return Failed(reason=error.reason, detail=str(error))
         label = read_text(page, self.text)
@@ -111,7 +116,7 @@ class PdfSource(SourceSettings):
         rejected = self.judge(measures, language)
         if rejected:
             return replace(rejected, language=language, measures=measures)
-        benchmark = guarded(self.guard, (), page.picture)
+        benchmark = self._guarded(page)
         if benchmark:
             return replace(benchmark, language=language, measures=measures)
         key = make_key(self.name, unit.content)
@@ -129,10 +134,22 @@ class PdfSource(SourceSettings):
 
     @override
     def view(self, unit: Unit, files: Sequence[str]) -> UnitView:
-        page = self._page(unit, files)
+        page = self.page(unit, files)
         return UnitView(encode_jpeg(page.picture, self.jpeg_quality), read_text(page, self.text).text)
 
-    def _page(self, unit: Unit, files: Sequence[str]) -> Page:
+    def _guarded(self, page: Page) -> Rejected | None:
+        if not self.guard:
+            return None
+        from datagen.guard.guard import guarded  # noqa: PLC0415  # pyarrow with it takes a third of a child's start
+
+        return guarded(self.guard, (), page.picture)
+
+    def page(self, unit: Unit, files: Sequence[str]) -> Page:
+        """Return a rendered page with its text layer, upright and as wide as the settings ask for.
+
+        Raises:
+            PdfError: it cannot be read or rendered.
+        """
         document = _open_once(self.backend, files[0], signature(files[0]))
         page = document.page(unit.payload["page"], short_side_px=self.short_side_px, long_side_px=self.long_side_px)
         return widened(upright(page) if self.upright else page, self.short_side_px)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from datagen.pdf.page import Line, Page, Rect
+from datagen.pdf.page import Line, Page, turned_box
 from varyforge.images import MemoryPicture, pixels_of
 
 _MOST = 0.5  # share of the letters that run in one direction
@@ -17,15 +18,15 @@ _STRAIGHT = 0.99  # cosine between a direction and an axis
 
 def upright(page: Page) -> Page:
     """Return the page turned by quarters so that most of its visible letters run to the right."""
+    if all(line.direction[0] >= _STRAIGHT for line in page.lines):
+        return page
     letters: Counter[int] = Counter()
     for line in page.lines:
         letters[_quarters(line)] += sum(len(span.text.strip()) for span in line.spans if span.visible)
     quarters, most = letters.most_common(1)[0] if letters else (0, 0)
     if most <= _MOST * letters.total():
         return page
-    for _ in range(quarters):
-        page = _turned(page)
-    return page
+    return _turned(page, quarters) if quarters else page
 
 
 def widened(page: Page, short_side_px: int) -> Page:
@@ -47,22 +48,19 @@ def _quarters(line: Line) -> int:
     return 2 if x < -_STRAIGHT else 3 if y < -_STRAIGHT else 0
 
 
-def _turned(page: Page) -> Page:
-    """Return the page after a quarter turn to the left."""
-    right = page.picture.width
-
-    def box(old: Rect) -> Rect:
-        x0, y0, x1, y1 = old
-        return (y0, right - x1, y1, right - x0)
+def _turned(page: Page, quarters: int) -> Page:
+    """Return the page after so many quarter turns to the left."""
+    box = partial(turned_box, quarters=quarters, size=page.picture.size)
 
     def turned(line: Line) -> Line:
-        x, y = line.direction
         spans = tuple(span._replace(box=box(span.box)) for span in line.spans)
-        return line._replace(spans=spans, box=box(line.box), direction=(y, -x))
+        x, y = line.direction
+        direction = ((x, y), (y, -x), (-x, -y), (-y, x))[quarters]
+        return line._replace(spans=spans, box=box(line.box), direction=direction)
 
     return replace(
         page,
-        picture=MemoryPicture(np.ascontiguousarray(np.rot90(pixels_of(page.picture)))),
+        picture=MemoryPicture(np.ascontiguousarray(np.rot90(pixels_of(page.picture), quarters))),
         lines=tuple(map(turned, page.lines)),
         rasters=tuple(map(box, page.rasters)),
         drawings=tuple(map(box, page.drawings)),

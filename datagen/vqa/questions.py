@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from datagen.inputs.json_records import json_id
+from datagen.inputs.record import ImageRef, Record, place
 from varyforge.errors import WrongFormat, kind_of
-from varyforge.external.conversations import is_seen
+from varyforge.external.conversations import inline_images, is_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,12 @@ class Fields:
     document: str = ""  # document of which the image is a page
 
 
-FIELDS = {  # keys by data set; own records have `answer` or `answers`
+FIELDS = {  # keys by data set; own records have `answer`, `answers` or `label`
     "docvqa": Fields("image", "question", "answers", "questionId", "ucsf_document_id"),
     "chartqa": Fields("imgname", "query", "label"),
     "answer": Fields("image", "question", "answer", "id"),
     "answers": Fields("image", "question", "answers", "id"),
+    "label": Fields("image", "query", "label", "id"),  # ChartQA on the hub
 }
 
 
@@ -82,21 +84,27 @@ def image_question(record: Mapping[str, Any], fields: Fields) -> tuple[str, dict
     return _text(record, fields.image), {**question_of(record, fields), **more}
 
 
-def images_of(record: Mapping[str, Any]) -> list[str]:
-    """Return the image names under `image` or `images` of a record. A text record has none.
+def images_of(record: Record) -> list[ImageRef]:
+    """Return the images of a record: those under `image` or `images`, or those in its turns. A text record has none.
 
     Raises:
-        WrongFormat: the record has both keys, or a name is not text.
+        WrongFormat: the record has images in two places, or a value is no image.
     """
-    one, several = record.get("image"), record.get("images")
-    if one and several:
+    fields = record.fields
+    keys = [key for key in ("image", "images") if fields.get(key)]
+    inline = [(path, value) for path, value in inline_images(fields) if value is not None]
+    if len(keys) > 1:
         raise WrongFormat("has both 'image' and 'images'")
-    value = one or several or []
-    names = value if isinstance(value, list) else [value]
-    for name in names:
-        if not isinstance(name, str) or not name:
-            raise WrongFormat(f"an image is {kind_of(name)}, expected a file name")
-    return names
+    if keys and inline:
+        raise WrongFormat(f"has images under {keys[0]!r} and at {place(inline[0][0])}")
+    if inline:
+        return [record.image(value, path) for path, value in inline]
+    if not keys:
+        return []
+    value = fields[keys[0]]
+    if isinstance(value, list):
+        return [record.image(one, (keys[0], number)) for number, one in enumerate(value)]
+    return [record.image(value, (keys[0],))]
 
 
 def usable(questions: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:

@@ -11,11 +11,14 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
-from datagen.image_source import ImageSource
-from datagen.inputs.image_ids import document_of_image
-from datagen.inputs.json_records import SUFFIXES, Record, failed_record, records
+from datagen.image_source import ImageSource, exchange
+from datagen.inputs.embedded import block_of, images_in
 from datagen.inputs.listing import list_files, name_of, within
+from datagen.inputs.record import ImageRef, Record, document_of, failed_record, image_key, image_name
+from datagen.inputs.record_files import check_splits, list_record_files, records
 from datagen.source import Unit
+from datagen.vqa.folders import FOLDERS, AnnotationFolder, image_of, is_test_image, parse
+from datagen.vqa.key_information import payload_of, read_ground_truth
 from datagen.vqa.questions import FIELDS, QUESTION_FILES, QuestionFile, image_question, images_of, question_of, usable
 from varyforge.errors import UserError, WrongFormat
 from varyforge.escape import escape
@@ -28,7 +31,6 @@ from varyforge.prompts import choose
 from varyforge.sample import IMAGE_MARKER, Image, Sample, Scalar, Turn, make_key
 from varyforge.storage import folder_at
 
-SPLITS = ("train", "val", "test")
 _REMEDY = "write <image> and name the file under 'image' or 'images'"
 
 
@@ -40,19 +42,21 @@ class VqaSource(ImageSource):
     Conversations become samples of the task "instruct" unchanged, with an image at each `<image>` in a question.
     """
 
-    form: Literal["records", "docvqa", "chartqa"] = "records"  # docvqa, chartqa: `images` is the data set's folder
-    records: list[str] = field(default_factory=list)  # JSON or JSON Lines files, or folders of them
-    splits: list[str] = field(default_factory=lambda: ["train"])  # splits of DocVQA and ChartQA to read
+    form: Literal["records", "docvqa", "chartqa", "ai2d", "funsd", "sroie"] = (
+        "records"  # others: `images` is its folder
+    )
+    records: list[str] = field(default_factory=list)  # files of JSON, JSON Lines or Parquet, or folders of them
+    splits: list[str] = field(default_factory=lambda: ["train"])  # of published sets, and of Parquet files
     turns: Literal["one", "all"] = "one"  # one: a sample per question; all: one conversation per image
+    leave_out: list[str] = field(default_factory=list)  # beginnings of image names: such records are left out
 
     name = "vqa"
     locations = ("records", "images", "guard")
-    prompt_lists = ("vqa",)
+    prompt_lists = ("vqa", "ocr")
 
     def __post_init__(self) -> None:
         ImageSource.__post_init__(self)
-        if not self.splits or not set(self.splits) <= set(SPLITS):
-            raise ValueError(f"needs splits of {', '.join(SPLITS)}")
+        check_splits(self.splits)
 
     @property
     @override
@@ -62,9 +66,12 @@ class VqaSource(ImageSource):
     @override
     def inputs(self) -> Iterator[str]:
         if self.form == "records":
-            self.check_folder()
-            return list_files(self.records, *SUFFIXES)
+            if self.images:
+                self.check_folder()
+            return list_record_files(self.records, self.splits)
         folder = folder_at(self.images)
+        if self.form in FOLDERS:
+            return self._annotation_files()
         names = [name for name in self._question_files() if folder.size(name) is not None]
         if not names:
             raise UserError(
@@ -76,6 +83,26 @@ class VqaSource(ImageSource):
     def document(self, path: str) -> str:
         return name_of(path, self.records if self.form == "records" else [self.images])
 
+    def _annotation_files(self) -> Iterator[str]:
+        """Yield the annotation files of a data set that has one per image."""
+        folders = [within(self.images, path) for path, _ in self._annotation_folders()]
+        present = [path for path in folders if folder_at(path).exists()]
+        if not present:
+            raise UserError(f"{self.images}: nothing of {self.form} here; looked for {', '.join(folders)}")
+        for path in present:
+            yield from list_files([path], next(one.suffix for one in FOLDERS[self.form]))
+
+    def _annotation_folders(self) -> Iterator[tuple[str, tuple[str, AnnotationFolder]]]:
+        """Yield the folders of annotations in `images`, each with the name of its split in paths and its format."""
+        for one in FOLDERS[self.form]:
+            for name in dict.fromkeys(one.splits[split] for split in self.splits if split in one.splits):
+                yield one.annotations.format(split=name), (name, one)
+
+    @override
+    def companion_files(self, path: str) -> Sequence[str]:
+        names = [one.test_ids for one in FOLDERS.get(self.form, ()) if one.test_ids]
+        return [within(self.images, name) for name in names if folder_at(self.images).size(name) is not None]
+
     def _question_files(self) -> dict[str, tuple[str, QuestionFile]]:
         """Return split and `QuestionFile` by file name in `images`."""
         files = QUESTION_FILES[self.form]
@@ -86,23 +113,63 @@ class VqaSource(ImageSource):
         """Return one unit per record or, for DocVQA and ChartQA, per image with all its questions."""
         name = self.document(path)
         if self.form == "records":
-            return (self._record_unit(f"{name}#{record.number:06d}", record) for record in records(Path(file)))
+            return (self._record_unit(path, f"{name}#{record.number:06d}", record) for record in records(Path(file)))
+        if self.form in FOLDERS:
+            return iter([self._annotated_image(path, name, file)])
         return self._image_units(name, Path(file))
 
-    def _record_unit(self, name: str, record: Record) -> Unit:
+    def _annotated_image(self, path: str, name: str, file: str) -> Unit:
+        """Return the unit of an image with an annotation file of its own."""
+        split, folder = next(one for place, one in self._annotation_folders() if name.startswith(f"{place}/"))
+        image = image_of(folder, path)
         try:
-            images = images_of(record.fields)
-            payload, verdict = _content(record.fields, images)
+            payload = folder.read(parse(file))
         except WrongFormat as error:
             return failed_record(name, error)
+        texts = payload["turns"] if "turns" in payload else _texts(payload["questions"])
         return Unit(
             id=name,
-            document=document_of_image(images[0]) if images else name,
-            content=digest(images, payload["turns"] if "turns" in payload else _texts(payload["questions"])),
-            files=tuple(map(self.location_of, images)),
-            payload={**payload, "image": images[0] if images else ""},
-            verdict=verdict,
+            document=f"{self.form}/{image}",
+            content=digest(self.form, image, texts),
+            files=(self.location_of(f"{folder.images.format(split=split)}/{image}"),),
+            payload={**payload, "image": image},
+            verdict=self._reject_other_split(image, folder),
         )
+
+    def _reject_other_split(self, image: str, folder: AnnotationFolder) -> Rejected | None:
+        """Reject an image whose split, which a file of the data set states, is not to be read."""
+        location = folder_at(self.images)
+        if not folder.test_ids or location.size(folder.test_ids) is None:
+            return None
+        is_test = is_test_image(location.read(folder.test_ids).decode(errors="replace"), image)
+        if ("test" if is_test else "train") in self.splits:
+            return None
+        detail = f"{'listed' if is_test else 'not listed'} in {folder.test_ids}"
+        return Rejected(gate="splits", value=1, threshold=0, detail=detail)
+
+    def _record_unit(self, path: str, name: str, record: Record) -> Unit:
+        try:
+            images = images_of(record)
+            payload, verdict = _content(record.fields, images)
+            verdict = verdict or self._reject_left_out(images)
+            located = self.locate(path, images)
+        except WrongFormat as error:
+            return failed_record(name, error, record.nulls)
+        texts = _texts(payload["questions"]) if "questions" in payload else payload.get("turns", payload.get("page"))
+        return Unit(
+            id=name,
+            document=document_of(images[0]) if images else name,
+            content=digest([image_key(image) for image in images], texts),
+            files=located.files,
+            payload={**payload, "image": image_name(images[0]) if images else "", **located.payload},
+            verdict=verdict,
+            block=block_of(self.document(path), images),
+        )
+
+    def _reject_left_out(self, images: Sequence[ImageRef]) -> Rejected | None:
+        names = [name for name in map(image_name, images) if name.startswith(tuple(self.leave_out))]
+        detail = f"the image {names[0]!r:.80} (setting leave_out)" if names else ""
+        return Rejected(gate="left_out", value=len(names), threshold=0, detail=detail) if names else None
 
     def _image_units(self, name: str, file: Path) -> Iterator[Unit]:
         """Yield one unit per image. The questions, some ten thousand in any order, are held in memory."""
@@ -127,13 +194,35 @@ class VqaSource(ImageSource):
 
     @override
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        if "page" in unit.payload:
+            return self._page(unit, files)
         return self._questions(unit, files) if "questions" in unit.payload else self._conversation(unit, files)
+
+    def _page(self, unit: Unit, files: Sequence[str]) -> Outcome:
+        """Return the sample of a page with its text."""
+        picture = self.read(unit, files)
+        if not isinstance(picture, Picture):
+            return picture
+        text = unit.payload["page"]
+        key, language = make_key(self.name, unit.content), language_of(text)
+        prompt = choose("ocr", language or self.language, key)
+        origin = _origin(unit, language, prompt=prompt.name)
+        sample = exchange(
+            key=key,
+            task="ocr",
+            question=prompt.text,
+            answer=text,
+            image=picture.image,
+            source=self.name,
+            origin=origin,
+        )
+        return Written(samples=(sample,), notes=picture.changes, language=language)
 
     def _conversation(self, unit: Unit, files: Sequence[str]) -> Outcome:
         dialogue = tidy(unit.payload["turns"])
         if isinstance(dialogue, Rejected):
             return dialogue
-        pictures = self._pictures(unit, files[: dialogue.images])
+        pictures = self._pictures(unit, files, dialogue.images)
         if not isinstance(pictures, list):
             return pictures
         sample = Sample(
@@ -145,22 +234,24 @@ class VqaSource(ImageSource):
             origin=_origin(unit, dialogue.language, form=unit.payload["form"]),
         )
         notes = dialogue.notes + _changes(pictures)
-        notes["images_of_dropped_turns"] = len(files) - dialogue.images
+        notes["images_of_dropped_turns"] = images_in(unit) - dialogue.images
         notes[f"{unit.payload['form']}_records"] = 1
+        notes.update(unit.payload.get("left_out", {}))
         return Written(samples=(sample,), notes=+notes, language=dialogue.language)
 
     def _questions(self, unit: Unit, files: Sequence[str]) -> Outcome:
         questions, notes = usable(unit.payload["questions"])
         if not questions:
             return Rejected(gate="questions", value=0, threshold=1)
-        pictures = self._pictures(unit, files)
+        pictures = self._pictures(unit, files, images_in(unit))
         if not isinstance(pictures, list):
             return pictures
         images = tuple(picture.image for picture in pictures)
         groups = [[one] for one in questions] if self.turns == "one" else [questions]
         samples = tuple(self._sample(unit, number, group, images) for number, group in enumerate(groups))
         language = str(samples[0].origin["language"])
-        return Written(samples=samples, notes=notes + _changes(pictures), language=language)
+        notes.update(unit.payload.get("left_out", {}))
+        return Written(samples=samples, notes=+notes + _changes(pictures), language=language)
 
     def _sample(
         self, unit: Unit, number: int, questions: Sequence[Mapping[str, Any]], images: tuple[Image, ...]
@@ -179,30 +270,53 @@ class VqaSource(ImageSource):
                 origin["question"] = questions[0]["id"]
         return Sample(key=key, task="vqa", turns=tuple(turns), images=images, source=self.name, origin=origin)
 
-    def _pictures(self, unit: Unit, files: Sequence[str]) -> list[Picture] | Rejected | Failed:
-        """Return the images in `files`, each decoded once, or the outcome of the first unusable image."""
+    def _pictures(self, unit: Unit, files: Sequence[str], count: int) -> list[Picture] | Rejected | Failed:
+        """Return the first `count` images, each decoded once, or the outcome of the first unusable image."""
+        embedded = unit.payload.get("embedded", [None] * count)
+        keys = [address["sha256"] if address else files[number] for number, address in enumerate(embedded[:count])]
         pictures: dict[str, Picture] = {}
-        for number, file in enumerate(files):
-            if file not in pictures:
+        for number, key in enumerate(keys):
+            if key not in pictures:
                 picture = self.read(unit, files, number)
                 if not isinstance(picture, Picture):
                     return picture
-                pictures[file] = picture
-        return [pictures[file] for file in files]
+                pictures[key] = picture
+        return [pictures[key] for key in keys]
 
 
-def _content(record: Mapping[str, Any], images: Sequence[str]) -> tuple[dict[str, Any], Rejected | None]:
+def _content(record: Mapping[str, Any], images: Sequence[ImageRef]) -> tuple[dict[str, Any], Rejected | None]:
     """Return the payload of a record, and a rejection if its images do not match its text."""
-    if "question" in record and (key := next((key for key in ("answer", "answers") if key in record), "")):
+    if "ground_truth" in record:
+        return _of_ground_truth(record, images)
+    has_question = "question" in record or "query" in record
+    if has_question and (key := next((key for key in ("answer", "answers", "label") if key in record), "")):
         question = question_of(record, FIELDS[key])
         return {"questions": [question]}, _reject_question(record, question["question"], images)
     format, turns = read_turns(record, marked=True)
+    turns = _led_by_images(turns, len(images)) if format == "texts" else turns
     questions = [piece for role, pieces in turns if role == "user" for piece in pieces]
     media = unread_media(record, questions, remedy=_REMEDY)
     return {"form": format, "turns": turns}, media or _reject_markers(turns, len(images))
 
 
-def _reject_question(record: Mapping[str, Any], question: str, images: Sequence[str]) -> Rejected | None:
+def _of_ground_truth(record: Mapping[str, Any], images: Sequence[ImageRef]) -> tuple[dict[str, Any], Rejected | None]:
+    """Return the payload of a record in Donut's form: the text of its image, or questions about it."""
+    page, questions = read_ground_truth(record["ground_truth"])
+    verdict = None if len(images) == 1 else Rejected(gate="images", value=len(images), threshold=1)
+    if not page:
+        return payload_of(questions), verdict
+    return {"page": page}, verdict
+
+
+def _led_by_images(turns: list[RawTurn], images: int) -> list[RawTurn]:
+    """Return turns with the images before the first question, unless a question marks where they stand."""
+    if not turns or any(len(pieces) > 1 for role, pieces in turns if role == "user"):
+        return turns
+    (role, pieces), *rest = turns
+    return [(role, [""] * images + pieces), *rest]
+
+
+def _reject_question(record: Mapping[str, Any], question: str, images: Sequence[ImageRef]) -> Rejected | None:
     if media := unread_media(record, [question], remedy=_REMEDY):
         return media
     if not images:

@@ -10,6 +10,8 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from datagen.detection.source import DetectionSource
 
@@ -110,4 +112,29 @@ def write_yolo(folder: Path, truths: Sequence[Truth]) -> DetectionSource:
     return DetectionSource(format="yolo", annotations=str(folder))
 
 
-WRITERS = {"coco": write_coco, "openimages": write_openimages, "voc": write_voc, "yolo": write_yolo}
+def write_objects(folder: Path, truths: Sequence[Truth]) -> DetectionSource:
+    rows = [
+        {
+            "image": {"bytes": (folder / "images" / f"{truth.name}.jpg").read_bytes(), "path": None},
+            "width": truth.size[0],
+            "height": truth.size[1],
+            "objects": {
+                "bbox": [[x1, y1, x2 - x1, y2 - y1] for _, (x1, y1, x2, y2) in truth.pixels()],
+                "category": [number for number, _ in truth.boxes],
+            },
+        }
+        for truth in truths
+    ]
+    (folder / "data").mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "data" / "train-00000-of-00001.parquet")
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    return DetectionSource(format="objects", annotations=str(folder / "data"), class_names=str(folder / "classes.txt"))
+
+
+WRITERS = {
+    "coco": write_coco,
+    "objects": write_objects,
+    "openimages": write_openimages,
+    "voc": write_voc,
+    "yolo": write_yolo,
+}

@@ -59,10 +59,30 @@ def letters_as_outlines(document):
         document.insert_pdf(outlines)
 
 
-@bad("min_ink_in_glyphs")
+@bad("max_unread")
 def letters_as_outlines_below_a_heading(document):
     letters_as_outlines(document)
     document[0].insert_text((60, 40), "Harbour Gazette, 3 May 2019, page 7", fontsize=9)
+
+
+@bad("max_unread")
+def every_second_line_drawn_as_outlines(document):
+    page = story(document, "")
+    with pymupdf.open() as other:
+        outlines = other.new_page(width=A4[0], height=A4[1])
+        for number, sentence in enumerate(ENGLISH * 2):
+            (page, outlines)[number % 2].insert_text((60, 80 + 14 * number), sentence[:70], fontsize=11)
+        drawing = outlines.get_svg_image(text_as_path=True)
+    with pymupdf.open("svg", drawing.encode()) as vector, pymupdf.open("pdf", vector.convert_to_pdf()) as drawn:
+        page.show_pdf_page(page.rect, drawn, 0)
+
+
+@bad("min_ink_in_glyphs")
+def rings_below_a_heading(document):
+    page = document.new_page(width=A4[0], height=A4[1])
+    for radius in range(20, 280, 12):
+        page.draw_circle((297, 440), radius, width=5)
+    page.insert_text((60, 40), "Harbour Gazette, 3 May 2019", fontsize=8)
 
 
 @bad("max_text_in_images")
@@ -128,6 +148,12 @@ def chinese_next_in_gb2312(document):
     following = dict(zip(order, order[5:], strict=False))
     story(document, paragraphs(CHINESE))
     respell(document, lambda text: "".join(following.get(char, char) for char in text))
+
+
+@bad("max_torn")
+def arabic_letters_apart(document):
+    words = ("كتاب", "مدينة", "صباح", "قوارب", "تعود", "ميناء")
+    story(document, f"<p dir='rtl'>{' '.join(f'{word[0]} {word[1:3]} {word[3:]}' for word in words * 4)}</p>")
 
 
 @bad("max_mojibake")

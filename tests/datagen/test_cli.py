@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,14 @@ def test_the_summary_counts_outcomes_causes_languages_and_splits(
     assert (tmp_path / "out" / "card.html").exists()
 
 
-def test_nothing_held_out_is_a_warning(
+def test_a_held_out_document_that_the_share_does_not_give_is_named(
     lines: dict[str, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    warning = "no document is held out for validation"
+    message = "documents are few: "
     assert run(lines, tmp_path / "few", "--validation-share", "0.0001") == 0
-    assert warning in capfd.readouterr().err
+    assert message in capfd.readouterr().err
     assert run(lines, tmp_path / "none", "--validation-share", "0") == 0  # as the user wants it
-    assert warning not in capfd.readouterr().err
+    assert message not in capfd.readouterr().err
 
 
 def test_no_sample_is_exit_status_1(
@@ -84,7 +85,30 @@ def test_a_dry_run_shows_work_and_costs_and_makes_nothing(
     assert (table["units"], table["inputs that cannot be read"], table["duplicates"]) == ("14", "1", "1")
     assert table["finished"] == "0" and table["shards"] == table["to make"] != "0"
     assert table["units of the shards to make"] == "14" and "bytes on disk" in table
-    assert [path.name for path in out.iterdir()] == ["plan"]
+    assert not out.exists()
+
+
+def test_an_error_leaves_no_folder(lines: dict[str, list[str]], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unreadable"):
+        run({"paths": [str(tmp_path / "in" / "bad.txt")]}, tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_shard_sets_is_no_shard_set(lines: dict[str, list[str]], tmp_path: Path) -> None:
+    assert run(lines, tmp_path / "shards" / "lines") == 0
+    with pytest.raises(UserError, match=r"holds shard sets \(lines\); name a folder of its own"):
+        run(lines, tmp_path / "shards")
+    assert [path.name for path in (tmp_path / "shards").iterdir() if not path.name.startswith(".")] == ["lines"]
+
+
+def test_a_small_job_starts_no_ray(
+    lines: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # its import fails
+    monkeypatch.delitem(sys.modules, "datagen.job.ray_runner", raising=False)
+    assert run(lines, tmp_path / "out", "--runner", "ray") == 0
+    with pytest.raises(ImportError):
+        run(lines, tmp_path / "other", "--runner", "ray", "--address", "auto")
 
 
 def test_a_dry_run_of_a_finished_set_names_the_change(

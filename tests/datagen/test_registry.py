@@ -37,6 +37,8 @@ def test_a_set_names_its_source_with_all_settings(pdf_shards: Path, chat_shards:
 def test_every_source_has_the_name_that_it_is_listed_under() -> None:
     inputs = {
         "pdf": {"paths": ["in"]},
+        "scan": {"paths": ["in"]},
+        "labelled": {"paths": ["in"]},
         "markdown": {"paths": ["in"]},
         "detection": {"format": "coco", "annotations": "in", "images": "in"},
         "referring": {"refs": ["in"], "jsonl": [], "images": "in", "convention": "xyxy"},
@@ -49,7 +51,7 @@ def test_every_source_has_the_name_that_it_is_listed_under() -> None:
 
 
 def test_a_source_that_this_version_does_not_have_is_named() -> None:
-    with pytest.raises(UserError, match="no source 'video'; there are pdf, markdown, detection"):
+    with pytest.raises(UserError, match="no source 'video'; there are pdf, scan, labelled, markdown"):
         source_of(job("video", {}))
     with pytest.raises(UserError, match="resolution"):
         source_of(job("pdf", {"paths": ["in"]}, resolution=3))

@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import pickle
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from datagen.examples.documents import write_documents
 from tests.datagen.made_pictures import chart, page, scene
@@ -42,6 +45,7 @@ def write_paper_root(root: Path) -> Path:
     _docvqa(root / "docvqa")
     _chartqa(root / "chartqa")
     _llava(root)
+    _llava_16(root)
     return root
 
 
@@ -224,3 +228,70 @@ def _llava(root: Path) -> None:
         ]
         captioned.append({"id": name[:-4], "image": name, "conversations": asked})
     write_json(root / "cc3m_595k" / "chat.json", captioned)
+
+
+def _llava_16(root: Path) -> None:
+    """The sets of LLaVA-1.6's list, and receipts and forms."""
+    for number, name in enumerate(("llava/llava_pretrain", "sam", "wikiart", "web-celebrity", "web-landmark")):
+        save(scene(600 + number), root / name / "images" / "a.jpg")
+    save(scene(610), root / "share_textvqa" / "images" / "b.jpg")
+    said = [{"from": "human", "value": "What do you see?\n<image>"}, {"from": "gpt", "value": "A long description."}]
+    described = [{"id": "a", "image": f"{name}/images/a.jpg", "conversations": said} for name in ("sam", "wikiart")]
+    write_json(root / "sharegpt4v" / "sharegpt4v_instruct_gpt4-vision_cap100k.json", described)
+    (root / "laion_gpt4v").mkdir()
+    shutil.copy(root / "laion_coco" / "00000.tar", root / "laion_gpt4v" / "00000.tar")
+    save(chart(30), root / "dvqa" / "images" / "bar_train_00000001.png")
+    asked = {
+        "question": "What is the first bar?",
+        "question_id": 1,
+        "template_id": "data",
+        "answer": "fun",
+    }
+    write_json(root / "dvqa" / "qa" / "train_qa.json", [asked | {"image": "bar_train_00000001.png", "answer_bbox": []}])
+    for name in ("0.png", "1.png"):
+        save(page(40 + int(name[0])), root / "ai2d" / "images" / name)
+        about = {"abcLabel": False, "answerTexts": ["egg", "pupa"], "correctAnswer": 1, "questionId": f"{name}-0"}
+        lettered = {"What is A?": about | {"abcLabel": True}, "What comes after the larva?": about}
+        write_json(root / "ai2d" / "questions" / f"{name}.json", {"imageName": name, "questions": lettered})
+    (root / "ai2d" / "ai2d_test_ids.csv").write_text("1\n")
+    _forms(root)
+    _parquet(root)
+
+
+def _forms(root: Path) -> None:
+    save(page(50), root / "funsd" / "training_data" / "images" / "0000971160.png")
+    form = [
+        {"id": 0, "text": "Date:", "box": [1, 2, 3, 4], "linking": [[0, 1]], "label": "question", "words": []},
+        {"id": 1, "text": "May 1", "box": [5, 2, 9, 4], "linking": [[0, 1]], "label": "answer", "words": []},
+        {"id": 2, "text": "FORM", "box": [5, 2, 9, 4], "linking": [], "label": "header", "words": []},
+    ]
+    write_json(root / "funsd" / "training_data" / "annotations" / "0000971160.json", {"form": form})
+    save(page(51), root / "sroie" / "train" / "img" / "X00016469612.jpg")
+    fields = {"company": "BOOK TA .K", "date": "25/12/2018", "address": "NO.53 JALAN", "total": "9.00"}
+    write_json(root / "sroie" / "train" / "entities" / "X00016469612.txt", fields, indent=4)
+
+
+def _parquet(root: Path) -> None:
+    """Data sets as the library `datasets` writes them to the hub, with the images inside."""
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    turns = pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))
+    asked = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A scene."}]
+    texts = pa.string()
+    receipt = {"menu": [{"nm": "TEA", "cnt": "2", "price": "8"}], "total": {"total_price": "8"}}
+    for number, (folder, columns) in enumerate(
+        {
+            "llava_next": {"id": (texts, "1"), "conversations": (turns, asked), "data_source": (texts, "x")},
+            "synthdog_en": {"ground_truth": (texts, json.dumps({"gt_parse": {"text_sequence": "some words"}}))},
+            "cord": {"ground_truth": (texts, json.dumps({"gt_parse": receipt, "valid_line": []}))},
+        }.items()
+    ):
+        out = io.BytesIO()
+        page(60 + number).save(out, "PNG")
+        picture = pa.array([{"bytes": out.getvalue(), "path": None}], image)
+        about = {"info": {"features": {"image": {"_type": "Image"}}}}
+        table = pa.table(
+            {name: pa.array([value], kind) for name, (kind, value) in columns.items()} | {"image": picture}
+        )
+        (root / folder / "data").mkdir(parents=True)
+        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+        pq.write_table(table, root / folder / "data" / "train-00000-of-00001-6750203d6a93046a.parquet")

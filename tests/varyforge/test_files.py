@@ -167,3 +167,18 @@ def test_all_files_may_be_read_by_whoever_reads_new_ones(tmp_path: Path) -> None
         (temp / "a.safetensors").chmod(0o600)
     (tmp_path / "plain").touch()
     assert (tmp_path / "new" / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_lock_leaves_no_empty_folder_behind_an_error(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    with pytest.raises(UserError), locked(out):
+        raise UserError("a mistake")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError), locked(out):
+        (out / "file").write_text("x")
+        raise UserError("a mistake")
+    assert (out / "file").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError), locked(tmp_path / "mine"):
+        raise UserError("a mistake")
+    assert (tmp_path / "mine").exists()

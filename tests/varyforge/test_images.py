@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zlib
 
+import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from varyforge import images
 from varyforge.boxes import Box
-from varyforge.images import ImageError, ImagePolicy, Picture, read_picture
+from varyforge.images import ImageError, ImagePolicy, MemoryPicture, Picture, encode_jpeg, read_picture
 from varyforge.sample import Image
 
 
@@ -179,3 +183,42 @@ def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="larger than"):
         read_image(encoded("PNG", size=(20, 10)))
     assert images.MAX_PIXELS == 100_000_000
+
+
+@settings(max_examples=150)
+@given(st.booleans(), st.integers(0, 2**32))
+def test_damage_is_the_same_whether_the_pixels_are_needed_or_not(progressive: bool, seed: int) -> None:
+    dice = random.Random(seed)
+    noise = PIL.Image.frombytes("RGB", (64, 48), dice.randbytes(3 * 64 * 48))
+    buffer = io.BytesIO()
+    noise.save(buffer, "JPEG", progressive=progressive)
+    data = bytearray(buffer.getvalue())
+    match dice.randrange(3):
+        case 0:
+            del data[dice.randrange(len(data)) :]
+        case 1:
+            for _ in range(dice.randrange(20)):
+                data[dice.randrange(len(data))] = dice.randrange(256)
+        case _:
+            start = dice.randrange(len(data))
+            del data[start : start + dice.randrange(500)]
+    verdicts = [verdict_on(bytes(data), whole) for whole in (True, False)]
+    assert verdicts[0] == verdicts[1]
+
+
+def verdict_on(data: bytes, whole: bool) -> object:
+    """What a source can see of a picture, its pixels among it, or why there is none."""
+    try:
+        picture = read_picture(data, ImagePolicy(), whole=whole)
+    except ImageError as error:
+        return error.reason, str(error)
+    seen = (picture.image, picture.seen, picture.stored, picture.orientation, picture.changes)
+    return *seen, picture.pixels.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 17), (17, 16), (33, 31), (5, 1), (1, 5), (1, 1)])
+def test_a_grey_picture_in_one_byte_a_pixel_has_the_jpeg_of_the_same_picture_in_rgb(size: tuple[int, int]) -> None:
+    grey = PIL.Image.effect_noise(size, 50)
+    picture = MemoryPicture(np.broadcast_to(np.asarray(grey)[..., None], (size[1], size[0], 3)))
+    assert picture.mode == "RGB" and picture.convert("RGB").tobytes() == grey.convert("RGB").tobytes()
+    assert encode_jpeg(picture, 90) == encode_jpeg(grey.convert("RGB"), 90)

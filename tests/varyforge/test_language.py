@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.datagen import made_texts as texts
-from varyforge.language import language_of, read
+from varyforge.language import CodeTable, language_of, read
 
 DUTCH = (
     "De haven ligt onder de stad en elke ochtend komen de boten met het tij binnen. De vissers sorteren hun vangst op "
@@ -62,6 +63,9 @@ UKRAINIAN = (
         ("항구는 마을 아래에 있고 매일 아침 배들이 돌아온다", "ko"),
         (texts.HEBREW, "he"),
         ("يقع الميناء أسفل المدينة وتعود القوارب كل صباح", "ar"),
+        ("بندر در پایین شهر است و قایق‌ها هر روز صبح با جزر و مد به خانه باز می‌گردند" * 2, "fa"),
+        ("Лука је испод града и чамци се сваког јутра враћају кући са плимом" * 2, "sr"),
+        ("Боомт нь хотын доор байрладаг бөгөөд завь өглөө бүр далайн түрлэгтэй хамт буцаж ирдэг" * 2, "mn"),
         ("Το λιμάνι βρίσκεται κάτω από την πόλη", "el"),
         ("ท่าเรืออยู่ด้านล่างของเมือง", "th"),
         ("बंदरगाह शहर के नीचे है", "hi"),
@@ -104,9 +108,9 @@ CHINESE = "我们的方法在这些数据上有很好的结果,因为它可以�
 
 
 def test_a_few_letters_of_another_script_do_not_decide() -> None:
-    odd = "xqzv wqkx zzqx vkqj " * 4
+    odd = "xqzv wqkx zzqx vkqj qzxw kxqv jzqk vwxq kzqj qvxz xkwq zjqv wzkq qxjv vqzk "
     assert read(CHINESE + odd).plausible > 0.7
-    assert read(odd * 4).plausible < 0.1
+    assert read(odd * 2).plausible < 0.1
     assert read(CHINESE + " a b c d e f g h i j k l m n o p" * 5).lone < 0.4
     assert read(CHINESE + "unbrokenidentifierofmanyletters" * 4).word_letters < 60
 
@@ -126,3 +130,39 @@ def test_korean_words_without_spaces() -> None:
     words = "데이터를 사용하는 프로그램은 많은 시간이 필요 없다 "
     assert read(words * 5).word_letters < 12
     assert read(words.replace(" ", "") * 5).word_letters > 20
+
+
+def test_a_code_table_computes_each_number_once_and_has_one_for_all_later_code_points() -> None:
+    computed: list[str] = []
+
+    def number_of(char: str) -> int:
+        computed.append(char)
+        return ord(char) % 256
+
+    table = CodeTable(number_of)
+    codes = np.array([0x41, 0x42, 0x41, 0x1F600, 0x10FFFF])
+    assert table(codes).tolist() == [0x41, 0x42, 0x41, 0xFF, 0xFF]
+    assert table(codes[:2]).tolist() == [0x41, 0x42]
+    assert sorted(computed) == ["A", "B", "\uffff"]
+
+
+def test_tables_of_letters_are_neither_set_apart_nor_implausible() -> None:
+    table = "Α Α Α Α Α Α Α Α Α Α Ε Ε Ε Ε Ε Ε Ε Η Η Η Η Η Η Η Η Η Η\n" + "Ααα Ααα Εαε Ααα Αοο " * 8
+    reading = read(table)
+    assert reading.lone < 0.4
+    assert reading.plausible == 1
+    assert read("t h e l i n e s o f t h i s t e x t a r e s e t a p a r t f r o m e a c h o t h e r " * 3).lone > 0.9
+
+
+def test_arabic_letters_that_stand_alone() -> None:
+    text = "يقع الميناء أسفل المدينة وتعود القوارب كل صباح مع المد و و و"
+    assert read(text).torn == 0
+    assert read(text.replace("ا", "\u200cا\u200c")).torn > 0.1
+    assert read(" ".join(text)).torn > 0.8
+
+
+def test_wrong_kana_are_not_plausible() -> None:
+    text = "これはにほんごのぶんです。ふねはまいあさうみからもどってきます。みなさんはそこでまっていました。"
+    text += "まちのうえにはふるいしろがあり、こどもたちはなつになるとそこであそびます。ゆうがたにはかねがなります。"
+    assert read(text).plausible > 0.8
+    assert read("".join(chr(ord(char) + 7) if "ぁ" <= char < "ゎ" else char for char in text)).plausible < 0.65

@@ -11,6 +11,7 @@ FIELDS = {
     "referring_phrase": {"phrase": "the left woman"},
     "referring_box": {"box": "[010, 020, 300, 400]"},
     "vqa": {"question": "What is the total?"},
+    "field": {"field": "invoice_number"},
 }
 EACH_LIST = [(task, language) for task in prompted() for language in ("en", "zh")]
 
@@ -26,6 +27,8 @@ def test_every_task_that_asks_about_an_image_has_prompts():
         "referring_phrase",
         "referring_box",
         "vqa",
+        "fields",
+        "field",
     }
     assert set(prompted()) == expected
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from varyforge.errors import WrongFormat, kind_of
 from varyforge.escape import escape
+from varyforge.external.columns import rows_of
 from varyforge.language import language_of
 from varyforge.outcome import Rejected
 from varyforge.sample import IMAGE_MARKER, Role, Turn
@@ -42,6 +43,8 @@ _UNREAD_PARTS = {
     **dict.fromkeys(("video", "video_url"), "<|video|>"),
     **dict.fromkeys(("audio", "audio_url", "input_audio"), "<|audio|>"),
 }
+_IMAGE_PARTS = ("image", "image_url")
+_IMAGE_KEYS = ("image", "image_url", "url", "path")
 _TURN_KEYS = (("from", "value"), ("role", "content"))
 
 _BAIZE_TURN = re.compile(r"\[\|(Human|AI)\|\]")
@@ -155,7 +158,7 @@ def is_seen(text: str) -> bool:
 
 
 def _pieces(role: str, content: Any, marked: bool) -> list[str]:
-    """Cut the text of a turn at its images. `content` is text, or a list of parts of "type" "text" and "image".
+    """Cut the text of a turn at its images. `content` is text, or a list of parts of "type" "text" and an image's.
 
     Video or sound in a question becomes a placeholder, which `varyforge.external.unread_media` recognises.
     """
@@ -165,8 +168,8 @@ def _pieces(role: str, content: Any, marked: bool) -> list[str]:
         raise WrongFormat(f"the content of a turn is {kind_of(content)}, expected text")
     pieces = [""]
     for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "image":
+        kind = _kind_of_part(part)
+        if kind in _IMAGE_PARTS:
             pieces.append("")
         elif kind == "text" and isinstance(part.get("text"), str):
             pieces[-1] += part["text"]
@@ -175,6 +178,31 @@ def _pieces(role: str, content: Any, marked: bool) -> list[str]:
         else:
             raise WrongFormat(f"a part of a turn's content is {kind_of(part)} of type {kind!r}, expected text or image")
     return pieces
+
+
+def inline_images(record: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield the images among the parts of the turns, in order: the keys that lead to an image, and its value.
+
+    An image is under the key of its part's type (OpenAI's `image_url`), or under "image", "url" or "path". The value is
+    None for a part that names no image: it stands for one of the record's own.
+    """
+    for key in ("messages", "conversations"):
+        turns = record.get(key)
+        for number, turn in enumerate(turns if isinstance(turns, list) else []):
+            fields = [name for _, name in _TURN_KEYS if isinstance(turn, dict) and isinstance(turn.get(name), list)]
+            for name in fields:
+                for index, part in enumerate(turn[name]):
+                    if (kind := _kind_of_part(part)) in _IMAGE_PARTS:
+                        under = next((one for one in (kind, *_IMAGE_KEYS) if part.get(one)), None)
+                        yield (key, number, name, index, under or ""), part[under] if under else None
+
+
+def _kind_of_part(part: Any) -> str | None:
+    """Return the type of a part of a turn. A part without "type" is named by its key, as DashScope has it."""
+    if not isinstance(part, dict):
+        return None
+    kind = part.get("type") or next((key for key in ("text", *_IMAGE_PARTS, *_UNREAD_PARTS) if key in part), None)
+    return kind if isinstance(kind, str) else None
 
 
 def _optional_text(record: Mapping[str, Any], key: str) -> str:
@@ -210,9 +238,18 @@ def _baize(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "user" if mark == "Human" else "assistant", text
 
 
+def _exchanges(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the turns of a list of exchanges, as in The Cauldron and FineVision."""
+    for number, exchange in enumerate(_list(rows_of(record["texts"]), "texts")):
+        for role in ("user", "assistant"):
+            if not isinstance(exchange, dict) or not isinstance(exchange.get(role), str):
+                raise WrongFormat(f"texts[{number}] has no text under {role!r}")
+            yield role, exchange[role]
+
+
 def _turns(record: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:
     """Yield the turns of a list. Each has its role and content under one of the two pairs of keys that are in use."""
-    for number, turn in enumerate(_list(record[key], key)):
+    for number, turn in enumerate(_list(rows_of(record[key]), key)):
         place = f"{key}[{number}]"
         role, content = next((pair for pair in _TURN_KEYS if isinstance(turn, dict) and pair[0] in turn), _TURN_KEYS[0])
         if not isinstance(turn, dict) or not isinstance(turn.get(role), str):
@@ -259,6 +296,7 @@ class _Format:
 _FORMATS: Mapping[str, _Format] = {
     "sharegpt": _Format(("conversations",), partial(_turns, key="conversations")),
     "messages": _Format(("messages",), partial(_turns, key="messages")),
+    "texts": _Format(("texts",), _exchanges),
     "alpaca": _Format(("instruction", "output"), _alpaca),
     "baize": _Format(("topic", "input"), _baize, alone=True),  # others have a topic too
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal
 
 from datagen.detection.annotations.raw_boxes import RawBox
+from datagen.inputs.record import EmbeddedImage
 from varyforge.boxes import Convention
 from varyforge.outcome import Failed
 from varyforge.storage import folder_at, is_url
@@ -21,7 +22,8 @@ SIGN_OF_LIFE = 50_000  # annotations that are read between two signs of life
 class AnnotatedImage:
     """The annotations of one image."""
 
-    name: str  # file of the image, relative to the folder of the images
+    name: str  # file of the image, relative to the folder of the images; else of the record
+    image: EmbeddedImage | None = None  # the image itself, if it is in the record
     id: str | int = ""  # the data set's id of the image
     size: tuple[int, int] | None = None  # declared width and height, pixels
     boxes: Sequence[RawBox] = ()
@@ -40,6 +42,7 @@ class Reader:
     class_names: str = ""
     image_ids: str = ""
     image_set: str = ""
+    splits: Sequence[str] = ("train",)
     leave_out: frozenset[str] = frozenset()
     stated: Literal[Convention, ""] = ""  # the setting `convention`
 

@@ -7,30 +7,23 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import yaml
 from typing_extensions import override
 
+from datagen.detection.annotations.class_files import read_class_file
 from datagen.detection.annotations.raw_boxes import sort_annotations
-from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart, open_binary
+from datagen.detection.annotations.reader import AnnotatedImage, Reader, counterpart
 from datagen.detection.annotations.yolo_lines import are_labels, read_label_lines
 from datagen.inputs.listing import list_files, name_of, within
 from varyforge.boxes import clean_label
-from varyforge.errors import UserError, WrongFormat
+from varyforge.errors import UserError
 from varyforge.storage import folder_at, signature
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".jpe", ".ppm", ".pgm")
 _UNREADABLE = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg")  # images that fail, each with its row
 _NAME_FILES = ("data.yaml", "classes.txt", "obj.names")
-
-
-class _Classes(NamedTuple):
-    names: Mapping[int, str]  # by class number
-    has_points: bool  # key points follow the box (`kpt_shape` in data.yaml)
 
 
 class YoloReader(Reader):
@@ -59,7 +52,7 @@ class YoloReader(Reader):
     @override
     def known_classes(self) -> set[str]:
         file = self._class_file()
-        return set(map(clean_label, _classes(file, signature(file)).names.values())) if file else set()
+        return set(map(clean_label, read_class_file(file, signature(file)).names.values())) if file else set()
 
     @override
     def companion_files(self, path: str) -> Sequence[str]:
@@ -71,7 +64,7 @@ class YoloReader(Reader):
             yield AnnotatedImage(name=name_of(path, [self.images]))
             return
         class_file = self._class_file()
-        classes = _classes(class_file, signature(class_file))
+        classes = read_class_file(class_file, signature(class_file))
         lines = Path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
         image = self._image_called(self._image_stem(path))
         if self.in_one_folder and not self._has(image) and not are_labels(lines):
@@ -102,23 +95,3 @@ class YoloReader(Reader):
 
 def _stem(name: str) -> str:
     return posixpath.splitext(name)[0]
-
-
-@lru_cache(maxsize=4)  # called for each of many thousand label files
-def _classes(location: str, signature: str) -> _Classes:
-    with open_binary(location) as file:
-        text = file.read().decode("utf-8-sig", errors="replace")
-    if not location.lower().endswith((".yaml", ".yml")):
-        return _Classes({number: line.strip() for number, line in enumerate(text.splitlines())}, False)
-    try:
-        about = yaml.load(text, Loader=yaml.BaseLoader)  # words stay words: yes, no, on, null, 007, 1e3
-    except yaml.YAMLError as error:
-        raise WrongFormat(f"{posixpath.basename(location)}: not YAML: {' '.join(str(error).split())}") from error
-    names: Any = about.get("names") if isinstance(about, dict) else None
-    if isinstance(names, list):
-        names = {str(number): name for number, name in enumerate(names)}
-    if not isinstance(names, dict) or not all(number.strip().isdecimal() for number in names):
-        raise WrongFormat(f"{posixpath.basename(location)}: key 'names' is no list of class names, nor names by number")
-    return _Classes(
-        {int(number): str(name) for number, name in names.items()}, isinstance(about.get("kpt_shape"), list)
-    )

@@ -31,6 +31,7 @@ MEASURES = (
     "forward",  # bits per letter by which the text reads better than backwards
     "word_letters",  # mean over letters: length of the letter's word
     "lone",  # share of letters that are a word
+    "torn",  # share of Arabic letters that stand alone
     # Of the page's letters and digits, the share …
     "hidden",  # … not painted, or painted over
     "outside",  # … beyond the picture's edge
@@ -41,6 +42,7 @@ MEASURES = (
     "font_px",  # font size that nine tenths of the letters and digits reach
     "ink",  # share of the page that is not paper
     "ink_in_glyphs",  # share of ink outside pictures that lies in words; drawings are the rest
+    "unread",  # share of the lines of print that no word lies on, outside pictures, estimated
     "text_in_images",  # share of the page's letters that seem to lie in pictures, estimated
     "ink_between",  # ink between words, relative to words: near 1 where the words lie elsewhere
     "ink_beside",  # ink half a line above or below the words, relative to words: above 1 where the layer is shifted
@@ -75,15 +77,17 @@ class PageGates:
     max_mojibake: float = 0.005
     max_lone: float = 0.5  # l e t t e r s   a p a r t; pages of formulas reach 0.2
     max_word_letters: float = 20.0  # wordswithoutspaces; English 6, Finnish 11
-    min_plausible: float = 0.5  # fonts with wrong Unicode values, bad OCR; circuit diagrams have 0.6
+    max_torn: float = 0.25  # Arabic letters that are joined on the page; Persian reaches 0.02, code 0.1
+    min_plausible: float = 0.65  # fonts with wrong Unicode values, bad OCR; good pages have over 0.77
     min_forward: float = -0.4  # letters in reversed order; English 0.8, paths in a Chinese manual -0.2
     max_unreadable: int = 0  # one is a wrong label, whatever its share
     languages: list[str] = field(default_factory=list)  # "en", "zh", …; an empty list keeps all
     max_doubled: float = 0.05
     min_glyphs_on_ink: float = 0.95  # white or covered text, layer of another page; good pages have over 0.97
-    max_ink_beside: float = 1.2  # a layer shifted by half a line has 1.6; tables in small print reach 0.8
+    max_ink_beside: float = 1.3  # a layer shifted by half a line has 1.6; tables in small print reach 0.8
     max_ink_between: float = 0.9  # the layer of another page or of other letters; good pages have under 0.85
-    min_ink_in_glyphs: float = 0.05  # pages of drawings or outlined letters with a few words
+    min_ink_in_glyphs: float = 0.01  # drawings with a few words; sketches of a page reach 0.04
+    max_unread: float = 0.4  # lines missing from the layer, outlined letters; hatching reaches 0.3
     max_text_in_images: float = 0.6  # pictures of text below a title; pages with charts reach 0.3
 
     def __post_init__(self) -> None:
@@ -115,6 +119,7 @@ _GATES = {  # threshold → measure, and the meaning of a rejected value
     "max_mojibake": ("mojibake", "UTF-8 read as Latin-1"),
     "max_lone": ("lone", "letters set apart"),
     "max_word_letters": ("word_letters", "words without spaces between them"),
+    "max_torn": ("torn", "joined letters set apart"),
     "min_plausible": ("plausible", "letters that make no words"),
     "min_forward": ("forward", "letters in reversed order"),
     "max_unreadable": ("unreadable", "a character without a meaning in the label"),
@@ -124,6 +129,7 @@ _GATES = {  # threshold → measure, and the meaning of a rejected value
     "max_ink_beside": ("ink_beside", "text shifted away from its ink"),
     "max_ink_between": ("ink_between", "ink where spaces should be"),
     "min_ink_in_glyphs": ("ink_in_glyphs", "hardly any ink is text"),
+    "max_unread": ("unread", "lines of print that are not in the text"),
     "max_text_in_images": ("text_in_images", "most text lies in pictures"),
 }
 
@@ -144,6 +150,7 @@ def measure(page: Page, text: str, reading: Reading) -> dict[str, float]:
             "forward": reading.forward,
             "word_letters": reading.word_letters,
             "lone": reading.lone,
+            "torn": reading.torn,
         }
         | (_layer_measures(page, words, text) if words else {})
         | ink_measures(page, words)

@@ -5,6 +5,8 @@ The picture is reduced to cells of `CELL_PX` pixels.
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
@@ -17,6 +19,7 @@ CELL_PX = 4
 
 Levels = npt.NDArray[np.uint8]
 
+_STRIP = 32  # rows of cells that are read at a time; copied in one go, they come from memory in two thirds of the time
 _BLOCK = 16  # cells; so wide that paper, not ink, fills most of it
 _FAINT = 12  # levels (of 255) from the paper's; less is grain of the paper or noise of JPEG
 _INK = 40  # levels from the paper's that an eye takes for ink
@@ -28,6 +31,9 @@ _SMALL_IMAGES = 0.03  # of the page; smaller ones are logos
 _LINE = 0.3  # share of ink in a block's row that may be a row of letters
 _PEAKS = 2.0  # least strokes in such a row of a block, mean; text has 3 to 5, shapes and rules 1 or 2
 _NEARLY_ALL = 0.98  # of the glyphs
+_STROKES = 3  # least in a strip of a line of print, `_BLOCK` cells wide
+_PRINT = (0.2, 0.8)  # least and most share of ink in such a strip
+_PRINT_ROWS = (2, 8)  # least and most height of a line, rows of cells; dashes are lower, hatching is higher
 
 
 def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
@@ -39,24 +45,25 @@ def ink_measures(page: Page, words: Words | None) -> dict[str, float]:
         dark = _darkness(cells(page.picture.convert("L")))
         measures = _compared(dark, words, images) if words else {}
     measures["ink"] = float(np.count_nonzero(dark > _INK) / dark.size)
-    return measures | (_image_measures(dark, images, words) if images is not None and words else {})
+    if words:
+        worded = _covered(dark.shape, words.boxes)
+        measures["unread"] = _unread(dark, worded, worded if images is None else worded | images)
+    return measures | (_image_measures(dark, images, worded, words) if images is not None and words else {})
 
 
 def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, float]:
-    boxes, level = words.boxes, words.level
-    some = np.arange(0, len(boxes), 1 + len(boxes) // _SAMPLE)
+    boxes, level = words.boxes.T.copy(), words.level
+    some = np.s_[:: 1 + boxes.shape[1] // _SAMPLE]
     gaps = words.gaps[level[words.gaps]]
     gaps = gaps[:: 1 + len(gaps) // _SAMPLE]
     middles = _band(boxes, level, 0.35, 0.8)  # without ascenders and descenders, which reach other lines
-    half = np.where(level[some, None], [[0, 0.5, 0, 0.5]], [[0.5, 0, 0.5, 0]]) * np.tile(
-        boxes[some, 2:] - boxes[some, :2], 2
-    )
-    begin, end = np.minimum(middles[gaps, 2], middles[gaps + 1, 2]), np.maximum(middles[gaps, 0], middles[gaps + 1, 0])
-    between = np.stack([begin, middles[gaps, 1], end, middles[gaps, 3]], axis=1)
-    bands = [_band(boxes, level, 0.15, 1), middles[some], middles[some] - half, middles[some] + half]
-    bands += [middles[gaps], middles[gaps + 1], between]
-    sums, means = _under(dark, np.concatenate(bands))
-    touched, on, before, after, left, right, spaces = np.split(means, np.cumsum([len(part) for part in bands])[:-1])
+    on, left, right = middles[:, some], middles.take(gaps, axis=1), middles.take(gaps + 1, axis=1)
+    half = _halves(boxes[:, some], level[some])
+    between = np.array([np.minimum(left[2], right[2]), left[1], np.maximum(left[0], right[0]), left[3]])
+    bands = [_band(boxes, level, 0.15, 1), on, on - half, on + half, left, right, between]
+    sums, means = _under(dark, np.concatenate(bands, axis=1))
+    ends = list(accumulate(part.shape[1] for part in bands))
+    touched, on, before, after, left, right, spaces = (means[a:b] for a, b in pairwise([0, *ends]))
     letters = words.letters[some]
     here, *beside = (float((letters * np.minimum(part, _MUCH_INK)).sum()) for part in (on, before, after))
     around = (left + right) / 2
@@ -64,16 +71,39 @@ def _compared(dark: Levels, words: Words, images: Flags | None) -> dict[str, flo
     drawn = dark.sum(dtype=np.int32) if images is None else (dark * ~images).sum(dtype=np.int32)
     return {
         "glyphs_on_ink": share_of(words, touched > _SOME_INK),
-        "ink_in_glyphs": min(float(sums[: len(boxes)].sum()) / max(float(drawn), 1.0), 1.0),
+        "ink_in_glyphs": min(float(sums[: ends[0]].sum()) / max(float(drawn), 1.0), 1.0),
         "ink_beside": max(beside) / max(here, float(letters.sum())),
-        "ink_between": float(np.median(spaces[inked] / around[inked])) if inked.sum() >= _FEW_GAPS else 0.0,
+        "ink_between": _median(spaces[inked] / around[inked]) if np.count_nonzero(inked) >= _FEW_GAPS else 0.0,
     }
 
 
-def _image_measures(dark: Levels, images: Flags, words: Words) -> dict[str, float]:
+def _unread(dark: Levels, worded: Flags, taken: Flags) -> float:
+    """Estimate the share of the lines of print that lie beyond the `taken` cells, of these and the `worded` ones.
+
+    A strip of a line has many strokes and is low. Words on the page are counted in the same way.
+    """
+    height, across = dark.shape[0], dark.shape[1] // _BLOCK
+    part, strips = np.s_[:, : across * _BLOCK], (height, across, _BLOCK)
+    ink = np.count_nonzero((dark > _INK / 2)[part].reshape(strips), axis=2)
+    strokes = np.count_nonzero(_peaks(dark)[part].reshape(strips), axis=2)
+    print_ = (ink > _PRINT[0] * _BLOCK) & (ink < _PRINT[1] * _BLOCK) & (strokes >= _STROKES)
+    unread = _low_rows(print_ & (np.count_nonzero(taken[part].reshape(strips), axis=2) < 2))
+    read = _low_rows(print_ & (np.count_nonzero(worded[part].reshape(strips), axis=2) > _BLOCK - 2))
+    return unread / max(unread + read, 1)
+
+
+def _low_rows(strips: Flags) -> int:
+    """Count the strips (height, across) in runs downwards that are as high as a line of print."""
+    columns = np.zeros((strips.shape[1], strips.shape[0] + 2), np.bool_)
+    columns[:, 1:-1] = strips.T
+    edges = np.flatnonzero(columns.ravel()[1:] != columns.ravel()[:-1])
+    runs = edges[1::2] - edges[::2]
+    return int(runs[(runs >= _PRINT_ROWS[0]) & (runs <= _PRINT_ROWS[1])].sum())
+
+
+def _image_measures(dark: Levels, images: Flags, worded: Flags, words: Words) -> dict[str, float]:
     measures = {"on_images": share_of(words, _at_middle(images, words))}
     if images.mean() >= _SMALL_IMAGES:
-        worded = _covered(dark.shape, words.boxes)
         unread = _letters_in(dark, images & ~worded)
         measures["text_in_images"] = unread / (unread + float(words.letters.sum()))
     return measures
@@ -108,10 +138,22 @@ def _peaks(dark: Levels) -> Flags:
 
 
 def _band(boxes: Floats, level: Flags, top: float, bottom: float) -> Floats:
-    """Return the part of level boxes from `top` to `bottom` (0 to 1), and the middle half of upright ones."""
-    x0, y0, x1, y1 = boxes.T
+    """Return the part of level boxes (4, n) from `top` to `bottom` (0 to 1), and the middle half of upright ones."""
+    x0, y0, x1, y1 = boxes
     width, height = np.where(level, 0, x1 - x0) / 4, np.where(level, y1 - y0, 0)
-    return np.stack([x0 + width, y0 + top * height, x1 - width, y1 - (1 - bottom) * height], axis=1)
+    return np.array([x0 + width, y0 + top * height, x1 - width, y1 - (1 - bottom) * height])
+
+
+def _halves(boxes: Floats, level: Flags) -> Floats:
+    """Return half the height of level boxes (4, n), and half the width of upright ones, as a shift of boxes."""
+    x0, y0, x1, y1 = boxes
+    across, down = np.where(level, 0, 0.5) * (x1 - x0), np.where(level, 0.5, 0) * (y1 - y0)
+    return np.array([across, down, across, down])
+
+
+def _median(values: Floats) -> float:
+    values = np.sort(values)
+    return float(values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
 
 
 def cells(picture: PIL.Image.Image) -> Levels:
@@ -120,14 +162,23 @@ def cells(picture: PIL.Image.Image) -> Levels:
     Of colours, green is near the brightness of most and costs half the time. The four lie in different rows and
     columns, so that no thin rule is missed. Pixels beyond the last whole cell are left out.
     """
-    pixels = np.asarray(picture) if picture.mode == "L" else pixels_of(picture)[..., 1]
-    height, width = (max(side // CELL_PX, 1) for side in pixels.shape)
-    if min(pixels.shape) < CELL_PX:
-        beyond = [(0, max(CELL_PX - side, 0)) for side in pixels.shape]
-        pixels = np.pad(pixels, beyond, mode="edge")
-    x = pixels[: height * CELL_PX, : width * CELL_PX]
-    total = np.add(x[0::4, 0::4], x[2::4, 1::4], dtype=np.uint16) + x[1::4, 2::4] + x[3::4, 3::4]
-    return (total // 4).astype(np.uint8)
+    pixels = np.asarray(picture)[..., None] if picture.mode == "L" else pixels_of(picture)
+    height, width, channels = pixels.shape
+    if min(height, width) < CELL_PX:
+        beyond = [(0, max(CELL_PX - side, 0)) for side in (height, width)]
+        pixels = np.pad(pixels, [*beyond, (0, 0)], mode="edge")
+    height, width = pixels.shape[0] // CELL_PX, pixels.shape[1] // CELL_PX
+    corners = np.empty((CELL_PX, height, width), np.uint8)
+    for top in range(0, height, _STRIP):
+        strip = pixels[top * CELL_PX : min(top + _STRIP, height) * CELL_PX].copy()
+        strip = strip[:, : width * CELL_PX, channels // 2]
+        for row, column in enumerate((0, 2, 1, 3)):
+            corners[row, top : top + _STRIP] = strip[row::CELL_PX, column::CELL_PX]
+    total = corners[0].astype(np.uint16)
+    for corner in corners[1:]:
+        total += corner
+    mean: Levels = (total >> 2).astype(np.uint8)
+    return mean
 
 
 def _darkness(cells: Levels) -> Levels:
@@ -138,30 +189,36 @@ def _darkness(cells: Levels) -> Levels:
     """
     height, width = cells.shape
     down, across = -(-height // _BLOCK), -(-width // _BLOCK)
-    padded = np.pad(cells, ((0, down * _BLOCK - height), (0, across * _BLOCK - width)), mode="edge")
-    strips = padded.reshape(down, _BLOCK, across * _BLOCK)
+    strips = np.empty((down, _BLOCK, across * _BLOCK), np.uint8)
+    padded = strips.reshape(down * _BLOCK, across * _BLOCK)
+    padded[:height, :width] = cells
+    padded[:height, width:] = cells[:, -1:]
+    padded[height:] = padded[height - 1]
     lightest = strips.max(axis=1).reshape(down, across, _BLOCK).max(axis=2)
     darkest = strips.min(axis=1).reshape(down, across, _BLOCK).min(axis=2)
     mean = strips.sum(axis=1, dtype=np.uint16).reshape(down, across, _BLOCK).sum(axis=2) / _BLOCK**2
-    paper = np.where(lightest - mean <= mean - darkest, lightest, darkest)
-    paper = paper.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[:height, :width]
-    levels: Levels = np.maximum(np.maximum(cells, paper) - np.minimum(cells, paper), _FAINT) - np.uint8(_FAINT)
-    return levels
+    paper = np.where(lightest - mean <= mean - darkest, lightest, darkest).repeat(_BLOCK, axis=1)[:, None]
+    levels: Levels = np.maximum(strips, paper)
+    levels -= np.minimum(strips, paper)
+    np.maximum(levels, _FAINT, out=levels)
+    levels -= np.uint8(_FAINT)
+    return levels.reshape(padded.shape)[:height, :width]
 
 
 def _under(dark: Levels, boxes: Floats) -> tuple[Floats, Floats]:
-    """Return sum and mean of `dark` in each box (n, 4) of pixels, with fractions of cells."""
+    """Return sum and mean of `dark` in each box (4, n) of pixels, with fractions of cells."""
     height, width = dark.shape
     flat, boxes = _sums_before(dark).ravel(), boxes / CELL_PX
-    x, y = np.clip(boxes[:, 0::2], 0, width - 1e-3), np.clip(boxes[:, 1::2], 0, height - 1e-3)
-    column, row = x.astype(np.int32), y.astype(np.int32)
-    x, y = (x - column)[:, None, :], (y - row)[:, :, None]
-    corner = row[:, :, None] + column[:, None, :] * (height + 1)  # (n, top and bottom, left and right)
-    upper = flat[corner] * (1 - x) + flat[corner + height + 1] * x
-    lower = flat[corner + 1] * (1 - x) + flat[corner + height + 2] * x
+    x, y = np.clip(boxes[0::2], 0, width - 1e-3), np.clip(boxes[1::2], 0, height - 1e-3)
+    column, row = x.astype(np.intp), y.astype(np.intp)
+    x, y = (x - column)[None], (y - row)[:, None]
+    corner = row[:, None] + column[None] * (height + 1)  # (top and bottom, left and right, n)
+    upper = flat.take(corner) * (1 - x) + flat.take(corner + (height + 1)) * x
+    corner += 1
+    lower = flat.take(corner) * (1 - x) + flat.take(corner + (height + 1)) * x
     at = upper * (1 - y) + lower * y
-    sums = at[:, 1, 1] - at[:, 0, 1] - at[:, 1, 0] + at[:, 0, 0]
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    sums = at[1, 1] - at[0, 1] - at[1, 0] + at[0, 0]
+    areas = (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
     return sums, sums / np.maximum(areas, 0.25)
 
 

@@ -8,21 +8,22 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
-from datagen.pdf.page import Page
+from datagen.pdf.page import Page, Span
 from datagen.pdf.text.bidi import is_leftward
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
+Columns = tuple[Floats, ...]
 
 _LIKELY = (0.8, 1.15)  # least and most width of a span by typical advances, of its width; else its letters are anywhere
 _NARROW, _FAR = 0.12, 6.0  # of the font size; the least and the widest space between spans
 _TALL = 4.0  # font sizes; no box from descender to ascender is higher
+_LEADER = 4  # the most characters of a word that are no letters; rows of dots have more
 _SAME_PLACE = 0.35  # of the font size; the most between two prints of a word
 
 # Advances of printable ASCII in hundredths of the font size: the mean of Helvetica and Times.
@@ -51,48 +52,64 @@ class Words:
 
 def words_of(page: Page) -> Words | None:
     """Return the page's words; None where the page has no letter or digit."""
-    spans = [
-        (number, line, span)
-        for number, line in enumerate(page.lines)
-        for span in line.spans
-        if span.text and not span.text.isspace()
-    ]
+    spans, texts, columns = _spans(page)
     if not spans:
         return None
-    numbers = (
-        (
-            *(*span.box, *line.direction, span.size, span.visible, len(span.text), _monospaced(span.font)),
-            *(number, is_leftward(span.text)),
-        )
-        for number, line, span in spans
-    )
-    rows = np.fromiter(chain.from_iterable(numbers), np.float64).reshape(-1, 12)
-    if not np.isfinite(rows).all():
-        rows = np.nan_to_num(rows, posinf=1e6, neginf=-1e6)
-    codes = _codes("".join(span.text for *_, span in spans))
-    advances, solid = _letter_tables()
-    lengths = rows[:, 8].astype(np.intp)
-    of_char = np.repeat(np.arange(len(rows)), lengths)
+    if not np.isfinite(columns).all():
+        columns = np.nan_to_num(columns, posinf=1e6, neginf=-1e6)
+    codes = _codes("".join(texts))
+    advances, solid, _ = _letter_tables()
+    lengths = np.fromiter(map(len, texts), np.intp, len(texts))
+    of_char = np.repeat(np.arange(len(texts)), lengths)
     firsts, lasts = _runs(codes, of_char)
     letters = np.add.reduceat(solid[codes], firsts)  # spaces after a word count nothing
     if letters.sum() == 0:
         return None
-    span = of_char[firsts]
-    row, end = rows[span], np.cumsum(lengths)
-    run = np.concatenate([[0.0], np.cumsum(np.where(rows[of_char, 9] > 0, 0.6, advances[codes]))])
-    begin, whole = run[end - lengths][span], (run[end] - run[end - lengths])[span]
-    boxes, level = _placed(row, (run[firsts] - begin) / whole, (run[lasts + 1] - begin) / whole)
-    sizes = _sizes(row)
+    widths = advances[codes]
+    monospaced = np.fromiter((_monospaced(span.font) for span in spans), np.bool_, len(spans))
+    if monospaced.any():
+        widths[monospaced[of_char]] = 0.6
+    run = np.zeros(len(codes) + 1)
+    widths.cumsum(out=run[1:])
+    span, end = of_char[firsts], lengths.cumsum()
+    begins = run[end - lengths]
+    begin, whole = begins[span], (run[end] - begins)[span]
+    x0, y0, x1, y1, across, down, size, visible, number, leftward = columns.take(span, axis=1)
+    start, stop = (run[firsts] - begin) / whole, (run[lasts + 1] - begin) / whole
+    boxes, level = _placed((x0, y0, x1, y1), (across, down), leftward > 0, start, stop)
+    sizes = _sizes((x0, y0, x1, y1), (across, down), size)
+    dotted = np.zeros(len(spans), np.bool_)
+    dotted[span[lasts - firsts + 1 - letters > _LEADER]] = True
+    natural = whole * sizes / np.maximum(x1 - x0, 1)
     return Words(
         boxes=boxes,
         letters=letters,
         level=level,
         sizes=sizes,
-        visible=row[:, 7] > 0,
-        turned=(row[:, 4] < 0.7) & ~((row[:, 5] > 0.7) & (advances[codes[firsts]] == 1)),
+        visible=visible > 0,
+        turned=(across < 0.7) & ~((down > 0.7) & (advances[codes[firsts]] == 1)),
         hashes=_hashes(codes, firsts),
-        gaps=_gaps(boxes, sizes, span, row[:, 10], whole * sizes / np.maximum(row[:, 2] - row[:, 0], 1), letters),
+        gaps=_gaps(boxes, sizes, span, number, np.where(dotted[span], 0, natural), letters),
     )
+
+
+def _spans(page: Page) -> tuple[list[Span], list[str], Floats]:
+    """Return the spans with text, their texts, and (10, n) numbers of each.
+
+    The numbers are box, direction, font size, whether visible, line, and whether written to the left.
+    """
+    spans, texts = [], []
+    numbers: list[float] = []
+    for number, line in enumerate(page.lines):
+        across, down = line.direction
+        for span in line.spans:
+            text = span.text
+            if text and not text.isspace():
+                spans.append(span)
+                texts.append(text)
+                leftward = not text.isascii() and is_leftward(text)
+                numbers += (*span.box, across, down, span.size, span.visible, number, leftward)
+    return spans, texts, np.array(numbers, np.float64).reshape(-1, 10).T.copy()
 
 
 def share_of(words: Words, chosen: Flags) -> float:
@@ -131,8 +148,8 @@ def _monospaced(font: str) -> bool:
 
 
 @cache
-def _letter_tables() -> tuple[Floats, Floats]:
-    """Return for each of 65536 code points the advance in font sizes, and 1 for letters and digits or else 0."""
+def _letter_tables() -> tuple[Floats, Floats, Flags]:
+    """Return tables of 65536 code points: the advance in font sizes, 1 for letters and digits, true for spaces."""
     advances = np.full(65536, 0.53)
     advances[0x20:0x7F] = [int(number) / 100 for number in _ADVANCES.split()]
     advances[[0x2018, 0x2019]] = 0.28
@@ -140,15 +157,18 @@ def _letter_tables() -> tuple[Floats, Floats]:
         advances[low:high] = 1
     solid = np.fromiter((chr(code).isalnum() for code in range(65536)), np.float64, 65536)
     solid[0xFFFD] = solid[0xE000:0xF900] = 1  # letters without a known value
-    return advances, solid
+    solid[0xA78F] = 0  # a letter by Unicode's tables; rows of it are leaders
+    spaces = np.zeros(65536, np.bool_)
+    spaces[[0x09, 0x0A, 0x20, 0xA0, 0x3000]] = True
+    return advances, solid, spaces
 
 
-def _sizes(rows: Floats) -> Floats:
+def _sizes(boxes: Columns, directions: Columns, size: Floats) -> Floats:
     """Return the font sizes of words in pixels.
 
     A Type 3 font states its size in units of its own, often a fraction of a pixel. The box tells the size then.
     """
-    x0, y0, x1, y1, across, down, size = rows[:, :7].T
+    (x0, y0, x1, y1), (across, down) = boxes, directions
     height = np.where(np.abs(across) > 0.99, y1 - y0, np.where(np.abs(down) > 0.99, x1 - x0, 0))
     return np.where(size < height / _TALL, height / 1.3, size)
 
@@ -157,7 +177,7 @@ def _gaps(boxes: Floats, sizes: Floats, span: Ints, line: Floats, natural: Float
     """Return the indices of words behind which a space lies for sure.
 
     `natural` is the width of a word's span by typical advances, in widths of the span. Where the two differ, as in the
-    row of a table that is one span, positions inside the span are unknown.
+    row of a table that is one span, or where it is 0, as with leaders, positions inside the span are unknown.
     """
     space = np.maximum(boxes[1:, 0], boxes[:-1, 0]) - np.minimum(boxes[1:, 2], boxes[:-1, 2])
     inside = (span[1:] == span[:-1]) & (natural[:-1] > _LIKELY[0]) & (natural[:-1] < _LIKELY[1])
@@ -168,36 +188,43 @@ def _gaps(boxes: Floats, sizes: Floats, span: Ints, line: Floats, natural: Float
 
 def _codes(text: str) -> Ints:
     """Return the code points; those beyond the first plane (mathematical, rare Han) as one wide character."""
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    return np.where(points < 65536, points, 0x4E00).astype(np.intp)
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.intp)
+    if not text.isascii():
+        points[points > 65535] = 0x4E00
+    return points
 
 
 def _hashes(codes: Ints, firsts: Ints) -> Ints:
     """Return numbers (n,) that are equal for words of equal letters and digits. `firsts` are the words' beginnings."""
     if not len(firsts):
         return np.zeros(0, np.intp)
-    _, solid = _letter_tables()
-    position = np.arange(firsts[0], len(codes)) - np.repeat(firsts, np.diff(firsts, append=len(codes)))
-    return np.add.reduceat(
-        codes[firsts[0] :] * solid[codes[firsts[0] :]].astype(np.intp) * (position + 1), firsts - firsts[0]
-    )
+    _, solid, _ = _letter_tables()
+    inner = codes[firsts[0] :]
+    starts = firsts - firsts[0]
+    lengths = np.append(starts[1:], len(inner)) - starts
+    positions = np.arange(1, len(inner) + 1) - np.repeat(starts, lengths)
+    return np.add.reduceat(inner * solid[inner].astype(np.intp) * positions, starts)
 
 
 def _runs(codes: Ints, of_char: Ints) -> tuple[Ints, Ints]:
     """Return the first and last character of each run without spaces inside a span."""
-    space = (codes == 0x20) | (codes == 0xA0) | (codes == 0x3000) | (codes == 0x09) | (codes == 0x0A)
+    _, _, spaces = _letter_tables()
+    solid = ~spaces[codes]
     edge = of_char[1:] != of_char[:-1]
-    firsts = np.flatnonzero(~space & np.concatenate([[True], space[:-1] | edge]))
-    lasts = np.flatnonzero(~space & np.concatenate([space[1:] | edge, [True]]))
-    return firsts, lasts
+    firsts, lasts = solid.copy(), solid.copy()
+    firsts[1:] &= ~solid[:-1] | edge
+    lasts[:-1] &= ~solid[1:] | edge
+    return np.flatnonzero(firsts), np.flatnonzero(lasts)
 
 
-def _placed(rows: Floats, start: Floats, stop: Floats) -> tuple[Floats, Flags]:
+def _placed(spans: Columns, directions: Columns, leftward: Flags, start: Floats, stop: Floats) -> tuple[Floats, Flags]:
     """Return the boxes of words that take `start` to `stop` (0 to 1) of their span, and which words are level."""
-    x0, y0, x1, y1, across, down = rows[:, :6].T
-    backwards = (across < -0.7) | (down < -0.7) | (rows[:, 11] > 0)
-    start, stop = np.where(backwards, 1 - stop, start), np.where(backwards, 1 - start, stop)
+    (x0, y0, x1, y1), (across, down) = spans, directions
+    backwards = (across < -0.7) | (down < -0.7) | leftward
+    if backwards.any():
+        start, stop = np.where(backwards, 1 - stop, start), np.where(backwards, 1 - start, stop)
     level = np.abs(across) >= np.abs(down)
-    left, right = (np.where(level, x0 + part * (x1 - x0), edge) for part, edge in ((start, x0), (stop, x1)))
-    top, bottom = (np.where(level, edge, y0 + part * (y1 - y0)) for part, edge in ((start, y0), (stop, y1)))
-    return np.stack([left, top, right, bottom], axis=1), level
+    boxes = np.empty((len(x0), 4))
+    boxes[:, 0], boxes[:, 2] = np.where(level, x0 + start * (x1 - x0), x0), np.where(level, x0 + stop * (x1 - x0), x1)
+    boxes[:, 1], boxes[:, 3] = np.where(level, y0, y0 + start * (y1 - y0)), np.where(level, y1, y0 + stop * (y1 - y0))
+    return boxes, level

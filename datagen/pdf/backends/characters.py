@@ -36,13 +36,17 @@ def lines(characters: Characters) -> tuple[Line, ...]:
     offset = characters.origin - characters.origin[first]
     rise = offset[:, 0] * direction[:, 1] - offset[:, 1] * direction[:, 0]  # above the first baseline
     raised = rise > _RAISED * size
-    span_starts = np.flatnonzero(starts | (np.diff(characters.style, prepend=-1) != 0) | np.diff(raised, prepend=False))
+    changed = starts.copy()
+    changed[1:] |= (characters.style[1:] != characters.style[:-1]) | (raised[1:] != raised[:-1])
+    span_starts = np.flatnonzero(changed)
     texts = _texts(characters, spaces, span_starts)
-    styles = [characters.styles[style] for style in characters.style[span_starts].tolist()]
+    looks = [(style.size, style.font, style.color, _is_seen(style), style.bold) for style in characters.styles]
+    styles = characters.style[span_starts].tolist()
+    columns = (texts, _unions(characters.box, span_starts), [looks[style] for style in styles])
     spans = [
-        Span(text, box, style.size, style.font, style.color, _is_seen(style), style.bold, superscript)
-        for text, box, style, superscript in zip(
-            texts, _unions(characters.box, span_starts), styles, raised[span_starts].tolist(), strict=True
+        Span(text, box, size, font, color, seen, bold, superscript)
+        for text, box, (size, font, color, seen, bold), superscript in zip(
+            *columns, raised[span_starts].tolist(), strict=True
         )
     ]
     line_starts = np.flatnonzero(starts)
@@ -50,7 +54,7 @@ def lines(characters: Characters) -> tuple[Line, ...]:
     boxes = _unions(characters.box, line_starts)
     return tuple(
         [
-            Line(tuple(spans[begin:end]), box, styles[begin].direction)
+            Line(tuple(spans[begin:end]), box, characters.styles[styles[begin]].direction)
             for (begin, end), box in zip(pairwise(of_line), boxes, strict=True)
         ]
     )

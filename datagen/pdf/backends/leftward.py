@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from datagen.pdf.backends.letters import Characters, Flags
+from datagen.pdf.backends.letters import Characters, Flags, rtl_letters
 from datagen.pdf.text.bidi import Glyph, reordered
 
 _LEVEL = 0.97  # cosine; text at a steeper angle is turned
-_FIRST, _LAST = 0x590, 0x8FF  # right-to-left letters, and their presentation forms
-_FIRST_FORM, _LAST_FORM = 0xFB1D, 0xFEFC
 
 
 def in_reading_order(characters: Characters) -> tuple[Characters, Flags | None]:
@@ -17,10 +15,9 @@ def in_reading_order(characters: Characters) -> tuple[Characters, Flags | None]:
 
     None stands for a page without such lines. Spaces of such lines are part of the next character's text.
     """
-    codes = characters.codes
-    if not (((codes >= _FIRST) & (codes <= _LAST)) | ((codes >= _FIRST_FORM) & (codes <= _LAST_FORM))).any():
+    if not rtl_letters(characters.codes).any():
         return characters, None
-    texts = [characters.texts.get(row) or chr(code) for row, code in enumerate(codes.tolist())]
+    texts = [characters.texts.get(row) or chr(code) for row, code in enumerate(characters.codes.tolist())]
     x0, x1, y, size = characters.box[:, 0], characters.box[:, 2], characters.origin[:, 1], characters.of("size")
     columns = (x0.tolist(), x1.tolist(), y.tolist(), size.tolist(), np.cumsum(characters.starts).tolist())
     glyphs = [Glyph(*fields) for fields in zip(texts, *columns, strict=True)]
@@ -31,7 +28,7 @@ def in_reading_order(characters: Characters) -> tuple[Characters, Flags | None]:
     order = np.array(reading.order)
     known = characters.texts | reading.texts
     ordered = Characters(
-        codes=codes[order],
+        codes=characters.codes[order],
         box=characters.box[order],
         origin=characters.origin[order],
         advance=characters.advance[order],

@@ -10,19 +10,23 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from datagen.pdf.backends import symbols
 from datagen.pdf.text.glyphs import IS_UNSPACED, RTL, SOFT_HYPHEN
+from varyforge.language import CodeTable
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+Number = TypeVar("Number", bound=np.generic)
 
 _SPACE_GAP = 0.15  # a wider gap is a space
 _ONLY_SPACE_GAP = 0.12  # the same in a line without a space character; a paper has 0.136
+_LISTING_GAP = 0.04  # characters of a monospaced font that are further apart, on average, are those of a listing
+_EVEN_SPACE_GAP = 0.3  # the least gap of a space there, as listings set their characters apart unevenly
 _LEAST_SPACE_GAP = 0.05  # a gap is at least so wide, and …
 _SPACE_JUMP = 0.04  # … so much wider than those within words, in a line without any other space
 _JUMP_CHARS = 25  # the least characters of such a line; words are shorter
@@ -31,6 +35,8 @@ _TRACKING = 0.08  # letters of a word are closer; in more than half of a line th
 _MOST_TRACKING = 0.25  # a wider usual gap separates words of one letter, as in tables
 _TRACKED_PAIRS = 6  # the least pairs of letters that tell
 _TRACKED_SPACE = (1.6, 0.1)  # of the usual gap, and more; the least gap between words set apart
+_EVEN_WIDTH = 0.02  # the widths of a monospaced font's characters differ by less
+_NARROW = np.array([ord(char) for char in "il.,:;'!|"])
 _ACCENT_REACH = 0.1  # of the letter's width; the middle of its accent is not further out
 _PRINTED_HYPHEN = 0.1  # of the font size; a soft hyphen that is as wide is seen
 
@@ -83,9 +89,10 @@ def mended(characters: Characters) -> Characters:
     kinds = _kinds_of(characters.codes)
     present = int(np.bitwise_or.reduce(kinds)) if len(kinds) else 0
     texts = dict(characters.texts)
-    pictures = [symbols.is_pictures(style.font) for style in characters.styles]
-    if present & _ODD or any(pictures):
-        odd = (kinds & _ODD > 0) | (np.array(pictures)[characters.style] & (characters.codes < 0x100))
+    recoded = [symbols.recoded_from(style.font) for style in characters.styles]
+    if present & _ODD or min(recoded, default=0x100) < 0x100:
+        codes = characters.codes
+        odd = (kinds & _ODD > 0) | ((codes < 0x100) & (codes >= np.array(recoded)[characters.style]))
         _replace(characters, np.flatnonzero(odd), texts)
     if not texts and not present & _ACCENT:
         return characters
@@ -105,6 +112,7 @@ def _replace(characters: Characters, rows: npt.NDArray[np.int64], texts: dict[in
     private = Counter({(font, code) for font, code in zip(fonts, codes, strict=True) if 0xF020 <= code <= 0xF0FF})
     privates = Counter(font for font, _ in private)
     controls = Counter(font for font, code in zip(fonts, codes, strict=True) if code < 0x20)
+    quotes = Counter(font for font, code in zip(fonts, codes, strict=True) if symbols.is_quote(code))
     letters: Counter[str] = Counter()
     for style, count in enumerate(np.bincount(characters.style, minlength=len(characters.styles)).tolist()):
         letters[characters.styles[style].font] += count
@@ -117,7 +125,8 @@ def _replace(characters: Characters, rows: npt.NDArray[np.int64], texts: dict[in
             if not last:
                 texts[row] = "-" if characters.advance[row] > _PRINTED_HYPHEN * size[row] else ""
         else:
-            texts[row] = symbols.repaired(code, font, privates[font], controls[font] / letters[font])
+            share = controls[font] / letters[font] if quotes[font] < letters[font] else 0.0
+            texts[row] = symbols.repaired(code, font, privates[font], share)
 
 
 def _compose(characters: Characters, rows: Sequence[int], texts: dict[int, str]) -> None:
@@ -175,8 +184,8 @@ def selected(characters: Characters, keep: Flags) -> Characters:
 def spaces_before(characters: Characters) -> Flags:
     """Return where a space is missing before a character (N,), told by the gap to the one before in its line."""
     kinds = _kinds_of(characters.codes)
-    before = np.roll(kinds, 1)
-    gap = _gaps(characters, kinds)
+    before = _before(kinds)
+    gap = _gaps(characters, kinds, before)
     line = np.cumsum(characters.starts) - 1
     blank, open_pair = kinds & _BLANK > 0, ~characters.starts & ((kinds | before) & _BLANK == 0)
     spaced = np.bincount(line[blank], minlength=int(line[-1]) + 1) > 0
@@ -187,7 +196,13 @@ def spaces_before(characters: Characters) -> Flags:
         least = least + stretch / np.maximum(np.bincount(line[unspaced], minlength=len(least)), 1)
     letters = open_pair & (kinds & before & _LETTER > 0) & ((kinds | before) & _UNSPACED == 0)
     least = _least_of_odd_lines(least, spaced, line, gap, open_pair, letters)
-    wide: Flags = open_pair & ((gap > least[line]) | characters.apart)
+    even = _are_even(characters)
+    near = open_pair & even & np.roll(even, 1) & (gap < _SPACE_GAP)
+    apart = np.bincount(line[near], gap[near], len(least)) > _LISTING_GAP * np.bincount(
+        line[near], minlength=len(least)
+    )
+    listed = even & np.roll(even, 1) & apart[line]
+    wide: Flags = open_pair & ((gap > np.where(listed, _EVEN_SPACE_GAP, least[line])) | characters.apart)
     wide &= ~unspaced & (kinds & _MARK == 0) & ((kinds | before) & _WIDE_POINT == 0)
     return wide
 
@@ -215,7 +230,21 @@ def _least_of_odd_lines(
     return least
 
 
-def _gaps(characters: Characters, kinds: npt.NDArray[np.uint8]) -> Floats:
+def _are_even(characters: Characters) -> Flags:
+    """Return which characters (N,) are of a monospaced font: its i is as wide as its letters."""
+    count, size = len(characters.styles), characters.of("size")
+    width = characters.advance / size
+    letters = (characters.codes > 0x20) & (characters.codes < 0x7F)
+    least, most = np.full(count, np.inf), np.zeros(count)
+    np.minimum.at(least, characters.style[letters], width[letters])
+    np.maximum.at(most, characters.style[letters], width[letters])
+    narrow = letters & np.isin(characters.codes, _NARROW)
+    slim, wide = (np.bincount(characters.style[some], minlength=count) > 0 for some in (narrow, letters & ~narrow))
+    even: Flags = (slim & wide & (most - least < _EVEN_WIDTH) & (least > 0))[characters.style]
+    return even
+
+
+def _gaps(characters: Characters, kinds: npt.NDArray[np.uint8], before: npt.NDArray[np.uint8]) -> Floats:
     """Return each character's gap to what is printed before it in its line, in font sizes (N,)."""
     size, direction = characters.of("size"), characters.of("direction")
     along = (characters.origin * direction).sum(axis=1)
@@ -223,12 +252,17 @@ def _gaps(characters: Characters, kinds: npt.NDArray[np.uint8]) -> Floats:
     line = np.cumsum(characters.starts)
     apart = line * (2 * (np.abs(along).max() + np.abs(stop).max()) + 1)  # so that lines do not meet
     reach = np.maximum.accumulate(stop + apart) - apart  # marks without width do not move it back
-    gap = along - np.roll(reach, 1)
-    if (kinds & _RTL).any():
-        both = kinds & np.roll(kinds, 1) & _RTL > 0
-        gap = np.where(both, np.maximum(along - np.roll(stop, 1), np.roll(along, 1) - stop), gap)
-    gaps: Floats = gap / np.maximum(size, np.roll(size, 1))
+    gap = along - _before(reach)
+    both = kinds & before & _RTL > 0
+    if both.any():
+        gap = np.where(both, np.maximum(along - _before(stop), _before(along) - stop), gap)
+    gaps: Floats = gap / np.maximum(size, _before(size))
     return gaps
+
+
+def _before(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Return the value of the row before; the first row has the last one's. `np.roll` takes five times as long."""
+    return np.concatenate([values[-1:], values[:-1]])
 
 
 @cache
@@ -237,29 +271,34 @@ def _accents() -> dict[int, str]:
     return _SPACING_ACCENTS | {code: chr(code) for code in range(0x300, 0x345)}
 
 
+def rtl_letters(codes: npt.NDArray[np.int64]) -> Flags:
+    """Return which code points (N,) are letters of right-to-left scripts."""
+    letters: Flags = _kinds_of(codes) & _RTL > 0
+    return letters
+
+
 def _kinds_of(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Return the kinds of code points as bits (N,)."""
-    kinds = _kinds()[np.minimum(codes, 0xFFFF)]
+    kinds = _KINDS(codes)
     if len(codes) and codes.max() > 0xFFFF:
+        kinds = np.where(codes > 0xFFFF, np.uint8(0), kinds)
         kinds = np.where(codes >= 0xE0000, np.uint8(_ODD), kinds)
         kinds = np.where((codes >= 0x20000) & (codes < 0x40000), np.uint8(_LETTER | _UNSPACED), kinds)
     return kinds
 
 
-@cache
-def _kinds() -> npt.NDArray[np.uint8]:
-    """Return the kinds of the first 65536 code points. The last one stands for all others."""
-    kinds = np.zeros(0x10000, np.uint8)
-    for code in range(0xFFFF):
-        char = chr(code)
-        kinds[code] = (
-            _BLANK * (char.isspace() and not symbols.unseen(code))
-            | _LETTER * char.isalpha()
-            | _UNSPACED * bool(IS_UNSPACED.match(char))
-            | _WIDE_POINT * bool(_WIDE_POINTS.match(char))
-            | _MARK * (unicodedata.combining(char) > 0 or unicodedata.category(char) == "Mn")
-            | _RTL * bool(RTL.match(char))
-            | _ACCENT * (code in _accents())
-            | _ODD * (symbols.unseen(code) or symbols.in_parts(code) or code in {0x2320, 0x2321})
-        )
-    return kinds
+def _kinds_of_char(char: str) -> int:
+    code = ord(char)
+    return (
+        _BLANK * (char.isspace() and not symbols.unseen(code))
+        | _LETTER * char.isalpha()
+        | _UNSPACED * bool(IS_UNSPACED.match(char))
+        | _WIDE_POINT * bool(_WIDE_POINTS.match(char))
+        | _MARK * (unicodedata.combining(char) > 0 or unicodedata.category(char) == "Mn")
+        | _RTL * bool(RTL.match(char))
+        | _ACCENT * (code in _accents())
+        | _ODD * (symbols.unseen(code) or symbols.in_parts(code) or code in {0x2320, 0x2321})
+    )
+
+
+_KINDS = CodeTable(_kinds_of_char)

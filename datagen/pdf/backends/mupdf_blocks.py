@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from pymupdf import mupdf
 
-from datagen.pdf.backends.stext import CHAR, Layer
+from datagen.pdf.backends.stext import CHAR, Layer, columns_of
 
 
 def layer_of(page: Any, most_shapes: int) -> Layer:
     """Return the layer of an `FzStextPage`. Shapes after the first `most_shapes` are left out."""
     rows: list[tuple[Any, ...]] = []
     of_line: list[int] = []
-    lines: list[tuple[bool, float, float, int, int]] = []
+    lines: list[tuple[bool, float, float]] = []
+    places: list[tuple[int, int]] = []
     shapes: list[tuple[int, int, tuple[float, float, float, float], int]] = []
     for number, block in enumerate(linked(page.m_internal.first_block)):
         if block.type != 0:
@@ -28,8 +29,10 @@ def layer_of(page: Any, most_shapes: int) -> Layer:
             for char in linked(line.first_char):
                 rows.append(_row(char))
                 of_line.append(len(lines))
-            lines.append((bool(line.wmode), line.dir.x, line.dir.y, number, place))
-    return Layer(np.array(rows, CHAR) if rows else np.zeros(0, CHAR), np.array(of_line, np.int64), lines, shapes)
+            lines.append((bool(line.wmode), line.dir.x, line.dir.y))
+            places.append((number, place))
+    chars = np.array(rows, CHAR) if rows else np.zeros(0, CHAR)
+    return Layer(chars, np.array(of_line, np.int64), *columns_of(lines), places, shapes)
 
 
 def lines_in(block: Any) -> Iterator[Any]:

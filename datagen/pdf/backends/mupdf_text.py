@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -36,7 +36,12 @@ _PAINTED = int(mupdf.FZ_STEXT_FILLED | mupdf.FZ_STEXT_STROKED)
 _IS_GLYPH = int(mupdf.FZ_STEXT_UNICODE_IS_GID)
 _UNKNOWN = ord(symbols.UNKNOWN)
 _TABLE = -1  # no glyph; says that the font's own table of characters was read
-_LOOKED_FOR = (range(0x20, 0x530), range(0x1E00, 0x1F00), range(0x2010, 0x27C0), range(0xFB00, 0xFB07))
+_LOOKED_FOR = tuple(
+    code
+    for codes in (range(0x20, 0x530), range(0x1E00, 0x1F00), range(0x2010, 0x27C0), range(0xFB00, 0xFB07))
+    for code in codes
+    if not symbols.unseen(code)
+)
 
 
 class _Font(NamedTuple):
@@ -95,42 +100,48 @@ class PageReader:
         self, page: mupdf.FzStextPage, layer: Layer, covered: npt.NDArray[np.bool_] | None, zoom: float
     ) -> Characters:
         chars, line = layer.chars, layer.line
-        fonts, first, of_font = np.unique(chars["font"], return_index=True, return_inverse=True)
-        known = [
-            self._font(address, page, layer, row) for address, row in zip(fonts.tolist(), first.tolist(), strict=True)
-        ]
-        flags = (chars["flags"] & _PAINTED > 0) & (chars["argb"] >> 24 > 0)
+        fonts, of_font = self._fonts_of(page, layer)
+        direction, vertical = layer.direction.T[:, line], layer.vertical[line]
+        quad = chars["quad"].T.astype(np.float64, order="C").reshape(4, 2, -1)
+        visible = (chars["flags"] & _PAINTED > 0) & (chars["argb"] >> 24 > 0)
         if covered is not None:
-            flags &= ~covered
-        flags &= ~(_mirrored(layer) & ~np.array([font.by_drawings for font in known])[of_font])
-        starts = np.diff(line, prepend=-1) != 0
-        fields = [of_font, chars["size"], chars["argb"], flags]
-        changed = starts.copy()
-        for field in fields:
-            changed[1:] |= field[1:] != field[:-1]
+            visible &= ~covered
+        mirrored = _mirrored(quad, direction, vertical)
+        if mirrored.any():
+            visible &= ~(mirrored & ~np.array([font.by_drawings for font in fonts])[of_font])
+        quad = _high(quad, chars, direction, vertical, fonts, of_font)
+        along = quad[:, 0] * direction[0] + quad[:, 1] * direction[1]
+        starts = _changes(line)
+        changed = starts | _changes(of_font, chars["size"], chars["argb"], visible)
         rows = np.flatnonzero(changed)
-        styles = [
-            Style(known[font].name, size * zoom, argb & 0xFFFFFF, visible, known[font].bold, layer.lines[number][1:3])
-            for font, size, argb, visible, number in zip(
-                *[field[rows].tolist() for field in [*fields, line]], strict=True
-            )
-        ]
-        direction = np.array([item[1:3] for item in layer.lines], np.float64)[line]
-        vertical = np.array([item[0] for item in layer.lines])[line]
-        quad = _quads(chars, direction, vertical, known, of_font)
-        points = quad.reshape(-1, 4, 2)
-        along = (points * direction[:, None]).sum(axis=2)
+        columns = (of_font, chars["size"], chars["argb"], visible, *direction)
+        looks = list(zip(*[column[rows].tolist() for column in columns], strict=True))
+        styles = {
+            look: Style(fonts[font].name, size * zoom, argb & 0xFFFFFF, seen, fonts[font].bold, (x, y))
+            for look in set(looks)
+            for font, size, argb, seen, x, y in [look]
+        }
         return Characters(
             codes=chars["code"].astype(np.int64),
-            box=np.hstack([points.min(axis=1), points.max(axis=1)]) * zoom,
+            box=np.concatenate([quad.min(axis=0), quad.max(axis=0)]).T.copy() * zoom,
             origin=chars["origin"].astype(np.float64) * zoom,
-            advance=(along.max(axis=1) - along.min(axis=1)) * zoom,
+            advance=(along.max(axis=0) - along.min(axis=0)) * zoom,
             style=np.cumsum(changed) - 1,
             starts=starts,
             apart=np.zeros(len(chars), bool),
-            styles=styles,
+            styles=[styles[look] for look in looks],  # one per run: runs that become neighbours later stay apart
             texts={},
         )
+
+    def _fonts_of(self, page: mupdf.FzStextPage, layer: Layer) -> tuple[list[_Font], npt.NDArray[np.int64]]:
+        """Return the fonts of the page, and the index of each character's font (N,)."""
+        changed = _changes(layer.chars["font"])
+        rows = np.flatnonzero(changed).tolist()
+        addresses = layer.chars["font"][rows].tolist()
+        first = dict(zip(reversed(addresses), reversed(rows), strict=True))
+        index = {address: number for number, address in enumerate(first)}
+        of_run = np.array([index[address] for address in addresses])
+        return [self._font(address, page, layer, row) for address, row in first.items()], of_run[np.cumsum(changed) - 1]
 
     def _font(self, address: int, page: mupdf.FzStextPage, layer: Layer, row: int) -> _Font:
         """Return the font of a row. Its struct is reached by the library's own accessors."""
@@ -160,7 +171,7 @@ def _layer(page: mupdf.FzStextPage) -> Layer:
 
 
 def _char_at(page: mupdf.FzStextPage, layer: Layer, row: int) -> Any:
-    *_, block_number, line_number = layer.lines[layer.line[row]]
+    block_number, line_number = layer.places[layer.line[row]]
     block = page.m_internal.first_block
     for _ in range(block_number):
         block = block.next
@@ -172,12 +183,14 @@ def _char_at(page: mupdf.FzStextPage, layer: Layer, row: int) -> Any:
 
 def _text_of(font: _Font, glyph: int) -> str:
     """Return the text of a glyph without a Unicode value: by its name, or by the font's own table of characters."""
+    if symbols.is_drawn(font.name):
+        return ""
     if glyph not in font.texts:
         text = symbols.named(mupdf.fz_get_glyph_name2(font.font, glyph), mupdf.fz_unicode_from_glyph_name_strict)
         text = symbols.numbered(glyph, font.name) if text == symbols.UNKNOWN else text
-        if text == symbols.UNKNOWN and _TABLE not in font.texts and not mupdf.fz_font_t3_procs(font.font):
+        if text == symbols.UNKNOWN and _TABLE not in font.texts and not font.by_drawings:
             font.texts[_TABLE] = ""
-            for code in (code for codes in _LOOKED_FOR for code in codes if not symbols.unseen(code)):
+            for code in _LOOKED_FOR:
                 number = mupdf.fz_encode_character(font.font, code)
                 if number:
                     font.texts.setdefault(number, chr(code))
@@ -185,38 +198,43 @@ def _text_of(font: _Font, glyph: int) -> str:
     return font.texts[glyph]
 
 
-def _quads(
+def _changes(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return the rows (N,), at least one, where a column differs from the row before; the first is one of them."""
+    changed = np.ones(len(columns[0]), bool)
+    changed[1:] = columns[0][1:] != columns[0][:-1]
+    for column in columns[1:]:
+        changed[1:] |= column[1:] != column[:-1]
+    return changed
+
+
+def _high(
+    quad: Floats,
     chars: npt.NDArray[Any],
     direction: Floats,
     vertical: npt.NDArray[np.bool_],
-    fonts: Iterable[_Font],
+    fonts: Sequence[_Font],
     of_font: npt.NDArray[np.int64],
 ) -> Floats:
-    """Return the quads (N, 8) in points, at least as high as the font size: some fonts state less."""
-    quad: Floats = chars["quad"].astype(np.float64)
-    heights = [(font.ascender, font.descender) for font in fonts]
-    if all(ascender - descender >= 1 for ascender, descender in heights):
+    """Return the quads (4 corners, 2, N) in points, at least as high as the font size: some fonts state less."""
+    low = np.array([font.ascender - font.descender < 1 for font in fonts])
+    if not low.any():
         return quad
-    stated = np.array([(0.9, -0.1) if ascender < 1e-3 else (ascender, descender) for ascender, descender in heights])
+    stated = np.array([(font.ascender, font.descender) if font.ascender >= 1e-3 else (0.9, -0.1) for font in fonts])
     stated /= np.maximum(stated[:, :1] - stated[:, 1:], 1e-6)
-    low = np.array([ascender - descender < 1 for ascender, descender in heights])[of_font] & ~vertical
-    upwards = np.stack([direction[:, 1], -direction[:, 0]], axis=1) * chars["size"][:, None]
-    offset = quad.reshape(-1, 4, 2) - chars["origin"][:, None]
-    along = (offset * direction[:, None]).sum(axis=2)
-    left, right = np.maximum(along[:, [2]], 0), along[:, [3]]
-    top, bottom = stated[of_font][:, :1] * upwards, stated[of_font][:, 1:] * upwards
-    corners = [left * direction + top, right * direction + top, left * direction + bottom, right * direction + bottom]
-    mended = np.hstack([chars["origin"] + corner for corner in corners])
-    return np.where(low[:, None], mended, quad)
+    origin = chars["origin"].T.astype(np.float64)
+    upwards = np.stack([direction[1], -direction[0]]) * chars["size"]
+    offset = quad[2:] - origin
+    left, right = offset[:, 0] * direction[0] + offset[:, 1] * direction[1]
+    left = np.maximum(left, 0)
+    top, bottom = stated.T[:, None, of_font] * upwards
+    corners = (left * direction + top, right * direction + top, left * direction + bottom, right * direction + bottom)
+    return np.where(low[of_font] & ~vertical, origin + np.stack(corners), quad)
 
 
-def _mirrored(layer: Layer) -> npt.NDArray[np.bool_]:
+def _mirrored(quad: Floats, direction: Floats, vertical: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return which characters (N,) are printed as in a mirror: they stand below their baseline. Nobody reads them."""
-    across, down = np.array([item[1:3] for item in layer.lines], np.float64)[layer.line].T
-    upright = ~np.array([item[0] for item in layer.lines])[layer.line]
-    quad = layer.chars["quad"].reshape(-1, 4, 2).astype(np.float64)
-    height = (quad[:, 0] + quad[:, 1] - quad[:, 2] - quad[:, 3]) / 2  # from the lower to the upper corners
-    mirrored: npt.NDArray[np.bool_] = upright & (height[:, 0] * down - height[:, 1] * across < 0)
+    height = (quad[0] + quad[1] - quad[2] - quad[3]) / 2  # from the lower to the upper corners
+    mirrored: npt.NDArray[np.bool_] = ~vertical & (height[0] * direction[1] - height[1] * direction[0] < 0)
     return mirrored
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +43,9 @@ class Layer(NamedTuple):
 
     chars: npt.NDArray[Any]  # (N,) of `CHAR`
     line: npt.NDArray[np.int64]  # (N,) index of the line
-    lines: list[tuple[bool, float, float, int, int]]  # vertical, direction, number of block and of line within it
+    vertical: npt.NDArray[np.bool_]  # (L,)
+    direction: npt.NDArray[np.float64]  # (L, 2)
+    places: list[tuple[int, int]]  # of the lines: number of the block, and of the line within it
     shapes: list[tuple[int, int, tuple[float, float, float, float], int]]  # type, block, box, lines before it
 
 
@@ -53,9 +57,10 @@ def read_layer(page: Any, most_shapes: int) -> Layer:
     """
     inner = page.m_internal
     if not inner.first_block:
-        return Layer(np.zeros(0, CHAR), np.zeros(0, np.int64), [], [])
+        return Layer(np.zeros(0, CHAR), np.zeros(0, np.int64), *columns_of([]), [], [])
     copy = _Copy(int(inner.pool), int(inner.first_block.this))
-    lines: list[tuple[bool, float, float, int, int]] = []
+    lines: list[tuple[int, float, float]] = []
+    places: list[tuple[int, int]] = []
     runs: list[tuple[int, int]] = []
     shapes: list[tuple[int, int, tuple[float, float, float, float], int]] = []
     address, number = int(inner.first_block.this), 0
@@ -67,14 +72,21 @@ def read_layer(page: Any, most_shapes: int) -> Layer:
                 vertical, x, y, first, last, line = _LINE.unpack_from(copy.data, copy.offset(line))
                 if first:
                     runs.append((copy.offset(first), copy.offset(last)))
-                    lines.append((bool(vertical), x, y, number, place))
+                    lines.append((vertical, x, y))
+                    places.append((number, place))
                 place += 1
             if kind != 0 and len(shapes) < most_shapes:
                 shapes.append((kind, number, (x0, y0, x1, y1), len(runs)))
             number += 1
-        return Layer(*copy.characters(runs), lines, shapes)
+        return Layer(*copy.characters(runs), *columns_of(lines), places, shapes)
     except (struct.error, KeyError, IndexError) as error:
         raise LayoutError(str(error)) from error
+
+
+def columns_of(lines: Sequence[tuple[int, float, float]]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Return the two columns `vertical` and `direction` of a layer from both of each line."""
+    table = np.array(lines, np.float64).reshape(-1, 3)
+    return table[:, 0] > 0, table[:, 1:].copy()
 
 
 class _Copy:
@@ -85,64 +97,69 @@ class _Copy:
         # `size` is that of all blocks but the first; blocks of another size would leave a remainder
         if size % _STRIDE or not 0 < first_block - node < _NODE or end != last + 8 + _NODE:
             raise LayoutError("the pool")
-        self._nodes: list[int] = []
+        nodes: list[int] = []
         parts: list[bytes] = []
         for _ in range(size // _STRIDE + 1):
             parts.append(ctypes.string_at(node, _STRIDE))
-            self._nodes.append(node)
+            nodes.append(node)
             node = int.from_bytes(parts[-1][:8], "little")
-        if node or self._nodes[-1] != last:
+        if node or nodes[-1] != last:
             raise LayoutError("the pool's blocks")
         self.data = b"".join(parts)
-        self._pages: dict[int, list[int]] = {}  # page of memory → blocks that reach into it
-        for index, start in enumerate(self._nodes):
-            for page in range(start >> 12, (start + _NODE + 7 >> 12) + 1):
-                self._pages.setdefault(page, []).append(index)
+        self._nodes = np.array(nodes, np.int64)
+        self._sorted = sorted(nodes)
+        self._moves: list[int] = [_STRIDE * number - nodes[number] for number in np.argsort(self._nodes).tolist()]
 
     def offset(self, address: int) -> int:
         """Return the offset of an address in `data`."""
-        for index in self._pages[address >> 12]:
-            within = address - self._nodes[index]
-            if 8 <= within <= _NODE:
-                return index * _STRIDE + within
-        raise KeyError(address)
+        index = bisect_right(self._sorted, address) - 1
+        if index < 0 or not 8 <= address - self._sorted[index] <= _NODE:
+            raise KeyError(address)
+        return address + self._moves[index]
 
     def characters(self, runs: list[tuple[int, int]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """Return the characters of all lines, and the line of each, for the offsets of first and last characters."""
-        offsets = [self._row(first, last) for first, last in runs]
+        pieces = [_pieces(first, last) for first, last in runs]
         for _ in range(2):
-            line = np.repeat(np.arange(len(offsets)), [len(row) for row in offsets])
-            offset = np.concatenate([*offsets, np.zeros(0, np.int64)]).astype(np.int64)
+            flat = [piece for of_line in pieces for piece in of_line]
+            start, count = np.array(flat, np.int64).reshape(-1, 2).T
+            of_piece = np.repeat(np.arange(len(pieces)), [len(of_line) for of_line in pieces])
+            line = np.repeat(of_piece, count)
+            before = np.cumsum(count) - count
+            offset = np.repeat(start - CHAR.itemsize * before, count) + CHAR.itemsize * np.arange(len(line))
             words = np.frombuffer(self.data, "<u8")
             chars = words[offset[:, None] // 8 + np.arange(_CHAR_WORDS)].view(CHAR).reshape(-1)
-            address = np.array(self._nodes, np.int64)[offset // _STRIDE] + offset % _STRIDE
-            follows = np.where(np.append(np.diff(line) == 0, False)[: len(line)], np.roll(address, -1), 0)
-            wrong = np.unique(line[chars["next"] != follows.astype(np.uint64)]).tolist()
+            address = self._nodes[offset // _STRIDE] + offset % _STRIDE
+            follows = np.zeros(len(line), np.int64)
+            follows[:-1] = np.where(line[1:] == line[:-1], address[1:], 0)
+            wrong = set(line[chars["next"] != follows.astype(np.uint64)].tolist())
             if not wrong:
                 return chars, line
             for number in wrong:
-                offsets[number] = self._links(runs[number][0])
+                pieces[number] = self._links(runs[number][0])
         raise LayoutError("the characters' links")
 
-    def _row(self, first: int, last: int) -> npt.NDArray[np.int64]:
-        """Return the offsets from the first to the last character if the line lies in one piece, as most do.
-
-        It goes on at the beginning of the next block. Lines written from right to left are reversed, and drawings may
-        lie between characters; `_links` reads those.
-        """
-        size, parts = CHAR.itemsize, []
-        while first // _STRIDE < last // _STRIDE:
-            end = first // _STRIDE * _STRIDE + _STRIDE
-            parts.append(np.arange(first, end - size + 1, size))
-            first = end + 8
-        parts.append(np.arange(first, max(last, first) + 1, size))
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
-
-    def _links(self, offset: int) -> npt.NDArray[np.int64]:
+    def _links(self, offset: int) -> list[tuple[int, int]]:
+        """Return the pieces of a line's characters, each alone, by following the links."""
         offsets = [offset]
         end = CHAR.itemsize
         while address := int.from_bytes(self.data[offsets[-1] + end - 8 : offsets[-1] + end], "little"):
             offsets.append(self.offset(address))
             if len(offsets) > len(self.data) // end:
                 raise LayoutError("a circle of characters")
-        return np.array(offsets, np.int64)
+        return [(offset, 1) for offset in offsets]
+
+
+def _pieces(first: int, last: int) -> list[tuple[int, int]]:
+    """Return offset and length of the pieces of memory from the first to the last character of a line.
+
+    Most lines lie in one piece, and go on at the beginning of the next block. Lines written from right to left are
+    reversed, and drawings may lie between characters; `_links` reads those.
+    """
+    pieces = []
+    while first // _STRIDE < last // _STRIDE:
+        end = first // _STRIDE * _STRIDE + _STRIDE
+        pieces.append((first, (end - first) // CHAR.itemsize))
+        first = end + 8
+    pieces.append((first, max(last - first, 0) // CHAR.itemsize + 1))
+    return pieces

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 UNKNOWN = "\ufffd"
 
@@ -73,7 +74,13 @@ _ADOBE_PARTS = dict(zip(range(0xF8E5, 0xF8FF), ",,,®,©,™,(,,,[,,,{,,,,,),,,]
 # Adobe's corporate use: old-style figures and small capitals lie 0xF700 above the characters that they stand for.
 _STYLED = {code: chr(code - 0xF700) for code in [*range(0xF721, 0xF77F), *range(0xF7A1, 0xF800)]} | {
     0xF6BE: "ȷ", 0xF6D9: "©", 0xF6DA: "®", 0xF6DB: "™", 0xF6DC: "1", 0xF6DE: "—",
-}  # fmt: skip
+} | dict(zip([0xF6C4, 0xF6C5, 0xF6C6, 0xF6C7, 0xF6C8], "гбдпт", strict=True)) | dict(  # as in Serbian
+    zip(range(0xF6DF, 0xF6F4), "¢¢,,$$--..abdeilmorst", strict=True)  # raised and lowered
+)  # fmt: skip
+_OLD_STYLE = {0xF643 + digit: str(digit) for digit in range(10)}  # of Latin Modern
+_LATIN_MODERN = re.compile(r"^LM(?:Roman|Mono|Sans)")
+_CZECH = {0xFE: "„", 0xFF: "“"}
+_CZECH_FONT = re.compile(r"^cs(?:r|bx|ti|sl|ss|tt|csc|itt|bxti|bxsl|sltt|dunh|ssbx|ssi|u)\d+$", re.IGNORECASE)
 _ANYWHERE: dict[int, str] = _PARTS | _ADOBE_PARTS | _STYLED | {0x2028: " ", 0x2029: " "}
 
 _NAMES = {
@@ -81,7 +88,8 @@ _NAMES = {
     "bracelefttp": "{", "bracerighttp": "}", "parenlefttp": "(", "parenrighttp": ")", "bracketlefttp": "[",
     "bracketrighttp": "]", "nbspace": " ", "sfthyphen": "-", "floorleft": "⌊", "floorright": "⌋", "ceilingleft": "⌈",
     "ceilingright": "⌉", "angbracketleft": "⟨", "angbracketright": "⟩", "contintegral": "∮", "coproduct": "∐",
-    "arrowvertex": "", "arrowhorizex": "", "radicalex": "", "radicalvertex": "",
+    "ohm": "Ω", "tie": "⁀", "squaresmallsolid": "▪", "arrowvertex": "", "arrowhorizex": "", "radicalex": "",
+    "radicalvertex": "",
 }  # fmt: skip
 _PART_NAME = re.compile(r"(?:brace|paren|bracket)(?:left|right)?(?:bt|mid|ex)$")
 _CALIBRI = {332: "ft", 415: "ti", 425: "tt", 427: "tti"}  # ligatures that Word leaves without a Unicode value
@@ -108,8 +116,20 @@ def in_parts(code: int) -> bool:
     return code in _PARTS
 
 
-_DRAWN = re.compile(r"^(?:XY(?:DASH|CIRC|BSQL|[AB]TIP|LINE)|LCIRCLEW?|LINEW?)\d+$", re.IGNORECASE)
-"""Fonts of TeX whose glyphs are pieces of lines and circles, which nobody reads."""
+_DRAWN = re.compile(
+    r"^(?:XY(?:DASH|CIRC|BSQL|[AB]TIP|LINE)|LCIRCLEW?|LINEW?)\d+$|^(?:Emmentaler|Feta|FontAwesome)", re.IGNORECASE
+)
+"""Fonts of pictures, which nobody reads: TeX's pieces of lines and circles, musical notes, icons."""
+
+
+def is_drawn(font: str) -> bool:
+    """Whether the glyphs of a font are pictures."""
+    return bool(_DRAWN.search(font))
+
+
+def is_quote(code: int) -> bool:
+    """Whether a code is a quote or dash of T1. A font that has nothing else is in T1: accents stand among letters."""
+    return 0x10 <= code <= 0x16
 
 
 def symbol_table(font: str) -> dict[int, str] | None:
@@ -117,9 +137,16 @@ def symbol_table(font: str) -> dict[int, str] | None:
     return next((table for name, table in _SYMBOL_FONTS if name.search(font)), None)
 
 
-def is_pictures(font: str) -> bool:
-    """Whether a font has pictures at the codes of letters, so that an "h" in it is a bullet."""
-    return symbol_table(font) not in (None, _SYMBOL) or bool(_DRAWN.search(font))
+@lru_cache(maxsize=1000)
+def recoded_from(font: str) -> int:
+    """Return the code from which on, up to 0xFF, a font has other characters than the document says; 0x100 for none.
+
+    Fonts of symbols have pictures at the codes of letters, so that an "h" is a bullet. TeX's Czech fonts have quotes
+    at the end.
+    """
+    if symbol_table(font) not in (None, _SYMBOL) or is_drawn(font):
+        return 0
+    return min(_CZECH) if _CZECH_FONT.match(font) else 0x100
 
 
 def repaired(code: int, font: str, private: int, controls: float) -> str:
@@ -131,9 +158,23 @@ def repaired(code: int, font: str, private: int, controls: float) -> str:
         private: How many different codes from U+F020 to U+F0FF, of the private use area, the page has in this font.
         controls: The share of control codes among the font's characters.
     """
-    if code in _ANYWHERE or _DRAWN.search(font):
+    if code in _ANYWHERE or is_drawn(font):
         return _ANYWHERE.get(code, "")
-    table, encoding = symbol_table(font), _tex_encoding(font)
+    text = _of_font(code, font, private)
+    if text is not None:
+        return text
+    encoding = _tex_encoding(font)
+    if code < 0x20 and (encoding or controls <= _FEW_CONTROLS):
+        return _TEX[encoding][code] if encoding else _ANY_TEX.get(code, UNKNOWN)
+    return "¨" if code == 0x7F and encoding == "OT1" else UNKNOWN
+
+
+def _of_font(code: int, font: str, private: int) -> str | None:
+    """Return the text of a code that fonts use each in their own way; None for any other code."""
+    for codes, name in ((_CZECH, _CZECH_FONT), (_OLD_STYLE, _LATIN_MODERN)):
+        if code in codes and name.match(font):
+            return codes[code]
+    table = symbol_table(font)
     if table is not None and (code < 0x100 or 0xF020 <= code <= 0xF0FF):
         text = table.get(code & 0xFF, UNKNOWN)
         return _PARTS.get(ord(text), text)
@@ -142,9 +183,7 @@ def repaired(code: int, font: str, private: int, controls: float) -> str:
         if private > _MOST_BULLETS:
             return UNKNOWN if unseen(low) else chr(low)
         return _BULLETS.get(low, UNKNOWN)
-    if code < 0x20 and (encoding or controls <= _FEW_CONTROLS):
-        return _TEX[encoding][code] if encoding else _ANY_TEX.get(code, UNKNOWN)
-    return "¨" if code == 0x7F and encoding == "OT1" else UNKNOWN
+    return None
 
 
 def _tex_encoding(font: str) -> str:

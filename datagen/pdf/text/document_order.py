@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from datagen.pdf.text import thresholds as limits
-from datagen.pdf.text.regions import Region, Row, Run, beside_each_other, in_order
-from datagen.pdf.text.sentences import sentences
-
-if TYPE_CHECKING:
-    from datagen.pdf.text.sentences import Pair
+from datagen.pdf.text.regions import Region, Row, Run, in_order
+from datagen.pdf.text.rows import beside_each_other
+from datagen.pdf.text.sentences import Pair, sentences
 
 
 def best_order(rows: Sequence[Row]) -> tuple[list[Region], bool]:

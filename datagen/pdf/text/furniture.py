@@ -15,9 +15,10 @@ from datagen.pdf.text.columns import with_columns
 from datagen.pdf.text.document_order import best_order
 from datagen.pdf.text.grid import tables_of
 from datagen.pdf.text.regions import Region, Row, Run
+from datagen.pdf.text.terms import terms_apart
 
 _PAGE_NUMBER = re.compile(
-    r"^\W*(?:page|p\.|第)?\s*(?:\d{1,4}|[ivxlcIVXLC]{1,7}|[A-Z]?\d{0,2}[-–.]\d{1,4})\s*页?(?:\s*(?:of|/|共)\s*\d+\s*页?)?\W*$",
+    r"^\W*(?:page|p\.|seite|n[o°º]\.?|№|стр\.|σελ\.|第)?\s*(?:\d{1,4}|[ivxlcIVXLC]{1,7}|[A-Z]?\d{0,2}[-–.]\d{1,4})\s*页?(?:\s*(?:of|/|共)\s*\d+\s*页?)?\W*$",
     re.I,
 )
 _RUNNING = re.compile(
@@ -53,7 +54,7 @@ def furniture_of(rows: Sequence[Row], frame: Frame) -> Furniture:
     the end of a column.
     """
     top, bottom = _headers_and_footers(rows, frame)
-    regions, by_document = best_order(rows[top : len(rows) - bottom])
+    regions, by_document = best_order(terms_apart(rows[top : len(rows) - bottom]))
     regions = with_columns(regions)
     notes = [_footnotes(region, frame) for region in regions]
     return Furniture(list(rows[:top]), regions, notes, list(rows[len(rows) - bottom :]), by_document)
@@ -61,9 +62,12 @@ def furniture_of(rows: Sequence[Row], frame: Frame) -> Furniture:
 
 def body_size(runs: Iterable[Run]) -> float:
     """Return the font size of most characters, to half a pixel."""
-    sizes: Counter[float] = Counter()
+    exact: dict[float, int] = {}
     for run in runs:
-        sizes[round(run.size * 2) / 2] += len(run.text)
+        exact[run.size] = exact.get(run.size, 0) + len(run.text)
+    sizes: Counter[float] = Counter()
+    for size, count in exact.items():
+        sizes[round(size * 2) / 2] += count
     return sizes.most_common(1)[0][0] if sizes else 0.0
 
 

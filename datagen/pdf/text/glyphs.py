@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
@@ -55,9 +54,12 @@ def cleaner(ligatures: str, fullwidth: str) -> Callable[[str], str]:
     table: dict[int, str] = _SPACES | _UNSEEN | _RADICALS
     table |= _LIGATURES if ligatures == "letters" else {}
     table |= _FULLWIDTH if fullwidth == "ascii" else {}
+    is_changed = re.compile(f"[{''.join(map(chr, table))}]").search  # in a third of the time of `translate`
 
     def clean(text: str) -> str:
-        return text if text.isascii() and text.isprintable() else text.translate(table)
+        if (text.isascii() and text.isprintable()) or not is_changed(text):
+            return text
+        return text.translate(table)
 
     return clean
 
@@ -72,7 +74,7 @@ class Joiner:
     def __init__(self, page_text: Callable[[], str]) -> None:
         """Take a function that returns the page's lines as printed, each with the space at its end, if it has one."""
         self._page_text = page_text
-        self._words: Counter[str] | None = None
+        self._words: set[str] | None = None
         self._spaced: dict[bool, bool] = {}
         self._korean: KoreanLines | None = None
         self.hyphens = 0  # removed so far
@@ -106,18 +108,18 @@ class Joiner:
         return before + ("" if is_address else self._space(before[-1], after[0])) + after
 
     def _breaks_word(self, before: str, after: str) -> bool:
-        head, tail = _LAST_WORD.search(before), _FIRST_WORD.match(after)
+        head, tail = _LAST_WORD.search(before.rsplit(maxsplit=1)[-1]), _FIRST_WORD.match(after)
         if not head or not tail or not after[0].islower():
             return False
         if self._words is None:
-            self._words = Counter(word.lower() for word in _WORD.findall(self._page_text()))
+            self._words = set(map(str.lower, _WORD.findall(self._page_text())))
         earlier, _, first = head[1].lower().rpartition("-")
         last = tail[0].lower()
-        if self._words[first + last]:
+        if first + last in self._words:
             return True
         if len(first) == 1 or head[1].isupper():
             return False
-        return not earlier and not self._words[f"{first}-{last}"] and first not in _WHOLE_PREFIXES
+        return not earlier and f"{first}-{last}" not in self._words and first not in _WHOLE_PREFIXES
 
     def _space(self, last: str, first: str) -> str:
         if last.isascii() and first.isascii():

@@ -26,9 +26,10 @@ class KoreanLines:
         """Count in the page's printed lines, each with the space at its end if the document has one."""
         lines = page_text.split("\n")
         ends = [line for line in lines if _IS_HANGUL.match(line.rstrip()[-1:])]
+        whole = set(ends)
         self._spaced = {line.rstrip()[-_TAIL:]: line[-1:].isspace() for line in ends}
         self._keeps_spaces = _enough(sum(self._spaced.values()), len(ends), _KEPT_SPACES)
-        starts = [line.lstrip() for above, line in pairwise(lines) if above in ends]
+        starts = [line.lstrip() for above, line in pairwise(lines) if above in whole]
         self._breaks_words = _enough(sum(bool(_BOUND.match(line)) for line in starts), len(starts), _LEAST_BOUND)
         inner = [word for line in lines for word in line.split()[1:-1]]
         self._words = Counter(inner)

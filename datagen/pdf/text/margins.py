@@ -40,15 +40,17 @@ def _line_numbers(runs: Sequence[Run]) -> list[list[Run]]:
 def _strips(numbers: Iterable[Run]) -> list[list[Run]]:
     """Return numbers whose right or left edges are below one another, from top to bottom."""
     strips: list[list[Run]] = []
+    edges: list[tuple[float, float]] = []  # of the last number of each
     for run in sorted(numbers, key=attrgetter("middle")):
-        near = limits.LINE_NUMBER_SHIFT * run.size
-        for strip in strips:
-            last = strip[-1]
-            if abs(last.x1 - run.x1) < near or abs(last.x0 - run.x0) < near:
-                strip.append(run)
+        near, x0, x1 = limits.LINE_NUMBER_SHIFT * run.size, run.x0, run.x1
+        for position, (left, right) in enumerate(edges):
+            if -near < right - x1 < near or -near < left - x0 < near:
+                strips[position].append(run)
+                edges[position] = x0, x1
                 break
         else:
             strips.append([run])
+            edges.append((x0, x1))
     return strips
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, groupby, pairwise
 from statistics import median
 
 from datagen.pdf.text import thresholds as limits
+from datagen.pdf.text.code import code_lines, is_code
 from datagen.pdf.text.glyphs import Joiner
-from datagen.pdf.text.regions import Region, Row
+from datagen.pdf.text.regions import Region, Row, full
 
 _ITEM = re.compile(
     r"(?:[•‣◦▪●○■□–—*·✓\uf0b7\uf0a7\uf0d8]\s|o\s\S|[-−]\s+\S|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|\[\d{1,3}\]\s|[（(]?[一二三四五六七八九十\d]{1,3}[)）、]|第[一二三四五六七八九十\d]+[章节条])"
@@ -19,24 +20,42 @@ _LEADERS = re.compile(r"(?:\. ?){4,}|…{2,}")
 
 def printed_lines(region: Region) -> list[str]:
     """Return each row as printed. A gap as wide as between cells becomes a tab."""
-    return [row_text(row) for row in region.rows]
+    lines: list[str] = []
+    for code, group in groupby(region.rows, is_code):
+        rows = list(group)
+        lines += _code(rows) if code else [row.runs[0].lead + row_text(row) for row in rows]
+    return lines
 
 
 def paragraphs(region: Region, joiner: Joiner) -> list[str]:
     """Return the paragraphs of a region of running text, one line each."""
     texts: list[str] = []
-    column = min(row.x0 for row in region.rows), _full(region.rows)
-    for rows in _stacks(region.rows):
-        stack = _Stack(rows, column)
-        text, first = row_text(rows[0]), rows[0]
-        for above, row in pairwise(rows):
-            if stack.begins(above, row, first):
-                texts.append(text)
-                text, first = row_text(row), row
-            else:
-                text = joiner.join(text, row_text(row))
-        texts.append(text)
+    column = min(row.x0 for row in region.rows), full(region.rows)
+    for code, stacks in groupby(_stacks(region.rows), lambda rows: is_code(rows[0])):
+        if code:
+            texts += _code(list(chain.from_iterable(stacks)))
+        else:
+            texts += chain.from_iterable(_joined(rows, column, joiner) for rows in stacks)
     return texts
+
+
+def _code(rows: Sequence[Row]) -> list[str]:
+    return [row.runs[0].lead + line for row, line in zip(rows, code_lines(rows), strict=True)]
+
+
+def _joined(rows: Sequence[Row], column: tuple[float, float], joiner: Joiner) -> list[str]:
+    """Return the paragraphs of a stack of rows."""
+    texts: list[str] = []
+    stack = _Stack(rows, column)
+    text, first, lead = row_text(rows[0]), rows[0], rows[0].runs[0].lead
+    for above, row in pairwise(rows):
+        if stack.begins(above, row, first):
+            texts.append(lead + text)
+            text, first, lead = row_text(row), row, row.runs[0].lead
+        else:
+            text = joiner.join(text, row_text(row))
+            lead = f"{lead.rstrip()}\n{row.runs[0].lead}".lstrip() if row.runs[0].lead else lead
+    return [*texts, lead + text]
 
 
 def row_text(row: Row, table: Region | None = None) -> str:
@@ -57,7 +76,7 @@ def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
     for above, row in pairwise(rows):
         alike = _alike(above, row) and (_bold(row) == _bold(above) or _start(row)[:1].islower())  # bold first words
         near = row.middle - above.middle <= limits.LEADING * usual * row.size
-        if alike and near and not (_mono(row) or _mono(above)):
+        if alike and near and not (is_code(row) or is_code(above)):
             stacks[-1].append(row)
         else:
             stacks.append([row])
@@ -66,7 +85,7 @@ def _stacks(rows: Sequence[Row]) -> list[list[Row]]:
 
 def _usual_distance(rows: Sequence[Row]) -> float:
     """Return the distance of rows in a paragraph, in font sizes: an eighth are closer, as many rows may be headings."""
-    pairs = [(above, row) for above, row in pairwise(rows) if _alike(above, row) and not _mono(row)]
+    pairs = [(above, row) for above, row in pairwise(rows) if _alike(above, row) and not is_code(row)]
     distances = [(row.middle - above.middle) / row.size for above, row in pairs]
     within = sorted(distance for distance in distances if distance >= limits.LEAST_LEADING)
     return within[len(within) // limits.USUAL_LEADING] if within else 0.0
@@ -76,12 +95,6 @@ def _alike(above: Row, row: Row) -> bool:
     return abs(row.size - above.size) <= limits.ALIKE_SIZE * max(row.size, above.size)
 
 
-def _full(rows: Sequence[Row]) -> float:
-    """Return the x at which full rows end. A quarter of the rows may reach beyond it, into the margin."""
-    edges = sorted(row.x1 for row in rows)
-    return edges[-1 - len(edges) // limits.FULL_ROWS]
-
-
 class _Stack:
     """A stack of rows of one distance and type, and how they are set, which tells where paragraphs begin."""
 
@@ -89,7 +102,7 @@ class _Stack:
         """Measure `rows`, which stand in the column between two x coordinates."""
         size, edges = rows[0].size, sorted(row.x1 for row in rows)
         self.left = min(row.x0 for row in rows)
-        self.right, self.column = _full(rows), column[1]
+        self.right, self.column = full(rows), column[1]
         # A few rows cannot tell a margin from the end of a paragraph.
         if len(rows) <= limits.FEW_ROWS and self.left - column[0] < size:
             self.right = max(self.right, column[1])
@@ -131,7 +144,8 @@ class _Stack:
         """Whether `row` begins a paragraph. `above` is the row before, `first` the first row of its paragraph."""
         if _is_heading_line(above, row):
             return False
-        if _gapped(above) or _gapped(row) or _LEADERS.search(above.runs[-1].text):
+        gapped = _gapped(above) or _gapped(row)
+        if gapped or row.runs[0].lead.endswith((" ", "\t")) or _has_leaders(above.runs[-1].text):
             return True
         if self.single:
             return not (self.wraps and self._wraps(above, row, first))
@@ -184,14 +198,13 @@ def _first_word_width(row: Row, text: str) -> float:
     return (run.x1 - run.x0) * len(word) / max(len(run.text), 1)
 
 
+def _has_leaders(text: str) -> bool:
+    return (text.count(".") > 3 or "……" in text) and bool(_LEADERS.search(text))
+
+
 def _gapped(row: Row) -> bool:
-    return any(b.x0 - a.x1 >= limits.CELL_GAP * row.size for a, b in pairwise(row.runs))
+    return len(row.runs) > 1 and any(b.x0 - a.x1 >= limits.CELL_GAP * row.size for a, b in pairwise(row.runs))
 
 
 def _bold(row: Row) -> bool:
     return all(run.bold for run in row.runs)
-
-
-def _mono(row: Row) -> bool:
-    """Whether a row is code. A comment behind it may have another font."""
-    return row.runs[0].mono

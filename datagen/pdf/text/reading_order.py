@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args, get_type_hints
 
-from datagen.pdf.page import Line, Page, Rect, Span, inside
+from datagen.pdf.page import Line, Page, Rect, Span, around, inside, turned_box
 from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.bidi import is_leftward, mirror, mirror_other_regions
 from datagen.pdf.text.furniture import Frame, Furniture, body_size, figure_boxes, furniture_of
@@ -26,7 +26,8 @@ from datagen.pdf.text.glyphs import RTL, SOFT_HYPHEN, Joiner, cleaner
 from datagen.pdf.text.grid import Grid, cut_out, parts_of, rows_with
 from datagen.pdf.text.margins import without_line_numbers
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines
-from datagen.pdf.text.regions import Region, Run, join_drop_caps, rows_of, rules_of
+from datagen.pdf.text.regions import Region, Run, join_drop_caps, rules_of
+from datagen.pdf.text.rows import rows_of
 from datagen.pdf.text.table_text import written
 from datagen.pdf.text.tables import grid_cells, region_cells
 from datagen.pdf.text.vertical import stacked
@@ -72,7 +73,7 @@ class PageText:
     the text; hidden_spans: not painted; header_lines, footer_lines, footnote_lines, figure_lines: dropped by policy;
     leaders: rows of dots replaced by a tab; doubled_runs: printed twice at one place; joined_hyphens: removed at line
     ends; turned_lines: not in the main direction of the page, they come after the rest; slanted_lines: at an angle,
-    they come last; rtl_letters: Arabic, Hebrew and the like, whose order is the backend's and not checked.
+    they come last; rtl_letters: Arabic, Hebrew and the like, whose order comes from their positions.
     """
 
 
@@ -85,7 +86,7 @@ def read_text(page: Page, policy: TextPolicy = TextPolicy()) -> PageText:
     joiner = Joiner(lambda: "\n".join(run.text for runs in by_turn.values() for run in runs))
     lines: list[str] = []
     for turn in turns:
-        drawings = [_turned(box, turn, page.picture.size) for box in page.drawings] if turn else page.drawings
+        drawings = [turned_box(box, turn, page.picture.size) for box in page.drawings] if turn else page.drawings
         width, height = page.picture.size if turn % 2 == 0 else page.picture.size[::-1]
         thick = max(width, height) / limits.RULES_IN_PAGE
         leftward = is_leftward("".join([run.text for run in by_turn[turn]]))
@@ -136,9 +137,10 @@ def _runs(page: Page, policy: TextPolicy, notes: Counter[str]) -> dict[int, list
             notes["figure_lines"] += 1
             continue
         turn = _turn(line.direction)
-        x0, y0, x1, y1 = _turned(box, turn, size)
+        quarters = 0 if turn == _SLANTED else turn
+        x0, y0, x1, y1 = turned_box(box, quarters, size)
         if box != main.box:  # symbols reach far up and down; the letters tell the rows
-            _, y0, _, y1 = _turned(main.box, turn, size)
+            _, y0, _, y1 = turned_box(main.box, quarters, size)
         by_turn.setdefault(turn, []).append(Run(clean(text), x0, y0, x1, y1, main.size, index, index, bold, mono))
     return by_turn
 
@@ -152,7 +154,7 @@ def _visible(line: Line, notes: Counter[str]) -> tuple[str, Rect, Span, bool, bo
     text = "".join([span.text for span in spans])
     if not text or text.isspace():
         return None
-    box = _around([span.box for span in spans]) if hidden else line.box
+    box = around([span.box for span in spans]) if hidden else line.box
     if len(spans) == 1:
         return text, box, spans[0], spans[0].bold, _monospaced(spans[0].font)
     main = max(spans, key=lambda span: len(span.text))
@@ -166,11 +168,6 @@ def _monospaced(font: str) -> bool:
     return bool(_MONOSPACED.search(font))
 
 
-def _around(boxes: Sequence[Rect]) -> Rect:
-    x0, y0, x1, y1 = zip(*boxes, strict=True)
-    return min(x0), min(y0), max(x1), max(y1)
-
-
 def _turn(direction: tuple[float, float]) -> int:
     if direction == (1.0, 0.0):
         return 0
@@ -179,18 +176,6 @@ def _turn(direction: tuple[float, float]) -> int:
         if x * along_x + y * along_y > 0 and abs(x * along_y - y * along_x) <= limits.TILT * math.hypot(x, y):
             return turn
     return _SLANTED
-
-
-def _turned(box: Rect, turn: int, size: tuple[int, int]) -> Rect:
-    """Return `box` after the page (width, height in pixels) is turned so that this direction is to the right."""
-    if turn in (0, _SLANTED):
-        return box
-    (x0, y0, x1, y1), (width, height) = box, size
-    if turn == 1:
-        return y0, width - x1, y1, width - x0
-    if turn == 2:
-        return width - x1, height - y1, width - x0, height - y0
-    return height - y1, x0, height - y0, x1
 
 
 def _after(policy: TextPolicy, furniture: Furniture, notes: Counter[str]) -> Furniture:

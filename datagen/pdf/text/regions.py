@@ -7,7 +7,6 @@ read row by row. The shape of the parts and the order in which the document writ
 
 from __future__ import annotations
 
-import math
 from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.sentences import sentences
 
 Interval = tuple[float, float]
-
-_MARKERS = frozenset("•‣◦▪●○■□✓–—-*·∗†‡§o\uf0b7\uf0a7\uf0d8")  # the last ones are bullets of symbol fonts
 
 
 @dataclass(slots=True)
@@ -41,6 +38,7 @@ class Run:
     joints: tuple[
         tuple[int, float, float], ...
     ] = ()  # of its pieces: characters before, end of the left, start of the right
+    lead: str = ""  # names in the margin, with what separates them from the text
 
     @property
     def middle(self) -> float:
@@ -70,15 +68,6 @@ class Row:
             self.x0, self.x1 = min([run.x0 for run in runs]), max([run.x1 for run in runs])
             self.y0, self.y1 = min([run.y0 for run in runs]), max([run.y1 for run in runs])
         self.size, self.middle = longest.size, longest.middle
-
-    def within(self, left: float, right: float) -> Row | None:
-        """Return the part of the row between two x coordinates; None where it has none."""
-        if left <= self.x0 and self.x1 < right:  # the usual case
-            return self
-        runs = [run for run in self.runs if left <= run.x0 < right]
-        if len(runs) == len(self.runs):
-            return self
-        return Row(runs) if runs else None
 
 
 @dataclass(slots=True)
@@ -124,71 +113,10 @@ def join_drop_caps(runs: Sequence[Run], body_size: float) -> list[Run]:
     return rest
 
 
-def rows_of(runs: Iterable[Run]) -> tuple[list[Row], int]:
-    """Return rows from top to bottom, and the number of runs left out because they are printed twice."""
-    merged = [_merged(row) for row in beside_each_other(runs)]
-    return [Row(runs) for runs, _ in merged], sum(doubled for _, doubled in merged)
-
-
-def beside_each_other(runs: Iterable[Run]) -> list[list[Run]]:
-    """Return the runs of each row, from left to right; rows from top to bottom."""
-    rows: list[list[Run]] = []
-    for run in sorted(runs, key=attrgetter("middle")):
-        first = rows[-1][0] if rows else None
-        if first and run.middle - first.middle <= limits.SAME_ROW * min(run.size, first.size):
-            rows[-1].append(run)
-        else:
-            rows.append([run])
-    for row in rows:
-        row.sort(key=attrgetter("x0"))
-    return rows
-
-
-def _merged(row: list[Run]) -> tuple[list[Run], int]:
-    merged, doubled = row[:1], 0
-    for run in row[1:]:
-        last = merged[-1]
-        gap, size = run.x0 - last.x1, max(run.size, last.size)
-        widest = limits.ONE_RUN if run.index == last.last + 1 else limits.ONE_RUN_APART
-        if run.text == last.text and abs(run.x0 - last.x0) < limits.DOUBLED * size:
-            doubled += 1  # bold or a shadow made by printing twice
-        elif gap < widest * size or gap < _marker_gap(last.text, run.text) * size:
-            _append(last, run, gap)
-        else:
-            merged.append(run)
-    for run, after in zip_longest(merged, merged[1:]):
-        if run.text.endswith(" ") and (after is None or after.index != run.last + 1):  # else the space is between words
-            run.x1 -= limits.TRAILING_SPACE * run.size
-    return merged, doubled
-
-
-def _append(last: Run, run: Run, gap: float) -> None:
-    spaced = gap > limits.SPACE * run.size and not last.text.endswith(" ") and not run.text.startswith(" ")
-    if len(run.text) > len(last.text):
-        last.size, last.bold, last.mono, last.y0, last.y1 = run.size, run.bold, run.mono, run.y0, run.y1
-    last.joints += ((len(last.text), last.x1, run.x0),)
-    last.text += (" " if spaced else "") + run.text
-    last.x1 = max(last.x1, run.x1)
-    last.index, last.last = min(last.index, run.index), max(last.last, run.last)
-
-
-def _marker_gap(text: str, after: str) -> float:
-    """Return the widest gap, in font sizes, between a bullet or item number and its text; 0 for any other text."""
-    text = text.strip()
-    if text in _MARKERS:
-        return limits.MARKER_GAP
-    number = text.strip("().")
-    if len(text) > limits.MARKER_CHARS or not number.replace(".", "").isalnum() or not after.lstrip()[:1].isalpha():
-        return 0
-    if text[-1] in ").":
-        return limits.MARKER_GAP
-    return limits.NUMBER_GAP if number[0].isdigit() else 0
-
-
 def in_order(rows: Sequence[Row]) -> list[Region]:
     """Return regions in reading order. Neighbouring bands without columns form one region."""
-    if not rows:
-        return []
+    if len(rows) < 2:
+        return [Region(list(rows))] if rows else []
     ordered: list[Region] = []
     flowing = False  # whether the next band may continue the last region
     least = limits.GUTTER * median(row.size for row in rows)
@@ -208,26 +136,34 @@ def _columns(band: list[Row], gutters: list[Interval]) -> list[Region]:
     cut = _table_apart(band, gutters[0]) if gutters else 0
     if cut:
         return in_order(band[:cut]) + in_order(band[cut:])
-    edges = [-math.inf, *(right for _, right in gutters), math.inf]
-    parts = [[row.within(left, right) for row in band] for left, right in pairwise(edges)]
+    parts = parted(band, gutters)
     partings = [gutter for gutter, sides in zip(gutters, pairwise(parts), strict=True) if _are_columns(*sides)]
     if not partings:
         return []
     cut = _lead(band, partings[0][0]) or _rest(band, partings[0][0])
     if cut:
         return in_order(band[:cut]) + in_order(band[cut:])
-    regions: list[Region] = []
-    edges = [-math.inf, *(right for _, right in partings), math.inf]
-    for left, right in pairwise(edges):
-        regions += in_order([part for row in band if (part := row.within(left, right))])
-    return regions
+    return [region for part in parted(band, partings) for region in in_order([row for row in part if row])]
+
+
+def parted(rows: Sequence[Row], gutters: Sequence[Interval]) -> list[list[Row | None]]:
+    """Return, for each part between gutters, the part of each row; None where it has none."""
+    rights = [right for _, right in gutters]
+    parts: list[list[Row | None]] = [[None] * len(rows) for _ in range(len(gutters) + 1)]
+    for number, row in enumerate(rows):
+        columns: dict[int, list[Run]] = {}
+        for run in row.runs:
+            columns.setdefault(bisect(rights, run.x0), []).append(run)
+        for column, runs in columns.items():
+            parts[column][number] = Row(runs) if len(columns) > 1 else row
+    return parts
 
 
 def _table(band: list[Row], gutters: list[Interval]) -> list[Region]:
     """Split a band into text, table, text. A table begins and ends with a row that has cells beside a gutter."""
     enough = max(limits.TABLE_ROWS, len(band) / limits.ROWS_PER_TABLE_ROW)
     gutters = [(a, b) for a, b in gutters if sum(row.x0 < a and row.x1 > b for row in band) >= enough]
-    if not gutters:
+    if not gutters or _is_listing(band):
         return [Region(band)]
     wide = [number for number, row in enumerate(band) if len(row.runs) > 1]
     begin, end = wide[0], wide[-1] + 1
@@ -235,6 +171,11 @@ def _table(band: list[Row], gutters: list[Interval]) -> list[Region]:
         end += 1  # further lines of the last cells
     parts = [Region(band[:begin]), Region(band[begin:end], gutters), Region(band[end:])]
     return [part for part in parts if part.rows]
+
+
+def _is_listing(band: list[Row]) -> bool:
+    """Whether rows are code that aligns a few of its signs."""
+    return all(row.runs[0].mono for row in band) and 2 * sum(len(row.runs) > 1 for row in band) < len(band)
 
 
 def _lead(band: list[Row], parting: float) -> int:
@@ -255,25 +196,27 @@ def _rest(band: list[Row], parting: float) -> int:
 
 def _table_apart(band: list[Row], parting: Interval) -> int:
     """Return the row where a table that shares the gutter of the columns around it begins or ends; 0 for none."""
+    sides: list[list[Row | None]] = []
+    widths: list[float] = []
     pairs = enumerate(pairwise(band), 1)
     cuts = [number for number, (above, row) in pairs if row.y0 - above.y1 > limits.TABLE_APART * row.size]
     for begin, end in pairwise([0, *cuts, len(band)]):
         piece = band[begin:end]
         if len(piece) in (1, len(band)) or any(len(row.runs) == 1 for row in piece):
             continue
-        sides = [_side(band, piece, -math.inf, parting[1]), _side(band, piece, parting[1], math.inf)]
-        if all(short for _, short in sides) and switch_share(sides[0][0], sides[1][0]) >= limits.TABLE_SWITCHES:
+        sides = sides or parted(band, [parting])
+        widths = widths or [median(row.x1 - row.x0 for row in side if row) for side in sides]
+        lefts, rights = ([row for row in side[begin:end] if row] for side in sides)
+        short = _are_short(lefts, widths[0]) and _are_short(rights, widths[1])
+        if short and switch_share(lefts, rights) >= limits.TABLE_SWITCHES:
             return begin or end
     return 0
 
 
-def _side(band: list[Row], piece: list[Row], left: float, right: float) -> tuple[list[Row], bool]:
-    """Return the part of `piece` between two x, and whether its rows are short compared with the band's."""
-    of_band = [part for row in band if (part := row.within(left, right))]
-    of_piece = [part for row in piece if (part := row.within(left, right))]
-    width = median(part.x1 - part.x0 for part in of_band)
-    filled = [sum(run.x1 - run.x0 for run in part.runs) for part in of_piece]
-    return of_piece, bool(filled) and median(filled) < limits.TABLE_CELL_WIDTH * width
+def _are_short(rows: list[Row], width: float) -> bool:
+    """Whether the texts of rows are short compared with `width`; false for no row."""
+    filled = [sum(run.x1 - run.x0 for run in row.runs) for row in rows]
+    return bool(filled) and median(filled) < limits.TABLE_CELL_WIDTH * width
 
 
 def _bands(rows: Sequence[Row], least: float) -> list[tuple[list[Row], list[Interval]]]:
@@ -334,20 +277,19 @@ def _inner(free: list[Interval], x0: float, x1: float) -> list[Interval]:
 
 def _are_columns(left: list[Row | None], right: list[Row | None]) -> bool:
     """Whether two stacks of rows are columns of text and not of a table."""
-    lefts, rights = [row for row in left if row], [row for row in right if row]
-    fewer = min(len(lefts), len(rights))
     if len(left) < limits.COLUMN_ROWS:
         return False
-    aligned = sum(bool(a and b) for a, b in zip(left, right, strict=True)) / fewer
-    switches = switch_share(lefts, rights)
+    lefts, rights = [row for row in left if row], [row for row in right if row]
     prose = is_prose(lefts) + is_prose(rights)
-    if prose == 2:
+    if prose == 2 and not all(row.runs[0].mono for row in lefts + rights):
         return True
+    fewer, switches = min(len(lefts), len(rights)), switch_share(lefts, rights)
+    aligned = sum([a is not None and b is not None for a, b in zip(left, right, strict=True)]) / fewer
     in_turn = switches <= limits.HALF_PROSE_SWITCHES
     if prose == 1:
         uneven = aligned < limits.HALF_PROSE_ALIGNED and switches < limits.TABLE_SWITCHES
         return (in_turn or uneven) and (fewer > 1 or len(left) > limits.HALF_PROSE_ROWS)
-    if fewer > 1 and in_turn and (sentences(lefts) or sentences(rights)):
+    if in_turn and (prose == 2 or (fewer > 1 and (sentences(lefts) or sentences(rights)))):
         return True
     if aligned < limits.LISTS_ALIGNED and switches <= limits.LISTS_SWITCHES:
         return True
@@ -373,17 +315,27 @@ def switch_share(lefts: Sequence[Row], rights: Sequence[Row]) -> float:
 
 def is_prose(rows: Sequence[Row]) -> bool:
     """Whether most rows are about as wide as the stack, and at least ten letters wide."""
-    if len(rows) < limits.PROSE_ROWS or 2 * sum(map(_has_leaders, rows)) > len(rows):
+    if len(rows) < limits.PROSE_ROWS or 2 * sum(map(has_leaders, rows)) > len(rows):
         return False
     width = max(row.x1 for row in rows) - min(row.x0 for row in rows)
     typical = median(row.x1 - row.x0 for row in rows)
     return typical >= limits.PROSE_FILL * width and typical >= limits.PROSE_WIDTH * median(row.size for row in rows)
 
 
-def _has_leaders(row: Row) -> bool:
+def has_leaders(row: Row) -> bool:
     """Whether dots lead from the text of a row to a number at its right."""
-    text = row.runs[-1].text
-    return "...." in text or ". . . ." in text or "……" in text
+    return any(map(leads, row.runs[-2:]))
+
+
+def leads(run: Run) -> bool:
+    """Whether a run has a row of dots."""
+    return "...." in run.text or ". . . ." in run.text or "……" in run.text
+
+
+def full(rows: Sequence[Row]) -> float:
+    """Return the x at which full rows end. A quarter of the rows may reach beyond it, into the margin."""
+    edges = sorted(row.x1 for row in rows)
+    return edges[-1 - len(edges) // limits.FULL_ROWS]
 
 
 def rules_of(drawings: Iterable[Rect], *, longest_side: float) -> list[Rect]:

@@ -10,7 +10,7 @@ from datagen.pdf.text import thresholds as limits
 if TYPE_CHECKING:
     from datagen.pdf.text.regions import Row, Run
 
-    Pair = tuple[Run, Run]
+Pair = tuple["Run", "Run"]
 
 
 def sentences(rows: Sequence[Row]) -> list[Pair]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +16,11 @@ from datagen.pdf.text import thresholds as limits
 from datagen.pdf.text.glyphs import Joiner
 from datagen.pdf.text.grid import Grid
 from datagen.pdf.text.paragraphs import row_text
-from datagen.pdf.text.regions import Region, Row, Run, rows_of, switch_share
+from datagen.pdf.text.regions import Region, Row, Run, leads, switch_share
+from datagen.pdf.text.rows import rows_of
 from datagen.pdf.text.table_text import TableCell
+
+_PAGE = re.compile(r"(?:^|[.·…\s])(?:(?:[A-Z]-?)?\d{1,4}|[ivxlcIVXLC]{1,7})$")
 
 
 def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[TableCell]:
@@ -25,10 +29,16 @@ def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[
     Several printed rows form one row of the table where rules enclose them. Without rules they do where every cell
     continues the cell above it in the document's order. `edges` are drawings that can be rules or borders of cells.
     """
+    if _is_contents(region.rows):
+        return _contents_cells(region)
     cells: list[TableCell] = []
     used = sorted({region.column(run) for row in region.rows for run in row.runs})
     region = Region(region.rows, [region.gutters[column - 1] for column in used[1:]])
-    for number, group in enumerate(_table_rows(region, edges)):
+    number = -1
+    for group in _table_rows(region, edges):
+        leads = "".join([row.runs[0].lead for row in group]).split()
+        cells += [TableCell(" ".join(leads), number := number + 1, 0)] if leads else []
+        number += 1
         texts: dict[int, str] = {}
         spans: dict[int, int] = {}
         for run in sorted((run for row in group for run in row.runs), key=attrgetter("index")):
@@ -36,6 +46,30 @@ def region_cells(region: Region, edges: Sequence[Rect], joiner: Joiner) -> list[
             texts[column] = joiner.join(texts[column], text) if column in texts else text
             spans[column] = max(spans.get(column, 1), region.last_column(run) - column + 1)
         cells += [TableCell(texts[column], number, column, columns=spans[column]) for column in sorted(texts)]
+    return cells
+
+
+def _is_contents(rows: Sequence[Row]) -> bool:
+    """Whether rows are a table of contents: dots lead from each entry to its page, and to no other cell."""
+    led = [row for row in rows if any(map(leads, row.runs))]
+    return bool(led) and all(map(_leads_to_page, led))
+
+
+def _leads_to_page(row: Row) -> bool:
+    begin = next(number for number, run in enumerate(row.runs) if leads(run))
+    *dots, last = row.runs[begin:]
+    return bool(_PAGE.search(last.text.strip())) and not any(run.text.strip(" .·…") for run in dots[1:])
+
+
+def _contents_cells(region: Region) -> list[TableCell]:
+    """Return the cells of a table of contents: an entry with its number, and its page."""
+    cells: list[TableCell] = []
+    for number, row in enumerate(region.rows):
+        runs = row.runs
+        has_page = len(runs) > 1 and bool(_PAGE.search(runs[-1].text.strip()))
+        entry = Row(runs[:-1]) if has_page else row
+        text = row.runs[0].lead.replace("\n", " ") + " ".join(run.text.strip() for run in entry.runs)
+        cells += [TableCell(text, number, 0), *([TableCell(runs[-1].text.strip(), number, 1)] if has_page else [])]
     return cells
 
 
@@ -72,7 +106,7 @@ def _rows_between_rules(cells: dict[int, list[Row]]) -> list[dict[int, list[Row]
     if len(full) < limits.TABLE_ROWS:
         return []
     order = [n for _, n in sorted((run.index, n) for row, n in lines for run in row.runs)]
-    by_cells = sum(a != b for a, b in pairwise(order)) == len(set(order)) - 1
+    by_cells = _in_one_piece(order)
     key = min(cells)
     most, numbers = 2 * len(full) >= len(cells), any(_numbers(cells[n]) for n in full)
     if not (key in full and most and numbers if by_cells else key in full or most):
@@ -125,8 +159,12 @@ def _table_rows(region: Region, edges: Sequence[Rect]) -> list[list[Row]]:
 def _written_by_cells(rows: Sequence[Row], region: Region) -> bool:
     """Whether the document finishes each cell before it begins the next."""
     order = sorted((run.index, region.column(run)) for row in rows for run in row.runs)
-    columns = [column for _, column in order]
-    return sum(a != b for a, b in pairwise(columns)) == len(set(columns)) - 1
+    return _in_one_piece([column for _, column in order])
+
+
+def _in_one_piece(cells: Sequence[int]) -> bool:
+    """Whether each number stands in one piece: the document finishes each cell before it begins the next."""
+    return sum(a != b for a, b in pairwise(cells)) == len(set(cells)) - 1
 
 
 def _rows_by_order(region: Region) -> list[list[Row]]:
@@ -156,8 +194,8 @@ def _cells(row: Row, region: Region) -> dict[int, Run]:
 
 def _written_by_columns(region: Region) -> bool:
     left, right = region.gutters[0]
-    lefts = [part for row in region.rows if (part := row.within(float("-inf"), left))]
-    rights = [part for row in region.rows if (part := row.within(right, float("inf")))]
+    lefts = [Row(runs) for row in region.rows if (runs := [run for run in row.runs if run.x0 < left])]
+    rights = [Row(runs) for row in region.rows if (runs := [run for run in row.runs if run.x0 >= right])]
     return bool(lefts and rights) and switch_share(lefts, rights) <= limits.BY_COLUMNS_SWITCHES
 
 
@@ -168,10 +206,12 @@ def _separators(region: Region, edges: Sequence[Rect]) -> list[float]:
     top, bottom = rows[0].y0 - limits.BORDER_MARGIN * rows[0].size, rows[-1].y1 + limits.BORDER_MARGIN * rows[-1].size
     near = limits.BORDER_NEAR * rows[0].size
     widths: list[tuple[float, float]] = []
-    for box in edges:
-        width = min(box[2], x1) - max(box[0], x0)
+    for left, above, right, below in edges:
+        if above >= bottom or below <= top:
+            continue
+        width = min(right, x1) - max(left, x0)
         if width > 0:
-            heights = (box[1], box[3]) if box[3] - box[1] > near else ((box[1] + box[3]) / 2,)
+            heights = (above, below) if below - above > near else ((above + below) / 2,)
             widths += [(y, width) for y in heights if top < y < bottom]
     cuts: list[float] = []
     covered, begin = 0.0, float("-inf")

@@ -16,6 +16,8 @@ SAME_ROW = 0.4  # em; the most distance of the middles of two runs of a row | ar
 DOUBLED = 0.3  # em; the most shift between two prints of one text | -
 ONE_RUN = 0.5  # em; a wider gap separates two runs | debmake-doc.en#43 (25)
 ONE_RUN_APART = 0.3  # em; the same for two that the document does not write one after the other | -
+ONE_RUN_OF_CODE = 1.1  # em; the same for two pieces of code, between which two spaces may be | -
+CODE_NUMBER_GAP = 12  # em; the most indent of code behind the number of its line | -
 SPACE = 0.15  # em; a wider gap within a run is a space | not_parsing#3 (12)
 TRAILING_SPACE = 0.2  # em; what a space behind the text adds to its width | -
 MARKER_CHARS = 8  # of an item number, at most | -
@@ -31,6 +33,16 @@ LINE_NUMBER_SIZE = 0.9  # of the text; beside scripts without capitals, line num
 LINE_NUMBERS_FILL = 0.7  # of the longest line beside them; the median line is longer | -
 LINE_NUMBERS_IN_TEXT = 0.4  # of line numbers; beside so many a sentence goes on | -
 
+# --- names in the margin
+TERM_LINES = 4  # the least lines that begin where the text does | -
+TERM_EDGE = 0.33  # of the wide lines; so many begin where the text does | -
+TERM_NEAR = 0.3  # em; lines begin at one x within it | -
+TERM_OUT = 1.0  # em; a name begins further left of the text | -
+TERM_SENTENCES = 2  # of the text; so many go on from line to line, at least | -
+TERM_LETTERS = 2  # of a name, at least | -
+TERM_LINE = 0.2  # em; a name whose bottom is nearer to that of a text is on its line | -
+TERM_SHARE = 0.34  # names per row of text; more are the first column of a table | -
+
 # --- furniture
 HEADER_ZONE = 0.1  # page heights; a header or footer ends within it | form_on_later_pages#6 (21)
 WIDE_HEADER_ZONE = 0.14  # page heights; the same with a rule, page number or side parts | bws_book_ch2#41 (125)
@@ -41,7 +53,7 @@ LARGE_TEXT = 0.15  # of the characters; a larger size that more have is text too
 HEADER_PARTS = 1.5  # em; beyond the outermost tenth the parts of a header are further apart | -
 FOOTER_INDENT = 2  # em; a footer below a rule and beyond that tenth is indented | -
 FURTHER_CUT = 0.75  # of the widest gap so far; a header without a mark ends at a wider one | -
-NUMBER_ZONE = 0.165  # page heights; a page number alone ends within it | -
+NUMBER_ZONE = 0.2  # page heights; a page number alone ends within it | -
 NUMBER_APART = 1.5  # body sizes; the least gap beside such a page number | -
 HEADER_RULE_PX = 2  # pixels; how far a header's rule may reach into a row | -
 PAGE_NUMBER_GAP = 0.4  # body sizes; the least gap beside a lone page number | slideshow_mostly_images#59 (1)
@@ -134,6 +146,10 @@ ITEM_ROOM = 0.5  # em; an item mark below a row with more room begins an item | 
 HEADING_CENTRE = 1  # half em; the most shift of centres in a heading | arxiv-2312.06109#0 (36)
 HEADING_SHIFT = 0.5  # em; the least shift of left edges in a centred heading | slideshow_mostly_images#63 (1)
 HAN_WIDTH = 1.5  # em; a Chinese character with its punctuation | -
+CODE_CHARS = 4  # of a piece of code, at least; its width tells that of a character | -
+CODE_WIDTH = 0.55  # em; a character where no piece is so long | -
+CODE_GAP = 0.3  # characters; a wider gap is a space | -
+CODE_SPACES = 40  # of an indent or gap, at most | -
 CELL_LEADING = 1.45  # em; a further line of a cell is nearer | instructions_and_schematics#69 (12)
 KEY_LEADING = 0.85  # median leadings; a further line of a first cell is nearer | instructions_and_schematics#60 (22)
 BY_COLUMNS_SWITCHES = 0.2  # sides per row; a table written by columns has fewer | instructions_and_schematics#74 (2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from datagen.pdf.page import Line
+from datagen.pdf.page import Line, Span, around
 from datagen.pdf.text.glyphs import IS_UNSPACED
 
 _LEAST = 30  # characters set alone; a vertical label in a table has fewer
@@ -23,7 +23,7 @@ def stacked(lines: Sequence[Line]) -> Sequence[Line]:
 
     The columns come first, those of the upper tier before those of the lower one.
     """
-    alone = [number for number, line in enumerate(lines) if len(line.spans) == 1 and _is_alone(line)]
+    alone = [number for number, line in enumerate(lines) if len(line.spans) == 1 and _is_alone(line.spans[0])]
     if len(alone) < _LEAST or len(alone) < _MOST_OTHERS * sum(len(line.text) for line in lines):
         return lines
     set_alone = min(
@@ -35,7 +35,8 @@ def stacked(lines: Sequence[Line]) -> Sequence[Line]:
     beside = sum(len(row) - 1 for row in _chains(set_alone, along=0))
     if below < _CHAINED * len(alone) or beside > _BESIDE * below:
         return lines
-    others = [line for number, line in enumerate(lines) if number not in set(alone)]
+    taken = set(alone)
+    others = [line for number, line in enumerate(lines) if number not in taken]
     return [*_by_tiers([_joined(column) for column in columns]), *others]
 
 
@@ -72,9 +73,9 @@ def _by_tiers(columns: Sequence[Line]) -> list[Line]:
     return [_moved(column, -_TIER_SHIFT * number) for number, column in ordered]
 
 
-def _is_alone(line: Line) -> bool:
-    text = line.text.strip()
-    return len(text) == 1 and bool(IS_UNSPACED.match(text) or not text.isalnum()) and line.spans[0].visible
+def _is_alone(span: Span) -> bool:
+    text = span.text.strip()
+    return len(text) == 1 and bool(IS_UNSPACED.match(text) or not text.isalnum()) and span.visible
 
 
 def _chains(characters: Sequence[Line], *, along: int) -> list[list[Line]]:
@@ -101,7 +102,6 @@ def _chains(characters: Sequence[Line], *, along: int) -> list[list[Line]]:
 
 
 def _joined(column: Sequence[Line]) -> Line:
-    x0, y0, x1, y1 = zip(*(line.box for line in column), strict=True)
-    box = (min(x0), min(y0), max(x1), max(y1))
+    box = around(line.box for line in column)
     text = "".join(line.text.strip() for line in column)
     return Line((column[0].spans[0]._replace(text=text, box=box),), box, (0.0, 1.0))

@@ -328,7 +328,7 @@ def test_llava_pretrain(tmp_path: Path) -> None:
         ("coco", '{"annotations": [{"image_id": 1, "caption": "x"}]}', "wrong_form", "'images'"),
         ("coco", '{"images": [', "wrong_form", "not JSON"),
         ("table", '"a', "wrong_form", "no header"),
-        ("table", "image,text\n", "wrong_form", "not one column 'caption'; there are 'image', 'text'"),
+        ("table", "image,words\n", "wrong_form", "not one column 'caption'; there are 'image', 'words'"),
         ("table", "image,caption,image\n", "wrong_form", "not one column 'image'"),
     ],
 )
@@ -445,7 +445,7 @@ def test_tables(tmp_path: Path) -> None:
     assert found["jsonl"][5].startswith("wrong_form: line 6: not JSON")
     assert found["jsonl"][6:] == [
         "wrong_form: expected an object, found a list",
-        "wrong_form: 'file' is a int, expected a file name",
+        "wrong_form: file is a number, expected an image or its file name",
     ]
     ids = [unit.id for unit in units(source, tmp_path / "t.csv")]
     assert ids == [f"t.csv/{line:08d}" for line in (2, 4, 5, 6, 8)]
@@ -471,7 +471,7 @@ def test_broken_rows_of_tables(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": ["a.jpg"] * 2, "caption": binary}), tmp_path / "t.parquet")
     assert said(source, tmp_path / "t.parquet") == [
         "fine",
-        "wrong_form: not UTF-8: invalid start byte; it looks like Windows-1252: save it as UTF-8",
+        "wrong_form: column 'caption' is not UTF-8: invalid start byte; it looks like Windows-1252: save it as UTF-8",
     ]
     lists = pa.table({"image": ["a.jpg"], "caption": [["One dog.", "Two dogs."]]})
     pq.write_table(lists, tmp_path / "t.parquet")

@@ -18,6 +18,7 @@ TRUTHS = [
 ]
 OPTIONS = {
     "coco": ["--coco", "instances.json", "--images", "images"],
+    "objects": ["--parquet", "data", "--classes", "classes.txt"],
     "openimages": ["--openimages", "boxes.csv", "--classes", "classes.csv", "--images", "images"],
     "voc": ["--voc", ".", "--images", "images"],
     "yolo": ["--yolo", "."],

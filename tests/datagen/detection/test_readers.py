@@ -93,7 +93,10 @@ def test_openimages_with_any_rows(tmp_path: Path, rows: list[list[str]]) -> None
 def test_a_file_that_is_no_text(format: str, tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text("/m/1,cat\n")
     (tmp_path / "data.yaml").write_text("names: [cat]")
-    path = tmp_path / {"coco": "a.json", "openimages": "a.csv", "voc": "a.xml", "yolo": "a.txt"}[format]
+    path = (
+        tmp_path
+        / {"coco": "a.json", "openimages": "a.csv", "voc": "a.xml", "yolo": "a.txt", "objects": "a.jsonl"}[format]
+    )
     path.write_bytes(bytes(range(256)) * 4)
     images = records(reader(format, tmp_path, class_names=str(tmp_path / "classes.csv")), path)
     assert all(not image.boxes for image in images)

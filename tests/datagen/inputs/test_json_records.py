@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.inputs import json_records
-from datagen.inputs.json_records import records
+from datagen.inputs.json_records import read_json_records as records
 from varyforge.errors import WrongFormat
 
 JSON = st.recursive(
@@ -142,7 +142,7 @@ def test_an_error_early_in_a_large_file_does_not_read_all_of_it(
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from datagen.inputs.json_records import records
+from datagen.inputs.json_records import read_json_records as records
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(sum(1 for _ in records(Path(sys.argv[1]))), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 """

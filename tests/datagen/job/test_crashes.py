@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from datagen.job import scan
 from datagen.job import shard_task as make
 from datagen.job.job import run_job
-from datagen.job.runner import Item, Result, Task, Tick
+from datagen.job.runner import Item, Result, Runner, Task, Tick
 from datagen.job.settings import JobSettings
 from datagen.source import Source, Unit
 from pipelines.verify.check import check
@@ -50,10 +51,12 @@ class InProcess:
             yield self._source.make(unit, files)
 
 
-class OneByOne:
+class OneByOne(Runner):
+    @override
     def run(self, task: Task[Item, Result], items: Sequence[Item], tick: Tick) -> Iterator[Result]:
         return (task(item, tick) for item in items)
 
+    @override
     def state(self) -> str:
         return "in this process"
 

@@ -158,9 +158,9 @@ def test_a_set_with_a_shard_missing_or_cut_is_not_finished(tmp_path: Path) -> No
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_single_document_is_for_training(tmp_path: Path) -> None:
+def test_something_is_left_for_training(tmp_path: Path) -> None:
     run(tmp_path, FaultySource(), replace(SETTINGS, validation_share=0.999))
-    assert set(ShardSet(tmp_path).table().column("split").to_pylist()) == {"train"}
+    assert ShardSet(tmp_path).table().column("split").to_pylist().count("train") == 1
 
 
 def test_settings_out_of_range() -> None:

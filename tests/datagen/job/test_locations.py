@@ -12,6 +12,8 @@ from datagen.source import Source
 
 GIVEN: dict[str, dict[str, object]] = {
     "pdf": {"paths": ["in", "s3://bucket/in"]},
+    "scan": {"paths": ["in", "s3://bucket/in"]},
+    "labelled": {"paths": ["in"]},
     "markdown": {"paths": ["in"]},
     "detection": {"format": "coco", "annotations": "in/a.json", "images": "in", "class_names": ""},
     "referring": {"refs": ["in"], "jsonl": ["in/a.jsonl"], "images": "in", "convention": "xyxy"},

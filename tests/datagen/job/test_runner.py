@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from datagen.job.runner import LocalRunner, Tick
+from datagen.job.runner import LARGE, LocalRunner, SizedRunner, Tick
 
 
 @pytest.fixture
@@ -133,3 +133,17 @@ def test_ctrl_c_waits_for_nobody() -> None:
         raise KeyboardInterrupt
     assert time.monotonic() - started < 10
     go_on.set()
+
+
+def test_only_large_steps_start_the_large_runner() -> None:
+    started: list[LocalRunner] = []
+
+    def large() -> LocalRunner:
+        started.append(LocalRunner(2))
+        return started[-1]
+
+    with SizedRunner(LocalRunner(1), large) as runner:
+        assert runner.for_units(LARGE - 1).state() == runner.state() == "1 threads of this process"
+        assert not started
+        assert runner.for_units(LARGE) is runner.for_units(9 * LARGE) is started[0] and len(started) == 1
+        assert runner.state() == "2 threads of this process"

@@ -1,4 +1,4 @@
-"""Lines and spans from single characters: ten pixels wide, 12 above their baseline and 4 below."""
+"""Lines and spans from single characters: ten pixels wide, "i" and "l" less, 12 above their baseline and 4 below."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from datagen.pdf.page import Line
 SIZE = 20.0
 HEIGHT = 16.0
 PLAIN = Style("Serif", SIZE, 0, True, False, (1.0, 0.0))
+
+MONOSPACED = PLAIN._replace(font="Mono")
 
 
 class Text:
@@ -33,7 +35,8 @@ class Text:
             if style.direction[1]:
                 box = (left - HEIGHT / 2, base, left + HEIGHT / 2, base + style.size / 2)
             else:
-                box = (left, base - 12, left + style.size / 2, base + 4)
+                narrow = 0.5 if char in "il" and style.font != MONOSPACED.font else 0.0
+                box = (left, base - 12, left + style.size / 2 - narrow, base + 4)
             self._rows.append((ord(char), box, (left, base), self._styles.index(style), apart and number == 0))
         return self
 
@@ -137,6 +140,12 @@ def test_a_tight_line_without_space_characters_has_words() -> None:
     assert texts(text) == ["gaps of a tenth of the letters height"]
 
 
+def test_a_listing_sets_characters_apart_unevenly() -> None:
+    listing = Text().write("install", 100, 50, MONOSPACED, step=0.56).write("-it", 181, 50, MONOSPACED, step=0.56)
+    assert texts(listing.write("now", 226, 50, MONOSPACED, step=0.56)) == ["install-it now"]
+    assert texts(Text().write("install", 100, 50, MONOSPACED).write("-it", 173.6, 50, MONOSPACED)) == ["install -it"]
+
+
 def test_letters_set_apart_are_words() -> None:
     assert texts(Text().write("CONTENTS", 100, 50, step=0.7)) == ["CONTENTS"]
     assert texts(Text().write("LETTERS", 100, 50, step=0.7).write("APART", 205, 50, step=0.7)) == ["LETTERS APART"]
@@ -164,3 +173,9 @@ def test_an_accent_is_put_on_its_letter(written: str, at: tuple[float, ...], rea
 def test_letters_traced_from_a_scan_count_as_hidden(font: str) -> None:
     (line,) = Text().write("traced", 100, 50, PLAIN._replace(font=font)).lines()
     assert not line.spans[0].visible
+
+
+def test_a_font_of_nothing_but_quotes_is_in_t1() -> None:
+    font = PLAIN._replace(font="Type3 (29 0 R)")
+    assert texts(Text().write("\x13", 0, 100, font).write("mot", 20, 100).write("\x14", 60, 100, font)) == ["« mot »"]
+    assert "\ufffd" in texts(Text().write("\x13mot\x14", 0, 100, font))[0], "an accent may stand on its letter"

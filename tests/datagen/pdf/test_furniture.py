@@ -27,7 +27,13 @@ def test_in_the_outermost_seventh_a_header_needs_a_mark() -> None:
     assert edges(row(("Head", 100.0), ("right", 800.0), y=150)) == (1, 0)
     assert edges(row("17", y=150)) == (1, 0)
     assert edges(row("Head", y=150), rules=((100, 180, 900, 181),)) == (1, 0)
-    assert edges(row("17", y=220)) == (0, 0)  # beyond the seventh
+    assert edges(row(("17", 100.0), ("right", 800.0), y=220)) == (0, 0)  # beyond the seventh
+
+
+def test_a_page_number_alone_may_stand_far_from_the_edge() -> None:
+    assert edges(bottom=(row("17", y=1140),)) == (0, 1)  # a small page in the middle of a large sheet
+    assert edges(bottom=(row("17", y=1080),)) == (0, 0)
+    assert edges(bottom=(row("17 apples", y=1140),)) == (0, 0)
 
 
 def test_a_footer_mirrors_a_header() -> None:
@@ -48,7 +54,10 @@ def test_a_page_of_furniture_alone_keeps_its_text() -> None:
     assert furniture_of([], frame()) == ([], [], [], [], False)
 
 
-@pytest.mark.parametrize("text", ["3", "- 7 -", "xii", "Page 3 of 9", "p. 12", "A-4", "B12.3", "第 3 页", "3 / 12"])
+@pytest.mark.parametrize(
+    "text",
+    ["3", "- 7 -", "xii", "Page 3 of 9", "p. 12", "No 26", "Seite 4", "стр. 7", "A-4", "B12.3", "第 3 页", "3 / 12"],
+)
 def test_page_numbers(text: str) -> None:
     assert _PAGE_NUMBER.match(text)
 

@@ -163,3 +163,10 @@ def test_a_frame_around_the_page_is_no_table() -> None:
     text = {(80, y): f"Line {number} of the text that stands in the frame of a page" for number, y in enumerate(starts)}
     lines = label({**text, (80, 350): "Drawn by", (310, 350): "Sheet 1"}, rules)
     assert [line[:6] for line in lines] == ["Line 0", "Line 3", "Drawn "]  # paragraphs, not a cell
+
+
+def test_a_frame_with_a_title_on_its_edge_is_no_table() -> None:
+    frame = [(80.0, 110.0, 520.0, 200.0), (90.0, 98.0, 200.0, 122.0), (470.0, 94.0, 510.0, 130.0)]
+    text = "A text in a frame goes on below the title from its left side to the right"
+    lines = label({(95, 114): "A title", (90, 145): text, (90, 160): text}, frame, boxes=True)
+    assert lines == ["A title", f"{text} {text}"]

@@ -63,7 +63,8 @@ def test_controls_become_the_ligatures_of_tex() -> None:
     assert symbols.repaired(0x1C, "ABC", 0, 0.5) == symbols.UNKNOWN, "a code of its own"
     assert symbols.repaired(0x0F, "CMSY10", 0, 1.0) == "•"
     assert symbols.repaired(0x10, "CMEX10", 0, 1.0) == "("
-    assert symbols.repaired(0xFFFD, "XYDASH10", 0, 0.0) == "" and symbols.is_pictures("LCIRCLE10")  # pieces of lines
+    assert symbols.repaired(0xFFFD, "XYDASH10", 0, 0.0) == ""  # a piece of a line
+    assert symbols.recoded_from("LCIRCLE10") == 0
 
 
 @pytest.mark.parametrize(
@@ -72,12 +73,22 @@ def test_controls_become_the_ligatures_of_tex() -> None:
         (0xF0B7, "Symbol", "•"), (0xF0B7, "Times", "•"), (0xF0A7, "Wingdings-Regular", "▪"),
         (0x6C, "Wingdings", "●"), (0x6E, "ZapfDingbats", "■"), (0xF061, "SymbolMT", "α"), (0xF733, "Utopia", "3"),
         (0xF8EE, "Symbol", "["), (0xF8EF, "Symbol", ""), (0x239B, "CMEX10", "("), (0x239C, "CMEX10", ""),
-        (0x2029, "A", " "),
+        (0x2029, "A", " "), (0xFF, "csr10", "“"), (0xFE, "CSBX12", "„"), (0xF6C5, "OldStandard", "б"),
+        (0xF6C8, "OldStandard-Italic", "т"), (0xF6EC, "UtopiaExp", "e"), (0xF6F1, "UtopiaExp", "r"),
+        (0xF644, "LMMono12-Regular", "1"), (0xF644, "A", "\ufffd"),
+        (0xFFFD, "Emmentaler-20", ""), (0x6E, "Emmentaler-20", ""),
         (0xE123, "A", "\ufffd"), (0x90, "A", "\ufffd"), (0xD800, "A", "\ufffd"),
     ],
 )  # fmt: skip
 def test_symbols(code: int, font: str, text: str) -> None:
     assert symbols.repaired(code, font, 0, 0.0) == text
+
+
+def test_a_font_has_other_characters_than_its_codes_say() -> None:
+    assert helvetica(b"(a word\\377) Tj", name="csr10") == "a word“"
+    assert helvetica(b"(a word\\377) Tj") == "a wordÿ"
+    assert symbols.recoded_from("csr10") == 0xFE
+    assert symbols.recoded_from("CSRoman") == 0x100
 
 
 def test_an_alphabet_in_the_private_use_area_is_text() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pymupdf
 import pytest
 
-from datagen.pdf.backends import mupdf_text
+from datagen.pdf.backends import mupdf, mupdf_text
 from datagen.pdf.backends.mupdf import cjk_font, open_document
 from datagen.pdf.page import Page, PdfError
+from varyforge.images import pixels_of
 
 SIDES = {"short_side_px": 400, "long_side_px": 4000}
 
@@ -113,3 +114,44 @@ def test_a_page_that_does_not_exist() -> None:
 def test_the_chinese_font_is_the_same_each_time() -> None:
     assert cjk_font() == cjk_font()
     assert len(cjk_font()) > 1_000_000
+
+
+def in_grey(page: pymupdf.Page) -> None:
+    page.insert_text((20, 40), "black", fontsize=20)
+    page.insert_text((20, 70), "half", fontsize=20, color=(0.5, 0.5, 0.5))
+    page.draw_rect(pymupdf.Rect(20, 100, 100, 140), fill=(0.8, 0.8, 0.8))
+    page.insert_image(pymupdf.Rect(20, 200, 80, 260), pixmap=pymupdf.Pixmap(pymupdf.csGRAY, picture()))
+
+
+def test_a_page_without_colours_is_drawn_in_grey_as_it_would_be_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    grey = page_of(in_grey).picture
+    monkeypatch.setattr(mupdf, "_is_grey", lambda content: False)
+    colored = page_of(in_grey).picture
+    assert (pixels_of(grey).strides[2], pixels_of(colored).strides[2]) == (0, 1)
+    assert np.abs(pixels_of(grey).astype(int) - pixels_of(colored)).max() <= 1
+    assert len(np.unique(pixels_of(grey))) > 20
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda page: page.insert_text((20, 280), "x", fontsize=2, color=(0, 0, 0.1)),
+        lambda page: page.insert_image(pymupdf.Rect(90, 200, 98, 208), pixmap=picture()),
+        lambda page: page.add_highlight_annot(pymupdf.Rect(20, 20, 60, 40)),
+    ],
+    ids=["text", "picture", "annotation"],
+)
+def test_the_least_colour_makes_a_page_coloured(add: Callable[[pymupdf.Page], object]) -> None:
+    def draw(page: pymupdf.Page) -> None:
+        in_grey(page)
+        add(page)
+
+    assert pixels_of(page_of(draw).picture).strides[2] == 1
+
+
+def test_the_pixels_outlive_their_page() -> None:
+    pixels = pixels_of(page_of(in_grey).picture)
+    before = pixels.copy()
+    gc.collect()
+    again = [page_of(in_grey) for _ in range(3)]
+    assert (pixels == before).all() and len(again) == 3

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datagen.pdf.text.glyphs import Joiner
 from datagen.pdf.text.paragraphs import paragraphs, printed_lines
 from datagen.pdf.text.regions import Region, Row
+from datagen.pdf.text.rows import rows_of
 from tests.datagen.pdf.page_lines import row, rows, run
 
 FULL = "a line that goes as far as the margin"
@@ -54,7 +55,24 @@ def test_code_is_not_joined() -> None:
     commented = [
         Row([run("make all", 100, y, mono=True), run("# a comment in another font", 200, y)]) for y in (300, 324, 348)
     ]
-    assert joined(*commented) == ["make all # a comment in another font"] * 3
+    assert joined(*commented) == ["make all  # a comment in another font"] * 3
+    far = Row([run("make all", 100, 300, mono=True), run("a cell beside it", 400, 300)])
+    assert joined(far) == ["make all\ta cell beside it"]
+
+
+def test_code_keeps_indents_gaps_and_the_numbers_of_its_lines() -> None:
+    lines = [styled("def f(x):", 300, mono=True), styled("return x", 324, 140, mono=True)]
+    assert joined(*lines) == ["def f(x):", "    return x"]
+    assert printed_lines(Region(lines)) == ["def f(x):", "    return x"]
+    runs = [(9, "def f(x):", 100.0), (10, "return x", 140.0), (11, "}", 100.0)]
+    numbered = [
+        part
+        for line, (number, text, x) in enumerate(runs)
+        for part in (run(str(number), 40, 300 + 24 * line, size=14), run(text, x, 300 + 24 * line, mono=True))
+    ]
+    assert joined(*rows_of(numbered)[0]) == ["9 def f(x):", "10     return x", "11 }"]
+    two = [run("a", 100, 300, mono=True, index=0), run("b", 130, 300, mono=True, index=1)]
+    assert joined(*rows_of(two)[0]) == ["a  b"]
 
 
 def test_centred_lines_stay_lines_and_a_centred_heading_is_one() -> None:

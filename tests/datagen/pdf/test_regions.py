@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from datagen.pdf.text.regions import Row, Run, in_order, is_prose, join_drop_caps, rows_of, rules_of, switch_share
+from datagen.pdf.text.regions import Row, Run, in_order, is_prose, join_drop_caps, parted, rules_of, switch_share
+from datagen.pdf.text.rows import rows_of
 from tests.datagen.pdf.page_lines import SIZE, row, rows, run, texts_of_rows
 
 PROSE = "a full line of one column of the text"
@@ -66,12 +67,13 @@ def test_capitals_that_are_no_drop_caps_stay() -> None:
     assert join_drop_caps([run("word", 0, 0, size=60)], SIZE)[0].text == "word"
 
 
-def test_the_part_of_a_row_between_two_x() -> None:
-    whole = row(("left", 100.0), ("right", 500.0))
-    assert whole.within(0, 1000) is whole
-    left = whole.within(0, 400)
+def test_the_parts_of_rows_between_gutters() -> None:
+    whole, short = row(("left", 100.0), ("right", 500.0)), row(("left", 100.0))
+    (left, second), middle, (right, none) = parted([whole, short], [(200.0, 300.0), (400.0, 450.0)])
     assert left is not None and (left.x0, left.x1, left.runs) == (100, 140, whole.runs[:1])
-    assert whole.within(600, 700) is None
+    assert right is not None and right.runs == whole.runs[1:]
+    assert (second, middle, none) == (short, [None, None], None)
+    assert parted([whole], [(600.0, 700.0)]) == [[whole], [None]]
 
 
 def columns(lines: int, *, by_rows: bool = False, texts: tuple[str, str] = (PROSE, PROSE)) -> list[Row]:
@@ -87,7 +89,7 @@ def columns(lines: int, *, by_rows: bool = False, texts: tuple[str, str] = (PROS
 def test_how_often_the_document_changes_sides() -> None:
     apart, together = columns(6), columns(6, by_rows=True)
     for lines, least, most in ((apart, 0, 0), (together, 1.5, 2)):
-        lefts, rights = ([part for line in lines if (part := line.within(*x))] for x in ((0, 500), (500, 1000)))
+        lefts, rights = ([part for part in side if part] for side in parted(lines, [(500, 500)]))
         assert least <= switch_share(lefts, rights) <= most
     assert switch_share(rows(["a"], y=100), rows(["b"], y=900)) == 0, "no rows beside each other"
 

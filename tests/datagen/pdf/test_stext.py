@@ -38,8 +38,9 @@ def test_the_memory_says_what_the_accessors_say() -> None:
         page = stext_page(document)
         fast, slow = read_layer(page, 30), layer_of(page, 30)
     assert len(fast.chars) > 3000
-    assert (fast.lines, fast.shapes) == (slow.lines, slow.shapes)
-    assert np.array_equal(fast.line, slow.line)
+    assert (fast.places, fast.shapes) == (slow.places, slow.shapes)
+    for column in ("line", "vertical", "direction"):
+        assert np.array_equal(getattr(fast, column), getattr(slow, column)), column
     for name in ("code", "flags", "argb", "origin", "quad", "size", "font"):
         assert np.array_equal(fast.chars[name], slow.chars[name]), name
 

@@ -69,3 +69,17 @@ def test_a_table_written_by_columns_keeps_its_rows() -> None:
         line.runs[0].index = line.runs[0].last = number
         line.runs[1].index = line.runs[1].last = 10 + number
     assert table_lines(Region(lines, [GUTTER]), [], Joiner(str)) == ["a\tone"] * 4
+
+
+def test_a_table_of_contents_has_entries_and_pages() -> None:
+    rows = [
+        row(("1", 100.0), ("Overview", 130.0), ("3", 600.0), y=300),
+        row(("1.1", 100.0), ("Install", 150.0), (". . . . . . .", 300.0), ("12", 600.0), y=330),
+        row(("An entry of two lines", 100.0), y=360),
+    ]
+    lines = table_lines(Region(rows, [(115.0, 128.0), (280.0, 290.0), (500.0, 590.0)]), [], Joiner(str))
+    assert lines == ["1 Overview\t3", "1.1 Install . . . . . . .\t12", "An entry of two lines"]
+    cells = row(("Angola . . . . .", 100.0), ("15", 300.0), ("16", 400.0))
+    assert table_lines(Region([cells], [(270.0, 290.0), (330.0, 390.0)]), [], Joiner(str)) == [
+        "Angola . . . . .\t15\t16"
+    ]

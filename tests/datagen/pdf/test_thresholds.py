@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from datagen.pdf.text import (
+    code,
     columns,
     document_order,
     furniture,
@@ -16,12 +17,28 @@ from datagen.pdf.text import (
     paragraphs,
     reading_order,
     regions,
+    rows,
     sentences,
     tables,
+    terms,
     thresholds,
 )
 
-PHASES = (reading_order, margins, furniture, grid, regions, columns, sentences, document_order, paragraphs, tables)
+PHASES = (
+    code,
+    reading_order,
+    margins,
+    furniture,
+    grid,
+    regions,
+    rows,
+    columns,
+    sentences,
+    document_order,
+    paragraphs,
+    tables,
+    terms,
+)
 ROW = re.compile(r"([A-Z_]+) = \S.*  # [^|]+ \| (?:[\w.-]+#\d+ \(\d+\)|-)")
 
 

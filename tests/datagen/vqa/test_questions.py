@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datagen.inputs.record import Home, Record
 from datagen.vqa.questions import FIELDS, QUESTION_FILES, image_question, images_of, question_of, usable
 from varyforge.errors import WrongFormat
 
@@ -73,7 +74,7 @@ def test_a_question_of_each_data_set() -> None:
     ],
 )
 def test_images_of_a_record(record: dict[str, Any], names: list[str]) -> None:
-    assert images_of(record) == names
+    assert images_of(Record(number=0, value=record, home=Home(spans={}))) == names
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_images_of_a_record(record: dict[str, Any], names: list[str]) -> None:
 )
 def test_names_of_images_are_text(record: dict[str, Any]) -> None:
     with pytest.raises(WrongFormat, match="image"):
-        images_of(record)
+        images_of(Record(number=0, value=record, home=Home(spans={})))
 
 
 @given(st.lists(st.tuples(WORDS, st.lists(WORDS, max_size=3)), max_size=8))

@@ -55,11 +55,23 @@ SAMPLES = {  # written, and ledger rows by gate or reason
     "cc3m_595k": ({"caption"}, set()),
     "llava_150k": ({"instruct"}, set()),
     "llava_665k": ({"instruct"}, set()),
+    "llava_next": ({"instruct"}, set()),
+    "llava_643k": ({"instruct"}, {"left_out"}),
+    "sharegpt4v": ({"instruct"}, set()),
+    "laion_gpt4v": ({"caption"}, set()),
+    "docvqa_16": ({"vqa"}, set()),
+    "chartqa_16": ({"vqa"}, set()),
+    "dvqa": ({"vqa"}, set()),
+    "ai2d": ({"instruct"}, {"splits"}),
+    "synthdog_en": ({"ocr"}, set()),
+    "funsd": ({"vqa"}, set()),
+    "sroie": ({"vqa"}, set()),
+    "cord": ({"vqa"}, set()),
 }
 
 
 @pytest.mark.parametrize(
-    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("stage1", "stage2")), "sft", "llava"]
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("stage1", "stage2", "llava_16")), "sft", "llava"]
 )
 def test_every_row_is_built_from_a_miniature_of_its_set(
     name: str, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -83,8 +95,15 @@ def test_the_recipes_name_every_row_that_training_reads(root: Path, tmp_path: Pa
         asked = load(Recipe, RECIPES / f"{training}.yaml").data.mixture.sources
         used = {name: source.samples for name, source in asked.items() if source.samples != 0}
         assert used == {name: of.samples for name, of in sets.items() if name != "guard"}
-    made = {name for data in ("stage2", "sft", "llava") for name in recipe(data, root, tmp_path).sets}
-    for training in ("llava_pretrain", "llava_sft", "llava_15_pretrain", "llava_15_sft", "vary_base_sft"):
+    made = {name for data in ("stage2", "sft", "llava", "llava_16") for name in recipe(data, root, tmp_path).sets}
+    for training in (
+        "llava_pretrain",
+        "llava_sft",
+        "llava_15_pretrain",
+        "llava_15_sft",
+        "llava_16_sft",
+        "vary_base_sft",
+    ):
         assert load(Recipe, RECIPES / f"{training}.yaml").data.mixture.sources.keys() <= made
 
 

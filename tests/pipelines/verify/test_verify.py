@@ -106,12 +106,13 @@ def test_a_difference_is_explained_by_document_and_reason(sound: Path, tmp_path:
     difference = compare(sound / "out", tmp_path / "out")
     assert ("settings.gates.min_length", "3 → 5") in difference.config
     assert difference.units == {
+        ("001.txt", "other group, near duplicate or split"): 4,  # held out since the share gave none; now new.txt is
         ("003.txt", "removed, was written"): 4,
         ("005.txt", "input changed, written → rejected: min_length"): 1,
         ("new.txt", "added, written"): 1,
         ("short.txt", "rejected: min_length (threshold 3 → 5)"): 1,
     }
-    assert difference.shards_equal >= 5
+    assert difference.shards_equal >= 4
     same = compare(sound / "out", sound / "out")
     assert not same.units and not same.config and same.shards_changed == 0
 

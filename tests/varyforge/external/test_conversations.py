@@ -63,7 +63,7 @@ def test_a_form_is_told_by_its_keys(record: dict[str, Any], form: str, turns: li
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ({}, "has the keys of no form: sharegpt (conversations); messages (messages); alpaca (instruction, output)"),
+        ({}, "has the keys of no form: sharegpt (conversations); messages (messages); texts (texts); alpaca (instr"),
         ({"text": "x"}, "has the keys of no form"),
         ({"input": "[|Human|] x"}, "has the keys of no form"),
         ({"messages": [], "conversations": []}, "has the keys of several forms: sharegpt (conversations); messages"),
@@ -83,7 +83,7 @@ def test_a_form_is_told_by_its_keys(record: dict[str, Any], form: str, turns: li
         ({"messages": [{"role": "assistant", "content": "x", "train_detail": [1]}]}, "'train_detail' [1]; a turn is"),
         ({"conversations": [{"from": "gpt"}]}, "conversations[0] has no key 'value'"),
         ({"conversations": [{"from": "gpt", "value": float("nan")}]}, "content of a turn is a number"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "an object of type 'image_url'"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_uri"}]}]}, "an object of type 'image_uri'"),
         ({"messages": [{"role": "user", "content": ["x"]}]}, "is text of type None"),
         ({"messages": [], "system": ["x"]}, "key 'system' is a list, expected text"),
         ({"topic": "x", "input": "Human: hi"}, "begins with 'Human: hi' and not with [|Human|] or [|AI|]"),

@@ -1,0 +1,1 @@
+"""Scans: pages without a text layer of their own, labelled by OCR."""
