@@ -10,11 +10,12 @@ from functools import cache
 from datagen.markdown.formulas import arrays, commands
 from datagen.markdown.formulas.alphabets import bolder
 from datagen.markdown.formulas.arrays import fenced
-from datagen.markdown.formulas.parts import attached, sided, sides, stack
+from datagen.markdown.formulas.parts import attached, sides, stack
 from datagen.markdown.formulas.reader import FormulaReader, em
 from datagen.markdown.formulas.setting import FormulaError, Setting, call, char, joined, letter, space, upright_words
-from datagen.markdown.formulas.symbols import ACCENTS, BRACES, CHARS, delimiters, symbols, with_limits
+from datagen.markdown.formulas.symbols import BRACES, CHARS, delimiters, symbols, with_limits
 from datagen.markdown.formulas.text import text
+from datagen.markdown.formulas.unary import UNARY
 
 _DEEPEST = 40  # groups in groups
 _ENDS = ("}", "&", "\\\\", "\\cr", "\\end", "\\right", "\\middle")
@@ -145,29 +146,18 @@ class _Parser:
         token = CHARS.get(token, token)
         return letter(unicodedata.normalize("NFC", token), self._alphabet)
 
-    def _command(self, name: str) -> Setting:  # noqa: PLR0911  # a case per kind of command
+    def _command(self, name: str) -> Setting:
         handler = _HANDLERS.get(name)
         if handler:
             return handler(self, name)
+        if name in UNARY:
+            return UNARY[name](self._group(), name)
         if name in symbols():
             return self._symbol(symbols()[name], name)
-        if name in "#$%&_{}":
-            return char(name)
-        if name == "|":
-            return char("‖")
-        if name in commands.SPACES:
-            return space(commands.SPACES[name])
         if name in commands.LENGTHS:
             self._reader.take_if("*")
             return space(self._reader.length())
-        if name in commands.UNSEEN:
-            return Setting()
-        if name in commands.WORDS:
-            return Setting(f'op("{name}")', name)
-        if name in commands.WORDS_WITH_LIMITS:
-            words = commands.WORDS_WITH_LIMITS[name].replace(" ", "\u2009")
-            return Setting(f'op("{words}", limits: #true)', words.replace("\u2009", ""), has_limits=True)
-        raise FormulaError("with_unknown_commands")
+        return _plain(name)
 
     def _symbol(self, symbol: str, name: str) -> Setting:
         if name == "colon":
@@ -216,15 +206,6 @@ class _Parser:
         power, inside = self._inner(index), self._group()
         return replace(call("root", power, inside, rules=1), glyphs=power.glyphs + sign.glyphs + inside.glyphs)
 
-    def _accent(self, name: str) -> Setting:
-        inside = self._group()
-        mark = char(ACCENTS[name])
-        grows = "" if name.startswith(("wide", "over")) or len(inside.glyphs) == 1 else ", size: #0%"
-        return call("accent", inside, mark, options=f"{grows}, dotless: #false")
-
-    def _line(self, name: str) -> Setting:
-        return call("underline" if name.startswith("under") else "overline", self._group(), rules=1)
-
     def _brace(self, name: str) -> Setting:
         inside = self._group()
         note = self._group() if self._reader.take_if("^" if name.startswith("over") else "_") else None
@@ -260,12 +241,6 @@ class _Parser:
         word = self._reader.word()
         inside = Setting(f'"{word}"', word) if word else self._in_alphabet("rm")
         return replace(call("op", inside, options=", limits: #true" if starred else ""), has_limits=starred)
-
-    def _mathop(self, _: str) -> Setting:
-        return replace(call("op", self._group(), options=", limits: #true"), has_limits=True)
-
-    def _class(self, name: str) -> Setting:
-        return self._group().within(f'class("{commands.CLASSES[name]}", {{}})')
 
     def _text(self, name: str) -> Setting:
         return text(self._reader.raw(), commands.TEXTS[name], self._inner)
@@ -305,25 +280,6 @@ class _Parser:
         if len(symbol.glyphs) != 1 or len(negated) != 1:
             raise FormulaError("with_unknown_commands")
         return char(negated)
-
-    def _modulo(self, name: str) -> Setting:
-        if name == "bmod":
-            return upright_words("mod").within('class("binary", {})')
-        if name == "mod":
-            return joined([space(2 / 3), upright_words("mod"), space(1 / 3), self._group()])
-        word = [upright_words("mod"), space(1 / 3)] if name == "pmod" else []
-        return joined([space(0.444), char("("), *word, self._group(), char(")")])
-
-    def _phantom(self, name: str) -> Setting:
-        around = {"phantom": "#hide(${}$)", "hphantom": "#box(height: 0pt, hide(${}$))"}
-        code = around.get(name, "#box(width: 0pt, hide(${}$))")
-        return Setting(self._group().within(code).typst)
-
-    def _boxed(self, _: str) -> Setting:
-        return self._group().within("#box(stroke: 0.5pt, inset: 3pt, baseline: 3pt, $inline({})$)", rules=1)
-
-    def _cancel(self, _: str) -> Setting:
-        return self._group().within("cancel({})", rules=1)
 
     def _substack(self, _: str) -> Setting:
         return arrays.array("subarray", self._nested_rows())
@@ -378,12 +334,29 @@ class _Parser:
             raise FormulaError("with_unknown_commands")
         return arrays.Rows(rows, lines)
 
-    def _ensured(self, _: str) -> Setting:
-        return self._group()
 
-    def _ket(self, name: str) -> Setting:
-        pair = ("⟨", "|") if name == "bra" else ("|", "⟩")
-        return joined([sided(pair[0], "opening"), self._group(), sided(pair[1], "closing")])
+def _plain(name: str) -> Setting:  # noqa: PLR0911  # a case per kind of command
+    """Return a command without arguments that is no symbol.
+
+    Raises:
+        FormulaError: the command is not known.
+    """
+    if name in "#$%&_{}":
+        return char(name)
+    if name == "|":
+        return char("‖")
+    if name == "bmod":
+        return upright_words("mod").within('class("binary", {})')
+    if name in commands.SPACES:
+        return space(commands.SPACES[name])
+    if name in commands.UNSEEN:
+        return Setting()
+    if name in commands.WORDS:
+        return Setting(f'op("{name}")', name)
+    if name in commands.WORDS_WITH_LIMITS:
+        words = commands.WORDS_WITH_LIMITS[name].replace(" ", "\u2009")
+        return Setting(f'op("{words}", limits: #true)', words.replace("\u2009", ""), has_limits=True)
+    raise FormulaError("with_unknown_commands")
 
 
 _Handler = Callable[[_Parser, str], Setting]
@@ -392,27 +365,16 @@ _HANDLERS: dict[str, _Handler] = {
     **dict.fromkeys(commands.BINOMIALS, _Parser._binomial),
     "genfrac": _Parser._genfrac,
     "sqrt": _Parser._root,
-    **dict.fromkeys(ACCENTS, _Parser._accent),
-    **dict.fromkeys(("overline", "underline", "underbar"), _Parser._line),
     **dict.fromkeys(BRACES, _Parser._brace),
     **dict.fromkeys(("overset", "underset", "stackrel"), _Parser._over),
     **dict.fromkeys(commands.ARROWS, _Parser._arrow),
     **dict.fromkeys(commands.FONTS, _Parser._font),
     **dict.fromkeys(("boldsymbol", "bm", "pmb"), _Parser._bold),
     **dict.fromkeys(("operatorname", "operatornamewithlimits"), _Parser._operator),
-    "mathop": _Parser._mathop,
-    **dict.fromkeys(commands.CLASSES, _Parser._class),
     **dict.fromkeys(commands.TEXTS, _Parser._text),
     "left": _Parser._left,
     **{size + side: _Parser._sized for size in commands.SIZES for side in commands.SIDES},
     "not": _Parser._not,
-    **dict.fromkeys(("bmod", "mod", "pmod", "pod"), _Parser._modulo),
-    **dict.fromkeys(("phantom", "hphantom", "vphantom"), _Parser._phantom),
-    "boxed": _Parser._boxed,
-    "cancel": _Parser._cancel,
     "substack": _Parser._substack,
     "begin": _Parser._environment,
-    "ensuremath": _Parser._ensured,
-    "ket": _Parser._ket,
-    "bra": _Parser._ket,
 }
