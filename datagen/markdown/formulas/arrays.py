@@ -59,14 +59,14 @@ def array_preamble(preamble: str) -> ArrayPreamble:
     while read < len(preamble):
         match = _COLUMN.match(preamble, read)
         if not match:
-            raise FormulaError("unknown_command")
+            raise FormulaError("with_unknown_commands")
         read = match.end()
         if match[1] == "|":
             lines.append(len(aligns))
         elif match[1] or match[0].strip()[0] in "pmb":
             aligns += match[1] or "l"
     if len(set(lines)) < len(lines):
-        raise FormulaError("unknown_command")
+        raise FormulaError("with_unknown_commands")
     return ArrayPreamble(aligns, lines)
 
 
@@ -96,7 +96,7 @@ def array(name: str, body: Rows, about: ArrayPreamble | None = None) -> Setting:
 def aligned(name: str, body: Rows) -> Setting:
     """Return lines that are aligned at their marks. Typst draws them line by line."""
     if body.lines:
-        raise FormulaError("unknown_command")
+        raise FormulaError("with_unknown_commands")
     gap = "" if name == "alignedat" else "#h(2em)"
     lines = [
         "&".join(

@@ -28,7 +28,7 @@ def attached(base: Setting, up: Setting, down: Setting) -> Setting:
     return Setting(f"attach({base.typst or chr(34) * 2}{options})", drawn.glyphs, drawn.rules)
 
 
-def stack(sides: tuple[str, str], above: Setting, below: Setting) -> Setting:
+def piled(sides: tuple[str, str], above: Setting, below: Setting) -> Setting:
     """Return two parts one above the other, between delimiters."""
     drawn = above + below
     stack = replace(drawn, typst=f"mat(delim: #none, row-gap: #0.3em, {above.typst or chr(34) * 2}; {below.typst})")

@@ -9,6 +9,7 @@ from datagen.markdown.formulas.setting import FormulaError
 _TOKEN = re.compile(r"\\(?:[A-Za-z]+|.)|\s+|.", re.DOTALL)
 _LENGTH = re.compile(r"\s*(-?)\s*(\d*\.?\d+|\d+\.)\s*(pt|em|ex|mu|cm|mm|in|pc|bp|sp)\s*")
 _EM = {"em": 1, "ex": 0.43, "mu": 1 / 18, "pt": 0.1, "bp": 0.1, "mm": 0.285, "cm": 2.85, "in": 7.2, "pc": 1.2, "sp": 0}
+_ROW_GAP = re.compile(r"\s*-?\s*(?:[\d.]+\s*(?:[a-z]{2}|\\[A-Za-z]+)|\\(?:baselineskip|jot|parskip|[a-z]+skipamount))")
 _MOST_EM = 10  # of a gap; a wider one is a layout of its own
 
 
@@ -69,6 +70,17 @@ class FormulaReader:
     def option(self) -> str | None:
         """Return the source of an optional argument in brackets; None without one."""
         return self.raw("[", "]") if self.peek() == "[" else None
+
+    def row_gap(self) -> None:
+        r"""Go on behind the star and the length that may follow a line break.
+
+        Raises:
+            FormulaError: brackets hold something else, which some environments print and others do not.
+        """
+        self.take_if("*")
+        gap = self.option()
+        if gap is not None and not _ROW_GAP.match(gap):
+            raise FormulaError("not_read")
 
     def word(self) -> str:
         """Return an argument that is a plain word of several letters, and go on behind it; else ""."""

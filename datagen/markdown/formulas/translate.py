@@ -10,7 +10,7 @@ from functools import cache
 from datagen.markdown.formulas import arrays, commands
 from datagen.markdown.formulas.alphabets import bolder
 from datagen.markdown.formulas.arrays import fenced
-from datagen.markdown.formulas.parts import attached, sides, stack
+from datagen.markdown.formulas.parts import attached, piled, sides
 from datagen.markdown.formulas.reader import FormulaReader, em
 from datagen.markdown.formulas.setting import FormulaError, Setting, call, char, joined, letter, space, upright_words
 from datagen.markdown.formulas.symbols import BRACES, CHARS, delimiters, symbols, with_limits
@@ -157,6 +157,8 @@ class _Parser:
         if name in commands.LENGTHS:
             self._reader.take_if("*")
             return space(self._reader.length())
+        if name in ("!", "negthinspace") and self._reader.peek() == "\\left":
+            return Setting()  # it takes back the gap that TeX alone sets before \left
         return _plain(name)
 
     def _symbol(self, symbol: str, name: str) -> Setting:
@@ -169,7 +171,7 @@ class _Parser:
 
     def _infix(self, name: str, above: Setting, below: Setting) -> Setting:
         pair = commands.INFIX[name]
-        return call("frac", above, below, rules=1) if pair is None else stack(pair, above, below)
+        return call("frac", above, below, rules=1) if pair is None else piled(pair, above, below)
 
     def _fraction(self, name: str) -> Setting:
         if name == "cfrac":
@@ -181,7 +183,7 @@ class _Parser:
 
     def _binomial(self, name: str) -> Setting:
         above, below = self._group(), self._group()
-        return stack(("(", ")"), above, below).within(commands.BINOMIALS[name])
+        return piled(("(", ")"), above, below).within(commands.BINOMIALS[name])
 
     def _genfrac(self, _: str) -> Setting:
         left, right, thickness, style = (self._reader.raw().strip() for _ in range(4))
@@ -190,7 +192,7 @@ class _Parser:
             raise FormulaError("not_read")
         pair = delimiters().get(left, ""), delimiters().get(right, "")
         if thickness and em(thickness) == 0:
-            built = stack(pair, above, below)
+            built = piled(pair, above, below)
         elif thickness:
             raise FormulaError("with_unknown_commands")
         else:
@@ -290,8 +292,10 @@ class _Parser:
         return rows
 
     def _environment(self, _: str) -> Setting:
-        name = self._reader.raw().removesuffix("*")
-        if name not in arrays.ARRAYS and name not in arrays.ALIGNED:
+        written = self._reader.raw()
+        name = written.removesuffix("*")
+        has_side = name != written and self._reader.peek() == "["  # \begin{pmatrix*}[r]
+        if (name not in arrays.ARRAYS and name not in arrays.ALIGNED) or has_side:
             raise FormulaError("with_unknown_commands")
         about = None
         if name in ("array", "aligned", "gathered", "split"):
@@ -307,7 +311,7 @@ class _Parser:
         body = self._rows("\\end")
         self._depth -= 1
         self._alphabet = alphabet
-        if self._reader.raw().removesuffix("*") != name:
+        if self._reader.raw() != written:
             raise FormulaError("not_read")
         return arrays.aligned(name, body) if name in arrays.ALIGNED else arrays.array(name, body, about)
 
@@ -323,8 +327,7 @@ class _Parser:
             if token == end:
                 break
             if token in ("\\\\", "\\cr"):
-                self._reader.take_if("*")
-                self._reader.option()
+                self._reader.row_gap()
                 rows.append([])
             elif token != "&":
                 raise FormulaError("not_read")

@@ -10,10 +10,11 @@ from datagen.markdown.formulas.parts import sided
 from datagen.markdown.formulas.setting import Setting, call, char, joined, space, upright_words
 from datagen.markdown.formulas.symbols import ACCENTS
 
+_HEIGHT = "set par(leading: 0pt);"  # Typst else takes 0.7 of a line gap off the height of a formula in a box
 _HIDDEN = {
     "phantom": "#hide(${}$)",
     "hphantom": "#box(height: 0pt, hide(${}$))",
-    "vphantom": "#box(width: 0pt, hide(${}$))",
+    "vphantom": f"#box(width: 0pt, {{{_HEIGHT} hide(${{}}$)}})",
 }
 
 
@@ -46,7 +47,7 @@ def _phantom(inside: Setting, name: str) -> Setting:
 
 
 def _boxed(inside: Setting, _: str) -> Setting:
-    return inside.within("#box(stroke: 0.5pt, inset: 3pt, baseline: 3pt, $inline({})$)", rules=1)
+    return inside.within(f"#box(stroke: 0.5pt, inset: 3pt, {{{_HEIGHT} $display({{}})$}})", rules=1)
 
 
 def _cancel(inside: Setting, _: str) -> Setting:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pymupdf
 import pytest
 
 from datagen.markdown import typeset
@@ -42,9 +43,49 @@ def test_glyphs(tex: str, glyphs: str, rules: int) -> None:
     assert (formula.glyphs, formula.rules, formula.fault) == (glyphs, rules, "")
 
 
-@pytest.mark.parametrize("tex", [r"\color{red}x", r"\rlap{x}y", r"\sideset{_a}{}\sum", r"\raisebox{1pt}{x}", r"\gone"])
+def test_a_frame_stands_around_all_of_its_formula() -> None:
+    pages = pymupdf.open(stream=typeset.typeset(displays([r"\boxed{\frac{M}{y}}"]), all_templates()[0], Running()).pdf)
+    frame = max((drawing["rect"] for drawing in pages[0].get_drawings()), key=lambda rect: rect.height)
+    letters = [
+        char["bbox"]
+        for block in pages[0].get_text("rawdict")["blocks"]
+        for line in block["lines"]
+        for span in line["spans"]
+        for char in span["chars"]
+        if char["c"] in "𝑀𝑦"
+    ]
+    middles = [(box[1] + box[3]) / 2 for box in letters]
+    assert len(middles) == 2
+    assert min(middles) - frame.y0 > 5 and frame.y1 - max(middles) > 5
+
+
+def test_a_step_back_before_a_fence_takes_back_the_gap_that_only_tex_sets() -> None:
+    assert translate(r"f\!\left(x\right)", display=False) == translate(r"f\left(x\right)", display=False)
+    assert translate(r"f\!(x)", display=False) != translate(r"f(x)", display=False)
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\color{red}x",
+        r"\rlap{x}y",
+        r"\sideset{_a}{}\sum",
+        r"\raisebox{1pt}{x}",
+        r"\gone",
+        r"\begin{array}{c||c}a&b\end{array}",
+        r"\begin{array}{c@{x}c}a&b\end{array}",
+        r"\begin{aligned}a\\\hline b\end{aligned}",
+        r"\begin{pmatrix*}[r]a\end{pmatrix*}",
+    ],
+)
 def test_unknown_commands_are_refused(tex: str) -> None:
     assert translate(tex, display=False).fault == "with_unknown_commands"
+
+
+def test_brackets_behind_a_line_break_are_a_length_or_refused() -> None:
+    assert translate(r"\begin{aligned}a\\ [x] b\end{aligned}", display=False).fault == "not_read"
+    for gap in ("2pt", "-.5ex", r"0.3\baselineskip", r"\jot", "1em plus 2pt"):
+        assert translate(rf"\begin{{aligned}}a\\[{gap}]b\end{{aligned}}", display=False).glyphs == "𝑎𝑏"
 
 
 def test_a_formula_drawn_otherwise_is_left_out() -> None:
