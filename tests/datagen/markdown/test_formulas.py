@@ -5,12 +5,47 @@ from pathlib import Path
 
 import pymupdf
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from datagen.markdown import typeset
 from datagen.markdown.blocks import Display, Piece
 from datagen.markdown.formulas.translate import translate
 from datagen.markdown.page_templates import Running, all_templates
 
+NESTED = st.recursive(
+    st.sampled_from(["x", "12", r"\alpha", r"\mathbf{A}", r"\sin y", "f'", r"\infty", r"\text{if }"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["+", "=", r"\le", r"\otimes", ","]), inner).map(" ".join),
+        st.builds(
+            lambda command, one, other: f"{command}{{{one}}}{{{other}}}",
+            st.sampled_from([r"\frac", r"\binom", r"\overset", r"\underset", r"\tfrac"]),
+            inner,
+            inner,
+        ),
+        st.builds(
+            lambda command, one: f"{command}{{{one}}}",
+            st.sampled_from(
+                [r"\sqrt", r"\overline", r"\widehat", r"\underbrace", r"\boxed", r"\pmod", r"\mathrm", r"\phantom{x}"]
+            ),
+            inner,
+        ),
+        st.builds(lambda base, up, down: f"{{{base}}}^{{{up}}}_{{{down}}}", inner, inner, inner),
+        st.builds(lambda up, inside: rf"\sum_{{i}}^{{{up}}}{{{inside}}}", inner, inner),
+        st.builds(
+            lambda sides, one: rf"\left{sides[0]} {one} \right{sides[1]}",
+            st.sampled_from([("(", ")"), (".", "|"), (r"\|", r"\|"), (r"\langle", "]")]),
+            inner,
+        ),
+        st.builds(
+            lambda name, one, other: rf"\begin{{{name}}}{one}&{other}\\{other}&{one}\end{{{name}}}",
+            st.sampled_from(["matrix", "pmatrix", "cases", "aligned", "smallmatrix", "Vmatrix"]),
+            inner,
+            inner,
+        ),
+    ),
+    max_leaves=6,
+)
 USUAL = Path(__file__).with_name("formulas.txt").read_text(encoding="utf-8").splitlines()
 
 
@@ -25,6 +60,14 @@ def test_usual_constructs_are_drawn_as_they_say() -> None:
     assert len(USUAL) > 200
     made = typeset.typeset(displays(USUAL), all_templates()[0], Running())
     assert made.notes == {} and len(made.blocks) == len(USUAL)
+
+
+@pytest.mark.slow
+@given(formulas=st.lists(NESTED, min_size=10, max_size=30, unique=True))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_known_constructs_are_drawn_as_they_say_at_any_depth(formulas: list[str]) -> None:
+    made = typeset.typeset(displays(["x", *formulas]), all_templates()[0], Running())
+    assert set(made.notes) <= {"wide_formulas"}
 
 
 @pytest.mark.parametrize(
