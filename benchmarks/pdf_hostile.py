@@ -5,7 +5,8 @@
 
 The documents are made here. Each goes through the job, a process of its own with one worker. Seconds are wall clock
 from start to end of the job, peak memory is that of its largest process. Every document must end in rows of the ledger,
-within its deadlines, and with no process above `--memory`.
+or in the job's one line about a file that no page can be read from, within its deadlines and with no process above
+`--memory`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +278,11 @@ class Ran:
         return [kind, outcomes or self.error or "no row", f"{self.seconds:.1f}", f"{self.peak_mib:.0f}"]
 
 
+def write(kind: str, path: bytes) -> None:
+    """Write the document of a kind."""
+    Path(os.fsdecode(path)).write_bytes(KINDS[kind]())
+
+
 def run_job(folder: Path, out: Path, deadline: float, memory: int) -> Ran:
     """Run the job on a folder of one document."""
     words = ["--runner", "local", "--workers", "1", "--deadline", f"{deadline:g}", "--memory", str(memory)]
@@ -299,16 +307,19 @@ def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
     Raises:
         UserError: no kind has the name.
     """
-    kinds = {name: make for name, make in KINDS.items() if arguments.only in name}
+    kinds = [name for name in KINDS if arguments.only in name]
     if not kinds:
         raise UserError(f"--only {arguments.only}: no such kind; there are {', '.join(KINDS)}")
     rows, misses = [], []
     with work_folder() as work:
-        for number, (kind, make) in enumerate(kinds.items()):
+        for number, kind in enumerate(kinds):
             folder = work / str(number)
             folder.mkdir()
             name = b"\xff\xfe.pdf" if "UTF-8" in kind else b"hostile.pdf"
-            Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(make())
+            with ProcessPoolExecutor(
+                1, mp_context=get_context("spawn")
+            ) as other:  # else its memory counts as the job's
+                other.submit(write, kind, os.fsencode(folder) + b"/" + name).result()
             ran = run_job(folder, work / f"{number}.out", arguments.deadline, arguments.memory)
             rows.append(ran.row(kind))
             misses += [f"{kind}: {miss}" for miss in missed(ran, arguments.deadline, arguments.memory)]
@@ -322,7 +333,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Table | str]:
 
 def missed(ran: Ran, deadline: float, memory: int) -> Iterator[str]:
     """Yield what the job did beyond its limits."""
-    if ran.status not in _ENDED or not ran.outcomes:
+    if not ran.outcomes and not ran.error.endswith("it cannot be used"):
         yield f"the job ended with status {ran.status} and {ran.outcomes.total()} rows; {ran.error}"
     if ran.seconds > START_S + TRIES * deadline * max(ran.outcomes.total() / 100, 1):
         yield f"took {ran.seconds:.0f} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -27,8 +28,7 @@ def open_document(file: str | bytes) -> MuDocument:
         PdfError: `encrypted`, `empty` or `unreadable`.
     """
     try:
-        origin = {"stream": file} if isinstance(file, bytes) else {"filename": file}
-        document = pymupdf.open(**origin, filetype="pdf")
+        document = _opened(file)
         if not document.is_pdf:  # the library also opens pictures and web pages, whatever their names
             raise PdfError("unreadable", "no PDF")
         if document.needs_pass:
@@ -36,6 +36,12 @@ def open_document(file: str | bytes) -> MuDocument:
         return MuDocument(document)
     except _FAILURES as error:
         raise library_error(error) from error
+
+
+def _opened(file: str | bytes) -> pymupdf.Document:
+    if isinstance(file, str) and not file.isprintable():  # MuPDF takes names in UTF-8 alone
+        file = Path(file).read_bytes()
+    return pymupdf.open(**({"stream": file} if isinstance(file, bytes) else {"filename": file}), filetype="pdf")
 
 
 class MuDocument(Document):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -274,3 +275,11 @@ def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(pdfium, "pypdfium2", None)
     with pytest.raises(UserError, match=r"pip install 'varyforge\[pdfium\]'"):
         pdfium.open_document(str(tmp_path / "a.pdf"))
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    save(tmp_path / "a.pdf", prose)
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.pdf")
+    (tmp_path / "a.pdf").rename(odd)
+    ours, theirs = pair(Path(odd))
+    assert words(ours) == words(theirs) != []
