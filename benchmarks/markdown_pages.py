@@ -28,6 +28,7 @@ STEPS: list[tuple[str, Any, str]] = [  # step, owner of the function, its name
     ("pandoc", render, "read"),
     ("blocks", render, "build"),
     ("blocks", render, "fit"),
+    ("check of formulas", typeset._Attempt, "with_right_formulas"),
     ("Typst: pages", typeset, "_pdf"),
     ("Typst: positions of marks", typeset, "_marks"),
     ("Markdown", render, "divide"),

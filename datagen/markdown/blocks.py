@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from datagen.markdown.formulas.translate import Formula
 from datagen.pdf.text.glyphs import IS_UNSPACED
 
 Style = Literal["strong", "emph", "strike", "sup", "sub", "code"]
@@ -25,7 +26,7 @@ class Piece:
     text: str = ""  # TeX of a formula, number of a note
     styles: tuple[Style, ...] = ()  # outermost first
     space: bool = False  # whether a space is before it
-    typst: str = ""  # of a formula
+    formula: Formula | None = None
     note: tuple[Block, ...] = ()  # text of the footnote
 
 

@@ -96,8 +96,7 @@ def template_for(content: str, language: str) -> Template:
 def digest() -> str:
     """Return a digest of all files that templates consist of."""
     data = (
-        files("datagen.markdown") / "data" / name
-        for name in ("templates.toml", "template.typ", "formulas.lua", "symbols.toml")
+        files("datagen.markdown") / "data" / name for name in ("templates.toml", "template.typ", "formula_symbols.toml")
     )
     return hashlib.sha256(b"\x1f".join(file.read_bytes() for file in data)).hexdigest()[:12]
 

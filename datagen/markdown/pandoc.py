@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import tempfile
-import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ _FORMATS = {
     "markdown": "gfm+yaml_metadata_block+footnotes-emoji",  # GitHub's: formulas, tables, task lists
 }
 _HEAP_MB = 1024
-_MARK = "\nformula-ends-here"  # of data/formulas.lua
 _LABEL = re.compile(r"\\(?:label|tag\*?)\s*\{(?:[^{}]|\{[^{}]*\})*\}|\\(?:nonumber|notag)\b")
 _COMMENT = re.compile(r"(\\.)|%[^\n]*(?:\n[ \t]*)?", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(begin|end) ?\{(align|flalign|eqnarray|gather|multline|alignat)\*?\} ?")
@@ -40,7 +38,6 @@ class Tree:
 
     meta: Mapping[str, Any]
     blocks: list[Any]
-    formulas: Mapping[tuple[str, str], str]  # (kind, TeX) → Typst, "" where pandoc cannot read the formula
     notes: Mapping[str, int]
 
 
@@ -79,9 +76,8 @@ def bare(tex: str) -> str:
 
 def _read(text: str, format: str, options: list[str], seconds: float) -> Tree:
     command = [_program(), "--sandbox", f"--from={_FORMATS[format]}", "--to=json", "--verbose", *options]
-    with as_file(files("datagen.markdown") / "data" / "formulas.lua") as script:
-        command += [f"--lua-filter={script}", f"--data-dir={script.parent}"]  # without a user's own defaults
-        command += ["+RTS", f"-M{_HEAP_MB}m", "-RTS"]
+    with as_file(files("datagen.markdown") / "data") as folder:
+        command += [f"--data-dir={folder}", "+RTS", f"-M{_HEAP_MB}m", "-RTS"]  # without a user's own defaults
         try:
             done = subprocess.run(
                 command, input=text.encode(errors="replace"), capture_output=True, timeout=seconds, check=False
@@ -95,38 +91,15 @@ def _read(text: str, format: str, options: list[str], seconds: float) -> Tree:
         raise ConvertError(reason, f"pandoc: {' '.join(lines)[:200]}" if lines else f"status {done.returncode}")
     tree = json.loads(done.stdout)
     skipped = set(re.findall(r"^\[INFO\] Skipped '(.*?)'? at ", complaints, re.MULTILINE))
-    meta = tree["meta"]
     return Tree(
-        meta=meta,
+        meta=tree["meta"],
         blocks=tree["blocks"],
-        formulas=_formulas(meta.pop("formula-keys"), meta.pop("formulas")),
         notes=Counter(
             "skipped_pictures" if "tikzpicture" in what or "pspicture" in what else "skipped_commands"
             for what in skipped
             if what.startswith("\\")
         ),
     )
-
-
-def _formulas(keys: Mapping[str, Any], written: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    texts = written["c"].split(_MARK)[:-1]
-    if len(texts) != len(keys["c"]):
-        raise ConvertError("converter", "a formula holds the mark that ends formulas")
-    formulas = {}
-    symbols, pattern = _symbols()
-    for key, text in zip(keys["c"], texts, strict=True):
-        kind, _, tex = key["c"].partition(" ")
-        line = pattern.sub(lambda match: symbols.get(match[0], match[0]), " ".join(text.split()))
-        formulas[kind, tex] = line if line.startswith("$") and line.endswith("$") and len(line) > 2 else ""
-    return formulas
-
-
-@cache
-def _symbols() -> tuple[dict[str, str], re.Pattern[str]]:
-    """Return the current names of symbols that this version of Typst has renamed, and a pattern of the old names."""
-    symbols = tomllib.loads((files("datagen.markdown") / "data" / "symbols.toml").read_text(encoding="utf-8"))
-    names = "|".join(re.escape(name) for name in sorted(symbols, key=len, reverse=True))
-    return symbols, re.compile(rf'"(?:[^"\\]|\\.)*"|(?<![\w.])(?:{names})(?![\w.])')
 
 
 @cache

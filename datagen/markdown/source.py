@@ -26,7 +26,7 @@ from varyforge.storage import is_url
 if TYPE_CHECKING:
     from datagen.markdown.render import RenderedPage
 
-POLICY_VERSION = 2
+POLICY_VERSION = 3
 """Raised when the rules for pages and Markdown change. Templates have a digest of their own."""
 
 _MARKDOWN = (".md", ".markdown")

@@ -24,7 +24,7 @@ from datagen.markdown.inlines import CHUNK
 from datagen.markdown.page_templates import Template, code_size, table_size
 from datagen.pdf.text.glyphs import IS_UNSPACED
 
-_LONG_FORMULA = 60  # characters of Typst; a shorter inline formula is not broken
+_LONG_FORMULA = 60  # characters of LaTeX; a shorter inline formula is not broken
 _WRAPPERS = {
     "strong": "#strong[{}]",
     "emph": "#emph[{}]",
@@ -37,7 +37,7 @@ _WRAPPERS = {
 
 def formulas_of(blocks: Sequence[Block]) -> dict[str, str]:
     """Return Typst formula → the name that replaces it in the source."""
-    formulas = dict.fromkeys(piece.typst for piece in pieces_of(blocks) if piece.kind == "math")
+    formulas = dict.fromkeys(piece.formula.typst for piece in pieces_of(blocks) if piece.formula)
     return {typst: f"f{number}" for number, typst in enumerate(formulas)}
 
 
@@ -57,7 +57,7 @@ class TypstWriter:
             case Heading(level=level, pieces=pieces):
                 return f"#heading(level: {level})[{self._pieces(pieces, bold=True)}]"
             case Display(formula=formula):
-                return f"#display({formula.id}, {self._formulas[formula.typst]})"
+                return f"#displayed({formula.id}, {self._name(formula)})"
             case Code(lines=lines):
                 inside = ", ".join(f"({line.id}, {quoted(line.text)})" for line in lines)
                 return f"#code({code_size(block, self._template):.3f}, {inside})"
@@ -123,12 +123,16 @@ class TypstWriter:
         # A mark at the end would move to the text that comes next, perhaps on the next page.
         return "".join(parts) + ("#h(0pt)" if marked else "")
 
+    def _name(self, piece: Piece) -> str:
+        assert piece.formula is not None  # of a formula
+        return self._formulas[piece.formula.typst]
+
     def _piece(self, piece: Piece, bold: bool) -> str:
         if piece.kind == "note":
             return self._note(piece)
         if piece.kind == "math":
-            name = self._formulas[piece.typst]
-            inside = f"#box({name})" if len(piece.typst) < _LONG_FORMULA else f"#m({piece.id})#{name}"
+            name = self._name(piece)
+            inside = f"#box({name})" if len(piece.text) < _LONG_FORMULA else f"#m({piece.id})#{name}"
         elif "code" in piece.styles:
             inside = f"#raw({quoted(piece.text)})"
         else:

@@ -26,6 +26,7 @@ from datagen.markdown.blocks import (
     Table,
     TableRow,
 )
+from datagen.markdown.formulas.translate import translate
 from datagen.markdown.inlines import UNSEEN, Node, is_unspaced, item_marker, plain, styled_leaves, tokens
 from datagen.markdown.pandoc import Tree, bare
 
@@ -276,8 +277,9 @@ class _Builder:
                     yield Piece(id=0, kind="text", styles=own, text=word[0], space=word[1]), False
             case "Math":
                 display = content[0]["t"] == "DisplayMath"
-                typst = self._tree.formulas.get((content[0]["t"], content[1]), "")
-                yield Piece(id=0, kind="math", text=bare(content[1]), typst=typst, space=space), display
+                tex = bare(content[1])
+                formula = translate(tex, display=display)
+                yield Piece(id=0, kind="math", text=tex, formula=formula, space=space), display
             case "LineBreak":
                 yield Piece(id=0, kind="break"), False
             case "Note":

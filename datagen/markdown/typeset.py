@@ -19,13 +19,17 @@ from pathlib import Path
 import typst
 
 from datagen.markdown.blocks import Block, Front, Piece, drop_blocks, pieces_of
+from datagen.markdown.formulas.check import DrawnFormula, fault
+from datagen.markdown.formulas.translate import Formula
 from datagen.markdown.page_templates import CODE_EM, Running, Template
 from datagen.markdown.project import DocumentError
 from datagen.markdown.to_typst import TypstWriter, formulas_of
-from datagen.pdf.backends.mupdf import cjk_font
+from datagen.pdf.backends.mupdf import cjk_font, drawn_glyphs
 from varyforge.files import atomic_file
 from varyforge.processes import detail_line
 
+# A page of the sheet on which each formula is drawn alone. The page's own rules for header and columns do not hold.
+_SHEET = "#set page(width: auto, height: auto, margin: 20pt, columns: 1, header: none, footer: none)"
 _TRIES = 8  # a try leaves out everything that the try before reported
 _MARKS = "(query(<m>).map(mark => (mark.value, mark.location().page())), query(<wide>).map(mark => mark.value))"
 _PLACE = re.compile(r"┌─ .*?main\.typ:(\d+):\d+")
@@ -54,15 +58,15 @@ class Typeset:
 def typeset(blocks: Sequence[Block], template: Template, running: Running) -> Typeset:
     """Compile a document. A paragraph that cannot be set is left out and counted.
 
-    The causes: a formula that pandoc or Typst cannot read, a character that no font has, and a formula so wide that it
-    would shrink below 0.6. A header that cannot be set is left out too.
+    The causes: a formula that cannot be read or that is drawn with other symbols, a character that no font has, and a
+    formula so wide that it would shrink below 0.6. A header that cannot be set is left out too.
 
     Raises:
         TypesetError: nothing is left, or the compiler reports another error.
     """
     with tempfile.TemporaryDirectory(prefix="varyforge-") as folder:
         attempt = _Attempt(Path(folder), template, running)
-        left = attempt.without(blocks, lambda piece: piece.kind == "math" and not piece.typst, "formulas_not_typeset")
+        left = attempt.with_right_formulas(blocks)
         for _ in range(_TRIES):
             if not left:
                 raise TypesetError("nothing that can be typeset")
@@ -88,6 +92,31 @@ class _Attempt:
         if count:
             self._notes[reason] += count
         return drop_blocks(blocks, bad) if count else tuple(blocks)
+
+    def with_right_formulas(self, blocks: Sequence[Block]) -> tuple[Block, ...]:
+        """Return the blocks without formulas that cannot be read or that are drawn as another formula."""
+        faults = {key: formula.fault for key, formula in _formulas(blocks).items()}
+        right = [key for key, reason in faults.items() if not reason]
+        faults |= dict(zip(right, self._drawn_faults(right), strict=True))
+        left = tuple(blocks)
+        for reason in sorted({*faults.values()} - {""}):
+            bad = {key for key, why in faults.items() if why == reason}
+            left = self.without(left, lambda piece: (piece.text, piece.formula) in bad, f"formulas_{reason}")  # noqa: B023  # used at once
+        return left
+
+    def _drawn_faults(self, keys: Sequence[tuple[str, Formula]]) -> list[str]:
+        """Return for each (LaTeX, formula) the reason why it is drawn wrongly, "" for none, from a sheet of all."""
+        if not keys:
+            return []
+        compiler = self._compiler([_SHEET, *(f"#page[{formula.typst}]" for _, formula in keys)])
+        try:
+            pages = [DrawnFormula(*page) for page in drawn_glyphs(_sheet_pdf(compiler))]
+        except typst.TypstError:
+            half = len(keys) // 2
+            return [*self._drawn_faults(keys[:half]), *self._drawn_faults(keys[half:])] if half else ["not_typeset"]
+        if len(pages) != len(keys):
+            raise TypesetError(f"{len(pages)} pages for {len(keys)} formulas")
+        return [fault(tex, formula, drawn) for (tex, formula), drawn in zip(keys, pages, strict=True)]
 
     def compile(self, blocks: tuple[Block, ...]) -> Typeset | tuple[Block, ...]:
         """Run the compiler once. Return the document, or the blocks without those that the compiler reports.
@@ -119,27 +148,17 @@ class _Attempt:
         )
 
     def _mended(self, blocks: tuple[Block, ...], diagnostic: str) -> tuple[Block, ...]:
-        bad = self._bad_formulas(blocks)
-        if bad:
-            return self.without(
-                blocks, lambda piece: piece.kind == "math" and piece.typst in bad, "formulas_not_typeset"
-            )
         missing = {char for text in _NO_GLYPH.findall(diagnostic) for char in _unescaped(text)}
-        left = self.without(blocks, lambda piece: bool(missing & {*piece.text, *piece.typst}), "blocks_without_glyphs")
+        left = self.without(
+            blocks,
+            lambda piece: bool(missing & {*piece.text, *(piece.formula.glyphs if piece.formula else "")}),
+            "blocks_without_glyphs",
+        )
         if missing & set("".join(self._running.header)):
             self._running = Running(footer=self._running.footer)
         elif len(left) == len(blocks) and left == blocks:
             left = self._without_lines(blocks, diagnostic)
         return left
-
-    def _bad_formulas(self, blocks: Sequence[Block]) -> set[str]:
-        """Return the formulas that do not compile. One run reports all, as errors in `context` do not end it."""
-        formulas = list(formulas_of(blocks))
-        try:
-            self._compiler([f"#context {text}" for text in formulas]).compile(format="pdf")
-        except typst.TypstError as error:
-            return {formulas[number] for number in self._lines(str(error.diagnostic)) if number < len(formulas)}
-        return set()
 
     def _without_lines(self, blocks: tuple[Block, ...], diagnostic: str) -> tuple[Block, ...]:
         """Return the blocks without the lines that the compiler reports. A line is a block or a formula."""
@@ -147,7 +166,7 @@ class _Attempt:
         lines = set(self._lines(diagnostic))
         bad = {formulas[number] for number in lines if number < len(formulas)}
         left = tuple(block for number, block in enumerate(blocks, len(formulas)) if number not in lines)
-        left = drop_blocks(left, lambda piece: piece.kind == "math" and piece.typst in bad)
+        left = drop_blocks(left, lambda piece: piece.formula is not None and piece.formula.typst in bad)
         if left == blocks:
             raise TypesetError(detail_line(diagnostic))
         self._notes["blocks_not_typeset"] += 1
@@ -173,6 +192,11 @@ class _Attempt:
         )
 
 
+def _formulas(blocks: Sequence[Block]) -> dict[tuple[str, Formula], Formula]:
+    """Return the formulas of the document by their LaTeX and translation, each once."""
+    return {(piece.text, piece.formula): piece.formula for piece in pieces_of(blocks) if piece.formula}
+
+
 def _unescaped(text: str) -> str:
     """Return a string without the escapes of Typst's diagnostics."""
     return re.sub(r"\\u\{([0-9a-f]+)\}", lambda match: chr(int(match[1], 16)), text)
@@ -181,6 +205,13 @@ def _unescaped(text: str) -> str:
 def _pdf(compiler: typst.Compiler) -> bytes:
     """Return a PDF/A, because this form refuses characters that no font has, where a plain PDF prints a box."""
     pdf = compiler.compile(format="pdf", pdf_standards="a-2b", pdf_tags=False)
+    assert isinstance(pdf, bytes)
+    return pdf
+
+
+def _sheet_pdf(compiler: typst.Compiler) -> bytes:
+    """Return a plain PDF, which shows a missing glyph as a box."""
+    pdf = compiler.compile(format="pdf", pdf_tags=False)
     assert isinstance(pdf, bytes)
     return pdf
 

@@ -16,7 +16,7 @@ FILES = (
     "varyforge/recipes/mixtures/toy_sft.yaml",
     "datagen/card/card.html.jinja",
     "datagen/markdown/data/template.typ",
-    "datagen/markdown/data/formulas.lua",
+    "datagen/markdown/data/formula_symbols.toml",
     "datagen/examples/data/page.css",
     "pipelines/view/view.js",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,28 @@ def _is_grey(content: pymupdf.DisplayList) -> bool:
     mupdf.fz_run_display_list(content.this, device, mupdf.FzMatrix(), whole, cookie)  # ends at the first colour
     mupdf.fz_close_device(device)
     return int(result.is_color) == 0 and cookie.errors() == 0  # an operation that fails may have a colour
+
+
+Box = tuple[float, float, float, float]
+
+
+def drawn_glyphs(pdf: bytes) -> Iterator[tuple[str, list[tuple[str, Box]], int]]:
+    """Yield the glyphs of each page of our own PDF, without spaces and in the order in which they were drawn.
+
+    A page has its characters ("\ufffd" for a glyph that no font has), characters with the ink of each in points, and
+    the number of drawn lines.
+    """
+    with pymupdf.open("pdf", pdf) as document:
+        for page in document:
+            trace = [char for span in page.get_texttrace() for char in span["chars"]]
+            # Glyph 0 is the box for a missing one. Parts of a tall bracket have no character, but for the first part.
+            glyphs = "".join(
+                chr(char) if glyph else "\ufffd" for char, glyph, *_ in trace if not (glyph and char == 0xFFFD)
+            )
+            blocks = page.get_text("rawdict", flags=pymupdf.TEXT_ACCURATE_BBOXES)["blocks"]
+            spans = [span for block in blocks for line in block.get("lines", ()) for span in line["spans"]]
+            boxes = [(char["c"], char["bbox"]) for span in spans for char in span["chars"] if not char["c"].isspace()]
+            yield "".join(glyphs.split()), boxes, sum("s" in one["type"] for one in page.get_cdrawings())
 
 
 def cjk_font() -> bytes:

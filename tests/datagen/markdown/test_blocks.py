@@ -29,6 +29,7 @@ from datagen.markdown.blocks import (
     keep_blocks,
     pieces_of,
 )
+from datagen.markdown.formulas.translate import Formula
 from datagen.markdown.inlines import is_unspaced, item_marker, plain, styled_leaves, tokens
 from datagen.markdown.page_content import divide
 from datagen.markdown.page_templates import Running, all_templates, code_size, fit, running, table_size
@@ -62,7 +63,7 @@ DOCUMENT: tuple[Block, ...] = (
     Paragraph(pieces=(piece(2, "text"), NOTE)),
     Items(items=(Item(marker="1.", blocks=(Paragraph(pieces=words("one two", 10)),)), Item(marker="2.", blocks=()))),
     Quote(blocks=(Code(lines=(piece(20, "code()"),)),)),
-    Display(formula=Piece(id=21, kind="math", text="x", typst="$x$")),
+    Display(formula=Piece(id=21, kind="math", text="x", formula=Formula(typst="$x$", glyphs="𝑥"))),
     table("head", "first", "second"),
     Rule(id=30),
 )
@@ -78,7 +79,9 @@ def test_the_text_of_blocks() -> None:
     texts = [list(block_texts(block)) for block in DOCUMENT]
     assert texts == [["The", "title"], ["text", "1"], ["1.", "one", "two", "2."], ["code()"], [""],
                      ["head", "first", "second"], []]  # fmt: skip
-    chinese = Display(formula=Piece(id=0, kind="math", text=r"x \text{ 若 } y", typst="$x$"))
+    chinese = Display(
+        formula=Piece(id=0, kind="math", text=r"x \text{ 若 } y", formula=Formula(typst="$x$", glyphs="𝑥"))
+    )
     assert list(block_texts(chinese)) == ["若"], "fonts for formulas lack it"
 
 
@@ -178,13 +181,13 @@ def test_tables_are_pipes_or_latex() -> None:
 
 def test_typst_has_text_in_strings_alone() -> None:
     assert quoted('a"b\\c\nd') == '"a\\"b\\\\c\\nd"'
-    formula = Piece(id=1, kind="math", text="x", typst="$x$")
+    formula = Piece(id=1, kind="math", text="x", formula=Formula(typst="$x$", glyphs="𝑥"))
     blocks = (Paragraph(pieces=(piece(0, '#let "x"'), formula)), Display(formula=replace(formula, id=2)))
     formulas = formulas_of(blocks)
     assert formulas == {"$x$": "f0"}
     line = TypstWriter(TEMPLATE, formulas).line(blocks[0])
     assert line == '#"#let \\"x\\""#m(0)#box(f0)#m(1)#h(0pt)#parbreak()'
-    assert TypstWriter(TEMPLATE, formulas).line(blocks[1]) == "#display(2, f0)"
+    assert TypstWriter(TEMPLATE, formulas).line(blocks[1]) == "#displayed(2, f0)"
 
 
 def test_running_headers_have_the_title_without_placeholders() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from datagen.markdown import pandoc, project, typeset
 from datagen.markdown.blocks import Display, Front, Heading, Paragraph, Piece, Table, block_texts
+from datagen.markdown.formulas.translate import Formula
 from datagen.markdown.latex import flatten
 from datagen.markdown.page_templates import Running, all_templates
 from datagen.markdown.pandoc import ConvertError, Tree, bare
@@ -118,7 +119,7 @@ def test_pandocs_exit_status_is_a_reason(status: int, reason: str, monkeypatch: 
 
 
 def test_a_broken_bibliography_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    empty = {"blocks": [], "meta": {"formula-keys": {"c": []}, "formulas": {"c": ""}}}
+    empty = {"blocks": [], "meta": {}}
 
     def run(command: list[str], **_: Any) -> SimpleNamespace:
         bad = "--citeproc" in command
@@ -137,7 +138,7 @@ def text(*strings: str) -> list[dict[str, Any]]:
 
 
 def tree_of(*blocks: dict[str, Any], **meta: Any) -> Tree:
-    return Tree(meta=meta, blocks=list(blocks), formulas={}, notes={"skipped_commands": 2})
+    return Tree(meta=meta, blocks=list(blocks), notes={"skipped_commands": 2})
 
 
 def test_sections_have_numbers_down_to_the_third_level() -> None:
@@ -203,7 +204,7 @@ def test_all_words_tell_the_language() -> None:
 
 
 def test_nothing_to_typeset_is_an_error() -> None:
-    broken = Display(formula=Piece(id=0, kind="math", text="x"))  # without Typst: pandoc cannot read it
+    broken = Display(formula=Piece(id=0, kind="math", text="x", formula=Formula(fault="not_read")))
     with pytest.raises(TypesetError, match="nothing that can be typeset"):
         typeset.typeset([broken], all_templates()[0], Running())
 

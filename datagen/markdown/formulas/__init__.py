@@ -1,0 +1,1 @@
+"""Formulas: LaTeX → Typst with the glyphs that the page must show, and the comparison with the glyphs that it shows."""
