@@ -70,3 +70,9 @@ def test_garbled_characters(text: str, share: float) -> None:
 )
 def test_mojibake(text: str, share: float) -> None:
     assert measures_of(text)["mojibake"] == pytest.approx(share)
+
+
+def test_cyrillic_read_as_latin_letters_is_mojibake() -> None:
+    text = "Знаки кавычек, тире, дефисы и многоточие в тексте этого руководства"
+    assert measures_of(text.encode("cp1251").decode("latin-1"))["mojibake"] > 0.5
+    assert measures_of("À Á Â Ã Ä Å Æ ÇÈÉÊË ÌÍÎÏÐ")["mojibake"] == 0  # a table of characters

@@ -24,5 +24,5 @@ def test_cyrillic_words_have_cyrillic_letters(text: str, spelt: str) -> None:
 
 
 def test_the_breathing_of_a_greek_capital_is_part_of_it() -> None:
-    assert own_script("᾿Α ῎Ε ῟Ω ΄Η ῾Ρ") == "\u1f08 \u1f1c \u1f6e \u0389 \u1fec"
+    assert own_script("᾿Α ῎Ε ῟Ω ΄Η ῾Ρ") == "\u1f08 \u1f1c \u1f6f \u0389 \u1fec"
     assert own_script("᾿ alone, ῎α") == "᾿ alone, ῎α"
