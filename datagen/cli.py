@@ -27,6 +27,7 @@ from varyforge.config import load
 from varyforge.console import say, show_table, warn
 from varyforge.errors import UserError, command
 from varyforge.lengths import LIMIT
+from varyforge.storage import is_url, on_disk
 
 if TYPE_CHECKING:
     from datagen.job.ray_runner import RayRunner
@@ -57,8 +58,9 @@ def job_parser(module: str, description: str, source: type, examples: str) -> ar
     add("--units-per-shard", type=_positive, default=defaults.units_per_shard, help="at most (%(default)s)")
     share = "share of the documents held out from training (%(default)s)"
     number = "number of samples held out from training, in whole documents, in place of the share"
-    add("--validation", type=_positive, default=defaults.validation, metavar="N", help=number)
-    add("--validation-share", type=float, default=defaults.validation_share, help=share)
+    held_out = parser.add_mutually_exclusive_group().add_argument
+    held_out("--validation", type=_positive, default=defaults.validation, metavar="N", help=number)
+    held_out("--validation-share", type=float, default=defaults.validation_share, help=share)
     add("--deadline", type=float, default=limits.deadline_s, metavar="S", help="seconds per unit (%(default)s)")
     add("--memory", type=_positive, default=limits.memory_mb, metavar="MB", help="MiB per unit (%(default)s)")
     stall = "report the stacks of all threads after so long without progress (%(default)s)"
@@ -107,6 +109,7 @@ def run_source(
     names = ("units_per_shard", "validation_share", "validation", "limit", "update", "retry", "stall_minutes")
     settings = JobSettings(limits=limits, **{name: getattr(arguments, name) for name in names})
     source = cast(Source, load(source_type, None, overrides, inputs=inputs))
+    _check_out(arguments.out, source)
     workers = arguments.workers or (None if arguments.address else len(os.sched_getaffinity(0)))
     if arguments.address and arguments.runner == "local":
         raise UserError("--address is for Ray; leave out --runner local")
@@ -123,7 +126,18 @@ def run_source(
     show_summary(arguments.out, summary, contents)
     if engine := source.versions.get(OCR_LABELS):
         warn(f"labels by OCR ({engine}): no person has checked them; look at some before you train on them")
+    if not summary.samples:
+        warn(f"no sample was written; see why: {program('pipelines.view')} {arguments.out} --query outcome=rejected")
     return 0 if summary.samples else 1
+
+
+def _check_out(out: str, source: Source) -> None:
+    """Raise UserError where the shard set would lie among the files of its inputs."""
+    values = [getattr(source, name) for name in source.locations]
+    inputs = [path for value in values for path in ([value] if isinstance(value, str) else value) if path]
+    for path in inputs:
+        if not is_url(path) and not is_url(out) and Path(on_disk(path)).resolve() == Path(out).resolve():
+            raise UserError(f"--out {out}: the inputs lie there; name a folder of its own, such as {out}-shards")
 
 
 def _runner(arguments: argparse.Namespace, workers: int | None) -> LocalRunner | SizedRunner | RayRunner:

@@ -147,5 +147,7 @@ def _from_overrides(overrides: Sequence[str]) -> DictConfig:
 
 def _one_line(error: Exception, origin: str) -> str:
     message = next(iter(str(error).splitlines()), type(error).__name__)
+    if message.startswith("Invalid value assigned") and "is not a ListConfig" in message:
+        message = "is a list: write it as [a,b], or [a] for one item"
     key = getattr(error, "full_key", None)
     return f"{origin}: {key}: {message}" if key else f"{origin}: {message}"

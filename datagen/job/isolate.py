@@ -100,7 +100,7 @@ class Child:
         if self._process is not None:  # a child from `child_of` ends with its worker's thread
             try:
                 self._kill()
-            except (TypeError, AttributeError):  # the interpreter is ending, and the child with it
+            except (TypeError, AttributeError, ImportError):  # the interpreter is ending, and the child with it
                 pass
 
     def make(self, unit: Unit, files: Sequence[str]) -> Outcome:

@@ -36,6 +36,11 @@ class ScanGates(pdf.PageGates):
     min_line_confidence: float = 0.5  # one line in doubt costs the page: no line is ever left out
     max_text_in_images: float = 0.2  # letters that the engine did not read, estimated from the ink
 
+    def __post_init__(self) -> None:
+        for name in ("min_confidence", "min_line_confidence", "max_text_in_images"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"gates.{name} is a share from 0 to 1, not {getattr(self, name)}")
+
 
 _OWN_GATES = {  # threshold → measure, and the meaning of a rejected value
     "max_layer": ("layer", "the page has a text layer that passes the audit; datagen.pdf reads it"),

@@ -71,8 +71,10 @@ def test_no_sample_is_exit_status_1(
     lines: dict[str, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(lines, tmp_path / "out", settings=("gates.min_length=500",)) == 1
-    table = cells(capfd.readouterr().err)
+    text = capfd.readouterr().err
+    table = cells(text)
     assert (table["written"], table["rejected"], table["samples"]) == ("0", "12", "0")
+    assert "warning: no sample was written; see why: " in text
 
 
 def test_a_dry_run_shows_work_and_costs_and_makes_nothing(
@@ -99,6 +101,20 @@ def test_a_folder_of_shard_sets_is_no_shard_set(lines: dict[str, list[str]], tmp
     with pytest.raises(UserError, match=r"holds shard sets \(lines\); name a folder of its own"):
         run(lines, tmp_path / "shards")
     assert [path.name for path in (tmp_path / "shards").iterdir() if not path.name.startswith(".")] == ["lines"]
+
+
+def test_shards_do_not_lie_among_the_inputs(lines: dict[str, list[str]], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the inputs lie there; name a folder of its own, such as .*in-shards"):
+        run(lines, tmp_path / "in")
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["bad.txt", "en.txt", "zh.txt"]
+
+
+def test_a_number_and_a_share_held_out_exclude_each_other(
+    lines: dict[str, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(lines, tmp_path / "out", "--validation", "5", "--validation-share", "0.5")
+    assert "not allowed with argument" in capfd.readouterr().err
 
 
 def test_a_small_job_starts_no_ray(

@@ -119,3 +119,12 @@ def test_a_file_of_the_working_folder_comes_first(tmp_path: Path, monkeypatch: p
     (tmp_path / "own.yaml").write_text("base: toy_sft.yaml\nout: mine")
     assert files_of(Path("own.yaml"))[-2] == find_recipe("toy_sft")  # the base is a shipped one
     assert files_of(Path("own.yaml"))[-1] == Path("own.yaml")
+
+
+def test_a_word_in_place_of_a_list_is_shown_how_to_be_one() -> None:
+    @dataclass(frozen=True)
+    class Listed:
+        languages: list[str] = field(default_factory=list)
+
+    with pytest.raises(UserError, match=r"languages: is a list: write it as \[a,b\]"):
+        load(Listed, None, ["languages=eng,deu"])
