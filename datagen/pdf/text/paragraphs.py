@@ -31,11 +31,13 @@ def paragraphs(region: Region, joiner: Joiner) -> list[str]:
     """Return the paragraphs of a region of running text, one line each."""
     texts: list[str] = []
     column = min(row.x0 for row in region.rows), full(region.rows)
-    for code, stacks in groupby(_stacks(region.rows), lambda rows: is_code(rows[0])):
+    cut = _stacks(region.rows)
+    hanging = _hang(cut, column[1])
+    for code, stacks in groupby(cut, lambda rows: is_code(rows[0])):
         if code:
             texts += _code(list(chain.from_iterable(stacks)))
         else:
-            texts += chain.from_iterable(_joined(rows, column, joiner) for rows in stacks)
+            texts += chain.from_iterable(_joined(rows, column, hanging, joiner) for rows in stacks)
     return texts
 
 
@@ -43,10 +45,36 @@ def _code(rows: Sequence[Row]) -> list[str]:
     return [row.runs[0].lead + line for row, line in zip(rows, code_lines(rows), strict=True)]
 
 
-def _joined(rows: Sequence[Row], column: tuple[float, float], joiner: Joiner) -> list[str]:
-    """Return the paragraphs of a stack of rows."""
+def _hang(stacks: Sequence[Sequence[Row]], right: float) -> bool:
+    """Whether stacks are items whose first lines stand out to the left, as those of terms do. Text ends at `right`."""
+    several = [rows for rows in stacks if len(rows) > 1 and not is_code(rows[0])]
+    items = [rows for rows in several if _is_item(rows, right)]
+    indented = sum(rows[0].x0 - rows[1].x0 > limits.INDENT * rows[0].size for rows in several)
+    if len(items) < max(limits.HANGING_ITEMS, indented + 1):
+        return False
+    shifts = [rows[1].x0 - rows[0].x0 for rows in items]
+    return max(shifts) - min(shifts) <= limits.HANGING_EVEN * items[0][0].size
+
+
+def _is_item(rows: Sequence[Row], right: float) -> bool:
+    """Whether all rows but the first are indented alike, below a row that has no room for the next word."""
+    first, size = rows[0], rows[0].size
+    starts = [row.x0 for row in rows[1:]] or [first.x0]
+    if min(starts) - first.x0 <= limits.INDENT * size or max(starts) - min(starts) > limits.HANGING_EVEN * size:
+        return False
+    return not _has_room(first, rows[1], max(right, *(row.x1 for row in rows)))
+
+
+def _has_room(above: Row, row: Row, right: float) -> bool:
+    """Whether the first word of `row` would have fitted above, even where lines end unevenly."""
+    return right - above.x1 > _first_word_width(row, _start(row)) + limits.SHORT_ROW * row.size
+
+
+def _joined(rows: Sequence[Row], column: tuple[float, float], hanging: bool, joiner: Joiner) -> list[str]:
+    """Return the paragraphs of a stack of rows. `hanging` stacks of the shape of items are one each."""
     texts: list[str] = []
     stack = _Stack(rows, column)
+    stack.is_item = hanging and _is_item(rows, column[1])
     text, first, lead = row_text(rows[0]), rows[0], rows[0].runs[0].lead
     for above, row in pairwise(rows):
         if stack.begins(above, row, first):
@@ -121,6 +149,7 @@ class _Stack:
         self.list = len(rows) > limits.FEW_ROWS and median(edges) - self.left < limits.LIST_FILL * widest
         self.wraps = narrow and not centred and not flush_right
         self.hanging = self._hangs(rows)
+        self.is_item = False  # of a list: a term, and a text that is indented below it
 
     def _hangs(self, rows: Sequence[Row]) -> bool:
         """Whether first lines stand out to the left, as in references and lists."""
@@ -144,6 +173,8 @@ class _Stack:
         """Whether `row` begins a paragraph. `above` is the row before, `first` the first row of its paragraph."""
         if _is_heading_line(above, row):
             return False
+        if self.is_item and not _gapped(row):
+            return _has_room(above, row, max(self.right, self.column))
         gapped = _gapped(above) or _gapped(row)
         if gapped or row.runs[0].lead.endswith((" ", "\t")) or _has_leaders(above.runs[-1].text):
             return True
@@ -151,9 +182,7 @@ class _Stack:
             return not (self.wraps and self._wraps(above, row, first))
         if self.list and above.x1 - self.left < self.short:
             return True
-        if self.hanging:
-            return not self._indented(row)
-        return self._begins_by_position(above, row, first)
+        return not self._indented(row) if self.hanging else self._begins_by_position(above, row, first)
 
     def _wraps(self, above: Row, row: Row, first: Row) -> bool:
         """Whether `row` is a further line of an item or goes on in small letters, indented below a full row."""

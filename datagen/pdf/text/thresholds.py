@@ -138,6 +138,7 @@ SINGLE_WIDTH = 0.5  # column widths; narrower ragged rows are lines of their own
 LIST_FILL = 0.7  # of the widest row but one; the median row of a list is narrower | -
 LIST_ITEM = 0.9  # of the same; a narrower row of a list ends its item | -
 HANGING_EVEN = 0.5  # em; the most spread of hanging indents | -
+HANGING_ITEMS = 2  # of a region, at least, whose first lines stand out to the left | -
 HANGING_NUMBERED = 0.6  # of first rows; more with numbers are a list | debmake-doc.en#32 (1)
 SHORT_ROW = 1.5  # em; a row that ends further left ends a paragraph | large_prompt_hint2#2 (1)
 INDENT = 0.8  # em; an indent is wider | large_prompt_hint2#2 (23)

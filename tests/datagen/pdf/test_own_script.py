@@ -16,6 +16,7 @@ from datagen.pdf.text.own_script import own_script
         ("элемент i матрицы", "элемент i матрицы"),  # a number in a formula
         ("APIфункция, i-й", "APIфункция, i-й"),
         ("naïve i j", "naïve i j"),
+        ("Devіce Іndependent file (.dvі), файл і мова", "Device Independent file (.dvi), файл і мова"),
     ],
 )
 def test_cyrillic_words_have_cyrillic_letters(text: str, spelt: str) -> None:

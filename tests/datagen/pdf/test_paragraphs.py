@@ -125,3 +125,18 @@ def test_a_wrapped_item_of_a_narrow_list_goes_on() -> None:
 def test_an_item_whose_first_line_is_indented_goes_on_at_the_margin() -> None:
     lines = [row(f"1. {FULL[:-3]}", x=130, y=300), row(FULL, y=324), row(f"2. {FULL[:-3]}", x=130, y=348)]
     assert joined(*lines, row("ends.", y=372)) == [f"1. {FULL[:-3]} {FULL}", f"2. {FULL[:-3]} ends."]
+
+
+def test_items_of_terms_go_on_below_their_first_lines() -> None:
+    def item(term: str, y: float) -> list[Row]:
+        return [row(f"{term} {FULL}"[: len(FULL)], x=100, y=y), row("the text of it.", x=140, y=y + 24)]
+
+    items = [*item(".log", 300), *item(".toc", 380), row("short", y=460)]
+    assert joined(*items) == [
+        ".log a line that goes as far as the m the text of it.",
+        ".toc a line that goes as far as the m the text of it.",
+        "short",
+    ]
+    roomy = [row(FULL[:19], y=540), row("An indented paragraph.", x=140, y=564)]  # its first word had room above
+    assert joined(*items, *roomy)[-2:] == [FULL[:19], "An indented paragraph."]
+    assert joined(*items[:2]) == [".log a line that goes as far as the m", "the text of it."]  # one alone tells nothing
