@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datagen.inputs.record import EmbeddedImage, Home, Keys, Record, Span
+from datagen.inputs.record import EmbeddedImage, Home, Keys, Record, Span, UnknownClass
 from varyforge.errors import WrongFormat
 from varyforge.external.text_encoding import not_utf8
 
@@ -128,8 +128,8 @@ class _Row:
             item = _type_of_item(feature)
             return [self.plain(one, item, (*path, number)) for number, one in enumerate(value)]
         names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
-        if isinstance(names, list) and type(value) is int and 0 <= value < len(names):
-            return str(names[value])
+        if isinstance(names, list) and type(value) is int:
+            return str(names[value]) if 0 <= value < len(names) else UnknownClass(value)
         return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
     def _image(self, data: bytes, name: str, path: Keys) -> EmbeddedImage:

@@ -49,6 +49,10 @@ class EmbeddedImage:
         return image_id_of(self.name) or f"image/{self.sha256[:24]}"
 
 
+class UnknownClass(int):
+    """A class number that the names in the file's own metadata do not reach, such as -1."""
+
+
 ImageRef = str | EmbeddedImage
 """The file name of an image, or an image in the record itself."""
 
