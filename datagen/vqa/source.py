@@ -301,7 +301,7 @@ def _content(record: Mapping[str, Any], images: Sequence[ImageRef]) -> tuple[dic
     if has_question and (key := next((key for key in ("answer", "answers", "label") if key in record), "")):
         question = question_of(record, FIELDS[key])
         return {"questions": [question]}, _reject_question(record, question["question"], images)
-    format, turns = read_turns(record, marked=True)
+    format, turns = read_turns(record, marked=True, others="questions (question, answer)")
     turns = _led_by_images(turns, len(images)) if format == "texts" else turns
     questions = [piece for role, pieces in turns if role == "user" for piece in pieces]
     media = unread_media(record, questions, remedy=_REMEDY)
