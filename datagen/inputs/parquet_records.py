@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datagen.inputs.record import EmbeddedImage, Home, Keys, Record, Span
+from datagen.inputs.record import EmbeddedImage, Home, Keys, Record, Span, UnknownClass
 from varyforge.errors import WrongFormat
 from varyforge.external.text_encoding import not_utf8
 
@@ -25,6 +26,9 @@ MAGIC = b"PAR1"
 BUFFER = 1 << 20
 """Bytes of a column that are read at a time."""
 
+_IMAGE_START = re.compile(  # JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM
+    rb"\xff\xd8\xff|\x89PNG\r\n|RIFF.{4}WEBP|GIF8|BM.{4}\0{4}|II\*\0|MM\0\*|P[1-6]\s", re.DOTALL
+)
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 1024
 _FOOTER_END = 8  # length of the footer and `MAGIC`
@@ -124,12 +128,13 @@ class _Row:
             item = _type_of_item(feature)
             return [self.plain(one, item, (*path, number)) for number, one in enumerate(value)]
         names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
-        if isinstance(names, list) and type(value) is int and 0 <= value < len(names):
-            return str(names[value])
+        if isinstance(names, list) and type(value) is int:
+            return str(names[value]) if 0 <= value < len(names) else UnknownClass(value)
         return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
     def _image(self, data: bytes, name: str, path: Keys) -> EmbeddedImage:
-        return EmbeddedImage(sha256=hashlib.sha256(data).hexdigest(), name=name, home=self._home, path=path)
+        digest, is_image = hashlib.sha256(data).hexdigest(), _IMAGE_START.match(data) is not None
+        return EmbeddedImage(sha256=digest, name=name, home=self._home, path=path, is_image=is_image)
 
 
 def _type_of_item(feature: Any) -> Any:

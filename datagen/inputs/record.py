@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes, urlparse
@@ -41,11 +41,16 @@ class EmbeddedImage:
     name: str  # file name in the data set; "" where there is none
     home: Home
     path: Keys
+    is_image: bool = True  # False for bytes that do not begin as an image does
 
     @property
     def id(self) -> str:
         """The image's id in all data sets, or else one of its bytes."""
         return image_id_of(self.name) or f"image/{self.sha256[:24]}"
+
+
+class UnknownClass(int):
+    """A class number that the names in the file's own metadata do not reach, such as -1."""
 
 
 ImageRef = str | EmbeddedImage
@@ -72,6 +77,10 @@ class Record:
         if self.wrong or not isinstance(self.value, dict):
             raise WrongFormat(self.wrong or f"expected an object, found {kind_of(self.value)}")
         return self.value
+
+    def embedded(self) -> Iterator[EmbeddedImage]:
+        """Yield the binary values of a record in Parquet, read or not."""
+        return _embedded_in(self.value) if self.home.footer else iter(())
 
     def image(self, value: object, path: Keys) -> ImageRef:
         """Return the image that the value at `path` stands for.
@@ -100,6 +109,14 @@ class Record:
                 f"{place(path)} is the web address {value!r:.80}; nothing is fetched: save the image to a file"
             )
         return unquote(urlparse(value).path) if value.startswith("file://") else value
+
+
+def _embedded_in(value: object) -> Iterator[EmbeddedImage]:
+    if isinstance(value, EmbeddedImage):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _embedded_in(one)
 
 
 def image_name(image: ImageRef) -> str:

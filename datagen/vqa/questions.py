@@ -58,6 +58,10 @@ FIELDS = {  # keys by data set; own records have `answer`, `answers` or `label`
 }
 
 
+IMAGE_KEYS = ("image", "images")
+"""Keys of a record's images."""
+
+
 def question_of(record: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """Return a question as in a unit's payload: `question`, `answers` (possibly empty) and `id`.
 
@@ -88,10 +92,18 @@ def images_of(record: Record) -> list[ImageRef]:
     """Return the images of a record: those under `image` or `images`, or those in its turns. A text record has none.
 
     Raises:
-        WrongFormat: the record has images in two places, or a value is no image.
+        WrongFormat: the record has images in two places, or in a column that is not read, or a value is no image.
     """
+    images = _read_images(record)
+    if unread := [image for image in record.embedded() if image.is_image and image not in images]:
+        column = str(unread[0].path[0])
+        raise WrongFormat(f"an image in column {column!r} that is not read; call the column image or images")
+    return images
+
+
+def _read_images(record: Record) -> list[ImageRef]:
     fields = record.fields
-    keys = [key for key in ("image", "images") if fields.get(key)]
+    keys = [key for key in IMAGE_KEYS if fields.get(key)]
     inline = [(path, value) for path, value in inline_images(fields) if value is not None]
     if len(keys) > 1:
         raise WrongFormat("has both 'image' and 'images'")

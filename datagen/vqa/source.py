@@ -19,7 +19,16 @@ from datagen.inputs.record_files import check_splits, list_record_files, records
 from datagen.source import Unit
 from datagen.vqa.folders import FOLDERS, AnnotationFolder, image_of, is_test_image, parse
 from datagen.vqa.key_information import payload_of, read_ground_truth
-from datagen.vqa.questions import FIELDS, QUESTION_FILES, QuestionFile, image_question, images_of, question_of, usable
+from datagen.vqa.questions import (
+    FIELDS,
+    IMAGE_KEYS,
+    QUESTION_FILES,
+    QuestionFile,
+    image_question,
+    images_of,
+    question_of,
+    usable,
+)
 from varyforge.errors import UserError, WrongFormat
 from varyforge.escape import escape
 from varyforge.external.conversations import RawTurn, digest, is_excluded, read_turns, tidy
@@ -151,7 +160,7 @@ class VqaSource(ImageSource):
         try:
             images = images_of(record)
             payload, verdict = _content(record.fields, images)
-            verdict = verdict or self._reject_left_out(images)
+            verdict = verdict or _reject_null_image(record, images) or self._reject_left_out(images)
             located = self.locate(path, images)
         except WrongFormat as error:
             return failed_record(name, error, record.nulls)
@@ -292,7 +301,7 @@ def _content(record: Mapping[str, Any], images: Sequence[ImageRef]) -> tuple[dic
     if has_question and (key := next((key for key in ("answer", "answers", "label") if key in record), "")):
         question = question_of(record, FIELDS[key])
         return {"questions": [question]}, _reject_question(record, question["question"], images)
-    format, turns = read_turns(record, marked=True)
+    format, turns = read_turns(record, marked=True, others="questions (question, answer)")
     turns = _led_by_images(turns, len(images)) if format == "texts" else turns
     questions = [piece for role, pieces in turns if role == "user" for piece in pieces]
     media = unread_media(record, questions, remedy=_REMEDY)
@@ -323,6 +332,15 @@ def _reject_question(record: Mapping[str, Any], question: str, images: Sequence[
         return Rejected(gate="images", value=0, threshold=1, detail="a question without an image")
     detail = "the record is marked as one not to learn"
     return Rejected(gate="learned_answers", value=0, threshold=1, detail=detail) if is_excluded(record) else None
+
+
+def _reject_null_image(record: Record, images: Sequence[ImageRef]) -> Rejected | None:
+    """Reject a record whose image is null. A record without the key is one of text alone."""
+    empty = {*record.nulls, *(key for key, value in record.fields.items() if value is None)}
+    key = next((key for key in IMAGE_KEYS if key in empty), "")
+    if images or not key:
+        return None
+    return Rejected(gate="images", value=0, threshold=1, detail=f"{key!r} is null")
 
 
 def _texts(questions: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from varyforge.errors import WrongFormat, kind_of
@@ -61,10 +61,11 @@ class Dialogue:
     notes: Counter[str]
 
 
-def read_turns(record: Mapping[str, Any], *, marked: bool = False) -> tuple[str, list[RawTurn]]:
+def read_turns(record: Mapping[str, Any], *, marked: bool = False, others: str = "") -> tuple[str, list[RawTurn]]:
     """Return the name of a JSON record's format, and the record's turns, unchanged.
 
-    `marked`: whether `<image>` in a turn's text stands for an image; else it is text.
+    `marked`: whether `<image>` in a turn's text stands for an image; else it is text. `others` names, for the message,
+    further forms that the caller reads.
 
     Raises:
         WrongFormat: the record has no known format or several, or breaks the rules of its format.
@@ -72,7 +73,10 @@ def read_turns(record: Mapping[str, Any], *, marked: bool = False) -> tuple[str,
     names = [name for name, format in _FORMATS.items() if format.fits(record)]
     if len(names) != 1:
         forms = "; ".join(f"{name} ({', '.join(_FORMATS[name].keys)})" for name in names or _FORMATS)
-        raise WrongFormat(f"has the keys of several forms: {forms}" if names else f"has the keys of no form: {forms}")
+        if names:
+            raise WrongFormat(f"has the keys of several forms: {forms}")
+        keys = ", ".join(f"{key!r:.40}" for key in islice(record, 9)) or "none"
+        raise WrongFormat(f"has the keys of no form: {forms}{others and '; '}{others}; its keys: {keys}")
     format = _FORMATS[names[0]]
     missing = [key for key in format.keys if key not in record]
     if missing:

@@ -15,7 +15,7 @@ from datagen.detection.annotations.class_files import read_class_file
 from datagen.detection.annotations.raw_boxes import RawBox, Unread, is_marked, numbers_of, sort_annotations
 from datagen.detection.annotations.reader import SIGN_OF_LIFE, AnnotatedImage, Reader
 from datagen.inputs.json_records import json_id
-from datagen.inputs.record import ImageRef, Record
+from datagen.inputs.record import ImageRef, Record, UnknownClass
 from datagen.inputs.record_files import list_record_files, records
 from varyforge.boxes import clean_label
 from varyforge.errors import WrongFormat, kind_of
@@ -75,7 +75,7 @@ class ObjectsReader(Reader):
             fields = record.fields
             key = next((key for key in _IMAGE if fields.get(key)), _IMAGE[0])
             image: ImageRef = record.image(fields.get(key), (key,))
-            objects = _objects(fields)
+            objects = _objects(record)
         except WrongFormat as error:
             return AnnotatedImage(name=f"{record.number:06d}", failed=Failed(reason="wrong_form", detail=str(error)))
         flags = self.dropping_marks(_FLAGS)
@@ -93,15 +93,19 @@ class ObjectsReader(Reader):
         )
 
 
-def _objects(fields: Mapping[str, Any]) -> Sequence[Any]:
+def _objects(record: Record) -> Sequence[Any]:
     """Return the objects of a record, one after the other.
 
     Raises:
         WrongFormat: there is no list of boxes, or the lists have different lengths.
     """
+    fields = record.fields
     objects = fields.get("objects")
     if objects is None:
         objects = {key: fields[key] for key in (*_BOX, *_CLASS) if isinstance(fields.get(key), list)}
+        if not objects:
+            state = "null" if "objects" in (*record.nulls, *fields) else "missing"
+            raise WrongFormat(f"key 'objects' is {state}, expected objects with bbox and category")
     rows = rows_of(objects)
     if isinstance(rows, list):
         return rows
@@ -126,7 +130,7 @@ def _object(item: Any, names: Mapping[int, str], flags: Mapping[str, str]) -> Ra
     label: Any = next((item[key] for key in _CLASS if key in item), "")
     number = json_id(label)
     if isinstance(number, int):
-        if not names:
+        if not names and not isinstance(label, UnknownClass):
             raise WrongFormat(f"the class of an object is the number {number}; name the classes with --classes FILE")
         label = names.get(number)
         if label is None:

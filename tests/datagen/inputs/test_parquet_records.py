@@ -183,7 +183,10 @@ def test_splits_are_told_by_names(tmp_path: Path) -> None:
     assert len(listed) == 4 and "0003.parquet" not in listed and "train-00000-of-00012.parquet" not in listed
     test = str(tmp_path / "default/test/0003.parquet")
     assert list(list_record_files([test], ["train"])) == [test]
-    with pytest.raises(UserError, match=r"no file of train, but 1 of test; add splits=\[test\]"):
+    with pytest.raises(UserError, match=r"no file of train, but 1 of test$"):
+        list(list_record_files([str(tmp_path / "default")], ["train"]))
+    (tmp_path / "data/ai2d-dev-00000-of-00001.parquet").rename(tmp_path / "default/dev-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=r"no file of train, but 1 of test, 1 of val; add splits=\[val\]"):
         list(list_record_files([str(tmp_path / "default")], ["train"]))
 
 

@@ -148,3 +148,36 @@ def test_a_view_of_a_refused_image(tmp_path: Path) -> None:
     assert isinstance(source, ImageSource)
     picture = source.view(unit, unit.files).picture
     assert picture is not None and picture.data == png(1)
+
+
+TURNS = pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))
+
+
+def talk(question: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": "Red."}]
+
+
+@pytest.mark.parametrize("kind", [IMAGE, pa.binary(), pa.list_(IMAGE)])
+def test_an_image_in_another_column_is_no_text_sample(tmp_path: Path, kind: pa.DataType) -> None:
+    value: Any = png(1) if kind == pa.binary() else cell(1) if kind == IMAGE else [cell(1)]
+    rows: list[dict[str, Any]] = [
+        {"img": value, "conversations": talk("What?")},
+        {"image": cell(2), "img": value, "conversations": talk("<image> What?")},
+        {"image": cell(2), "digest": b"\x01\x02", "conversations": talk("<image> What?")},
+    ]
+    kinds = {"image": IMAGE, "img": kind, "digest": pa.binary(), "conversations": TURNS}
+    images, others = make(VqaSource(records=[table(tmp_path / "a.parquet", rows, kinds)]), tmp_path / "out")
+    assert images == {"000002": [png(2)]}
+    reason = "wrong_form: an image in column 'img' that is not read; call the column image or images"
+    assert [detail.partition("; null")[0] for detail in others.values()] == [reason] * 2
+
+
+def test_a_null_image_is_no_text_sample(tmp_path: Path) -> None:
+    rows = [{"image": None, "conversations": talk("What?")}, {"image": cell(1), "conversations": talk("<image> x")}]
+    path = table(tmp_path / "a.parquet", rows, {"image": IMAGE, "conversations": TURNS})
+    images, others = make(VqaSource(records=[path]), tmp_path / "out")
+    assert images == {"000001": [png(1)]} and others == {"000000": "images: 'image' is null"}
+    lines = [{"images": None, "conversations": talk("What?")}, {"conversations": talk("What?")}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    images, others = make(VqaSource(records=[str(tmp_path / "a.jsonl")]), tmp_path / "lines")
+    assert images == {"000001": []} and others == {"000000": "images: 'images' is null"}

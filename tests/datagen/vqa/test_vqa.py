@@ -172,7 +172,7 @@ def test_gates(tmp_path: Path, record: object, gate: str, value: int, threshold:
     ("record", "reason", "detail"),
     [
         ("prose", "wrong_form", "expected an object, found text"),
-        ({"question": "What?"}, "wrong_form", "has the keys of no form"),
+        ({"question": "What?"}, "wrong_form", "questions (question, answer); its keys: 'question'"),
         ({"question": None, "answer": "x", "image": "a.jpg"}, "wrong_form", "key 'question' is null, expected text"),
         ({"question": "x", "answer": True, "image": "a.jpg"}, "wrong_form", "key 'answer' holds a boolean"),
         ({"question": "x", "answer": float("nan"), "image": "a.jpg"}, "wrong_form", "key 'answer' holds nan"),
