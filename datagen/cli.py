@@ -134,8 +134,8 @@ def run_source(
 def _check_out(out: str, source: Source) -> None:
     """Raise UserError where the shard set would lie among the files of its inputs."""
     values = [getattr(source, name) for name in source.locations]
-    inputs = [path for value in values for path in ([value] if isinstance(value, str) else value) if path]
-    for path in inputs:
+    paths = [path for value in values for path in (value if isinstance(value, list) else [value])]
+    for path in (path for path in paths if isinstance(path, str) and path):
         if not is_url(path) and not is_url(out) and Path(on_disk(path)).resolve() == Path(out).resolve():
             raise UserError(f"--out {out}: the inputs lie there; name a folder of its own, such as {out}-shards")
 
