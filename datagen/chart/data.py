@@ -104,9 +104,12 @@ def as_literal(truth: dict[str, Any]) -> str:
 
 def linear_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
     """Return ticks that enclose `low` and `high`, at most `most` steps of 1, 2 or 5 times a power of ten."""
-    step = 10.0 ** math.floor(math.log10((high - low) / most))
-    step *= next(f for f in (1, 2, 5, 10, 20) if math.ceil(high / step / f) - math.floor(low / step / f) <= most)
-    first, last = math.floor(low / step), math.ceil(high / step)
+    unit = 10.0 ** math.floor(math.log10((high - low) / most))
+    for factor in (1, 2, 5, 10, 20):
+        step = unit * factor
+        first, last = math.floor(low / step), math.ceil(high / step)
+        if last - first <= most:
+            break
     return tuple(round(n * step, decimals_of(step)) + 0.0 for n in range(first, last + 1))
 
 
