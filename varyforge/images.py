@@ -112,9 +112,7 @@ def read_picture(data: bytes, policy: ImagePolicy, *, whole: bool = True) -> Pic
         data = bare
         decoded, orientation = _decode(data)
         changes["images_without_their_text"] += 1
-    format = _AS_THEY_ARE.get((decoded.format or "", decoded.mode))
-    if format == "png" and (decoded.has_transparency_data or data[_PNG_DEPTH] == 16):
-        format = None
+    format = _kept_format(decoded, data)
     large = 0 < policy.long_side_px < max(decoded.size)
     pixels, stored = _upright(decoded, orientation)
     changes["rotated_images"] += orientation in _TURNS
@@ -147,7 +145,7 @@ def _sound_jpeg(data: bytes, policy: ImagePolicy) -> Picture | None:
         picture = _opened(data)
         size, orientation = picture.size, picture.getexif().get(_ORIENTATION)
         large = 0 < policy.long_side_px < max(size)
-        if picture.format != "JPEG" or picture.mode != "RGB" or orientation in _TURNS or large:
+        if _kept_format(picture, data) != "jpg" or orientation in _TURNS or large:
             return None
         picture.draft("RGB", (1, 1))
         picture.load()
@@ -170,11 +168,16 @@ def look_at(data: bytes) -> Image:
         orientation = picture.getexif().get(_ORIENTATION)
     except Exception:  # Pillow says "broken" in many ways
         return read_picture(data, ImagePolicy()).image  # raises with a reason
-    format = _AS_THEY_ARE.get((picture.format or "", picture.mode))
-    deep = format == "png" and (picture.has_transparency_data or data[_PNG_DEPTH] == 16)
-    if format is None or deep or orientation in _TURNS or picture.width * picture.height > MAX_PIXELS:
+    format = _kept_format(picture, data)
+    if format is None or orientation in _TURNS or picture.width * picture.height > MAX_PIXELS:
         return read_picture(data, ImagePolicy()).image
     return Image(data=data, format=format, width=picture.width, height=picture.height)  # type: ignore[arg-type]
+
+
+def _kept_format(picture: PIL.Image.Image, data: bytes) -> str | None:
+    """Return the format of an image whose bytes a shard takes as they are if it is upright; None for others."""
+    format = _AS_THEY_ARE.get((picture.format or "", picture.mode))
+    return None if format == "png" and (picture.has_transparency_data or data[_PNG_DEPTH] == 16) else format
 
 
 def _opened(data: bytes) -> PIL.Image.Image:
