@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import chain, groupby, pairwise
+from itertools import groupby, pairwise
 from statistics import median
 
 from datagen.pdf.text import thresholds as limits
@@ -32,12 +32,13 @@ def paragraphs(region: Region, joiner: Joiner) -> list[str]:
     texts: list[str] = []
     column = min(row.x0 for row in region.rows), full(region.rows)
     cut = _stacks(region.rows)
-    hanging = _hang(cut, column[1])
-    for code, stacks in groupby(cut, lambda rows: is_code(rows[0])):
+    items = _items(cut, column[1])
+    for code, numbers in groupby(range(len(cut)), lambda number: is_code(cut[number][0])):
         if code:
-            texts += _code(list(chain.from_iterable(stacks)))
+            texts += _code([row for number in numbers for row in cut[number]])
         else:
-            texts += chain.from_iterable(_joined(rows, column, hanging, joiner) for rows in stacks)
+            for number in numbers:
+                texts += _joined(_Stack(cut[number], column, number in items), joiner)
     return texts
 
 
@@ -45,21 +46,25 @@ def _code(rows: Sequence[Row]) -> list[str]:
     return [row.runs[0].lead + line for row, line in zip(rows, code_lines(rows), strict=True)]
 
 
-def _hang(stacks: Sequence[Sequence[Row]], right: float) -> bool:
-    """Whether stacks are items whose first lines stand out to the left, as those of terms do. Text ends at `right`."""
-    several = [rows for rows in stacks if len(rows) > 1 and not is_code(rows[0])]
-    items = [rows for rows in several if _is_item(rows, right)]
-    indented = sum(rows[0].x0 - rows[1].x0 > limits.INDENT * rows[0].size for rows in several)
+def _items(stacks: Sequence[Sequence[Row]], right: float) -> set[int]:
+    """Return the stacks whose first lines stand out to the left, as those of terms do; none where they are no list.
+
+    The text of the column ends at `right`.
+    """
+    several = [number for number, rows in enumerate(stacks) if len(rows) > 1 and not is_code(rows[0])]
+    items = [number for number in several if _is_item(stacks[number], right)]
+    indented = sum(stacks[n][0].x0 - stacks[n][1].x0 > limits.INDENT * stacks[n][0].size for n in several)
     if len(items) < max(limits.HANGING_ITEMS, indented + 1):
-        return False
-    shifts = [rows[1].x0 - rows[0].x0 for rows in items]
-    return max(shifts) - min(shifts) <= limits.HANGING_EVEN * items[0][0].size
+        return set()
+    shifts = [stacks[number][1].x0 - stacks[number][0].x0 for number in items]
+    even = max(shifts) - min(shifts) <= limits.HANGING_EVEN * stacks[items[0]][0].size
+    return set(items) if even else set()
 
 
 def _is_item(rows: Sequence[Row], right: float) -> bool:
     """Whether all rows but the first are indented alike, below a row that has no room for the next word."""
     first, size = rows[0], rows[0].size
-    starts = [row.x0 for row in rows[1:]] or [first.x0]
+    starts = [row.x0 for row in rows[1:]]
     if min(starts) - first.x0 <= limits.INDENT * size or max(starts) - min(starts) > limits.HANGING_EVEN * size:
         return False
     return not _has_room(first, rows[1], max(right, *(row.x1 for row in rows)))
@@ -70,11 +75,10 @@ def _has_room(above: Row, row: Row, right: float) -> bool:
     return right - above.x1 > _first_word_width(row, _start(row)) + limits.SHORT_ROW * row.size
 
 
-def _joined(rows: Sequence[Row], column: tuple[float, float], hanging: bool, joiner: Joiner) -> list[str]:
-    """Return the paragraphs of a stack of rows. `hanging` stacks of the shape of items are one each."""
+def _joined(stack: _Stack, joiner: Joiner) -> list[str]:
+    """Return the paragraphs of a stack of rows."""
     texts: list[str] = []
-    stack = _Stack(rows, column)
-    stack.is_item = hanging and _is_item(rows, column[1])
+    rows = stack.rows
     text, first, lead = row_text(rows[0]), rows[0], rows[0].runs[0].lead
     for above, row in pairwise(rows):
         if stack.begins(above, row, first):
@@ -126,8 +130,9 @@ def _alike(above: Row, row: Row) -> bool:
 class _Stack:
     """A stack of rows of one distance and type, and how they are set, which tells where paragraphs begin."""
 
-    def __init__(self, rows: Sequence[Row], column: tuple[float, float]) -> None:
-        """Measure `rows`, which stand in the column between two x coordinates."""
+    def __init__(self, rows: Sequence[Row], column: tuple[float, float], is_item: bool) -> None:
+        """Measure `rows`, which stand in the column between two x coordinates; an item is one of `_items`."""
+        self.rows, self.is_item = rows, is_item
         size, edges = rows[0].size, sorted(row.x1 for row in rows)
         self.left = min(row.x0 for row in rows)
         self.right, self.column = full(rows), column[1]
@@ -149,7 +154,6 @@ class _Stack:
         self.list = len(rows) > limits.FEW_ROWS and median(edges) - self.left < limits.LIST_FILL * widest
         self.wraps = narrow and not centred and not flush_right
         self.hanging = self._hangs(rows)
-        self.is_item = False  # of a list: a term, and a text that is indented below it
 
     def _hangs(self, rows: Sequence[Row]) -> bool:
         """Whether first lines stand out to the left, as in references and lists."""
