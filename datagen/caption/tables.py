@@ -83,9 +83,9 @@ def _json_lines(file: str, columns: Columns) -> Iterator[tuple[int, Row]]:
 def _records(file: str, columns_of: Callable[[Record], Columns]) -> Iterator[tuple[int, Row]]:
     for record in records(Path(file)):
         try:
-            image, caption = (record.fields.get(name) for name in columns_of(record))
-            image = image and record.image(image, (columns_of(record).image,))
-            yield record.number + 1, (image, caption)
+            columns = columns_of(record)
+            image, caption = (record.fields.get(name) for name in columns)
+            yield record.number + 1, (image and record.image(image, (columns.image,)), caption)
         except WrongFormat as error:
             yield record.number + 1, str(error)
 

@@ -68,9 +68,7 @@ def list_record_files(paths: Sequence[str], splits: Sequence[str], suffixes: Seq
             others[split] = others.get(split, 0) + 1
     left = ", ".join(f"{count} of {split}" for split, count in sorted(others.items()))
     if not yielded:
-        advice = [
-            split for split in SPLITS if split in others and split != "test"
-        ]  # nothing is to learn the test split
+        advice = [split for split in ("train", "val") if split in others]  # nobody is to train on the test split
         remedy = f"; add splits=[{advice[0]}]" if advice else ""
         raise UserError(f"{', '.join(paths)}: no file of {', '.join(splits)}, but {left}{remedy}")
     if left:

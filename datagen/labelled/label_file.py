@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +27,7 @@ def decoded(data: bytes) -> str:
     if len(data) > MAX_BYTES:
         raise WrongFormat(f"a label of more than {MAX_BYTES >> 20} MiB")
     try:
-        text = data.removeprefix(codecs.BOM_UTF8).decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise WrongFormat(not_utf8(error)) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
